@@ -1,0 +1,82 @@
+"""From a Config and an environment to a Learner."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import gymnasium
+
+from a3c_jax import (
+  base,
+  checks,
+  networks,
+  optimizers,
+  policy_based,
+  value_based,
+)
+from a3c_jax.config import Config
+
+
+def make_learner(
+  config: Config,
+  env: gymnasium.vector.VectorEnv,
+  *,
+  stacked_first: bool = False,
+) -> base.Learner:
+  """The algorithm that a Config names, with a network that fits the spaces.
+
+  Args:
+    config: algorithm, network and its hyperparameters.
+    env: whose single spaces count: Box observations and Discrete actions.
+    stacked_first: images are [C, H, W] and not [H, W, C].
+
+  Raises:
+    UsageError: if `--network` cannot be had or does not fit the observations.
+  """
+  torso = _torso(config.network, env.single_observation_space, stacked_first)
+  num_actions = int(env.single_action_space.n)
+  if config.algo == 'a3c':
+    core = networks.LSTMCore() if config.lstm else None
+    network = networks.ActorCritic(torso, num_actions, core)
+    return policy_based.a3c(
+      network, entropy_cost=config.entropy_cost, value_cost=config.value_cost
+    )
+  make = {
+    'nstep_q': value_based.nstep_q,
+    'one_step_q': value_based.one_step_q,
+    'one_step_sarsa': value_based.one_step_sarsa,
+  }[config.algo]
+  return make(networks.QNetwork(torso, num_actions))
+
+
+def make_optimizer(config: Config) -> optimizers.Optimizer:
+  """The optimizer that a Config names."""
+  if config.optimizer == 'momentum_sgd':
+    return optimizers.momentum_sgd(momentum=config.momentum)
+  make = {
+    'shared_rmsprop': optimizers.shared_rmsprop,
+    'rmsprop': optimizers.rmsprop,
+  }[config.optimizer]
+  return make(decay=config.rms_decay, epsilon=config.rms_epsilon)
+
+
+def _torso(name, space, stacked_first) -> nn.Module:
+  dims = len(space.shape)
+  if name == 'auto':
+    name = 'nips' if dims == 3 else 'mlp'
+  if name == 'mlp':
+    return networks.MLPTorso(obs_dims=dims)
+  if name in ('nips', 'nature'):
+    if dims != 3:
+      raise checks.UsageError(
+        f'--network={name}: needs images, observations are {space}; '
+        'allowed: mlp or module:function'
+      )
+    torso = {'nips': networks.NipsTorso, 'nature': networks.NatureTorso}[name]
+    return torso(stacked_first=stacked_first)
+  torso = checks.load_function(name, flag='network')()
+  if not isinstance(torso, nn.Module):
+    raise checks.UsageError(
+      f'--network={name}: returned {type(torso).__name__}; '
+      'allowed: a function that returns a flax.linen.Module'
+    )
+  return torso

@@ -1,0 +1,65 @@
+"""Records and interfaces that every layer shares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+Params = Any  # A pytree of arrays.
+State = Any  # Recurrent state: a pytree of [K, ...] arrays, () without one.
+Stats = dict[str, jax.Array]  # Named scalars of one segment.
+
+
+class Segment(NamedTuple):
+  """What one thread saw in `t_max` steps of K games; time first.
+
+  T is `t_max`. Episodes end and start anywhere inside; nothing is padded.
+  """
+
+  obs: np.ndarray  # [T+1, K, ...] uint8 or float32; obs[t] was acted on at t
+  a: np.ndarray  # [T+1, K] int32; a[T] is 0 unless the learner acts on 'newest'
+  r_t: np.ndarray  # [T, K] float32, clipped, plus γ · value at a truncation
+  discount_t: np.ndarray  # [T, K] float32, γ per step, 0 where no future counts
+  is_first: np.ndarray  # [T+1, K] bool, obs[t] is the first of its episode
+  state: State  # recurrent state before obs[0]
+
+
+class Learner(NamedTuple):
+  """An algorithm: pure, jitted functions, built once, shared by all threads.
+
+  K is the number of games of one thread, A the number of actions.
+
+  Attributes:
+    init: `(key, obs [K, ...]) -> params`.
+    initial_state: `(streams) -> state` at the start of an episode.
+    act: `(params, state, obs [K, ...], key, exploration_epsilon)
+      -> (action [K] int32, state, key)`.
+    bootstrap: `(params, target_params, state, obs [K, ...], key,
+      exploration_epsilon) -> (value [K], key)`, what the algorithm takes a
+      state to be worth when a time limit cuts the episode there.
+    gradients: `(params, target_params, segment) -> (grads, stats)`. The
+      gradients are summed over steps and streams; stats are scalars.
+    acts_on: 'snapshot', the parameters as they were when the segment began, or
+      'newest', the shared parameters as they are at each step.
+    uses_target: whether `target_params` matters.
+  """
+
+  init: Callable[[jax.Array, np.ndarray], Params]
+  initial_state: Callable[[int], State]
+  act: Callable[..., tuple[jax.Array, State, jax.Array]]
+  bootstrap: Callable[..., tuple[jax.Array, jax.Array]]
+  gradients: Callable[[Params, Params, Segment], tuple[Params, Stats]]
+  acts_on: str
+  uses_target: bool
+
+
+class Snapshot(NamedTuple):
+  """One whole version of what all threads share."""
+
+  params: Params
+  target_params: Params  # None for a learner without target
+  frames: int  # emulator frames so far, of all threads
+  updates: int  # gradients applied so far

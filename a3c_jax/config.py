@@ -1,0 +1,254 @@
+"""Config, and the defaults per algorithm and domain, each with its source."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+import dataclasses
+import math
+import os
+from typing import Any
+
+from a3c_jax import checks
+
+ALGORITHMS = ('a3c', 'nstep_q', 'one_step_q', 'one_step_sarsa')
+NETWORKS = ('nips', 'nature', 'mlp', 'auto')
+OPTIMIZERS = ('shared_rmsprop', 'rmsprop', 'momentum_sgd')
+
+_ANY = 'anything'
+
+
+def _setting(
+  help_text: str,
+  allowed: str = _ANY,
+  check: Callable[[Any], bool] = lambda value: True,
+  *,
+  flag: bool = True,
+):
+  metadata = {
+    'help': help_text,
+    'allowed': allowed,
+    'check': check,
+    'flag': flag,
+  }
+  return dataclasses.field(metadata=metadata)
+
+
+def _one_of(help_text: str, names: tuple[str, ...]):
+  return _setting(help_text, ', '.join(names), lambda value: value in names)
+
+
+def _positive(help_text: str):
+  return _setting(
+    help_text, 'finite and > 0', lambda value: 0 < value < math.inf
+  )
+
+
+def _not_negative(help_text: str):
+  return _setting(
+    help_text, 'finite and >= 0', lambda value: 0 <= value < math.inf
+  )
+
+
+def _fraction(help_text: str):
+  return _setting(help_text, '0 to 1', lambda value: 0 <= value <= 1)
+
+
+def _decay(help_text: str):
+  return _setting(help_text, '0 <= value < 1', lambda value: 0 <= value < 1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+  """All that a run depends on, apart from the code. Immutable.
+
+  Counts are emulator frames. Make one with `make`, which knows the defaults.
+  """
+
+  algo: str = _one_of('Algorithm.', ALGORITHMS)
+  threads: int = _positive('Actor-learner threads, each with its own game.')
+  frames: int = _positive('Emulator frames of training, over all threads.')
+  seconds: float = _not_negative(
+    'Seconds of training after which the run stops too; 0 for no limit.'
+  )
+  seed: int = _setting(
+    'Seed of parameters, games and exploration.',
+    '0 to 2147483647',
+    lambda value: 0 <= value < 2**31,
+  )
+  workdir: str = _setting(
+    'Folder for the results; must be new or empty.',
+    'a path',
+    lambda value: bool(value),
+  )
+  t_max: int = _positive('Agent steps per segment, so per update.')
+  learning_rate: float = _positive(
+    "Learning rate at frame 0, per unit of the optimizer's direction."
+  )
+  anneal_frames: int = _positive(
+    'Emulator frames over which the learning rate falls linearly to 0.'
+  )
+  gamma: float = _fraction('Discount per agent step.')
+  optimizer: str = _one_of('Optimizer.', OPTIMIZERS)
+  rms_decay: float = _decay("Decay per update of RMSProp's mean square.")
+  rms_epsilon: float = _positive(
+    "Added to the mean square under RMSProp's root, squared gradient units."
+  )
+  momentum: float = _decay('Decay per update of momentum SGD.')
+  max_grad_norm: float = _not_negative(
+    "Largest L2 norm of a segment's gradient; 0 for no clipping."
+  )
+  reward_clip: float = _not_negative(
+    'Largest reward per agent step, in absolute value; 0 for no clipping.'
+  )
+  entropy_cost: float = _not_negative('Weight of the entropy, per nat (a3c).')
+  value_cost: float = _not_negative(
+    'Weight of the half squared value error (a3c).'
+  )
+  target_period_frames: int = _positive(
+    'Emulator frames between copies into the target network (not a3c).'
+  )
+  exploration_ends: tuple[float, ...] = _setting(
+    'Values of epsilon-greedy exploration of which each thread draws one to '
+    'end at (not a3c).',
+    'numbers from 0 to 1, separated by commas',
+    lambda value: value and all(0 <= end <= 1 for end in value),
+  )
+  exploration_probabilities: tuple[float, ...] = _setting(
+    'Probability of each of --exploration_ends (not a3c).',
+    'numbers >= 0 that add up to 1, separated by commas',
+    lambda value: all(p >= 0 for p in value) and math.isclose(sum(value), 1),
+  )
+  exploration_anneal_frames: int = _positive(
+    'Emulator frames over which epsilon falls from 1 to its end (not a3c).'
+  )
+  network: str = _setting(
+    'Torso: nips (conv 16, 32, linear 256), nature (conv 32, 64, 64, linear '
+    '512), mlp (linear 64, 64), auto (nips for images, mlp otherwise), or '
+    'module:function returning a flax module.',
+    f'{", ".join(NETWORKS)} or module:function',
+    lambda value: value in NETWORKS or ':' in value,
+  )
+  lstm: bool = _setting('Put 256 LSTM cells after the torso (a3c).')
+  log_seconds: float = _positive('Seconds between rows of train.csv.')
+  action_repeat: int = _setting('Emulator frames per agent step.', flag=False)
+  environment: Mapping[str, Any] = _setting(
+    'Name and options of the environment.', flag=False
+  )
+
+
+def field_names() -> list[str]:
+  return [field.name for field in dataclasses.fields(Config)]
+
+
+# Sources: 'paper' is Mnih et al. 2016, arXiv:1602.01783; 'authors' is what they
+# wrote to reimplementers (github.com/muupan/async-rl/wiki and
+# github.com/miyosuda/async_deep_reinforce/issues/1); 'ours' was tried here.
+_PAPER = {
+  'algo': ('a3c', "the paper's best"),
+  'threads': (
+    min(2 * (os.cpu_count() or 1), 16),
+    "twice the cores, at most the paper's 16",
+  ),
+  'frames': (40_000_000, 'ours'),
+  'seconds': (0.0, 'ours'),
+  'seed': (1, 'ours'),
+  't_max': (5, 'paper, section 8'),
+  'learning_rate': (7e-4, 'authors'),
+  'gamma': (0.99, 'paper, section 8'),
+  'optimizer': ('shared_rmsprop', 'paper, section 4'),
+  'rms_decay': (0.99, 'paper, section 8'),
+  'rms_epsilon': (0.1, 'authors'),
+  'momentum': (0.99, 'paper, section 8: one alpha'),
+  'max_grad_norm': (40.0, 'authors'),
+  'reward_clip': (1.0, 'authors'),
+  'entropy_cost': (0.01, 'paper, section 8'),
+  'value_cost': (0.5, 'authors'),
+  'target_period_frames': (40_000, 'paper, section 8'),
+  'exploration_ends': ((0.1, 0.01, 0.5), 'paper, section 8'),
+  'exploration_probabilities': ((0.4, 0.3, 0.3), 'paper, section 8'),
+  'exploration_anneal_frames': (4_000_000, 'paper, section 8'),
+  'network': ('nips', 'paper, section 8'),
+  'lstm': (False, 'paper, section 8'),
+  'log_seconds': (10.0, 'ours'),
+  'action_repeat': (4, 'paper, section 8'),
+}
+_LSTM = {'t_max': (20, 'reproductions of the paper')}
+_SMALL = {
+  'frames': (500_000, 'ours'),
+  'learning_rate': (3e-3, 'ours'),
+  'rms_epsilon': (1e-3, 'ours'),
+  'reward_clip': (0.0, 'ours'),
+  'target_period_frames': (1_000, 'ours'),
+  'exploration_ends': ((0.05,), 'ours'),
+  'exploration_probabilities': ((1.0,), 'ours'),
+  'exploration_anneal_frames': (50_000, 'ours'),
+  'network': ('auto', 'ours'),
+  'log_seconds': (2.0, 'ours'),
+  'action_repeat': (1, 'ours'),
+}
+_DOMAINS = {
+  'atari': {},
+  'gym': _SMALL,
+  'catch': _SMALL | {'frames': (200_000, 'ours'), 'network': ('mlp', 'ours')},
+}
+
+
+def defaults(
+  domain: str, algo: str = 'a3c', *, lstm: bool = False
+) -> dict[str, tuple[Any, str]]:
+  """Default value and its source, for every setting that has one.
+
+  Args:
+    domain: 'atari', 'gym' or 'catch'.
+    algo: one of `ALGORITHMS`.
+    lstm: whether the network has an LSTM core.
+  """
+  del algo  # So far no default differs between the algorithms.
+  return _PAPER | _DOMAINS[domain] | (_LSTM if lstm else {})
+
+
+def make(
+  domain: str, *, workdir: str, environment: Mapping[str, Any], **given
+) -> Config:
+  """A checked Config: what is given, and defaults for the rest.
+
+  Args:
+    domain: 'atari', 'gym' or 'catch'.
+    workdir: folder for the results.
+    environment: name and options, for the record.
+    **given: fields of `Config`; None counts as not given.
+
+  Raises:
+    UsageError: naming the first setting whose value is not allowed.
+  """
+  given = {name: value for name, value in given.items() if value is not None}
+  algo = given.get('algo', 'a3c')
+  table = defaults(domain, algo, lstm=given.get('lstm', False))
+  values = {name: value for name, (value, _) in table.items()} | given
+  values.setdefault('anneal_frames', values['frames'])
+  config = Config(workdir=workdir, environment=environment, **values)
+  _check(config)
+  return config
+
+
+def _check(config: Config) -> None:
+  for field in dataclasses.fields(config):
+    value = getattr(config, field.name)
+    if not field.metadata['check'](value):
+      shown = ','.join(map(str, value)) if isinstance(value, tuple) else value
+      raise checks.UsageError(
+        f'--{field.name}={shown}: allowed: {field.metadata["allowed"]}'
+      )
+  if config.lstm and config.algo != 'a3c':
+    raise checks.UsageError(
+      f'--lstm with --algo={config.algo}: allowed with --algo=a3c only'
+    )
+  ends, probabilities = (
+    config.exploration_ends,
+    config.exploration_probabilities,
+  )
+  if len(ends) != len(probabilities):
+    raise checks.UsageError(
+      f'--exploration_probabilities: {len(probabilities)} values for '
+      f'{len(ends)} --exploration_ends; allowed: one for each'
+    )

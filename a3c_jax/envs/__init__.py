@@ -1,0 +1,1 @@
+"""Environments: each module makes a `gymnasium.vector.VectorEnv`."""

@@ -1,0 +1,142 @@
+"""Atari games from ale-py, without the GIL."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import dataclasses
+import difflib
+
+import gymnasium
+from gymnasium.vector import AutoresetMode
+import numpy as np
+
+from a3c_jax import checks
+
+ACTION_REPEAT = 4
+MAX_FRAMES_PER_EPISODE = 108_000  # 30 minutes at 60 Hz
+
+# With one player these end the whole process from inside the emulator.
+UNPLAYABLE = ('combat', 'joust', 'maze_craze', 'warlords')
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+  """A game and how it is played.
+
+  Attributes:
+    game: snake_case name of a ROM that ale-py ships.
+    sticky: probability that the emulator repeats the last action instead.
+    full_action_space: all 18 actions instead of those the game uses.
+    life_loss_terminal: nothing counts beyond the loss of a life in training.
+  """
+
+  game: str = 'pong'
+  sticky: float = 0.0
+  full_action_space: bool = False
+  life_loss_terminal: bool = True
+
+
+def games() -> list[str]:
+  """Names of the games that can be played, sorted.
+
+  Raises:
+    UsageError: if ale-py is not installed.
+  """
+  return sorted(set(_ale_py().roms.get_all_rom_ids()) - set(UNPLAYABLE))
+
+
+def make(
+  options: Options, *, envs: int = 1
+) -> Callable[[], gymnasium.vector.VectorEnv]:
+  """A function that makes the vector environment of one thread.
+
+  Observations are [envs, 4, 84, 84] uint8, the oldest of the four frames first;
+  rewards are raw. An action lasts four emulator frames, an episode at most
+  108,000; it starts after 0 to 29 no-ops. With `life_loss_terminal`, every
+  step's `info['life_loss']` [envs] bool marks the loss of a life.
+
+  Source of the preprocessing: Mnih et al. 2016, arXiv:1602.01783, section 8,
+  which refers to Mnih et al. 2015.
+
+  Args:
+    options: the game and how it is played.
+    envs: games per environment.
+
+  Raises:
+    UsageError: for an unknown or unplayable game, or if ale-py is missing.
+  """
+  if options.game in UNPLAYABLE:
+    raise checks.UsageError(
+      f'--game={options.game}: this game needs two players; '
+      'it would end the process. Allowed: every other game of ale-py'
+    )
+  if options.game not in games():
+    near = difflib.get_close_matches(options.game, games(), n=3, cutoff=0.4)
+    raise checks.UsageError(
+      f'--game={options.game}: unknown; '
+      + (f'did you mean {", ".join(near)}?' if near else 'try pong')
+    )
+  if not 0.0 <= options.sticky < 1.0:
+    raise checks.UsageError(
+      f'--sticky={options.sticky}: allowed are 0 <= p < 1'
+    )
+
+  def make_env() -> gymnasium.vector.VectorEnv:
+    return _Atari(options, envs)
+
+  return make_env
+
+
+def _ale_py():
+  # Imported here: the package works without it, and its licence is GPL-2.0.
+  try:
+    import ale_py
+    import ale_py.vector_env
+  except ImportError as error:
+    raise checks.UsageError('Atari needs ale-py: pip install ale-py') from error
+  return ale_py
+
+
+class _Atari(gymnasium.vector.VectorEnv):
+  """`AtariVectorEnv` with episode ends and life losses told apart."""
+
+  def __init__(self, options: Options, envs: int):
+    self._env = _ale_py().vector_env.AtariVectorEnv(
+      game=options.game,
+      num_envs=envs,
+      num_threads=1,  # The actor-learner's thread is the parallelism.
+      autoreset_mode=AutoresetMode.SAME_STEP,
+      frameskip=ACTION_REPEAT,
+      max_num_frames_per_episode=MAX_FRAMES_PER_EPISODE,
+      repeat_action_probability=options.sticky,
+      full_action_space=options.full_action_space,
+      noop_max=29,
+      reward_clipping=False,  # No info has the raw reward.
+      use_fire_reset=False,
+      # Plays on after a lost life; `episodic_life` would restart the game.
+      life_loss_info=options.life_loss_terminal,
+    )
+    self.num_envs = envs
+    self.metadata = self._env.metadata
+    self.single_observation_space = self._env.single_observation_space
+    self.single_action_space = self._env.single_action_space
+    self.observation_space = self._env.observation_space
+    self.action_space = self._env.action_space
+    self._episode_frames = np.zeros(envs, np.int32)
+
+  def reset(self, *, seed=None, options=None):
+    obs, info = self._env.reset(seed=seed, options=options)
+    self._episode_frames = info['episode_frame_number']
+    return obs, info
+
+  def step(self, actions):
+    obs, reward, terminated, truncated, info = self._env.step(actions)
+    # Only a fall of this number marks a new game: `terminated` also marks a lost
+    # life, and `lives` is 0 throughout in some games.
+    new_game = info['episode_frame_number'] < self._episode_frames
+    self._episode_frames = info['episode_frame_number']
+    info['life_loss'] = terminated & ~new_game
+    return obs, reward, terminated & new_game, truncated, info
+
+  def close_extras(self, **kwargs):
+    self._env.close(**kwargs)

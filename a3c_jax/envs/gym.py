@@ -1,0 +1,92 @@
+"""Any Gymnasium environment with Box observations and Discrete actions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import difflib
+
+import gymnasium
+from gymnasium.vector import AutoresetMode
+
+from a3c_jax import checks
+
+
+def make(
+  env: str | Callable[[], gymnasium.Env], *, envs: int = 1
+) -> Callable[[], gymnasium.vector.VectorEnv]:
+  """A function that makes the vector environment of one thread.
+
+  Args:
+    env: a registered id such as 'CartPole-v1', 'module:function' where the
+      function returns a `gymnasium.Env`, or such a function.
+    envs: games per environment.
+
+  Raises:
+    UsageError: for an unknown id, module or function, a missing dependency, or
+      spaces other than Box observations and Discrete actions.
+  """
+  make_one = env if callable(env) else _factory(env)
+  probe = _try(make_one, env)
+  check_spaces(probe.observation_space, probe.action_space, env)
+  probe.close()
+
+  def make_env() -> gymnasium.vector.VectorEnv:
+    return gymnasium.vector.SyncVectorEnv(
+      [_from_zero(make_one)] * envs, autoreset_mode=AutoresetMode.SAME_STEP
+    )
+
+  return make_env
+
+
+def check_spaces(
+  observation_space: gymnasium.Space, action_space: gymnasium.Space, name: str
+) -> None:
+  """Checks that the learners can use the spaces of an environment.
+
+  Raises:
+    UsageError: naming the space that is not supported.
+  """
+  if not isinstance(observation_space, gymnasium.spaces.Box):
+    raise checks.UsageError(
+      f'--env={name}: observation space {observation_space} is not supported; '
+      'allowed: Box'
+    )
+  if not isinstance(action_space, gymnasium.spaces.Discrete):
+    raise checks.UsageError(
+      f'--env={name}: action space {action_space} is not supported; '
+      'allowed: Discrete'
+    )
+
+
+def _from_zero(make_one):
+  def make():
+    env = make_one()
+    first = int(env.action_space.start)
+    if not first:
+      return env
+    return gymnasium.wrappers.TransformAction(
+      env,
+      lambda action: action + first,
+      gymnasium.spaces.Discrete(env.action_space.n),
+    )
+
+  return make
+
+
+def _factory(name: str) -> Callable[[], gymnasium.Env]:
+  if ':' in name:
+    return checks.load_function(name, flag='env')
+  if name not in gymnasium.registry:
+    near = difflib.get_close_matches(name, gymnasium.registry, n=3, cutoff=0.4)
+    raise checks.UsageError(
+      f'--env={name}: unknown; '
+      + (f'did you mean {", ".join(near)}?' if near else 'try CartPole-v1')
+    )
+  return lambda: gymnasium.make(name)
+
+
+def _try(make_one, name):
+  try:
+    return make_one()
+  except gymnasium.error.DependencyNotInstalled as error:
+    raise checks.UsageError(f'--env={name}: {error}') from error

@@ -1,0 +1,270 @@
+"""Networks, in flax linen: torsos, the LSTM core and the heads.
+
+A torso maps observations [..., *shape] to features [..., F]; a head adds what an
+algorithm needs. Every layer starts as Torch's did when the paper was written:
+weights and biases uniform in ±1/√fan_in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import math
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from a3c_jax import base, checks
+
+
+def _uniform(fan_in: int) -> nn.initializers.Initializer:
+  bound = 1 / math.sqrt(fan_in)
+
+  def init(key, shape, dtype=jnp.float32):
+    return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+  return init
+
+
+class Linear(nn.Module):
+  """A dense layer, [..., in] -> [..., features]."""
+
+  features: int
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    init = _uniform(x.shape[-1])
+    return nn.Dense(self.features, kernel_init=init, bias_init=init)(x)
+
+
+def strided_convolution(
+  x: jax.Array, kernel: jax.Array, stride: int
+) -> jax.Array:
+  """A VALID convolution, as one of stride 1 over blocks of stride² pixels.
+
+  Equals `jax.lax.conv_general_dilated` with that stride. XLA's gradient for the
+  kernel of a strided convolution is slow on the CPU; this form takes a fifth
+  off the whole gradient of the small Atari network.
+
+  Args:
+    x: [N, H, W, C].
+    kernel: [size, size, C, F], size a multiple of the stride.
+    stride: pixels.
+
+  Returns:
+    [N, H', W', F], H' = (H - size) // stride + 1.
+  """
+  blocks = kernel.shape[0] // stride
+  channels, features = kernel.shape[2:]
+  rows, columns = (
+    (size - kernel.shape[0]) // stride + blocks for size in x.shape[1:3]
+  )
+  x = x[:, : rows * stride, : columns * stride]
+  x = x.reshape(-1, rows, stride, columns, stride, channels)
+  x = x.transpose(0, 1, 3, 2, 4, 5).reshape(
+    -1, rows, columns, stride**2 * channels
+  )
+  kernel = kernel.reshape(blocks, stride, blocks, stride, channels, features)
+  kernel = kernel.transpose(0, 2, 1, 3, 4, 5).reshape(
+    blocks, blocks, -1, features
+  )
+  return jax.lax.conv_general_dilated(
+    x, kernel, (1, 1), 'VALID', dimension_numbers=('NHWC', 'HWIO', 'NHWC')
+  )
+
+
+class Convolution(nn.Module):
+  """A VALID convolution, [N, H, W, C] -> [N, H', W', features]."""
+
+  features: int
+  size: int
+  stride: int
+  space_to_depth: bool = False
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    if min(x.shape[1:3]) < self.size:
+      raise checks.UsageError(
+        f'--network: too large for these images, a layer of '
+        f'{self.size}x{self.size} filters meets {x.shape[1]}x{x.shape[2]} '
+        'pixels; allowed: mlp or module:function'
+      )
+    init = _uniform(self.size**2 * x.shape[-1])
+    shape = (self.size, self.size, x.shape[-1], self.features)
+    kernel = self.param('kernel', init, shape)
+    bias = self.param('bias', init, (self.features,))
+    if self.space_to_depth:
+      y = strided_convolution(x, kernel, self.stride)
+    else:
+      y = jax.lax.conv_general_dilated(
+        x,
+        kernel,
+        (self.stride, self.stride),
+        'VALID',
+        dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+      )
+    return y + bias.reshape(1, 1, 1, -1)
+
+
+def _as_images(obs: jax.Array, stacked_first: bool) -> jax.Array:
+  """[..., H, W, C], or [..., C, H, W] if stacked first, to [N, H, W, C] floats."""
+  images = obs.reshape((-1, *obs.shape[-3:]))
+  if stacked_first:
+    images = images.transpose(0, 2, 3, 1)
+  return _as_floats(images)
+
+
+def _as_floats(obs: jax.Array) -> jax.Array:
+  if obs.dtype == jnp.uint8:
+    return obs.astype(jnp.float32) / 255
+  return obs.astype(jnp.float32)
+
+
+class NipsTorso(nn.Module):
+  """The small network of the paper's figures: conv 16, conv 32, linear 256.
+
+  Source: Mnih et al. 2016, arXiv:1602.01783, section 8, after Mnih et al. 2013.
+
+  Attributes:
+    stacked_first: observations are [..., C, H, W] and not [..., H, W, C].
+  """
+
+  stacked_first: bool = False
+
+  @nn.compact
+  def __call__(self, obs: jax.Array) -> jax.Array:
+    x = _as_images(obs, self.stacked_first)
+    x = nn.relu(Convolution(16, size=8, stride=4, space_to_depth=True)(x))
+    x = nn.relu(Convolution(32, size=4, stride=2)(x))
+    x = nn.relu(Linear(256)(x.reshape(len(x), -1)))
+    return x.reshape(*obs.shape[:-3], -1)
+
+
+class NatureTorso(nn.Module):
+  """The network of the paper's tables: conv 32, 64, 64, linear 512.
+
+  Source: Mnih et al. 2016, arXiv:1602.01783, section 5.1, after Mnih et al. 2015.
+
+  Attributes:
+    stacked_first: observations are [..., C, H, W] and not [..., H, W, C].
+  """
+
+  stacked_first: bool = False
+
+  @nn.compact
+  def __call__(self, obs: jax.Array) -> jax.Array:
+    x = _as_images(obs, self.stacked_first)
+    x = nn.relu(Convolution(32, size=8, stride=4, space_to_depth=True)(x))
+    x = nn.relu(Convolution(64, size=4, stride=2)(x))
+    x = nn.relu(Convolution(64, size=3, stride=1)(x))
+    x = nn.relu(Linear(512)(x.reshape(len(x), -1)))
+    return x.reshape(*obs.shape[:-3], -1)
+
+
+class MLPTorso(nn.Module):
+  """Linear layers with ReLU over flattened observations.
+
+  Attributes:
+    obs_dims: axes of one observation.
+    hidden: units of each layer.
+  """
+
+  obs_dims: int = 1
+  hidden: Sequence[int] = (64, 64)
+
+  @nn.compact
+  def __call__(self, obs: jax.Array) -> jax.Array:
+    lead = obs.shape[: obs.ndim - self.obs_dims]
+    x = _as_floats(obs).reshape(*lead, -1)
+    for units in self.hidden:
+      x = nn.relu(Linear(units)(x))
+    return x
+
+
+class LSTMCore(nn.Module):
+  """An LSTM over time that forgets at the start of an episode.
+
+  Attributes:
+    cells: number of cells.
+  """
+
+  cells: int = 256
+
+  def initial_state(self, streams: int) -> base.State:
+    """Zeros: a pair of [streams, cells]."""
+    zeros = jnp.zeros((streams, self.cells), jnp.float32)
+    return zeros, zeros
+
+  @nn.compact
+  def __call__(
+    self, x: jax.Array, state: base.State, is_first: jax.Array
+  ) -> tuple[jax.Array, base.State]:
+    """Runs over [T, K, F] from `state`; `is_first` [T, K] zeroes the state."""
+    init = _uniform(self.cells)
+    cell = nn.OptimizedLSTMCell(
+      self.cells, kernel_init=init, recurrent_kernel_init=init, bias_init=init
+    )
+
+    def step(cell, state, inputs):
+      x, is_first = inputs
+      state = jax.tree.map(
+        lambda kept: jnp.where(is_first[:, None], 0.0, kept), state
+      )
+      return cell(state, x)
+
+    scan = nn.scan(
+      step, variable_broadcast='params', split_rngs={'params': False}
+    )
+    state, x = scan(cell, state, (x, is_first))
+    return x, state
+
+
+class QNetwork(nn.Module):
+  """A torso and one linear output per action: [..., *shape] -> [..., A]."""
+
+  torso: nn.Module
+  num_actions: int
+
+  @nn.compact
+  def __call__(self, obs: jax.Array) -> jax.Array:
+    return Linear(self.num_actions)(self.torso(obs))
+
+
+class PolicyAndValue(NamedTuple):
+  """Output of an actor-critic network."""
+
+  logits: jax.Array  # [T, K, A]
+  v: jax.Array  # [T, K]
+
+
+class ActorCritic(nn.Module):
+  """A torso, an optional LSTM core, and a policy and a value head on it.
+
+  Source: Mnih et al. 2016, arXiv:1602.01783, section 4: the two share all layers
+  but the last.
+
+  Attributes:
+    torso: maps observations to features.
+    num_actions: A.
+    core: recurrent core between torso and heads, or None.
+  """
+
+  torso: nn.Module
+  num_actions: int
+  core: LSTMCore | None = None
+
+  def initial_state(self, streams: int) -> base.State:
+    """State at the start of an episode, () without a core."""
+    return self.core.initial_state(streams) if self.core else ()
+
+  @nn.compact
+  def __call__(
+    self, obs: jax.Array, state: base.State, is_first: jax.Array
+  ) -> tuple[PolicyAndValue, base.State]:
+    """Runs over obs [T, K, ...] from `state`; `is_first` is [T, K] bool."""
+    x = self.torso(obs)
+    if self.core:
+      x, state = self.core(x, state, is_first)
+    logits = Linear(self.num_actions)(x)
+    return PolicyAndValue(logits=logits, v=Linear(1)(x)[..., 0]), state

@@ -1,0 +1,97 @@
+"""The paper's three optimizers, as optax transformations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import optax
+
+from a3c_jax import base
+
+
+class Optimizer(NamedTuple):
+  """How a gradient becomes an update.
+
+  Attributes:
+    transformation: the update before it is multiplied by -learning_rate.
+    per_thread: whether each thread keeps statistics of its own.
+  """
+
+  transformation: optax.GradientTransformation
+  per_thread: bool
+
+
+def _rms(decay: float, epsilon: float) -> optax.GradientTransformation:
+  # g starts at 0, and ε is under the root: equations S2 and S3.
+  return optax.scale_by_rms(
+    decay=decay, eps=epsilon, initial_scale=0.0, eps_in_sqrt=True
+  )
+
+
+def shared_rmsprop(*, decay: float, epsilon: float) -> Optimizer:
+  """RMSProp whose statistics g all threads share.
+
+      g ← α g + (1 - α) Δθ²,    θ ← θ - η Δθ / √(g + ε)
+
+  Source: Mnih et al. 2016, arXiv:1602.01783, section 4, equation 1.
+
+  Args:
+    decay: α per update, in [0, 1).
+    epsilon: ε, squared gradient units.
+  """
+  return Optimizer(_rms(decay, epsilon), per_thread=False)
+
+
+def rmsprop(*, decay: float, epsilon: float) -> Optimizer:
+  """As `shared_rmsprop`, with a g for each thread: section 7, equation S3."""
+  return Optimizer(_rms(decay, epsilon), per_thread=True)
+
+
+def momentum_sgd(*, momentum: float) -> Optimizer:
+  """Stochastic gradient descent with a momentum for each thread.
+
+      m ← α m + (1 - α) Δθ,    θ ← θ - η m
+
+  Source: Mnih et al. 2016, arXiv:1602.01783, section 7.
+
+  Args:
+    momentum: α per update, in [0, 1).
+  """
+  return Optimizer(optax.ema(momentum, debias=False), per_thread=True)
+
+
+def clipped(
+  gradients: Callable[..., tuple[base.Params, base.Stats]],
+  max_grad_norm: float | None,
+) -> Callable[..., tuple[base.Params, base.Stats]]:
+  """A Learner's `gradients` scaled down to a largest global norm, jitted.
+
+  One program with the gradients themselves, so it costs no further call.
+
+  Args:
+    gradients: `Learner.gradients`.
+    max_grad_norm: L2 norm over all parameters; None never scales.
+
+  Returns:
+    A function like `gradients`, whose stats have `grad_norm` too: the norm
+    before scaling.
+  """
+
+  def clipped_gradients(params, target_params, segment):
+    grads, stats = gradients(params, target_params, segment)
+    grad_norm = optax.global_norm(grads)
+    if max_grad_norm is not None:
+      # Passing over all parameters costs as much as a seventh of the gradient.
+      grads = jax.lax.cond(
+        grad_norm > max_grad_norm,
+        lambda grads: jax.tree.map(
+          lambda grad: grad * (max_grad_norm / grad_norm), grads
+        ),
+        lambda grads: grads,
+        grads,
+      )
+    return grads, stats | {'grad_norm': grad_norm}
+
+  return jax.jit(clipped_gradients)

@@ -1,0 +1,258 @@
+"""What a run shows and writes: progress line, CSV files, TensorBoard."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Mapping, Sequence
+import csv
+import pathlib
+import time
+from typing import Any, NamedTuple
+
+import numpy as np
+import rich.console
+import rich.progress
+import tensorboardX
+
+PHASES = ('acting', 'emulator', 'gradients', 'lock_wait', 'update', 'other')
+
+
+class Phases:
+  """Adds up the seconds that one thread spends in each of `PHASES`."""
+
+  def __init__(self):
+    self.seconds = dict.fromkeys(PHASES, 0.0)
+    self._last = time.perf_counter()
+
+  def lap(self, phase: str) -> None:
+    """Counts the time since the last lap towards a phase."""
+    now = time.perf_counter()
+    self.seconds[phase] += now - self._last
+    self._last = now
+
+  def move(self, source: str, target: str, seconds: float) -> None:
+    """Moves time from one phase to another."""
+    self.seconds[source] -= seconds
+    self.seconds[target] += seconds
+
+
+class Update(NamedTuple):
+  """What a thread reports after each update."""
+
+  stats: Mapping[str, Any]  # scalars of the segment
+  lag: int  # updates of other threads between snapshot and application
+  lock_wait: float  # seconds
+
+
+class Episode(NamedTuple):
+  """One row of episodes.csv."""
+
+  frames: int  # emulator frames of all threads when it ended
+  seconds: float  # since training began
+  thread: int
+  episode_return: float  # raw score
+  clipped_return: float
+  episode_frames: int
+
+
+class Reports:
+  """Where threads leave reports, and the main thread takes them; no lock."""
+
+  def __init__(self):
+    self._updates = collections.deque()
+    self._episodes = collections.deque()
+
+  def update(self, report: Update) -> None:
+    self._updates.append(report)
+
+  def episode(self, report: Episode) -> None:
+    self._episodes.append(report)
+
+  def take(self) -> tuple[list[Update], list[Episode]]:
+    """All reports since the last call."""
+    return _drain(self._updates), _drain(self._episodes)
+
+
+def _drain(queue):
+  return [queue.popleft() for _ in range(len(queue))]
+
+
+class Log:
+  """Writes episodes.csv, train.csv and TensorBoard events, shows progress.
+
+  Used by the main thread alone. Use it as a context manager.
+  """
+
+  def __init__(
+    self,
+    workdir: pathlib.Path,
+    *,
+    run: Mapping[str, Any],
+    stats: Sequence[str],
+    total_frames: int,
+  ):
+    """Opens the files.
+
+    Args:
+      workdir: existing folder.
+      run: constant columns of every row, such as algo, env and seed.
+      stats: names of the scalars that updates report.
+      total_frames: emulator frames at which the progress bar is full.
+    """
+    self._run = dict(run)
+    self._stats = list(stats)
+    self._total_frames = total_frames
+    self._files = []
+    self._episode_rows = self._csv(workdir / 'episodes.csv', Episode._fields)
+    self._train_rows = self._csv(workdir / 'train.csv', self._train_columns())
+    self._events = tensorboardX.SummaryWriter(str(workdir), flush_secs=30)
+    self._sums = dict.fromkeys([*self._stats, 'lag', 'lock_wait'], 0.0)
+    self._updates = 0
+    self._episodes = 0
+    self._returns = collections.deque(maxlen=100)
+    self._row_began = (0, 0.0)
+    self._progress = _Progress(total_frames)
+
+  def _train_columns(self) -> list[str]:
+    return [
+      'frames',
+      'seconds',
+      'frames_per_second',
+      'updates',
+      'learning_rate',
+      *self._stats,
+      'lag',
+      'lock_wait_ms',
+      'episodes',
+      'mean_return',
+    ]
+
+  def _csv(self, path, columns):
+    file = path.open(
+      'w', newline='', buffering=1
+    )  # Whole lines reach the disk.
+    self._files.append(file)
+    rows = csv.DictWriter(file, [*self._run, *columns])
+    rows.writeheader()
+    return rows
+
+  @property
+  def mean_return(self) -> float:
+    """Mean raw return of the newest 100 episodes; NaN before the first."""
+    return float(np.mean(self._returns)) if self._returns else float('nan')
+
+  @property
+  def episodes(self) -> int:
+    """Episodes that ended so far."""
+    return self._episodes
+
+  def take(self, reports: Reports) -> None:
+    """Adds up the reports of the threads and writes finished episodes."""
+    updates, episodes = reports.take()
+    for update in updates:
+      for name in self._stats:
+        self._sums[name] += float(update.stats[name])
+      self._sums['lag'] += update.lag
+      self._sums['lock_wait'] += update.lock_wait
+    self._updates += len(updates)
+    for episode in episodes:
+      self._returns.append(episode.episode_return)
+      self._episode_rows.writerow(
+        self._run | episode._asdict() | {'seconds': f'{episode.seconds:.3f}'}
+      )
+      self._events.add_scalar(
+        'episode/return', episode.episode_return, episode.frames
+      )
+      self._events.add_scalar(
+        'episode/frames', episode.episode_frames, episode.frames
+      )
+    self._episodes += len(episodes)
+
+  def show(self, *, frames: int, seconds: float) -> None:
+    """Moves the progress line on, where there is a terminal."""
+    began_frames, began_seconds = self._row_began
+    speed = (frames - began_frames) / max(seconds - began_seconds, 1e-9)
+    self._progress.show(frames, self._summary(speed))
+
+  def write_row(
+    self, *, frames: int, seconds: float, updates: int, learning_rate: float
+  ) -> None:
+    """Writes one row of means since the last one; none without an update."""
+    if not self._updates:
+      return
+    began_frames, began_seconds = self._row_began
+    speed = (frames - began_frames) / max(seconds - began_seconds, 1e-9)
+    means = {name: total / self._updates for name, total in self._sums.items()}
+    figures = {
+      'frames': frames,
+      'seconds': round(seconds, 3),
+      'frames_per_second': round(speed, 1),
+      'updates': updates,
+      'learning_rate': learning_rate,
+      **{name: means[name] for name in self._stats},
+      'lag': means['lag'],
+      'lock_wait_ms': 1e3 * means['lock_wait'],
+      'episodes': self._episodes,
+      'mean_return': self.mean_return,
+    }
+    self._train_rows.writerow(self._run | figures)
+    for name, value in figures.items():
+      if name != 'frames' and not np.isnan(value):
+        self._events.add_scalar(f'train/{name}', value, frames)
+    self._progress.log(frames, self._summary(speed))
+    self._row_began = (frames, seconds)
+    self._sums = dict.fromkeys(self._sums, 0.0)
+    self._updates = 0
+
+  def _summary(self, speed: float) -> str:
+    return (
+      f'{speed:,.0f} frames/s, {self._episodes:,} episodes, '
+      f'mean return {self.mean_return:.2f}'
+    )
+
+  def __enter__(self):
+    self._progress.start()
+    return self
+
+  def __exit__(self, *_):
+    self._progress.stop()
+    for file in self._files:
+      file.close()
+    self._events.close()
+
+
+class _Progress:
+  """A live line on a terminal, plain lines elsewhere."""
+
+  def __init__(self, total_frames: int):
+    self._console = rich.console.Console(highlight=False)
+    self._total_frames = total_frames
+    self._live = None
+    if self._console.is_terminal:
+      self._live = rich.progress.Progress(
+        rich.progress.BarColumn(bar_width=20),
+        rich.progress.TextColumn('{task.description}'),
+        rich.progress.TimeRemainingColumn(compact=True),
+        console=self._console,
+        auto_refresh=False,  # Its thread would compete with the actor-learners.
+      )
+      self._task = self._live.add_task('starting', total=total_frames)
+
+  def start(self) -> None:
+    if self._live:
+      self._live.start()
+
+  def stop(self) -> None:
+    if self._live:
+      self._live.stop()
+
+  def show(self, frames: int, summary: str) -> None:
+    if self._live:
+      text = f'{frames:,} of {self._total_frames:,} frames, {summary}'
+      self._live.update(self._task, completed=frames, description=text)
+      self._live.refresh()
+
+  def log(self, frames: int, summary: str) -> None:
+    if not self._live:
+      text = f'{frames:,} of {self._total_frames:,} frames, {summary}'
+      print(text, flush=True)

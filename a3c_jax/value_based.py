@@ -1,0 +1,142 @@
+"""Value-based learners: one-step Q, one-step Sarsa and n-step Q."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from a3c_jax import base, losses
+
+
+def epsilon_greedy(
+  q: jax.Array, key: jax.Array, exploration_epsilon: jax.Array
+) -> jax.Array:
+  """With probability ε a uniform action, else the first of the best.
+
+  Args:
+    q: [K, A] float32.
+    key: of this draw alone.
+    exploration_epsilon: [] float32 in [0, 1].
+
+  Returns:
+    [K] int32.
+  """
+  explore_key, action_key = jax.random.split(key)
+  streams, num_actions = q.shape
+  explore = jax.random.uniform(explore_key, (streams,)) < exploration_epsilon
+  random_action = jax.random.randint(action_key, (streams,), 0, num_actions)
+  return jnp.where(explore, random_action, jnp.argmax(q, axis=1))
+
+
+def _greedy_bootstrap(network):
+  def bootstrap(params, target_params, state, obs, key, exploration_epsilon):
+    del params, state, exploration_epsilon
+    return jnp.max(network.apply(target_params, obs), axis=1), key
+
+  return bootstrap
+
+
+def _make(
+  network: nn.Module,
+  loss_of_segment: Callable[..., tuple[jax.Array, losses.ValueStats]],
+  bootstrap: Callable[..., tuple[jax.Array, jax.Array]],
+  acts_on: str,
+) -> base.Learner:
+  """The part that all three share; `network.apply(params, obs)` gives Q."""
+
+  def act(params, state, obs, key, exploration_epsilon):
+    key, subkey = jax.random.split(key)
+    q = network.apply(params, obs)
+    return epsilon_greedy(q, subkey, exploration_epsilon), state, key
+
+  def summed_loss(params, target_params, segment):
+    loss_tm1, stats = loss_of_segment(params, target_params, segment)
+    # Sum, not mean: the paper accumulates dθ over the segment.
+    return jnp.sum(loss_tm1), {
+      'loss': jnp.mean(loss_tm1),
+      'mean_q': jnp.mean(stats.qa_tm1),
+    }
+
+  return base.Learner(
+    init=network.init,
+    initial_state=lambda streams: (),
+    act=jax.jit(act),
+    bootstrap=jax.jit(bootstrap),
+    gradients=jax.jit(jax.grad(summed_loss, has_aux=True)),
+    acts_on=acts_on,
+    uses_target=True,
+  )
+
+
+def one_step_q(network: nn.Module) -> base.Learner:
+  """Asynchronous one-step Q-learning: Mnih et al. 2016, Algorithm 1.
+
+  Args:
+    network: maps obs [..., *shape] to Q [..., A], as `networks.QNetwork`.
+  """
+
+  def loss(params, target_params, segment):
+    over_streams = jax.vmap(losses.one_step_q_loss, in_axes=1)
+    return over_streams(
+      network.apply(params, segment.obs[:-1]),
+      segment.a[:-1],
+      segment.r_t,
+      segment.discount_t,
+      network.apply(target_params, segment.obs[1:]),
+    )
+
+  return _make(network, loss, _greedy_bootstrap(network), acts_on='newest')
+
+
+def one_step_sarsa(network: nn.Module) -> base.Learner:
+  """Asynchronous one-step Sarsa: Mnih et al. 2016, section 4.
+
+  Args:
+    network: maps obs [..., *shape] to Q [..., A], as `networks.QNetwork`.
+  """
+
+  def loss(params, target_params, segment):
+    over_streams = jax.vmap(losses.one_step_sarsa_loss, in_axes=1)
+    return over_streams(
+      network.apply(params, segment.obs[:-1]),
+      segment.a[:-1],
+      segment.r_t,
+      segment.discount_t,
+      network.apply(target_params, segment.obs[1:]),
+      segment.a[1:],
+    )
+
+  def bootstrap(params, target_params, state, obs, key, exploration_epsilon):
+    # The action that would have been taken next; the time limit discards it.
+    del state
+    key, subkey = jax.random.split(key)
+    action = epsilon_greedy(
+      network.apply(params, obs), subkey, exploration_epsilon
+    )
+    q = network.apply(target_params, obs)
+    return jnp.take_along_axis(q, action[:, None], axis=1)[:, 0], key
+
+  return _make(network, loss, bootstrap, acts_on='newest')
+
+
+def nstep_q(network: nn.Module) -> base.Learner:
+  """Asynchronous n-step Q-learning: Mnih et al. 2016, Algorithm S2.
+
+  Args:
+    network: maps obs [..., *shape] to Q [..., A], as `networks.QNetwork`.
+  """
+
+  def loss(params, target_params, segment):
+    over_streams = jax.vmap(losses.nstep_q_loss, in_axes=(1, 1, 1, 1, 0))
+    return over_streams(
+      network.apply(params, segment.obs[:-1]),
+      segment.a[:-1],
+      segment.r_t,
+      segment.discount_t,
+      network.apply(target_params, segment.obs[-1]),
+    )
+
+  return _make(network, loss, _greedy_bootstrap(network), acts_on='snapshot')

@@ -1,0 +1,108 @@
+"""Measures real training on Pong against the emulator alone, in one run.
+
+  python experiments/benchmark.py --algo=a3c --threads=2 --seconds=20
+
+The ratio is training frames over emulator frames, both per second of processor
+time, so it depends little on how fast the machine is or what else it does.
+"""
+
+import dataclasses
+import json
+import pathlib
+import tempfile
+import threading
+import time
+
+from absl import flags
+import numpy as np
+
+from a3c_jax import agents, training
+from a3c_jax.envs import atari
+import a3c_jax.flags
+
+_JSON = flags.DEFINE_string('json', None, 'File to write the figures to.')
+_config = a3c_jax.flags.define('atari')
+
+
+def emulator_frames_per_cpu_second(make_env, *, threads: int, seconds: float):
+  """Frames per second of processor time of random play, one game a thread."""
+  envs = [make_env() for _ in range(threads)]
+  for seed, env in enumerate(envs):
+    env.reset(seed=seed)
+  steps = [0] * threads
+  stop = threading.Event()
+
+  def play(thread):
+    env = envs[thread]
+    rng = np.random.default_rng(thread)
+    actions = rng.integers(env.single_action_space.n, size=(1024, env.num_envs))
+    while not stop.is_set():
+      env.step(actions[steps[thread] % len(actions)])
+      steps[thread] += 1
+
+  workers = [
+    threading.Thread(target=play, args=(thread,), daemon=True)
+    for thread in range(threads)
+  ]
+  began = time.process_time()
+  for worker in workers:
+    worker.start()
+  stop.wait(seconds)
+  stop.set()
+  for worker in workers:
+    worker.join(timeout=10)
+  frames = sum(steps) * envs[0].num_envs * atari.ACTION_REPEAT
+  return frames / (time.process_time() - began)
+
+
+def measure(config, options: atari.Options) -> dict:
+  """Plays at random, trains, plays again; returns the figures."""
+  make_env = atari.make(options)
+  play = lambda: emulator_frames_per_cpu_second(
+    make_env, threads=config.threads, seconds=config.seconds / 4
+  )
+  before = play()
+  result = training.run(
+    config,
+    make_env,
+    lambda env: agents.make_learner(config, env, stacked_first=True),
+  )
+  emulator = (before + play()) / 2
+  steps = result.frames / config.action_repeat
+  per_cpu_second = result.frames / result.cpu_seconds
+  return {
+    'train_frames_per_second': result.frames / result.seconds,
+    'train_frames_per_cpu_second': per_cpu_second,
+    'emulator_frames_per_cpu_second': emulator,
+    'ratio': per_cpu_second / emulator,
+    'ms_per_step': {
+      phase: 1e3 * seconds / steps for phase, seconds in result.phases.items()
+    },
+    'config': dataclasses.asdict(config),
+  }
+
+
+def main() -> None:
+  options = atari.Options(game='pong')
+  with tempfile.TemporaryDirectory() as folder:
+    flags.FLAGS['workdir'].value = flags.FLAGS['workdir'].value or folder
+    config = _config({'name': options.game, **dataclasses.asdict(options)})
+    if not config.seconds:
+      config = dataclasses.replace(config, seconds=20.0)
+    figures = measure(config, options)
+  for name in (
+    'train_frames_per_second',
+    'train_frames_per_cpu_second',
+    'emulator_frames_per_cpu_second',
+  ):
+    print(f'{name:32}{figures[name]:10,.0f}')
+  print(f'{"ratio":32}{figures["ratio"]:10.3f}')
+  print('milliseconds per agent step, wall clock of its thread')
+  for phase, milliseconds in figures['ms_per_step'].items():
+    print(f'  {phase:30}{milliseconds:10.3f}')
+  if _JSON.value:
+    pathlib.Path(_JSON.value).write_text(json.dumps(figures, indent=2) + '\n')
+
+
+if __name__ == '__main__':
+  a3c_jax.flags.run(main)
