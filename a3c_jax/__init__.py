@@ -1,4 +1,7 @@
-"""Asynchronous deep reinforcement learning: Mnih et al. 2016, arXiv:1602.01783."""
+"""Asynchronous deep reinforcement learning.
+
+Mnih et al. 2016, arXiv:1602.01783.
+"""
 
 from a3c_jax import losses as losses
 from a3c_jax import networks as networks

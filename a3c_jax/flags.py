@@ -110,7 +110,7 @@ def _describe(name, table):
 
 
 def run(main: Callable[[], None]) -> None:
-  """Runs a script: `main()` with flags parsed, JAX set up, errors told in a line.
+  """Runs a script: parses flags, sets JAX up, tells errors in one line.
 
   Sets the process up for training with threads, which is the script's business
   and never a library import's: no GPU, and XLA's work on the calling thread.

@@ -211,8 +211,8 @@ def a3c_loss(
   """Advantage actor-critic loss of each step, for discrete actions.
 
       R_T = V(s_T),    R_{t-1} = r_t + γ_t R_t
-      L_{t-1} = -log π(a_{t-1}|s_{t-1}) (R_{t-1} - V(s_{t-1})) - β H(π(·|s_{t-1}))
-                + c ½ (R_{t-1} - V(s_{t-1}))²
+      L_{t-1} = -log π(a_{t-1}|s_{t-1}) (R_{t-1} - V(s_{t-1}))
+                + c ½ (R_{t-1} - V(s_{t-1}))² - β H(π(·|s_{t-1}))
 
   The advantage in the first term is a constant. Source: Mnih et al. 2016,
   arXiv:1602.01783, Algorithm S3 with the entropy of section 4. T is the segment
@@ -273,9 +273,9 @@ def gaussian_a3c_loss(
       H(π(·|s)) = D/2 (log 2πσ²(s) + 1)
 
   and otherwise as in `a3c_loss`. Source: Mnih et al. 2016, arXiv:1602.01783,
-  sections 5.3 and 9. The supplement prints the negative of ½ (log 2πσ² + 1) as a
-  cost; a positive `entropy_cost` here raises the entropy all the same. T is the
-  segment length, D the number of action dimensions.
+  sections 5.3 and 9. The supplement prints the negative of ½ (log 2πσ² + 1) as
+  a cost; a positive `entropy_cost` here raises the entropy all the same. T is
+  the segment length, D the number of action dimensions.
 
   Args:
     mean_tm1: [T, D] float32, μ(s_{t-1}). Has a gradient.

@@ -1,8 +1,8 @@
 """Networks, in flax linen: torsos, the LSTM core and the heads.
 
-A torso maps observations [..., *shape] to features [..., F]; a head adds what an
-algorithm needs. Every layer starts as Torch's did when the paper was written:
-weights and biases uniform in ±1/√fan_in.
+A torso maps observations [..., *shape] to features [..., F]; a head adds what
+an algorithm needs. Every layer starts as Torch's did when the paper was
+written: weights and biases uniform in ±1/√fan_in.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class Convolution(nn.Module):
 
 
 def _as_images(obs: jax.Array, stacked_first: bool) -> jax.Array:
-  """[..., H, W, C], or [..., C, H, W] if stacked first, to [N, H, W, C] floats."""
+  """From [..., H, W, C], or [..., C, H, W] if stacked first, to [N, H, W, C]."""
   images = obs.reshape((-1, *obs.shape[-3:]))
   if stacked_first:
     images = images.transpose(0, 2, 3, 1)
@@ -144,7 +144,8 @@ class NipsTorso(nn.Module):
 class NatureTorso(nn.Module):
   """The network of the paper's tables: conv 32, 64, 64, linear 512.
 
-  Source: Mnih et al. 2016, arXiv:1602.01783, section 5.1, after Mnih et al. 2015.
+  Source: Mnih et al. 2016, arXiv:1602.01783, section 5.1, after Mnih et al.
+  2015.
 
   Attributes:
     stacked_first: observations are [..., C, H, W] and not [..., H, W, C].
@@ -241,8 +242,8 @@ class PolicyAndValue(NamedTuple):
 class ActorCritic(nn.Module):
   """A torso, an optional LSTM core, and a policy and a value head on it.
 
-  Source: Mnih et al. 2016, arXiv:1602.01783, section 4: the two share all layers
-  but the last.
+  Source: Mnih et al. 2016, arXiv:1602.01783, section 4: the two share all
+  layers but the last.
 
   Attributes:
     torso: maps observations to features.

@@ -19,7 +19,8 @@ def nstep_returns(
   Source: Mnih et al. 2016, arXiv:1602.01783, Algorithms S2 and S3.
 
   >>> import numpy as np
-  >>> nstep_returns(np.array([1., 2.]), np.array([.5, .5]), np.array(4.)).tolist()
+  >>> half = np.full(2, 0.5)
+  >>> nstep_returns(np.array([1.0, 2.0]), half, np.array(4.0)).tolist()
   [3.0, 4.0]
 
   Args:
@@ -59,8 +60,8 @@ def generalized_advantages(
   Source: Schulman et al. 2016, arXiv:1506.02438, equation 16.
 
   >>> import numpy as np
-  >>> ones = np.ones(2, np.float32)
-  >>> generalized_advantages(ones, 0.5 * ones, np.zeros(3), lambda_=1.0).tolist()
+  >>> one = np.ones(2, np.float32)
+  >>> generalized_advantages(one, one / 2, np.zeros(3), lambda_=1.0).tolist()
   [1.5, 1.0]
 
   Args:

@@ -196,8 +196,8 @@ def _reset_where(done, initial_state, state):
 def _aligned_empty(shape, dtype):
   """An array that JAX on the CPU uses in place.
 
-  JAX copies what is not aligned to 64 bytes, and a large copy happens on another
-  thread, so the call that waits for it does too.
+  JAX copies what is not aligned to 64 bytes, and a large copy happens on
+  another thread, so the call that waits for it does too.
   """
   size = math.prod(shape) * dtype.itemsize
   memory = np.empty(size + 64, np.uint8)

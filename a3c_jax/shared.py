@@ -67,8 +67,8 @@ class SharedState:
       )
       return params, optimizer_state
 
-    # Only the optimizer's state may be donated: it is read under the lock alone,
-    # while other threads go on reading parameters.
+    # Only the optimizer's state may be donated: it is read under the lock
+    # alone, while other threads go on reading parameters.
     self._update = jax.jit(update, donate_argnums=1)
 
   def snapshot(self) -> base.Snapshot:

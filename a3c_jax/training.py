@@ -317,8 +317,8 @@ def _write_config(config, workdir) -> None:
     'config': dataclasses.asdict(config),
     'versions': versions,
     'evaluation_protocol': (
-      'training episodes: actions as explored, raw undiscounted return of whole '
-      'games, mean of the newest 100'
+      'training episodes: actions as explored, raw undiscounted return of '
+      'whole games, mean of the newest 100'
     ),
   }
   text = json.dumps(record, indent=2) + '\n'

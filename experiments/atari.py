@@ -21,8 +21,8 @@ _STICKY = flags.DEFINE_float(
 _FULL_ACTION_SPACE = flags.DEFINE_boolean(
   'full_action_space',
   False,
-  'All 18 actions instead of those the game uses. Default: False (reproductions '
-  'of the paper).',
+  'All 18 actions instead of those the game uses. Default: False '
+  '(reproductions of the paper).',
 )
 _LIFE_LOSS_TERMINAL = flags.DEFINE_boolean(
   'life_loss_terminal',

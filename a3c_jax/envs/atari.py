@@ -131,8 +131,8 @@ class _Atari(gymnasium.vector.VectorEnv):
 
   def step(self, actions):
     obs, reward, terminated, truncated, info = self._env.step(actions)
-    # Only a fall of this number marks a new game: `terminated` also marks a lost
-    # life, and `lives` is 0 throughout in some games.
+    # Only a fall of this number marks a new game: `terminated` also marks a
+    # lost life, and `lives` is 0 throughout in some games.
     new_game = info['episode_frame_number'] < self._episode_frames
     self._episode_frames = info['episode_frame_number']
     info['life_loss'] = terminated & ~new_game
