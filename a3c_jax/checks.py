@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+import dataclasses
 import importlib
+import math
 import re
+from typing import Any
 
 import jax
 import numpy as np
@@ -60,3 +63,80 @@ def load_function(name: str, *, flag: str) -> Callable:
     raise UsageError(
       f'--{flag}={name}: {error}; allowed: module:function'
     ) from error
+
+
+def setting(
+  help_text: str,
+  allowed: str = 'anything',
+  check: Callable[[Any], bool] = lambda value: True,
+  *,
+  default: Any = dataclasses.MISSING,
+  source: str = '',
+  flag: bool = True,
+) -> Any:
+  """A dataclass field that knows what may be in it.
+
+  Args:
+    help_text: what it is, with its unit.
+    allowed: what `check` lets through, in words.
+    check: whether a value is allowed.
+    default: the field's default, if it has one of its own.
+    source: where that default comes from.
+    flag: whether the command line has a flag for it.
+  """
+  metadata = {
+    'help': help_text,
+    'allowed': allowed,
+    'check': check,
+    'source': source,
+    'flag': flag,
+  }
+  return dataclasses.field(default=default, metadata=metadata)
+
+
+def one_of(help_text: str, names: tuple[str, ...], **kwargs) -> Any:
+  """A `setting` that is one of some names."""
+  return setting(
+    help_text, ', '.join(names), lambda value: value in names, **kwargs
+  )
+
+
+def positive(help_text: str, **kwargs) -> Any:
+  """A `setting` that is a finite number above 0."""
+  return setting(
+    help_text, 'finite and > 0', lambda value: 0 < value < math.inf, **kwargs
+  )
+
+
+def not_negative(help_text: str, **kwargs) -> Any:
+  """A `setting` that is a finite number from 0 on."""
+  return setting(
+    help_text, 'finite and >= 0', lambda value: 0 <= value < math.inf, **kwargs
+  )
+
+
+def fraction(help_text: str, **kwargs) -> Any:
+  """A `setting` from 0 to 1."""
+  return setting(help_text, '0 to 1', lambda value: 0 <= value <= 1, **kwargs)
+
+
+def decay(help_text: str, **kwargs) -> Any:
+  """A `setting` from 0 to below 1."""
+  return setting(
+    help_text, '0 <= value < 1', lambda value: 0 <= value < 1, **kwargs
+  )
+
+
+def check_settings(settings: Any) -> None:
+  """Checks every field that `setting` made.
+
+  Raises:
+    UsageError: naming the flag of the first value that is not allowed.
+  """
+  for field in dataclasses.fields(settings):
+    value = getattr(settings, field.name)
+    if not field.metadata['check'](value):
+      shown = ','.join(map(str, value)) if isinstance(value, tuple) else value
+      raise UsageError(
+        f'--{field.name}={shown}: allowed: {field.metadata["allowed"]}'
+      )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 import dataclasses
 import math
 import os
@@ -14,48 +14,6 @@ ALGORITHMS = ('a3c', 'nstep_q', 'one_step_q', 'one_step_sarsa')
 NETWORKS = ('nips', 'nature', 'mlp', 'auto')
 OPTIMIZERS = ('shared_rmsprop', 'rmsprop', 'momentum_sgd')
 
-_ANY = 'anything'
-
-
-def _setting(
-  help_text: str,
-  allowed: str = _ANY,
-  check: Callable[[Any], bool] = lambda value: True,
-  *,
-  flag: bool = True,
-):
-  metadata = {
-    'help': help_text,
-    'allowed': allowed,
-    'check': check,
-    'flag': flag,
-  }
-  return dataclasses.field(metadata=metadata)
-
-
-def _one_of(help_text: str, names: tuple[str, ...]):
-  return _setting(help_text, ', '.join(names), lambda value: value in names)
-
-
-def _positive(help_text: str):
-  return _setting(
-    help_text, 'finite and > 0', lambda value: 0 < value < math.inf
-  )
-
-
-def _not_negative(help_text: str):
-  return _setting(
-    help_text, 'finite and >= 0', lambda value: 0 <= value < math.inf
-  )
-
-
-def _fraction(help_text: str):
-  return _setting(help_text, '0 to 1', lambda value: 0 <= value <= 1)
-
-
-def _decay(help_text: str):
-  return _setting(help_text, '0 <= value < 1', lambda value: 0 <= value < 1)
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
@@ -64,74 +22,82 @@ class Config:
   Counts are emulator frames. Make one with `make`, which knows the defaults.
   """
 
-  algo: str = _one_of('Algorithm.', ALGORITHMS)
-  threads: int = _positive('Actor-learner threads, each with its own game.')
-  frames: int = _positive('Emulator frames of training, over all threads.')
-  seconds: float = _not_negative(
+  algo: str = checks.one_of('Algorithm.', ALGORITHMS)
+  threads: int = checks.positive(
+    'Actor-learner threads, each with its own game.'
+  )
+  frames: int = checks.positive(
+    'Emulator frames of training, over all threads.'
+  )
+  seconds: float = checks.not_negative(
     'Seconds of training after which the run stops too; 0 for no limit.'
   )
-  seed: int = _setting(
+  seed: int = checks.setting(
     'Seed of parameters, games and exploration.',
     '0 to 2147483647',
     lambda value: 0 <= value < 2**31,
   )
-  workdir: str = _setting(
+  workdir: str = checks.setting(
     'Folder for the results; must be new or empty.',
     'a path',
     lambda value: bool(value),
   )
-  t_max: int = _positive('Agent steps per segment, so per update.')
-  learning_rate: float = _positive(
+  t_max: int = checks.positive('Agent steps per segment, so per update.')
+  learning_rate: float = checks.positive(
     "Learning rate at frame 0, per unit of the optimizer's direction."
   )
-  anneal_frames: int = _positive(
+  anneal_frames: int = checks.positive(
     'Emulator frames over which the learning rate falls linearly to 0.'
   )
-  gamma: float = _fraction('Discount per agent step.')
-  optimizer: str = _one_of('Optimizer.', OPTIMIZERS)
-  rms_decay: float = _decay("Decay per update of RMSProp's mean square.")
-  rms_epsilon: float = _positive(
+  gamma: float = checks.fraction('Discount per agent step.')
+  optimizer: str = checks.one_of('Optimizer.', OPTIMIZERS)
+  rms_decay: float = checks.decay("Decay per update of RMSProp's mean square.")
+  rms_epsilon: float = checks.positive(
     "Added to the mean square under RMSProp's root, squared gradient units."
   )
-  momentum: float = _decay('Decay per update of momentum SGD.')
-  max_grad_norm: float = _not_negative(
+  momentum: float = checks.decay('Decay per update of momentum SGD.')
+  max_grad_norm: float = checks.not_negative(
     "Largest L2 norm of a segment's gradient; 0 for no clipping."
   )
-  reward_clip: float = _not_negative(
+  reward_clip: float = checks.not_negative(
     'Largest reward per agent step, in absolute value; 0 for no clipping.'
   )
-  entropy_cost: float = _not_negative('Weight of the entropy, per nat (a3c).')
-  value_cost: float = _not_negative(
+  entropy_cost: float = checks.not_negative(
+    'Weight of the entropy, per nat (a3c).'
+  )
+  value_cost: float = checks.not_negative(
     'Weight of the half squared value error (a3c).'
   )
-  target_period_frames: int = _positive(
+  target_period_frames: int = checks.positive(
     'Emulator frames between copies into the target network (not a3c).'
   )
-  exploration_ends: tuple[float, ...] = _setting(
+  exploration_ends: tuple[float, ...] = checks.setting(
     'Values of epsilon-greedy exploration of which each thread draws one to '
     'end at (not a3c).',
     'numbers from 0 to 1, separated by commas',
     lambda value: value and all(0 <= end <= 1 for end in value),
   )
-  exploration_probabilities: tuple[float, ...] = _setting(
+  exploration_probabilities: tuple[float, ...] = checks.setting(
     'Probability of each of --exploration_ends (not a3c).',
     'numbers >= 0 that add up to 1, separated by commas',
     lambda value: all(p >= 0 for p in value) and math.isclose(sum(value), 1),
   )
-  exploration_anneal_frames: int = _positive(
+  exploration_anneal_frames: int = checks.positive(
     'Emulator frames over which epsilon falls from 1 to its end (not a3c).'
   )
-  network: str = _setting(
+  network: str = checks.setting(
     'Torso: nips (conv 16, 32, linear 256), nature (conv 32, 64, 64, linear '
     '512), mlp (linear 64, 64), auto (nips for images, mlp otherwise), or '
     'module:function returning a flax module.',
     f'{", ".join(NETWORKS)} or module:function',
     lambda value: value in NETWORKS or ':' in value,
   )
-  lstm: bool = _setting('Put 256 LSTM cells after the torso (a3c).')
-  log_seconds: float = _positive('Seconds between rows of train.csv.')
-  action_repeat: int = _setting('Emulator frames per agent step.', flag=False)
-  environment: Mapping[str, Any] = _setting(
+  lstm: bool = checks.setting('Put 256 LSTM cells after the torso (a3c).')
+  log_seconds: float = checks.positive('Seconds between rows of train.csv.')
+  action_repeat: int = checks.setting(
+    'Emulator frames per agent step.', flag=False
+  )
+  environment: Mapping[str, Any] = checks.setting(
     'Name and options of the environment.', flag=False
   )
 
@@ -227,18 +193,12 @@ def make(
   values = {name: value for name, (value, _) in table.items()} | given
   values.setdefault('anneal_frames', values['frames'])
   config = Config(workdir=workdir, environment=environment, **values)
-  _check(config)
+  checks.check_settings(config)
+  _check_together(config)
   return config
 
 
-def _check(config: Config) -> None:
-  for field in dataclasses.fields(config):
-    value = getattr(config, field.name)
-    if not field.metadata['check'](value):
-      shown = ','.join(map(str, value)) if isinstance(value, tuple) else value
-      raise checks.UsageError(
-        f'--{field.name}={shown}: allowed: {field.metadata["allowed"]}'
-      )
+def _check_together(config: Config) -> None:
   if config.lstm and config.algo != 'a3c':
     raise checks.UsageError(
       f'--lstm with --algo={config.algo}: allowed with --algo=a3c only'

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import os
 import sys
@@ -15,51 +15,79 @@ from a3c_jax import checks
 from a3c_jax import config as config_lib
 
 
-class _Whole(flags.ArgumentParser):
-  """Whole numbers, also as 40e6 or 40_000_000."""
+class _Parser(flags.ArgumentParser):
+  """Says what is allowed where a value cannot be read."""
 
-  syntactic_help = 'a whole number'
+  def __init__(self, convert: Callable[[str], Any], allowed: str):
+    super().__init__()
+    self.syntactic_help = allowed
+    self._convert = convert
 
   def parse(self, argument):
     try:
-      return int(argument)
+      return self._convert(argument)
     except ValueError:
-      value = float(argument)
-      if not value.is_integer():
-        raise ValueError('not a whole number') from None
-      return int(value)
-
-  def flag_type(self):
-    return 'int'
+      raise ValueError(f'allowed: {self.syntactic_help}') from None
 
 
-class _Numbers(flags.ArgumentParser):
-  """Numbers, separated by commas."""
-
-  syntactic_help = 'numbers, separated by commas'
-
-  def parse(self, argument):
-    if not isinstance(argument, str):
-      return tuple(argument)
-    return tuple(float(part) for part in argument.split(','))
-
-  def flag_type(self):
-    return 'comma separated list of numbers'
+def _whole(text):
+  """Also as 40e6 or 40_000_000."""
+  try:
+    return int(text)
+  except ValueError:
+    value = float(text)
+    if not value.is_integer():
+      raise
+    return int(value)
 
 
-_DEFINE = {
-  'str': flags.DEFINE_string,
-  'bool': flags.DEFINE_boolean,
-  'float': flags.DEFINE_float,
-  'int': lambda *args: flags.DEFINE(_Whole(), *_name_default_help(*args)),
-  'tuple[float, ...]': lambda *args: flags.DEFINE(
-    _Numbers(), *_name_default_help(*args)
+_PARSERS = {
+  'str': _Parser(str, 'text'),
+  'float': _Parser(float, 'a number'),
+  'int': _Parser(_whole, 'a whole number'),
+  'tuple[float, ...]': _Parser(
+    lambda text: tuple(float(part) for part in text.split(',')),
+    'numbers, separated by commas',
   ),
 }
 
 
-def _name_default_help(name, default, help_text):
-  return name, default, help_text
+def _define(field: dataclasses.Field, default_text: str) -> None:
+  allowed = field.metadata['allowed']
+  help_text = ' '.join(
+    [
+      field.metadata['help'],
+      f'Allowed: {allowed}.' if field.type != 'bool' else '',
+      f'Default: {default_text}.',
+    ]
+  )
+  if field.type == 'bool':
+    flags.DEFINE_boolean(field.name, None, help_text)
+  else:
+    flags.DEFINE(_PARSERS[field.type], field.name, None, help_text)
+  # So that --help lists it with the script's own flags.
+  flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[field.name])
+
+
+def _given(names: Sequence[str]) -> dict[str, Any]:
+  values = {name: flags.FLAGS[name].value for name in names}
+  return {name: value for name, value in values.items() if value is not None}
+
+
+def define_options(options: type) -> Callable[[], Any]:
+  """Defines a flag for every field of a domain's options.
+
+  Args:
+    options: a dataclass whose fields are `checks.setting`s with defaults.
+
+  Returns:
+    A function that makes the options once flags are parsed.
+  """
+  fields = dataclasses.fields(options)
+  for field in fields:
+    _define(field, f'{field.default} ({field.metadata["source"]})')
+  names = [field.name for field in fields]
+  return lambda: options(**_given(names))
 
 
 def define(domain: str) -> Callable[..., config_lib.Config]:
@@ -69,8 +97,9 @@ def define(domain: str) -> Callable[..., config_lib.Config]:
     domain: whose defaults the help tells and the Config gets.
 
   Returns:
-    A function `(environment) -> Config` that reads the flags once they are
-    parsed; `environment` has at least a 'name'.
+    A function `(environment, **instead) -> Config` that reads the flags once
+    they are parsed; `environment` has at least a 'name', and `instead` are
+    defaults of the script's own.
   """
   table = config_lib.defaults(domain)
   lstm_table = config_lib.defaults(domain, lstm=True)
@@ -82,16 +111,14 @@ def define(domain: str) -> Callable[..., config_lib.Config]:
     default = _describe(field.name, table)
     if table.get(field.name) != lstm_table.get(field.name):
       default += f'; with --lstm {_describe(field.name, lstm_table)}'
-    help_text = (
-      f'{field.metadata["help"]} Allowed: {field.metadata["allowed"]}. '
-      f'Default: {default}.'
-    )
-    _DEFINE[field.type](field.name, None, help_text)
+    _define(field, default)
 
-  def make_config(environment: Mapping[str, Any]) -> config_lib.Config:
-    given = {name: flags.FLAGS[name].value for name in names}
-    if given['workdir'] is None:
-      label = f'{environment["name"]}-{given["algo"] or table["algo"][0]}'
+  def make_config(
+    environment: Mapping[str, Any], **instead
+  ) -> config_lib.Config:
+    given = instead | _given(names)
+    if 'workdir' not in given:
+      label = f'{environment["name"]}-{given.get("algo", table["algo"][0])}'
       label = label.replace('/', '-').replace(':', '-')
       given['workdir'] = f'runs/{label}-{time.strftime("%Y%m%d-%H%M%S")}'
     return config_lib.make(domain, environment=environment, **given)

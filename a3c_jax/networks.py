@@ -108,7 +108,7 @@ class Convolution(nn.Module):
 
 
 def _as_images(obs: jax.Array, stacked_first: bool) -> jax.Array:
-  """From [..., H, W, C], or [..., C, H, W] if stacked first, to [N, H, W, C]."""
+  """[..., H, W, C], or [..., C, H, W] if stacked first, as [N, H, W, C]."""
   images = obs.reshape((-1, *obs.shape[-3:]))
   if stacked_first:
     images = images.transpose(0, 2, 3, 1)

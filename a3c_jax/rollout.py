@@ -144,15 +144,16 @@ def collect(
     done = terminated | truncated
     if not done.any():
       continue
-    if truncated.any():
+    cut = truncated & ~terminated
+    if cut.any():
       final_obs = obs[t + 1].copy()
-      for k in np.flatnonzero(truncated):
+      for k in np.flatnonzero(cut):
         final_obs[k] = info['final_obs'][k]
       params, target_params, *_ = snapshot()
       value, key = learner.bootstrap(
         params, target_params, state, final_obs, key, exploration_epsilon
       )
-      r_t[t] += np.where(truncated, gamma * np.asarray(value), 0.0)
+      r_t[t] += np.where(cut, gamma * np.asarray(value), 0.0)
     discount_t[t, done] = 0.0
     is_first[t + 1] = done
     state = _reset_where(done, learner.initial_state(streams), state)

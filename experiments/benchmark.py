@@ -85,10 +85,11 @@ def measure(config, options: atari.Options) -> dict:
 def main() -> None:
   options = atari.Options(game='pong')
   with tempfile.TemporaryDirectory() as folder:
-    flags.FLAGS['workdir'].value = flags.FLAGS['workdir'].value or folder
-    config = _config({'name': options.game, **dataclasses.asdict(options)})
-    if not config.seconds:
-      config = dataclasses.replace(config, seconds=20.0)
+    config = _config(
+      {'name': options.game, **dataclasses.asdict(options)},
+      workdir=folder,
+      seconds=20.0,
+    )
     figures = measure(config, options)
   for name in (
     'train_frames_per_second',

@@ -21,19 +21,29 @@ UNPLAYABLE = ('combat', 'joust', 'maze_craze', 'warlords')
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-  """A game and how it is played.
+  """A game and how it is played."""
 
-  Attributes:
-    game: snake_case name of a ROM that ale-py ships.
-    sticky: probability that the emulator repeats the last action instead.
-    full_action_space: all 18 actions instead of those the game uses.
-    life_loss_terminal: nothing counts beyond the loss of a life in training.
-  """
-
-  game: str = 'pong'
-  sticky: float = 0.0
-  full_action_space: bool = False
-  life_loss_terminal: bool = True
+  game: str = checks.setting(
+    'ALE game, snake_case.',
+    'a game of ale-py for one player',
+    default='pong',
+    source='ours',
+  )
+  sticky: float = checks.decay(
+    'Probability per emulator frame of repeating the last action.',
+    default=0.0,
+    source='paper, section 8, which has none',
+  )
+  full_action_space: bool = checks.setting(
+    'All 18 actions instead of those that the game uses.',
+    default=False,
+    source='reproductions of the paper',
+  )
+  life_loss_terminal: bool = checks.setting(
+    'In training, nothing counts beyond the loss of a life.',
+    default=True,
+    source='reproductions of the paper',
+  )
 
 
 def games() -> list[str]:
@@ -63,8 +73,10 @@ def make(
     envs: games per environment.
 
   Raises:
-    UsageError: for an unknown or unplayable game, or if ale-py is missing.
+    UsageError: for an unknown or unplayable game, another option that is not
+      allowed, or if ale-py is missing.
   """
+  checks.check_settings(options)
   if options.game in UNPLAYABLE:
     raise checks.UsageError(
       f'--game={options.game}: this game needs two players; '
@@ -75,10 +87,6 @@ def make(
     raise checks.UsageError(
       f'--game={options.game}: unknown; '
       + (f'did you mean {", ".join(near)}?' if near else 'try pong')
-    )
-  if not 0.0 <= options.sticky < 1.0:
-    raise checks.UsageError(
-      f'--sticky={options.sticky}: allowed are 0 <= p < 1'
     )
 
   def make_env() -> gymnasium.vector.VectorEnv:

@@ -1,0 +1,23 @@
+# Two commands: `make train` and `make test`. Both set up .venv first.
+PYTHON ?= python3
+FLAGS ?=
+
+.PHONY: train test
+train: .venv/installed
+	.venv/bin/python experiments/atari.py --algo=a3c --game=pong $(FLAGS)
+
+test: .venv/installed
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/python -m pytest
+
+.venv/installed: setup.py constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "error: PYTHON=$(PYTHON): is older than Python 3.11"; exit 2; }
+	@$(PYTHON) -c 'import ensurepip' || \
+	  { echo "error: no venv module; on Debian: apt-get install python3-venv"; \
+	    exit 2; }
+	rm -rf .venv
+	$(PYTHON) -m venv .venv
+	.venv/bin/pip install --quiet --constraint constraints.txt --editable '.[test]'
+	touch $@

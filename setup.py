@@ -1,0 +1,29 @@
+"""Installs a3c_jax."""
+
+import pathlib
+
+import setuptools
+
+setuptools.setup(
+  name='a3c_jax',
+  version='0.1.0',
+  description='Asynchronous deep reinforcement learning in JAX, on the CPU.',
+  long_description=pathlib.Path(__file__).with_name('README.md').read_text(),
+  long_description_content_type='text/markdown',
+  license='Apache-2.0',
+  packages=setuptools.find_packages(include=['a3c_jax', 'a3c_jax.*']),
+  python_requires='>=3.11',
+  # Tried: the lowest with Python 3.11, the highest with Python 3.13.
+  install_requires=[
+    'absl-py>=2.5,<3',
+    'ale-py>=0.12.1,<0.13',
+    'flax>=0.12.8,<0.13',
+    'gymnasium>=1.4,<1.5',
+    'jax>=0.10.2,<0.13',
+    'numpy>=2.4,<3',
+    'optax>=0.2.8,<0.3',
+    'rich>=15,<16',
+    'tensorboardX>=2.6.5,<3',
+  ],
+  extras_require={'test': ['pytest>=9.2,<10', 'ruff==0.17.5']},
+)
