@@ -10,63 +10,55 @@ import gymnasium
 import numpy as np
 
 from a3c_jax import base, rollout, shared, telemetry
+from a3c_jax.config import Config
 
 
 def run(
   thread: int,
+  stop: threading.Event,
   *,
+  config: Config,
   env: gymnasium.vector.VectorEnv,
   learner: base.Learner,
   gradients: Callable[..., tuple[base.Params, base.Stats]],
   carry: rollout.Carry,
   state: shared.SharedState,
   exploration_epsilon: Callable[[int], float],
-  t_max: int,
-  gamma: float,
-  reward_clip: float | None,
-  action_repeat: int,
-  total_frames: int,
   reports: telemetry.Reports,
   phases: telemetry.Phases,
-  stop: threading.Event,
   began: float,
 ) -> None:
   """Plays and learns until all threads together have seen enough frames.
 
   Args:
     thread: index of this thread.
+    stop: set when the thread should end early.
+    config: settings of the run.
     env: this thread's own games.
     learner: the algorithm.
     gradients: `learner.gradients`, with clipping.
     carry: where this thread's games stand.
     state: what all threads share.
     exploration_epsilon: this thread's ε as a function of global frames.
-    t_max: steps per segment.
-    gamma: discount per step.
-    reward_clip: largest reward kept, in absolute value; None keeps all.
-    action_repeat: emulator frames per step.
-    total_frames: emulator frames of all threads at which to end.
     reports: where updates and episodes are reported.
     phases: where this thread's time is added up.
-    stop: set when the thread should end early.
     began: `time.perf_counter()` when training began.
   """
-  frames_per_segment = t_max * env.num_envs * action_repeat
+  frames_per_segment = config.t_max * env.num_envs * config.action_repeat
+  newest = learner.acts_on == 'newest'
   while not stop.is_set():
     snapshot = state.snapshot()
-    if snapshot.frames >= total_frames:
+    if snapshot.frames >= config.frames:
       return
-    newest = learner.acts_on == 'newest'
-    epsilon = np.float32(exploration_epsilon(snapshot.frames))
     carry, segment, episodes = rollout.collect(
       env,
       learner,
       carry,
-      t_max=t_max,
-      gamma=gamma,
-      reward_clip=reward_clip,
+      t_max=config.t_max,
+      gamma=config.gamma,
+      reward_clip=config.reward_clip or None,
       snapshot=state.snapshot if newest else lambda fixed=snapshot: fixed,
-      exploration_epsilon=epsilon,
+      exploration_epsilon=np.float32(exploration_epsilon(snapshot.frames)),
       phases=phases,
     )
     if newest:
@@ -87,6 +79,6 @@ def run(
           thread=thread,
           episode_return=episode.raw_return,
           clipped_return=episode.clipped_return,
-          episode_frames=episode.steps * action_repeat,
+          episode_frames=episode.steps * config.action_repeat,
         )
       )

@@ -10,8 +10,6 @@ import json
 import os
 import pathlib
 import platform
-import queue
-import threading
 import time
 from typing import NamedTuple
 
@@ -30,6 +28,7 @@ from a3c_jax import (
   shared,
   telemetry,
 )
+from a3c_jax import workers as workers_lib
 from a3c_jax.config import Config
 
 _REFRESH_SECONDS = 1.0
@@ -87,135 +86,123 @@ def run(
   workdir = _new_workdir(config)
   envs = [make_env() for _ in range(config.threads)]
   try:
-    return _train(config, workdir, envs, make_learner(envs[0]))
+    learner = make_learner(envs[0])
+    rngs = [
+      np.random.default_rng([config.seed, thread])
+      for thread in range(config.threads)
+    ]
+    init_key, thread_key = jax.random.split(jax.random.PRNGKey(config.seed))
+    carries = [
+      rollout.start(
+        env,
+        learner,
+        seed=int(rng.integers(2**31 - env.num_envs)),
+        key=jax.random.fold_in(thread_key, thread),
+      )
+      for thread, (env, rng) in enumerate(zip(envs, rngs, strict=True))
+    ]
+    explorations = [_exploration(config, rng) for rng in rngs]
+    state = _shared_state(config, learner, init_key, carries[0])
+    _write_config(config, workdir)
+    return _train(config, workdir, envs, learner, carries, explorations, state)
   finally:
     for env in envs:
       env.close()
 
 
-def _train(config, workdir, envs, learner) -> Result:
-  init_key, thread_key = jax.random.split(jax.random.PRNGKey(config.seed))
-  rngs = [
-    np.random.default_rng([config.seed, thread])
-    for thread in range(config.threads)
-  ]
-  carries = [
-    rollout.start(
-      env,
-      learner,
-      seed=int(rng.integers(2**31 - env.num_envs)),
-      key=jax.random.fold_in(thread_key, thread),
-    )
-    for thread, (env, rng) in enumerate(zip(envs, rngs, strict=True))
-  ]
-  learning_rate = functools.partial(
+def describe(result: Result) -> str:
+  """What to tell the user at the end of a run."""
+  return (
+    f'{result.frames:,} frames in {result.seconds:,.0f} s, '
+    f'{result.episodes:,} episodes, '
+    f'mean return {result.mean_return:.2f} (newest 100)\n'
+    f'results in {result.workdir}'
+  )
+
+
+def _exploration(config, rng) -> Callable[[int], float]:
+  return functools.partial(
+    schedules.linear,
+    start=1.0,
+    end=schedules.draw_exploration_end(
+      rng, config.exploration_ends, config.exploration_probabilities
+    ),
+    over=config.exploration_anneal_frames,
+  )
+
+
+def _learning_rate(config) -> Callable[[int], float]:
+  return functools.partial(
     schedules.linear,
     start=config.learning_rate,
     end=0.0,
     over=config.anneal_frames,
   )
-  state = shared.SharedState(
-    learner.init(init_key, carries[0].obs),
+
+
+def _shared_state(config, learner, key, carry) -> shared.SharedState:
+  return shared.SharedState(
+    learner.init(key, carry.obs),
     agents.make_optimizer(config),
     threads=config.threads,
-    learning_rate=learning_rate,
+    learning_rate=_learning_rate(config),
     target_period_frames=(
       config.target_period_frames if learner.uses_target else None
     ),
   )
+
+
+def _train(config, workdir, envs, learner, carries, explorations, state):
   gradients = optimizers.clipped(
     learner.gradients, config.max_grad_norm or None
   )
   stats = _warm_up(config, learner, gradients, state, carries[0])
-  _write_config(config, workdir)
   reports = telemetry.Reports()
   phases = [telemetry.Phases() for _ in envs]
-  stop = threading.Event()
-  endings: queue.SimpleQueue = queue.SimpleQueue()
   began, cpu_began = time.perf_counter(), time.process_time()
 
-  def body(thread: int, exploration_end: float) -> None:
-    try:
-      actor_learner.run(
-        thread,
-        env=envs[thread],
-        learner=learner,
-        gradients=gradients,
-        carry=carries[thread],
-        state=state,
-        exploration_epsilon=functools.partial(
-          schedules.linear,
-          start=1.0,
-          end=exploration_end,
-          over=config.exploration_anneal_frames,
-        ),
-        t_max=config.t_max,
-        gamma=config.gamma,
-        reward_clip=config.reward_clip or None,
-        action_repeat=config.action_repeat,
-        total_frames=config.frames,
-        reports=reports,
-        phases=phases[thread],
-        stop=stop,
-        began=began,
-      )
-    except BaseException as error:
-      error.add_note(f'raised in actor-learner thread {thread}')
-      endings.put(error)
-    else:
-      endings.put(None)
-
-  # Daemons: a hung thread must not keep the process from ending.
-  threads = [
-    threading.Thread(
-      target=body,
-      args=(
-        thread,
-        schedules.draw_exploration_end(
-          rng, config.exploration_ends, config.exploration_probabilities
-        ),
-      ),
-      name=f'actor-learner-{thread}',
-      daemon=True,
+  def body(thread, stop):
+    actor_learner.run(
+      thread,
+      stop,
+      config=config,
+      env=envs[thread],
+      learner=learner,
+      gradients=gradients,
+      carry=carries[thread],
+      state=state,
+      exploration_epsilon=explorations[thread],
+      reports=reports,
+      phases=phases[thread],
+      began=began,
     )
-    for thread, rng in enumerate(rngs)
-  ]
-  run_columns = {
-    'algo': config.algo,
-    'env': config.environment['name'],
-    'seed': config.seed,
-  }
+
+  workers = workers_lib.Workers(body, config.threads, name='actor-learner')
   with telemetry.Log(
-    workdir, run=run_columns, stats=stats, total_frames=config.frames
+    workdir,
+    run={
+      'algo': config.algo,
+      'env': config.environment['name'],
+      'seed': config.seed,
+    },
+    stats=stats,
+    total_frames=config.frames,
   ) as log:
-
-    def write_row():
-      snapshot = state.snapshot()
-      log.take(reports)
-      log.write_row(
-        frames=snapshot.frames,
-        seconds=time.perf_counter() - began,
-        updates=snapshot.updates,
-        learning_rate=learning_rate(snapshot.frames),
-      )
-
-    error = None
-    for thread in threads:
-      thread.start()
+    workers.start()
     try:
-      error = _watch(config, endings, state, log, reports, write_row, began)
+      _watch(config, workers, state, log, reports, began)
     except KeyboardInterrupt:
       print('\nstopping', flush=True)
-    stop.set()
-    hung = _join(threads)
+    hung = workers.stop(_STOP_SECONDS)
     seconds = time.perf_counter() - began
     cpu_seconds = time.process_time() - cpu_began
-    write_row()
-  if error is not None:
-    raise error
+    log.take(reports)
+    _write_row(config, log, state.snapshot(), seconds)
+  if workers.error is not None:
+    raise workers.error
   if hung:
     raise RuntimeError(
-      f'threads did not end within {_STOP_SECONDS} s: {", ".join(hung)}'
+      f'did not end within {_STOP_SECONDS} s: {", ".join(hung)}'
     )
   snapshot = state.snapshot()
   return Result(
@@ -234,35 +221,28 @@ def _train(config, workdir, envs, learner) -> Result:
   )
 
 
-def _watch(config, endings, state, log, reports, write_row, began):
-  """Reports until all threads have ended; returns the first one's error."""
-  running = config.threads
-  last_row = began
-  while running:
-    try:
-      error = endings.get(timeout=_REFRESH_SECONDS)
-      if error is not None:
-        return error
-      running -= 1
-    except queue.Empty:
-      pass
-    now = time.perf_counter()
+def _watch(config, workers, state, log, reports, began) -> None:
+  """Reports until the threads have ended, one failed, or time is up."""
+  next_row = config.log_seconds
+  while workers.wait(_REFRESH_SECONDS):
+    seconds = time.perf_counter() - began
+    snapshot = state.snapshot()
     log.take(reports)
-    log.show(frames=state.snapshot().frames, seconds=now - began)
-    if now - last_row >= config.log_seconds:
-      write_row()
-      last_row = now
-    if config.seconds and now - began >= config.seconds:
-      return None
-  return None
+    log.show(frames=snapshot.frames, seconds=seconds)
+    if seconds >= next_row:
+      _write_row(config, log, snapshot, seconds)
+      next_row = seconds + config.log_seconds
+    if config.seconds and seconds >= config.seconds:
+      return
 
 
-def _join(threads) -> list[str]:
-  """Waits for threads that were told to stop; returns those that did not."""
-  deadline = time.perf_counter() + _STOP_SECONDS
-  for thread in threads:
-    thread.join(max(0.0, deadline - time.perf_counter()))
-  return [thread.name for thread in threads if thread.is_alive()]
+def _write_row(config, log, snapshot, seconds) -> None:
+  log.write_row(
+    frames=snapshot.frames,
+    seconds=seconds,
+    updates=snapshot.updates,
+    learning_rate=_learning_rate(config)(snapshot.frames),
+  )
 
 
 def _warm_up(config, learner, gradients, state, carry) -> list[str]:
@@ -323,13 +303,3 @@ def _write_config(config, workdir) -> None:
   }
   text = json.dumps(record, indent=2) + '\n'
   (workdir / 'config.json').write_text(text)
-
-
-def describe(result: Result) -> str:
-  """What to tell the user at the end of a run."""
-  return (
-    f'{result.frames:,} frames in {result.seconds:,.0f} s, '
-    f'{result.episodes:,} episodes, '
-    f'mean return {result.mean_return:.2f} (newest 100)\n'
-    f'results in {result.workdir}'
-  )

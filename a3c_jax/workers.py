@@ -1,0 +1,84 @@
+"""Threads that are started together, watched, and told to stop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import contextlib
+import queue
+import threading
+import time
+
+
+class Workers:
+  """Threads of which the first failure ends the work of all.
+
+  Attributes:
+    error: what the first failing thread raised, with a note naming the thread;
+      None while all is well.
+  """
+
+  def __init__(
+    self, body: Callable[[int, threading.Event], None], count: int, *, name: str
+  ):
+    """Makes the threads; `start` starts them.
+
+    Args:
+      body: what thread `i` does, given `i` and an event that is set when it
+        should return early.
+      count: number of threads.
+      name: what one thread is called, followed by its number.
+    """
+    self.error: BaseException | None = None
+    self._running = count
+    self._stop = threading.Event()
+    self._endings: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+
+    def run(thread):
+      try:
+        body(thread, self._stop)
+      except BaseException as error:
+        error.add_note(f'raised in {name} thread {thread}')
+        self._endings.put(error)
+      else:
+        self._endings.put(None)
+
+    # Daemons: a hung thread must not keep the process from ending.
+    self._threads = [
+      threading.Thread(
+        target=run, args=(thread,), name=f'{name}-{thread}', daemon=True
+      )
+      for thread in range(count)
+    ]
+
+  def start(self) -> None:
+    """Starts all threads."""
+    for thread in self._threads:
+      thread.start()
+
+  def wait(self, seconds: float) -> bool:
+    """Waits until a thread ends, at most so long.
+
+    Returns:
+      Whether work goes on: a thread still runs and none has failed.
+    """
+    with contextlib.suppress(queue.Empty):
+      self._count(self._endings.get(timeout=seconds))
+    return self._running > 0 and self.error is None
+
+  def stop(self, seconds: float) -> list[str]:
+    """Tells all threads to return and waits for them, at most so long.
+
+    Returns:
+      The names of the threads that did not.
+    """
+    self._stop.set()
+    deadline = time.perf_counter() + seconds
+    for thread in self._threads:
+      thread.join(max(0.0, deadline - time.perf_counter()))
+    while not self._endings.empty():
+      self._count(self._endings.get())
+    return [thread.name for thread in self._threads if thread.is_alive()]
+
+  def _count(self, ending: BaseException | None) -> None:
+    self._running -= 1
+    self.error = self.error or ending
