@@ -53,7 +53,7 @@ class Learner(NamedTuple):
   bootstrap: Callable[..., tuple[jax.Array, jax.Array]]
   gradients: Callable[[Params, Params, Segment], tuple[Params, Stats]]
   acts_on: str
-  uses_target: bool
+  uses_target: bool = True
 
 
 class Snapshot(NamedTuple):
