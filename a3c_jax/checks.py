@@ -56,13 +56,16 @@ def load_function(name: str, *, flag: str) -> Callable:
   Raises:
     UsageError: naming the flag, if there is no such module or function.
   """
-  module, _, function = name.partition(':')
+  module, _, attribute = name.partition(':')
   try:
-    return getattr(importlib.import_module(module), function)
-  except (ImportError, AttributeError, ValueError) as error:
-    raise UsageError(
-      f'--{flag}={name}: {error}; allowed: module:function'
-    ) from error
+    function = getattr(importlib.import_module(module), attribute)
+  except (ImportError, AttributeError, TypeError, ValueError) as error:
+    problem = str(error)
+  else:
+    if callable(function):
+      return function
+    problem = 'is not a function'
+  raise UsageError(f'--{flag}={name}: {problem}; allowed: module:function')
 
 
 def setting(
@@ -98,6 +101,16 @@ def one_of(help_text: str, names: tuple[str, ...], **kwargs) -> Any:
   """A `setting` that is one of some names."""
   return setting(
     help_text, ', '.join(names), lambda value: value in names, **kwargs
+  )
+
+
+def count(help_text: str, **kwargs) -> Any:
+  """A `setting` that is a whole number above 0."""
+  return setting(
+    help_text,
+    'a whole number > 0',
+    lambda value: isinstance(value, int) and value > 0,
+    **kwargs,
   )
 
 

@@ -23,12 +23,8 @@ class Config:
   """
 
   algo: str = checks.one_of('Algorithm.', ALGORITHMS)
-  threads: int = checks.positive(
-    'Actor-learner threads, each with its own game.'
-  )
-  frames: int = checks.positive(
-    'Emulator frames of training, over all threads.'
-  )
+  threads: int = checks.count('Actor-learner threads, each with its own game.')
+  frames: int = checks.count('Emulator frames of training, over all threads.')
   seconds: float = checks.not_negative(
     'Seconds of training after which the run stops too; 0 for no limit.'
   )
@@ -42,11 +38,11 @@ class Config:
     'a path',
     lambda value: bool(value),
   )
-  t_max: int = checks.positive('Agent steps per segment, so per update.')
+  t_max: int = checks.count('Agent steps per segment, so per update.')
   learning_rate: float = checks.positive(
     "Learning rate at frame 0, per unit of the optimizer's direction."
   )
-  anneal_frames: int = checks.positive(
+  anneal_frames: int = checks.count(
     'Emulator frames over which the learning rate falls linearly to 0.'
   )
   gamma: float = checks.fraction('Discount per agent step.')
@@ -68,7 +64,7 @@ class Config:
   value_cost: float = checks.not_negative(
     'Weight of the half squared value error (a3c).'
   )
-  target_period_frames: int = checks.positive(
+  target_period_frames: int = checks.count(
     'Emulator frames between copies into the target network (not a3c).'
   )
   exploration_ends: tuple[float, ...] = checks.setting(
@@ -82,7 +78,7 @@ class Config:
     'numbers >= 0 that add up to 1, separated by commas',
     lambda value: all(p >= 0 for p in value) and math.isclose(sum(value), 1),
   )
-  exploration_anneal_frames: int = checks.positive(
+  exploration_anneal_frames: int = checks.count(
     'Emulator frames over which epsilon falls from 1 to its end (not a3c).'
   )
   network: str = checks.setting(
@@ -159,17 +155,13 @@ _DOMAINS = {
 }
 
 
-def defaults(
-  domain: str, algo: str = 'a3c', *, lstm: bool = False
-) -> dict[str, tuple[Any, str]]:
+def defaults(domain: str, *, lstm: bool = False) -> dict[str, tuple[Any, str]]:
   """Default value and its source, for every setting that has one.
 
   Args:
     domain: 'atari', 'gym' or 'catch'.
-    algo: one of `ALGORITHMS`.
     lstm: whether the network has an LSTM core.
   """
-  del algo  # So far no default differs between the algorithms.
   return _PAPER | _DOMAINS[domain] | (_LSTM if lstm else {})
 
 
@@ -188,8 +180,7 @@ def make(
     UsageError: naming the first setting whose value is not allowed.
   """
   given = {name: value for name, value in given.items() if value is not None}
-  algo = given.get('algo', 'a3c')
-  table = defaults(domain, algo, lstm=given.get('lstm', False))
+  table = defaults(domain, lstm=given.get('lstm', False))
   values = {name: value for name, (value, _) in table.items()} | given
   values.setdefault('anneal_frames', values['frames'])
   config = Config(workdir=workdir, environment=environment, **values)

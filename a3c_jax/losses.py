@@ -306,6 +306,8 @@ def gaussian_a3c_loss(
   )
   dimensions = mean_tm1.shape[1]
   log_2pi_variance = jnp.log(2 * jnp.pi * variance_tm1)
+  # A constant, even where the caller computed it from the mean.
+  a_tm1 = jax.lax.stop_gradient(a_tm1)
   squared_distance = jnp.sum((a_tm1 - mean_tm1) ** 2, axis=1)
   return _actor_critic(
     -0.5 * (squared_distance / variance_tm1 + dimensions * log_2pi_variance),

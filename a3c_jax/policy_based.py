@@ -66,7 +66,7 @@ def a3c(
       segment.a[:-1],
       segment.r_t,
       segment.discount_t,
-      jax.lax.stop_gradient(output.v[-1]),
+      output.v[-1],
     )
     # Sum, not mean: Algorithm S3 accumulates dθ over the segment.
     return jnp.sum(loss_tm1), {

@@ -1,0 +1,209 @@
+"""From a Config to a Learner whose network fits the environment."""
+
+import flax.linen as nn
+import gymnasium
+from gymnasium import spaces
+import jax
+import numpy as np
+import pytest
+
+from a3c_jax import agents, base, checks, config
+
+IMAGE = spaces.Box(0, 255, (40, 44, 3), np.uint8)
+VECTOR = spaces.Box(-1.0, 1.0, (6,), np.float32)
+
+
+class Spaces(gymnasium.vector.VectorEnv):
+  """Only its spaces count here."""
+
+  def __init__(self, observation_space, actions=5):
+    self.single_observation_space = observation_space
+    self.single_action_space = spaces.Discrete(actions)
+
+
+class Own(nn.Module):
+  """A network of the user's."""
+
+  @nn.compact
+  def __call__(self, obs):
+    return nn.Dense(7)(obs)
+
+
+def make_own():
+  return Own()
+
+
+def make_config(algo='a3c', **given):
+  return config.make(
+    'gym', workdir='unused', environment={'name': 'e'}, algo=algo, **given
+  )
+
+
+def use(learner, space, streams=2, steps=3):
+  """Calls every part once, on what the environment would give.
+
+  Returns parameters, actions and gradients.
+  """
+  rng = np.random.default_rng(0)
+  low = np.where(space.dtype == np.uint8, 0, -1)
+  obs = rng.uniform(low, space.high.max(), (steps + 1, streams, *space.shape))
+  obs = obs.astype(space.dtype)
+  params = jax.jit(learner.init)(jax.random.PRNGKey(0), obs[0])
+  target = params if learner.uses_target else None
+  state = learner.initial_state(streams)
+  key, epsilon = jax.random.PRNGKey(1), np.float32(0.5)
+  action, next_state, _ = learner.act(params, state, obs[0], key, epsilon)
+  value, _ = learner.bootstrap(params, target, state, obs[0], key, epsilon)
+  assert value.shape == (streams,)
+  assert jax.tree.map(np.shape, state) == jax.tree.map(np.shape, next_state)
+  segment = base.Segment(
+    obs=obs,
+    a=np.zeros((steps + 1, streams), np.int32),
+    r_t=np.ones((steps, streams), np.float32),
+    discount_t=np.full((steps, streams), 0.9, np.float32),
+    is_first=np.zeros((steps + 1, streams), bool),
+    state=state,
+  )
+  grads, stats = learner.gradients(params, target, segment)
+  assert jax.tree.map(np.shape, grads) == jax.tree.map(np.shape, params)
+  assert all(np.shape(stat) == () for stat in stats.values())
+  return params, action, grads
+
+
+@pytest.mark.parametrize(
+  'algo, network, space',
+  [
+    *[(algo, 'auto', VECTOR) for algo in config.ALGORITHMS],
+    ('a3c', 'auto', IMAGE),
+    ('nstep_q', 'auto', IMAGE),
+    ('one_step_q', 'mlp', spaces.Box(0.0, 1.0, (4, 3), np.float32)),
+    ('a3c', 'agents_test:make_own', VECTOR),
+  ],
+)
+def test_algorithms_fit_vectors_images_and_own_networks(algo, network, space):
+  learner = agents.make_learner(
+    make_config(algo, network=network), Spaces(space)
+  )
+  _, action, grads = use(learner, space)
+  assert action.shape == (2,)
+  assert set(np.asarray(action)) <= set(range(5))
+  assert any(np.any(grad) for grad in jax.tree.leaves(grads))
+
+
+def test_lstm():
+  learner = agents.make_learner(make_config(lstm=True), Spaces(VECTOR))
+  assert [part.shape for part in learner.initial_state(3)] == [(3, 256)] * 2
+  use(learner, VECTOR)
+  plain = agents.make_learner(make_config(lstm=False), Spaces(VECTOR))
+  assert plain.initial_state(3) == ()
+
+
+@pytest.mark.parametrize(
+  'algo, acts_on, uses_target',
+  [
+    ('a3c', 'snapshot', False),
+    ('nstep_q', 'snapshot', True),
+    ('one_step_q', 'newest', True),
+    ('one_step_sarsa', 'newest', True),
+  ],
+)
+def test_what_each_algorithm_acts_on(algo, acts_on, uses_target):
+  learner = agents.make_learner(make_config(algo), Spaces(VECTOR))
+  assert (learner.acts_on, learner.uses_target) == (acts_on, uses_target)
+
+
+def sizes(network, space, **kwargs):
+  """Shapes of all convolution kernels, in order."""
+  learner = agents.make_learner(
+    make_config(network=network), Spaces(space), **kwargs
+  )
+  obs = np.zeros((1, *space.shape), space.dtype)
+  params = jax.eval_shape(learner.init, jax.random.PRNGKey(0), obs)
+  return sorted(
+    leaf.shape for leaf in jax.tree.leaves(params) if len(leaf.shape) == 4
+  )
+
+
+def test_networks_and_where_their_channels_are():
+  stack = spaces.Box(0, 255, (4, 84, 84), np.uint8)
+  nips = [(4, 4, 16, 32), (8, 8, 4, 16)]
+  assert sizes('nips', stack, stacked_first=True) == nips
+  assert sizes('auto', spaces.Box(0, 255, (84, 84, 4), np.uint8)) == nips
+  assert sizes('nature', stack, stacked_first=True) == [
+    (3, 3, 64, 64),
+    (4, 4, 32, 64),
+    (8, 8, 4, 32),
+  ]
+  assert sizes('auto', IMAGE) == [(4, 4, 16, 32), (8, 8, 3, 16)]
+  assert sizes('mlp', IMAGE) == []
+
+
+@pytest.mark.parametrize(
+  'network, space, hint',
+  [
+    ('nips', VECTOR, 'needs images'),
+    ('nature', spaces.Box(0.0, 1.0, (84, 84), np.float32), 'needs images'),
+    ('no_such_module:make', VECTOR, 'no_such_module'),
+    ('agents_test:no_such_function', VECTOR, 'no_such_function'),
+    ('builtins:dict', VECTOR, 'flax.linen.Module'),
+    ('math:pi', VECTOR, 'module:function'),
+  ],
+)
+def test_networks_that_cannot_be_had_are_refused_in_one_line(
+  network, space, hint
+):
+  with pytest.raises(checks.UsageError) as error:
+    agents.make_learner(make_config(network=network), Spaces(space))
+  (line,) = str(error.value).splitlines()
+  assert line.startswith(f'--network={network}: ')
+  assert hint in line
+
+
+@pytest.mark.parametrize('network, size', [('nips', 10), ('nature', 30)])
+def test_too_small_images_are_refused(network, size):
+  space = spaces.Box(0, 255, (size, size, 3), np.uint8)
+  learner = agents.make_learner(make_config(network=network), Spaces(space))
+  obs = np.zeros((1, *space.shape), np.uint8)
+  with pytest.raises(checks.UsageError, match='--network.*too large'):
+    jax.eval_shape(learner.init, jax.random.PRNGKey(0), obs)
+
+
+def test_optimizers():
+  per_thread = {
+    'shared_rmsprop': False,
+    'rmsprop': True,
+    'momentum_sgd': True,
+  }
+  settings = {'rms_decay': 0.5, 'rms_epsilon': 2.0, 'momentum': 0.75}
+  # RMSProp: 2 / √(½·4 + 2); momentum: (1 - ¾)·2.
+  steps = {'shared_rmsprop': 1.0, 'rmsprop': 1.0, 'momentum_sgd': 0.5}
+  assert set(per_thread) == set(config.OPTIMIZERS)
+  for name in config.OPTIMIZERS:
+    optimizer = agents.make_optimizer(make_config(optimizer=name, **settings))
+    assert optimizer.per_thread == per_thread[name]
+    update = optimizer.transformation
+    grad = np.float32(2)
+    step, _ = update.update(grad, update.init(grad))
+    assert step == pytest.approx(steps[name])
+
+
+def test_hyperparameters_reach_the_loss():
+  # With no weight on value or entropy the value head gets no gradient.
+  head = 'Linear_1'
+  learner = agents.make_learner(
+    make_config(value_cost=0.0, entropy_cost=0.0), Spaces(VECTOR)
+  )
+  _, _, grads = use(learner, VECTOR)
+  assert not any(np.any(g) for g in jax.tree.leaves(grads['params'][head]))
+  learner = agents.make_learner(make_config(value_cost=0.5), Spaces(VECTOR))
+  _, _, grads = use(learner, VECTOR)
+  assert any(np.any(g) for g in jax.tree.leaves(grads['params'][head]))
+
+
+def test_own_network_takes_the_place_of_the_torso():
+  learner = agents.make_learner(
+    make_config('nstep_q', network='agents_test:make_own'), Spaces(VECTOR)
+  )
+  params, _, _ = use(learner, VECTOR)
+  shapes = [leaf.shape for leaf in jax.tree.leaves(params)]
+  assert sorted(shapes) == [(5,), (6, 7), (7,), (7, 5)]

@@ -1,0 +1,147 @@
+import dataclasses
+import math
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from a3c_jax import checks
+
+
+def test_message_names_the_axis_and_its_owner():
+  with pytest.raises(ValueError) as error:
+    checks.check_shapes(
+      logits=(np.zeros([5, 3]), 'TA'),
+      r_t=(np.zeros([5]), 'T'),
+      q=(np.zeros([5, 4]), 'TA'),
+    )
+  assert str(error.value) == (
+    'q has shape [5, 4], expected [T, A] with A = 3 as in logits'
+  )
+
+
+@pytest.mark.parametrize(
+  ('shape', 'axes', 'message'),
+  [
+    ([5, 1], 'T', 'x has shape [5, 1], expected [T]'),
+    ([5], 'TA', 'x has shape [5], expected [T, A]'),
+    ([1], '', 'x has shape [1], expected []'),
+    ([], 'T', 'x has shape [], expected [T]'),
+    ([5, 2], 'T1', 'x has shape [5, 2], expected [T+1]'),
+  ],
+)
+def test_number_of_axes(shape, axes, message):
+  with pytest.raises(ValueError, match=f'^{re.escape(message)}$'):
+    checks.check_shapes(x=(np.zeros(shape), axes))
+
+
+def test_one_more():
+  checks.check_shapes(r_t=(np.zeros(4), 'T'), v=(np.zeros(5), 'T1'))
+  checks.check_shapes(v=(np.zeros(5), 'T1'), r_t=(np.zeros(4), 'T'))
+  message = 'v has shape [4], expected [T+1] with T = 4 as in r_t'
+  with pytest.raises(ValueError, match=f'^{re.escape(message)}$'):
+    checks.check_shapes(r_t=(np.zeros(4), 'T'), v=(np.zeros(4), 'T1'))
+
+
+def test_the_same_letter_twice_in_one_array():
+  checks.check_shapes(m=(np.zeros([3, 3]), 'NN'))
+  with pytest.raises(ValueError, match='^m has shape .* as in m$'):
+    checks.check_shapes(m=(np.zeros([3, 4]), 'NN'))
+
+
+def test_lists_and_python_scalars_have_shapes_too():
+  checks.check_shapes(r_t=([1.0, 2.0], 'T'), bootstrap=(0.5, ''))
+
+
+def test_while_tracing_only():
+  traces = []
+
+  @jax.jit
+  def function(x, y):
+    traces.append(None)
+    checks.check_shapes(x=(x, 'T'), y=(y, 'T'))
+    return x + y
+
+  two = jnp.ones(2)
+  np.testing.assert_array_equal(function(two, two), [2.0, 2.0])
+  np.testing.assert_array_equal(function(two, two), [2.0, 2.0])
+  assert len(traces) == 1
+  with pytest.raises(ValueError, match='^y has shape'):
+    function(two, jnp.ones(3))
+
+
+def test_axes_under_vmap_are_those_of_one_stream():
+  def one_stream(x):
+    checks.check_shapes(x=(x, 'T'))
+    return x
+
+  assert jax.vmap(one_stream, in_axes=1)(jnp.ones([3, 2])).shape == (2, 3)
+
+
+def test_load_function():
+  assert checks.load_function('math:sqrt', flag='network') is math.sqrt
+
+
+@pytest.mark.parametrize(
+  'name',
+  [
+    'no_such_module:make',
+    'math:no_such_function',
+    'math:',
+    'math',
+    ':make',
+    '',
+    '.relative:make',
+    'math:pi',  # There, but no function.
+  ],
+)
+def test_load_function_says_which_flag(name):
+  with pytest.raises(checks.UsageError) as error:
+    checks.load_function(name, flag='network')
+  message = str(error.value)
+  assert message.startswith(f'--network={name}: ')
+  assert message.endswith('; allowed: module:function')
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+  rate: float = checks.positive('Rate.', default=0.5, source='ours')
+  cost: float = checks.not_negative('Cost.')
+  share: float = checks.fraction('Share.', default=1.0)
+  smoothing: float = checks.decay('Smoothing.', default=0.0)
+  colour: str = checks.one_of('Colour.', ('red', 'blue'), default='red')
+  ends: tuple[float, ...] = checks.setting(
+    'Ends.', 'two numbers', lambda value: len(value) == 2, default=(1, 2)
+  )
+  label: str = checks.setting('Label.', default='', flag=False)
+
+
+def test_settings_at_their_edges():
+  checks.check_settings(Settings(cost=0.0))
+  checks.check_settings(
+    Settings(rate=1e-9, cost=1e9, share=0.0, smoothing=0.999, colour='blue')
+  )
+  rate, cost, *_, label = dataclasses.fields(Settings)
+  assert (rate.default, rate.metadata['source']) == (0.5, 'ours')
+  assert cost.default is dataclasses.MISSING
+  assert rate.metadata['flag'] and not label.metadata['flag']
+
+
+@pytest.mark.parametrize(
+  ('given', 'message'),
+  [
+    ({'rate': 0}, '--rate=0: allowed: finite and > 0'),
+    ({'cost': -1}, '--cost=-1: allowed: finite and >= 0'),
+    ({'share': 1.5}, '--share=1.5: allowed: 0 to 1'),
+    ({'smoothing': 1}, '--smoothing=1: allowed: 0 <= value < 1'),
+    ({'colour': 'green'}, '--colour=green: allowed: red, blue'),
+    ({'ends': (1, 2, 3)}, '--ends=1,2,3: allowed: two numbers'),
+    ({'rate': math.nan, 'share': 2}, '--rate=nan: allowed: finite and > 0'),
+  ],
+)
+def test_check_settings_names_the_first_bad_one(given, message):
+  with pytest.raises(checks.UsageError) as error:
+    checks.check_settings(Settings(**{'cost': 1.0} | given))
+  assert str(error.value) == message

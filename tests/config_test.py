@@ -1,0 +1,186 @@
+import dataclasses
+import math
+
+import pytest
+
+from a3c_jax import checks, config
+
+DOMAINS = ('atari', 'gym', 'catch')
+NAN, INF = math.nan, math.inf
+TOO_SMALL = [0, -1, NAN, INF]
+NEGATIVE = [-0.1, NAN, INF]
+NO_DECAY = [-0.1, 1.0, 1.1, NAN, INF]
+BAD = {
+  'algo': ['dqn', '', 'A3C'],
+  'threads': TOO_SMALL,
+  'frames': TOO_SMALL,
+  'seconds': NEGATIVE,
+  'seed': [-1, 2**31, NAN],
+  'workdir': [''],
+  't_max': TOO_SMALL,
+  'learning_rate': [*TOO_SMALL, -7e-4],
+  'anneal_frames': TOO_SMALL,
+  'gamma': [-0.1, 1.01, NAN, INF],
+  'optimizer': ['adam', ''],
+  'rms_decay': NO_DECAY,
+  'rms_epsilon': TOO_SMALL,
+  'momentum': NO_DECAY,
+  'max_grad_norm': NEGATIVE,
+  'reward_clip': NEGATIVE,
+  'entropy_cost': NEGATIVE,
+  'value_cost': NEGATIVE,
+  'target_period_frames': TOO_SMALL,
+  'exploration_ends': [(), (-0.1, 0.1, 0.1), (0.1, 0.1, 1.1), (0.1, NAN, 0.1)],
+  'exploration_probabilities': [
+    (),
+    (0.4, 0.3, 0.2),
+    (0.4, 0.3, 0.4),
+    (1.2, 0.3, -0.5),
+    (NAN, 0.5, 0.5),
+    (INF, 0.0, 0.0),
+  ],
+  'exploration_anneal_frames': TOO_SMALL,
+  'network': ['resnet', ''],
+  'log_seconds': TOO_SMALL,
+}
+BAD_VALUES = [(name, value) for name in BAD for value in BAD[name]]
+
+
+def make(domain='atari', **given):
+  given = {'workdir': 'runs/test', 'environment': {'name': 'pong'}} | given
+  return config.make(domain, **given)
+
+
+@pytest.mark.parametrize(('name', 'value'), BAD_VALUES)
+def test_a_bad_value_names_its_flag(name, value):
+  with pytest.raises(checks.UsageError) as error:
+    make(**{name: value})
+  allowed = next(
+    field.metadata['allowed']
+    for field in dataclasses.fields(config.Config)
+    if field.name == name
+  )
+  assert str(error.value).startswith(f'--{name}=')
+  assert str(error.value).endswith(f': allowed: {allowed}')
+
+
+def test_one_message_word_for_word():
+  with pytest.raises(checks.UsageError) as error:
+    make(exploration_probabilities=(0.5, 0.6, 0.2))
+  assert str(error.value) == (
+    '--exploration_probabilities=0.5,0.6,0.2: allowed: numbers >= 0 that add '
+    'up to 1, separated by commas'
+  )
+
+
+def test_every_flag_has_bad_values_above():
+  flags = {
+    field.name
+    for field in dataclasses.fields(config.Config)
+    if field.metadata['flag']
+  }
+  assert flags - set(BAD) == {'lstm'}  # Both of its values are good.
+
+
+@pytest.mark.parametrize('domain', DOMAINS)
+@pytest.mark.parametrize('algo', config.ALGORITHMS)
+def test_defaults_pass_their_own_checks(domain, algo):
+  made = make(domain, algo=algo)
+  assert made.algo == algo
+  for name, (value, source) in config.defaults(domain).items():
+    assert source
+    if name != 'algo':
+      assert getattr(made, name) == value
+
+
+@pytest.mark.parametrize('domain', DOMAINS)
+def test_every_setting_but_three_has_a_default(domain):
+  without = set(config.field_names()) - set(config.defaults(domain))
+  assert without == {'workdir', 'anneal_frames', 'environment'}
+
+
+def test_atari_defaults_are_the_papers():
+  # Mnih et al. 2016, section 8.
+  made = make('atari')
+  assert (made.t_max, made.gamma, made.rms_decay) == (5, 0.99, 0.99)
+  assert (made.entropy_cost, made.target_period_frames) == (0.01, 40_000)
+  assert made.exploration_ends == (0.1, 0.01, 0.5)
+  assert made.exploration_probabilities == (0.4, 0.3, 0.3)
+  assert made.exploration_anneal_frames == 4_000_000
+  assert (made.action_repeat, made.optimizer) == (4, 'shared_rmsprop')
+
+
+@pytest.mark.parametrize('domain', DOMAINS)
+def test_lstm_takes_longer_segments_unless_told(domain):
+  assert make(domain).t_max == 5
+  assert make(domain, lstm=True).t_max == 20
+  assert make(domain, lstm=True, t_max=7).t_max == 7
+
+
+@pytest.mark.parametrize('algo', ['nstep_q', 'one_step_q', 'one_step_sarsa'])
+def test_lstm_with_a_value_method(algo):
+  with pytest.raises(checks.UsageError, match=f'^--lstm with --algo={algo}:'):
+    make(algo=algo, lstm=True)
+
+
+def test_learning_rate_falls_over_the_run_unless_told():
+  assert make('atari').anneal_frames == make('atari').frames
+  assert make(frames=1_000).anneal_frames == 1_000
+  assert make(frames=1_000, anneal_frames=9_000).anneal_frames == 9_000
+
+
+@pytest.mark.parametrize(
+  ('ends', 'probabilities'), [((0.1,), (0.5, 0.5)), ((0.1, 0.2), (1.0,))]
+)
+def test_unequal_numbers_of_ends_and_probabilities(ends, probabilities):
+  with pytest.raises(checks.UsageError) as error:
+    make(exploration_ends=ends, exploration_probabilities=probabilities)
+  assert str(error.value) == (
+    f'--exploration_probabilities: {len(probabilities)} values for '
+    f'{len(ends)} --exploration_ends; allowed: one for each'
+  )
+
+
+def test_ends_alone_do_not_fit_the_default_probabilities():
+  with pytest.raises(checks.UsageError, match='^--exploration_probabilities:'):
+    make('atari', exploration_ends=(0.1,))
+
+
+@pytest.mark.parametrize(
+  'given',
+  [
+    {'gamma': 0.0},
+    {'gamma': 1.0},
+    {'seconds': 0.0},
+    {'seed': 0},
+    {'seed': 2**31 - 1},
+    {'rms_decay': 0.0},
+    {'momentum': 0.0},
+    {'max_grad_norm': 0.0},
+    {'reward_clip': 0.0},
+    {'entropy_cost': 0.0},
+    {'t_max': 1},
+    {'threads': 1},
+    {'network': 'package.module:function'},
+    {'exploration_ends': (0.0, 0.5, 1.0)},
+    {'exploration_probabilities': (0.0, 0.0, 1.0)},
+    {'exploration_probabilities': (1 / 3, 1 / 3, 1 / 3)},
+  ],
+)
+def test_good_values_at_the_edge(given):
+  [(name, value)] = given.items()
+  assert getattr(make(**given), name) == value
+
+
+def test_none_counts_as_not_given():
+  assert make(gamma=None, frames=None, lstm=None, algo=None) == make()
+
+
+def test_a_config_cannot_be_changed():
+  with pytest.raises(dataclasses.FrozenInstanceError):
+    make().gamma = 0.5
+
+
+def test_an_unknown_setting():
+  with pytest.raises(TypeError, match='learning_rat'):
+    make(learning_rat=0.1)

@@ -1,0 +1,202 @@
+"""The command line, read in this process by the real scripts."""
+
+import importlib.util
+import pathlib
+import sys
+
+from absl import flags
+from absl.testing import flagsaver
+import pytest
+
+from a3c_jax import config
+import a3c_jax.flags
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+@pytest.fixture(scope='module')
+def script():
+  """experiments/atari.py, whose flags are absl's and so defined once."""
+  path = ROOT / 'experiments' / 'atari.py'
+  spec = importlib.util.spec_from_file_location('atari_script', path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  yield module
+  for name in [*config.field_names(), *NAMES_OF_OPTIONS]:
+    if name in flags.FLAGS:
+      delattr(flags.FLAGS, name)
+
+
+NAMES_OF_OPTIONS = ('game', 'sticky', 'full_action_space', 'life_loss_terminal')
+
+
+@pytest.fixture
+def parse(script, tmp_path, monkeypatch):
+  """A function (arguments) -> Config, in a folder of its own."""
+  monkeypatch.chdir(tmp_path)
+
+  def parsed(*arguments):
+    with flagsaver.flagsaver():
+      flags.FLAGS(['atari.py', *arguments])
+      return script._config({'name': 'pong'})
+
+  return parsed
+
+
+@pytest.fixture
+def fail(script, tmp_path, monkeypatch, capsys):
+  """A function (arguments) -> the one line on stderr of a script that fails."""
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.setattr(sys, 'path', sys.path[:])
+
+  def failed(*arguments):
+    monkeypatch.setattr(sys, 'argv', ['atari.py', *arguments])
+    with flagsaver.flagsaver(), pytest.raises(SystemExit) as error:
+      a3c_jax.flags.run(script.main)
+    assert error.value.code == 2
+    captured = capsys.readouterr()
+    assert captured.out == ''
+    (line,) = captured.err.splitlines()
+    assert line.startswith('error: ')
+    assert 'Traceback' not in line
+    return line
+
+  return failed
+
+
+@pytest.mark.parametrize(
+  'arguments, hints',
+  [
+    (['--game=pnog'], ['--game=pnog', 'pong']),
+    (['--game=warlords'], ['--game=warlords', 'two players']),
+    (['--algo=dqn'], ['--algo=dqn', 'a3c, nstep_q, one_step_q']),
+    (['--network=big'], ['--network=big', 'nips, nature', 'module:function']),
+    (['--optimizer=adam'], ['--optimizer=adam', 'shared_rmsprop']),
+    (['--threads=0'], ['--threads=0', '> 0']),
+    (['--threads=-1'], ['--threads=-1', '> 0']),
+    (['--threads=abc'], ['threads', 'abc', 'whole number']),
+    (['--threads=1.5'], ['threads', '1.5', 'whole number']),
+    (['--frames=0'], ['--frames=0', '> 0']),
+    (['--frames=1e400'], ['frames', '1e400']),
+    (['--frames=nan'], ['frames', 'nan']),
+    (['--t_max=-5'], ['--t_max=-5', '> 0']),
+    (['--gamma=1.5'], ['--gamma=1.5', '0 to 1']),
+    (['--gamma=nan'], ['--gamma=nan', '0 to 1']),
+    (['--learning_rate=-1'], ['--learning_rate=-1', '> 0']),
+    (['--learning_rate=inf'], ['--learning_rate=inf', 'finite']),
+    (['--rms_decay=1'], ['--rms_decay=1', '< 1']),
+    (['--seed=-1'], ['--seed=-1', '0 to 2147483647']),
+    (['--sticky=2'], ['--sticky=2']),
+    (['--workdir='], ['--workdir=', 'a path']),
+    (['--lstm', '--algo=nstep_q'], ['--lstm', 'nstep_q', 'a3c only']),
+    (['--exploration_ends=0.1,x'], ['exploration_ends', '0.1,x', 'commas']),
+    (['--exploration_ends=0.1,2'], ['exploration_ends', '0.1,2.0', '0 to 1']),
+    (['--exploration_ends=0.1,0.2'], ['exploration_probabilities', '3', '2']),
+    (['--exploration_probabilities=1,1,1'], ['add up to 1']),
+    (['--lstm=maybe'], ['lstm', 'maybe']),
+    (['--thread=3'], ['thread', 'threads']),
+    (['--frames'], ['frames']),
+    (['pong'], ['pong', 'flags such as']),
+  ],
+)
+def test_bad_input_ends_in_one_line(fail, arguments, hints):
+  line = fail(*arguments)
+  for hint in hints:
+    assert hint in line
+
+
+def test_bad_workdir_ends_in_one_line(fail, tmp_path):
+  (tmp_path / 'file').write_text('')
+  assert 'is not empty' in fail(f'--workdir={tmp_path}')
+  assert '--workdir=file/below: ' in fail('--workdir=file/below')
+
+
+@pytest.mark.parametrize(
+  'text, frames',
+  [('1e3', 1000), ('1_000', 1000), ('40e6', 40_000_000), ('1000.0', 1000)],
+)
+def test_whole_numbers(parse, text, frames):
+  value = parse(f'--frames={text}').frames
+  assert value == frames and isinstance(value, int)
+
+
+def test_every_flag_reaches_the_config(parse):
+  given = {
+    'algo': 'one_step_q',
+    'threads': 3,
+    'frames': 1000,
+    'seconds': 2.5,
+    'seed': 7,
+    'workdir': 'somewhere',
+    't_max': 4,
+    'learning_rate': 0.25,
+    'anneal_frames': 2000,
+    'gamma': 0.5,
+    'optimizer': 'rmsprop',
+    'rms_decay': 0.75,
+    'rms_epsilon': 0.125,
+    'momentum': 0.5,
+    'max_grad_norm': 0.0,
+    'reward_clip': 0.0,
+    'entropy_cost': 0.0,
+    'value_cost': 2.0,
+    'target_period_frames': 8,
+    'exploration_ends': (0.5, 0.25),
+    'exploration_probabilities': (0.25, 0.75),
+    'exploration_anneal_frames': 16,
+    'network': 'mlp',
+    'lstm': False,
+    'log_seconds': 0.5,
+  }
+  texts = {
+    name: ','.join(map(str, value)) if isinstance(value, tuple) else value
+    for name, value in given.items()
+  }
+  parsed = parse(*[f'--{name}={value}' for name, value in texts.items()])
+  assert {name: getattr(parsed, name) for name in given} == given
+  # And there is a flag for all but what the environment decides.
+  without = set(config.field_names()) - set(given)
+  assert without == {'action_repeat', 'environment'}
+
+
+def test_flags_left_out_keep_the_defaults(parse):
+  table = config.defaults('atari')
+  parsed = parse()
+  for name, (value, _) in table.items():
+    assert getattr(parsed, name) == value
+  assert parsed.anneal_frames == parsed.frames
+  assert parsed.workdir.startswith('runs/pong-a3c-')
+  assert parse('--frames=500').anneal_frames == 500
+  assert parse('--algo=nstep_q').workdir.startswith('runs/pong-nstep_q-')
+  assert parse('--lstm').t_max == 20
+  assert parse('--lstm', '--t_max=5').t_max == 5
+
+
+def test_help_gives_units_and_the_source_of_each_default(script):
+  for name in [*config.field_names(), *NAMES_OF_OPTIONS]:
+    if name in ('action_repeat', 'environment'):
+      assert name not in flags.FLAGS
+    else:
+      assert 'Default: ' in flags.FLAGS[name].help
+  assert '0.0007 (authors)' in flags.FLAGS['learning_rate'].help
+  assert 'frames' in flags.FLAGS['target_period_frames'].help
+  assert '20 (reproductions' in flags.FLAGS['t_max'].help
+
+
+def test_other_failures_are_not_called_bad_input(monkeypatch, capsys, tmp_path):
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.setattr(sys, 'path', sys.path[:])
+  monkeypatch.setattr(sys, 'argv', ['script.py'])
+
+  def interrupted():
+    raise KeyboardInterrupt
+
+  def broken():
+    raise ZeroDivisionError
+
+  with flagsaver.flagsaver(), pytest.raises(SystemExit) as error:
+    a3c_jax.flags.run(interrupted)
+  assert error.value.code == 130
+  assert capsys.readouterr().err == 'stopped\n'
+  with flagsaver.flagsaver(), pytest.raises(ZeroDivisionError):
+    a3c_jax.flags.run(broken)

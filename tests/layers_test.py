@@ -1,0 +1,68 @@
+"""Keeps the layers apart: a module imports only from a smaller number."""
+
+import ast
+import pathlib
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+LAYERS = {
+  0: ('base', 'checks', 'workers'),
+  1: ('returns', 'schedules', 'networks', 'optimizers', 'telemetry', 'config'),
+  2: ('losses', 'rollout', 'shared'),
+  3: ('value_based', 'policy_based'),  # Equals, so neither imports the other.
+  4: ('actor_learner', 'agents'),
+  5: ('training', 'flags'),
+}
+LAYER = {
+  f'a3c_jax.{name}': layer for layer, names in LAYERS.items() for name in names
+}
+MODULES = sorted(
+  path
+  for path in (ROOT / 'a3c_jax').rglob('*.py')
+  if path.name != '__init__.py'
+)
+
+
+def imports(path):
+  """Full names of all that a file imports, also inside functions."""
+  for node in ast.walk(ast.parse(path.read_text())):
+    if isinstance(node, ast.Import):
+      yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+      assert node.level == 0, f'{path}: relative import'
+      yield from (f'{node.module}.{alias.name}' for alias in node.names)
+
+
+def layer(name):
+  module = '.'.join(name.split('.')[:2])  # a3c_jax.config.Config: its module.
+  return 1 if module == 'a3c_jax.envs' else LAYER[module]
+
+
+@pytest.mark.parametrize('path', MODULES, ids=lambda path: path.stem)
+def test_imports_only_smaller_layers(path):
+  own = layer('.'.join(path.relative_to(ROOT).with_suffix('').parts))
+  ours = [name for name in imports(path) if name.split('.')[0] == 'a3c_jax']
+  assert [name for name in ours if layer(name) >= own] == []
+
+
+@pytest.mark.parametrize(
+  ('package', 'only_in'),
+  [('absl', {'flags.py'}), ('ale_py', {'atari.py'}), ('experiments', set())],
+)
+def test_imported_in_one_place(package, only_in):
+  found = {
+    path.name
+    for path in (ROOT / 'a3c_jax').rglob('*.py')
+    if package in {name.split('.')[0] for name in imports(path)}
+  }
+  assert found == only_in
+
+
+def test_init_only_exports():
+  tree = ast.parse((ROOT / 'a3c_jax/__init__.py').read_text())
+  docstring, *exports = tree.body
+  assert isinstance(docstring, ast.Expr)
+  for node in exports:
+    assert isinstance(node, ast.ImportFrom)
+    assert all(alias.asname == alias.name for alias in node.names)

@@ -1,0 +1,404 @@
+"""The rollout core, against episodes written out by hand."""
+
+import threading
+
+import gymnasium
+from gymnasium.vector import AutoresetMode
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from a3c_jax import base, rollout, telemetry
+
+WAIT_SECONDS = 60.0
+
+
+class Scripted(gymnasium.Env):
+  """Observation 10·e + s at step s of episode e; rewards and ends from a list.
+
+  Each entry is (reward, how), how being '', 'terminated', 'truncated', 'both'
+  or 'life_loss'. After the list nothing happens any more.
+  """
+
+  action_space = gymnasium.spaces.Discrete(1000)
+
+  def __init__(self, script, shape=(1,), dtype=np.float64):
+    self.observation_space = gymnasium.spaces.Box(0, 255, shape, dtype)
+    self._script = iter(script)
+    self._episode = 0
+    self.actions = []
+
+  def reset(self, *, seed=None, options=None):
+    super().reset(seed=seed)
+    self._episode += 1
+    self._step = 0
+    return self._observation(), {}
+
+  def step(self, action):
+    self.actions.append(int(action))
+    self._step += 1
+    reward, how = next(self._script, (0.0, ''))
+    info = {'life_loss': True} if how == 'life_loss' else {}
+    terminated = how in ('terminated', 'both')
+    truncated = how in ('truncated', 'both')
+    return self._observation(), reward, terminated, truncated, info
+
+  def _observation(self):
+    space = self.observation_space
+    value = 10 * self._episode + self._step
+    return np.full(space.shape, value, space.dtype)
+
+
+def vector_env(*scripts, **kwargs):
+  return gymnasium.vector.SyncVectorEnv(
+    [lambda script=script: Scripted(script, **kwargs) for script in scripts],
+    autoreset_mode=AutoresetMode.SAME_STEP,
+  )
+
+
+def actions_sent(env):
+  return [one.unwrapped.actions for one in env.envs]
+
+
+def counting_learner(acts_on='snapshot'):
+  """Its parts are sums, so that each array can be written down.
+
+  The key counts draws. An action is parameters + key, the state adds up the
+  observations acted on, and a state is worth its observation, plus the state
+  before it, plus the target parameters.
+  """
+
+  def act(params, state, obs, key, exploration_epsilon):
+    del exploration_epsilon
+    action = np.full(len(obs), params + key, np.int32)
+    return action, state + obs, key + 1
+
+  def bootstrap(params, target_params, state, obs, key, exploration_epsilon):
+    del params, exploration_epsilon
+    return (obs + state)[:, 0] + target_params, key + 10
+
+  return base.Learner(
+    init=None,
+    initial_state=lambda streams: np.zeros((streams, 1), np.float32),
+    act=act,
+    bootstrap=bootstrap,
+    gradients=None,
+    acts_on=acts_on,
+    uses_target=True,
+  )
+
+
+def fixed_snapshot(params=0, target_params=0):
+  return lambda: base.Snapshot(params, target_params, frames=0, updates=0)
+
+
+def start(env, learner, key=0):
+  return rollout.start(env, learner, seed=1, key=key)
+
+
+def collect(env, learner, carry, **changes):
+  arguments = {
+    't_max': 4,
+    'gamma': 0.5,
+    'reward_clip': 1.0,
+    'snapshot': fixed_snapshot(),
+    'exploration_epsilon': np.float32(0.5),
+    'phases': telemetry.Phases(),
+  }
+  return rollout.collect(env, learner, carry, **arguments | changes)
+
+
+def test_segments_over_terminal_and_truncation_by_hand():
+  env = vector_env(
+    [
+      (1.0, ''),
+      (5.0, ''),
+      (2.0, 'terminated'),
+      (0.5, ''),
+      # Segment 2 begins here.
+      (-3.0, 'truncated'),
+      (0.25, ''),
+    ]
+  )
+  learner = counting_learner()
+  carry, segment, episodes = collect(env, learner, start(env, learner))
+
+  # Observation 13 ends episode 1 and is never acted on.
+  np.testing.assert_array_equal(segment.obs[:, 0, 0], [10, 11, 12, 20, 21])
+  np.testing.assert_array_equal(segment.a[:, 0], [0, 1, 2, 3, 0])
+  np.testing.assert_array_equal(segment.r_t[:, 0], [1, 1, 1, 0.5])
+  np.testing.assert_array_equal(segment.discount_t[:, 0], [0.5, 0.5, 0, 0.5])
+  np.testing.assert_array_equal(segment.is_first[:, 0], [1, 0, 0, 1, 0])
+  np.testing.assert_array_equal(segment.state, [[0]])
+  assert episodes == [rollout.Episode(8.0, 3.0, 3)]
+
+  carry, segment, episodes = collect(env, learner, carry)
+  np.testing.assert_array_equal(segment.obs[:, 0, 0], [21, 30, 31, 32, 33])
+  # The bootstrap at the truncation moved the key from 5 to 15.
+  np.testing.assert_array_equal(segment.a[:, 0], [4, 15, 16, 17, 0])
+  # The state adds up 20 and 21 before the final observation 22, so this is
+  # worth 22 + 41, and the clipped reward becomes -1 + ½·63.
+  np.testing.assert_array_equal(segment.r_t[:, 0], [30.5, 0.25, 0, 0])
+  np.testing.assert_array_equal(segment.discount_t[:, 0], [0, 0.5, 0.5, 0.5])
+  np.testing.assert_array_equal(segment.is_first[:, 0], [0, 1, 0, 0, 0])
+  np.testing.assert_array_equal(segment.state, [[20]])
+  assert episodes == [rollout.Episode(-2.5, -0.5, 2)]
+  assert actions_sent(env) == [[0, 1, 2, 3, 4, 15, 16, 17]]
+  np.testing.assert_array_equal(carry.state, [[30 + 31 + 32]])
+  assert carry.key == 18
+
+
+def test_streams_end_and_bootstrap_each_for_itself():
+  # Stream 0 is cut at its first step, stream 1 ends at its second.
+  env = vector_env(
+    [(1.0, 'truncated'), (1.0, '')], [(-2.0, ''), (4.0, 'terminated')]
+  )
+  learner = counting_learner()
+  carry, segment, episodes = collect(
+    env,
+    learner,
+    start(env, learner),
+    t_max=3,
+    reward_clip=None,
+    snapshot=fixed_snapshot(params=7, target_params=100),
+  )
+  np.testing.assert_array_equal(
+    segment.obs[..., 0], [[10, 10], [20, 11], [21, 20], [22, 21]]
+  )
+  # Stream 0: 1 + ½·(11 + 10 + 100); stream 1 gets nothing of that.
+  np.testing.assert_array_equal(segment.r_t, [[61.5, -2], [1, 4], [0, 0]])
+  np.testing.assert_array_equal(
+    segment.discount_t, [[0, 0.5], [0.5, 0], [0.5, 0.5]]
+  )
+  np.testing.assert_array_equal(
+    segment.is_first, [[True, True], [True, False], [False, True], [False] * 2]
+  )
+  assert episodes == [rollout.Episode(1, 1, 1), rollout.Episode(2, 2, 2)]
+  # State: stream 0 forgot at 20, stream 1 at its own 20.
+  np.testing.assert_array_equal(carry.state, [[20 + 21], [20]])
+  assert actions_sent(env) == [[7, 18, 19], [7, 18, 19]]
+
+
+def test_both_streams_truncated_at_once():
+  env = vector_env([(0.0, 'truncated')], [(0.0, ''), (0.0, 'truncated')])
+  learner = counting_learner()
+  _, segment, _ = collect(env, learner, start(env, learner), t_max=2)
+  # ½·(11 + 10) in stream 0, ½·(12 + 10 + 11) in stream 1.
+  np.testing.assert_array_equal(segment.r_t, [[10.5, 0], [0, 16.5]])
+  env = vector_env([(0.0, 'truncated')], [(0.0, 'truncated')])
+  _, segment, episodes = collect(env, learner, start(env, learner), t_max=1)
+  np.testing.assert_array_equal(segment.r_t, [[10.5, 10.5]])
+  assert len(episodes) == 2
+
+
+def test_terminal_state_at_the_time_limit_is_worth_nothing():
+  # Gymnasium's TimeLimit sets both when the last step is terminal too.
+  env = vector_env([(1.0, 'both')])
+  learner = counting_learner()
+  _, segment, episodes = collect(env, learner, start(env, learner), t_max=1)
+  np.testing.assert_array_equal(segment.r_t, [[1.0]])
+  np.testing.assert_array_equal(segment.discount_t, [[0.0]])
+  assert len(episodes) == 1
+
+
+def test_life_loss_only_cuts_the_discount():
+  env = vector_env([(1.0, ''), (2.0, 'life_loss')], [(1.0, 'life_loss')])
+  learner = counting_learner()
+  carry, segment, episodes = collect(
+    env, learner, start(env, learner), t_max=3, reward_clip=None
+  )
+  np.testing.assert_array_equal(
+    segment.discount_t, [[0.5, 0], [0, 0.5], [0.5, 0.5]]
+  )
+  np.testing.assert_array_equal(segment.r_t, [[1, 1], [2, 0], [0, 0]])
+  np.testing.assert_array_equal(segment.is_first.sum(0), [1, 1])
+  np.testing.assert_array_equal(segment.obs[:, 1, 0], [10, 11, 12, 13])
+  np.testing.assert_array_equal(carry.state, [[33], [33]])
+  np.testing.assert_array_equal(carry.episode_return, [3, 1])
+  assert episodes == []
+
+
+def test_newest_learner_asks_for_parameters_at_each_step_and_keeps_its_action():
+  env = vector_env([])
+  learner = counting_learner(acts_on='newest')
+  versions = iter(range(0, 1000, 100))
+  snapshot = lambda: fixed_snapshot(params=next(versions))()
+  carry, segment, _ = collect(
+    env, learner, start(env, learner), t_max=2, snapshot=snapshot
+  )
+  # Version + key: the third was drawn for obs[T] and not yet taken.
+  np.testing.assert_array_equal(segment.a[:, 0], [0, 101, 202])
+  assert actions_sent(env) == [[0, 101]]
+  np.testing.assert_array_equal(carry.action, [202])
+
+  carry, segment, _ = collect(env, learner, carry, t_max=2, snapshot=snapshot)
+  np.testing.assert_array_equal(segment.a[:, 0], [202, 303, 404])
+  assert actions_sent(env) == [[0, 101, 202, 303]]
+
+
+def test_newest_learner_draws_anew_after_an_episode_ends():
+  # The truncation's own draw (key 1 to 11) is used and discarded.
+  env = vector_env([(0.0, 'truncated'), (0.0, 'terminated')])
+  learner = counting_learner(acts_on='newest')
+  carry, segment, _ = collect(env, learner, start(env, learner), t_max=2)
+  np.testing.assert_array_equal(segment.a[:, 0], [0, 11, 12])
+  np.testing.assert_array_equal(segment.obs[:, 0, 0], [10, 20, 30])
+  np.testing.assert_array_equal(segment.is_first[:, 0], [True, True, True])
+  _, segment, _ = collect(env, learner, carry, t_max=1)
+  np.testing.assert_array_equal(segment.a[:, 0], [12, 13])
+  assert actions_sent(env) == [[0, 11, 12]]
+
+
+def test_newest_learner_bootstraps_from_the_newest_target():
+  env = vector_env([(0.0, ''), (0.0, 'truncated')])
+  learner = counting_learner(acts_on='newest')
+  versions = iter([0, 0, 1000, 0])
+  snapshot = lambda: fixed_snapshot(target_params=next(versions))()
+  _, segment, _ = collect(
+    env, learner, start(env, learner), t_max=2, snapshot=snapshot
+  )
+  # ½·(12 + 10 + 11 + 1000): the third version asked for.
+  np.testing.assert_array_equal(segment.r_t[:, 0], [0, 516.5])
+
+
+def test_snapshot_learner_acts_after_the_new_snapshot():
+  env = vector_env([])
+  learner = counting_learner(acts_on='snapshot')
+  carry, segment, _ = collect(env, learner, start(env, learner), t_max=2)
+  assert segment.a[2, 0] == 0
+  assert carry.action is None
+  _, segment, _ = collect(
+    env, learner, carry, t_max=2, snapshot=fixed_snapshot(params=500)
+  )
+  np.testing.assert_array_equal(segment.a[:, 0], [502, 503, 0])
+  assert actions_sent(env) == [[0, 1, 502, 503]]
+
+
+def test_returns_and_lengths_add_up_over_segments():
+  env = vector_env([(2.0, '')] * 6 + [(3.0, 'terminated')] + [(1.0, '')])
+  learner = counting_learner()
+  carry = start(env, learner)
+  ended = []
+  for _ in range(4):
+    carry, _, episodes = collect(env, learner, carry, t_max=2)
+    ended.append(episodes)
+  assert ended == [[], [], [], [rollout.Episode(15.0, 7.0, 7)]]
+  # The eighth step belongs to the next episode.
+  np.testing.assert_array_equal(carry.episode_return, [1])
+  np.testing.assert_array_equal(carry.episode_steps, [1])
+
+
+def test_collect_leaves_the_carry_as_it_was():
+  env = vector_env([(2.0, 'terminated')] * 4)
+  learner = counting_learner()
+  carry = start(env, learner)
+  before = jax.tree.map(np.copy, carry)
+  collect(env, learner, carry)
+  jax.tree.map(np.testing.assert_array_equal, carry, before)
+
+
+@pytest.mark.parametrize('clip, kept', [(None, 3.0), (1.0, 1.0), (2.5, 2.5)])
+def test_reward_clipping_is_symmetric(clip, kept):
+  env = vector_env([(3.0, ''), (-3.0, ''), (0.5, 'terminated')])
+  learner = counting_learner()
+  _, segment, episodes = collect(
+    env, learner, start(env, learner), t_max=3, reward_clip=clip
+  )
+  np.testing.assert_array_equal(segment.r_t[:, 0], [kept, -kept, 0.5])
+  assert episodes == [rollout.Episode(0.5, 0.5, 3)]
+
+
+@pytest.mark.parametrize(
+  'given, kept',
+  [(np.float64, np.float32), (np.uint8, np.uint8), (np.int64, np.float32)],
+)
+def test_types_of_a_segment(given, kept):
+  env = vector_env([], [], dtype=given, shape=(2, 3))
+  learner = counting_learner()
+  learner = learner._replace(
+    act=lambda params, state, obs, key, epsilon: (
+      np.zeros(len(obs), np.int32),
+      state,
+      key,
+    )
+  )
+  carry, segment, _ = collect(env, learner, start(env, learner))
+  assert segment.obs.dtype == kept and segment.obs.shape == (5, 2, 2, 3)
+  assert segment.a.dtype == np.int32 and segment.a.shape == (5, 2)
+  assert segment.r_t.dtype == np.float32 and segment.r_t.shape == (4, 2)
+  assert segment.discount_t.dtype == np.float32
+  assert segment.is_first.dtype == bool and segment.is_first.shape == (5, 2)
+  assert carry.obs.dtype == kept
+
+
+def test_consecutive_segments_share_no_memory():
+  env = vector_env([(1.0, 'terminated')] * 9)
+  learner = counting_learner(acts_on='newest')
+  carry, first, _ = collect(env, learner, start(env, learner))
+  copy = jax.tree.map(np.copy, first)
+  carry, second, _ = collect(env, learner, carry)
+  for one in jax.tree.leaves(first):
+    for other in jax.tree.leaves(second):
+      assert not np.shares_memory(one, other)
+  collect(env, learner, carry)
+  jax.tree.map(np.testing.assert_array_equal, first, copy)
+
+
+@pytest.mark.parametrize('shape', [(1,), (3,), (7, 5), (84, 84, 4)])
+def test_observations_are_aligned_so_that_jax_uses_them_in_place(shape):
+  # Chance alone gives one address in four; five segments, by chance in 1024.
+  env = vector_env([], shape=shape, dtype=np.uint8)
+  learner = counting_learner()
+  learner = learner._replace(
+    act=lambda params, state, obs, key, epsilon: (
+      np.zeros(len(obs), np.int32),
+      state,
+      key,
+    )
+  )
+  carry = start(env, learner)
+  kept = []
+  for _ in range(5):
+    carry, segment, _ = collect(env, learner, carry)
+    kept.append(segment)
+  assert [segment.obs.ctypes.data % 64 for segment in kept] == [0] * 5
+
+
+def test_collecting_on_does_not_disturb_a_jitted_call_in_flight():
+  env = vector_env([(1.0, 'terminated')] * 100, shape=(84, 84, 4))
+  learner = counting_learner()
+  learner = learner._replace(
+    act=lambda params, state, obs, key, epsilon: (
+      np.zeros(len(obs), np.int32),
+      state,
+      key,
+    )
+  )
+  entered, collected = threading.Event(), threading.Event()
+
+  def wait():
+    entered.set()
+    assert collected.wait(WAIT_SECONDS)
+    return np.float32(1)
+
+  @jax.jit
+  def summed_late(segment):
+    # Everything waits for the factor, so for the segments to come.
+    factor = jax.pure_callback(wait, jax.ShapeDtypeStruct((), jnp.float32))
+    means = [jnp.mean(factor * leaf) for leaf in segment[:4]]
+    return jnp.stack(means)
+
+  carry, segment, _ = collect(env, learner, start(env, learner), t_max=20)
+  expected = [np.mean(leaf, dtype=np.float64) for leaf in segment[:4]]
+  results = []
+  worker = threading.Thread(
+    target=lambda: results.append(np.asarray(summed_late(segment))), daemon=True
+  )
+  worker.start()
+  assert entered.wait(WAIT_SECONDS)
+  for _ in range(3):
+    carry, _, _ = collect(env, learner, carry, t_max=20)
+  collected.set()
+  worker.join(WAIT_SECONDS)
+  np.testing.assert_allclose(results[0], expected, rtol=1e-4)

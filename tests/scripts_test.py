@@ -1,0 +1,271 @@
+"""The scripts as their users run them: processes, exit codes and files."""
+
+import csv
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from a3c_jax import config
+
+WAIT_SECONDS = 180.0
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+def start(script, *arguments, cwd):
+  path = os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')])
+  names = ('JAX_PLATFORMS', 'NPROC', 'FORCE_COLOR', 'TTY_COMPATIBLE')
+  env = {name: text for name, text in os.environ.items() if name not in names}
+  return subprocess.Popen(
+    [sys.executable, str(ROOT / 'experiments' / script), *arguments],
+    cwd=cwd,
+    env=env | {'PYTHONPATH': path, 'PYTHONUNBUFFERED': '1'},
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+
+
+def run(script, *arguments, cwd):
+  """Exit code, stdout and stderr."""
+  process = start(script, *arguments, cwd=cwd)
+  try:
+    out, err = process.communicate(timeout=WAIT_SECONDS)
+  finally:
+    process.kill()
+  return process.returncode, out, err
+
+
+def read_rows(path):
+  with path.open(newline='') as file:
+    return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize('algo', config.ALGORITHMS)
+def test_pong(tmp_path, algo):
+  pytest.importorskip('ale_py')
+  code, out, err = run(
+    'atari.py',
+    f'--algo={algo}',
+    '--frames=2e3',
+    '--threads=2',
+    '--workdir=results',
+    cwd=tmp_path,
+  )
+  assert (code, err) == (0, '')
+  assert out.endswith('results in results\n')
+  workdir = tmp_path / 'results'
+  record = json.loads((workdir / 'config.json').read_text())
+  assert record['config']['algo'] == algo
+  assert record['config']['environment']['game'] == 'pong'
+  assert record['versions']['ale-py']
+  assert list(workdir.glob('events.out.tfevents.*'))
+  rows = read_rows(workdir / 'train.csv')
+  expected = (
+    'algo',
+    'env',
+    'seed',
+    'frames',
+    'seconds',
+    'frames_per_second',
+    'updates',
+    'learning_rate',
+    'loss',
+    'grad_norm',
+    'lag',
+    'lock_wait_ms',
+    'episodes',
+    'mean_return',
+  )
+  assert set(expected) <= set(rows[-1])
+  assert rows[-1]['env'] == 'pong'
+  # Segments of 5 steps of 4 frames: 2,000, and up to one more in each thread.
+  assert int(rows[-1]['frames']) in (2000, 2020)
+  assert int(rows[-1]['updates']) == int(rows[-1]['frames']) // 20
+  header = (workdir / 'episodes.csv').read_text().splitlines()[0]
+  assert header == (
+    'algo,env,seed,frames,seconds,thread,episode_return,clipped_return,'
+    'episode_frames'
+  )
+
+
+def test_benchmark(tmp_path):
+  pytest.importorskip('ale_py')
+  code, out, err = run(
+    'benchmark.py',
+    '--algo=a3c',
+    '--threads=1',
+    '--seconds=2',
+    '--json=figures.json',
+    cwd=tmp_path,
+  )
+  assert (code, err) == (0, '')
+  figures = json.loads((tmp_path / 'figures.json').read_text())
+  speeds = [
+    'train_frames_per_second',
+    'train_frames_per_cpu_second',
+    'emulator_frames_per_cpu_second',
+  ]
+  assert set(figures) == {*speeds, 'ratio', 'ms_per_step', 'config'}
+  for name in speeds:
+    assert figures[name] > 0
+    assert f'{figures[name]:,.0f}' in out
+  assert figures['ratio'] == pytest.approx(
+    figures[speeds[1]] / figures[speeds[2]]
+  )
+  phases = figures['ms_per_step']
+  assert set(phases) == {
+    'acting',
+    'emulator',
+    'gradients',
+    'lock_wait',
+    'update',
+    'other',
+  }
+  # The phases of the one thread are all of its time; a step is 4 frames.
+  assert sum(phases.values()) == pytest.approx(
+    4e3 / figures['train_frames_per_second'], rel=0.2
+  )
+  assert figures['config']['seconds'] == 2
+  # Training itself leaves nothing behind.
+  assert [path.name for path in tmp_path.iterdir()] == ['figures.json']
+
+
+def test_interrupt_ends_in_good_order(tmp_path):
+  # The signal must not be ignored, which background jobs of a shell inherit.
+  before = signal.signal(signal.SIGINT, signal.default_int_handler)
+  try:
+    process = start(
+      'catch.py',
+      '--frames=1e9',
+      '--threads=2',
+      '--log_seconds=0.1',
+      '--workdir=results',
+      cwd=tmp_path,
+    )
+  finally:
+    signal.signal(signal.SIGINT, before)
+  watchdog = threading.Timer(WAIT_SECONDS, process.kill)
+  watchdog.start()
+  try:
+    first = process.stdout.readline()
+    assert ' of 1,000,000,000 frames, ' in first
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=WAIT_SECONDS)
+  finally:
+    watchdog.cancel()
+    process.kill()
+  assert (process.returncode, err) == (0, '')
+  assert 'stopping' in out
+  assert out.endswith('results in results\n')
+  rows = read_rows(tmp_path / 'results' / 'train.csv')
+  episodes = read_rows(tmp_path / 'results' / 'episodes.csv')
+  assert int(rows[-1]['episodes']) == len(episodes) > 0
+  # The last row counts what the threads did before they stopped.
+  assert f'{int(rows[-1]["frames"]):,} frames in' in out
+
+
+MODULE = """
+import gymnasium
+from gymnasium import spaces
+import numpy as np
+from a3c_jax.envs import catch
+
+
+def make():
+  return catch.Catch(rows=5, columns=3)
+
+
+def make_wide():
+  env = catch.Catch()
+  env.action_space = spaces.Box(0, np.arange(1, 41, dtype=np.float32))
+  return env
+
+
+def make_broken():
+  env = make()
+  env.step = lambda action: {}['missing']
+  return env
+"""
+
+
+def test_own_environment_in_the_users_folder(tmp_path):
+  (tmp_path / 'mine.py').write_text(MODULE)
+  code, out, err = run(
+    'gym_env.py', '--env=mine:make', '--frames=200', '--threads=2', cwd=tmp_path
+  )
+  assert (code, err) == (0, '')
+  (workdir,) = (tmp_path / 'runs').iterdir()
+  assert workdir.name.startswith('mine-make-a3c-')
+  assert f'results in runs/{workdir.name}' in out
+  (row,) = read_rows(workdir / 'train.csv')
+  assert row['env'] == 'mine:make'
+
+
+def test_broken_environment_shows_its_own_traceback(tmp_path):
+  (tmp_path / 'mine.py').write_text(MODULE)
+  code, _, err = run('gym_env.py', '--env=mine:make_broken', cwd=tmp_path)
+  assert code == 1
+  lines = err.splitlines()
+  assert lines[-1].startswith('raised in actor-learner thread ')
+  assert lines[-2] == "KeyError: 'missing'"
+  assert 'mine.py' in err
+
+
+@pytest.mark.parametrize(
+  'script, arguments, hint',
+  [
+    ('gym_env.py', ['--env=mine:make_wide'], 'action space Box'),
+    ('gym_env.py', ['--env=CartPole-v1', '--network=nips'], 'needs images'),
+    ('catch.py', ['--algo=dqn', '--threads=2'], 'one_step_q'),
+  ],
+)
+def test_bad_input_ends_in_one_line(tmp_path, script, arguments, hint):
+  (tmp_path / 'mine.py').write_text(MODULE)
+  code, out, err = run(script, *arguments, cwd=tmp_path)
+  assert (code, out) == (2, '')
+  (line,) = err.splitlines()
+  assert line.startswith('error: ')
+  assert hint in line
+
+
+def test_help_lists_every_flag(tmp_path):
+  _, out, err = run('atari.py', '--help', cwd=tmp_path)
+  text = ' '.join(out.split())
+  assert err == ''
+  for name in ('learning_rate', 'frames', 'algo', 'game', 'sticky', 'workdir'):
+    assert f'--{name}:' in text
+  assert "Learning rate at frame 0, per unit of the optimizer's" in text
+  assert 'Default: 0.0007 (authors).' in text
+  assert '--[no]lstm' in text
+
+
+def test_importing_the_library_leaves_the_process_alone():
+  code = (
+    'import os, sys\n'
+    'before = dict(os.environ)\n'
+    'import a3c_jax, a3c_jax.training\n'
+    'import jax\n'
+    'from jax._src import xla_bridge\n'
+    'assert not xla_bridge.backends_are_initialized()\n'
+    "assert jax.config.read('jax_cpu_enable_async_dispatch')\n"
+    "assert 'ale_py' not in sys.modules\n"
+    'added = {name for name in os.environ if name not in before}\n'
+    "assert not added & {'NPROC', 'JAX_PLATFORMS'}, added\n"
+  )
+  names = ('JAX_PLATFORMS', 'NPROC')
+  env = {name: text for name, text in os.environ.items() if name not in names}
+  path = os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')])
+  result = subprocess.run(
+    [sys.executable, '-c', code],
+    env=env | {'PYTHONPATH': path},
+    capture_output=True,
+    text=True,
+    timeout=WAIT_SECONDS,
+  )
+  assert (result.returncode, result.stderr) == (0, '')

@@ -1,0 +1,265 @@
+"""Files and lines of a run, read back."""
+
+import csv
+import math
+import time
+
+import pytest
+from tensorboardX.proto import event_pb2
+
+from a3c_jax import telemetry
+
+RUN = {'algo': 'a3c', 'env': 'pong', 'seed': 3}
+TRAIN_COLUMNS = [
+  *RUN,
+  'frames',
+  'seconds',
+  'frames_per_second',
+  'updates',
+  'learning_rate',
+  'loss',
+  'entropy',
+  'lag',
+  'lock_wait_ms',
+  'episodes',
+  'mean_return',
+]
+EPISODE_COLUMNS = [
+  *RUN,
+  'frames',
+  'seconds',
+  'thread',
+  'episode_return',
+  'clipped_return',
+  'episode_frames',
+]
+
+
+def make_log(workdir, **changes):
+  arguments = {'run': RUN, 'stats': ['loss', 'entropy'], 'total_frames': 1000}
+  return telemetry.Log(workdir, **arguments | changes)
+
+
+def update(loss=0.0, entropy=0.0, lag=0, lock_wait=0.0):
+  return telemetry.Update({'loss': loss, 'entropy': entropy}, lag, lock_wait)
+
+
+def episode(frames=100, episode_return=5.0, thread=0):
+  return telemetry.Episode(frames, 1.25, thread, episode_return, 2.0, 40)
+
+
+def report(log, *items):
+  reports = telemetry.Reports()
+  for item in items:
+    is_update = isinstance(item, telemetry.Update)
+    (reports.update if is_update else reports.episode)(item)
+  log.take(reports)
+
+
+def read_rows(path):
+  with path.open(newline='') as file:
+    reader = csv.DictReader(file)
+    return reader.fieldnames, list(reader)
+
+
+def read_scalars(workdir):
+  """All (tag, step, value) of the one event file.
+
+  A record is a length (8 bytes), its checksum (4), the data and theirs (4).
+  """
+  (path,) = workdir.glob('events.out.tfevents.*')
+  data = path.read_bytes()
+  scalars = []
+  while data:
+    length = int.from_bytes(data[:8], 'little')
+    event = event_pb2.Event.FromString(data[12 : 12 + length])
+    data = data[16 + length :]
+    for value in event.summary.value:
+      scalars.append((value.tag, event.step, value.simple_value))
+  return scalars
+
+
+def test_rows_are_means_since_the_last_row(tmp_path):
+  with make_log(tmp_path) as log:
+    report(log, update(loss=1.0, lag=1, lock_wait=0.002))
+    report(log, update(loss=4.0, entropy=1.0, lag=2, lock_wait=0.004))
+    report(log, episode(episode_return=5.0), episode(episode_return=8.0))
+    log.write_row(frames=100, seconds=2.0, updates=2, learning_rate=0.5)
+    report(log, update(loss=-3.0))
+    log.write_row(frames=130, seconds=8.0, updates=3, learning_rate=0.25)
+  columns, rows = read_rows(tmp_path / 'train.csv')
+  assert columns == TRAIN_COLUMNS
+  numbers = [
+    {name: float(row[name]) for name in TRAIN_COLUMNS[3:]} for row in rows
+  ]
+  assert numbers == [
+    {
+      'frames': 100,
+      'seconds': 2,
+      'frames_per_second': 50,
+      'updates': 2,
+      'learning_rate': 0.5,
+      'loss': 2.5,
+      'entropy': 0.5,
+      'lag': 1.5,
+      'lock_wait_ms': pytest.approx(3),
+      'episodes': 2,
+      'mean_return': 6.5,
+    },
+    {
+      'frames': 130,
+      'seconds': 8,
+      # 30 frames in 6 seconds.
+      'frames_per_second': 5,
+      'updates': 3,
+      'learning_rate': 0.25,
+      'loss': -3,
+      'entropy': 0,
+      'lag': 0,
+      'lock_wait_ms': 0,
+      'episodes': 2,
+      'mean_return': 6.5,
+    },
+  ]
+  for row in rows:
+    assert [row[name] for name in RUN] == ['a3c', 'pong', '3']
+
+
+def test_episode_rows(tmp_path):
+  with make_log(tmp_path) as log:
+    report(log, episode(frames=100, episode_return=-21.0, thread=2))
+    assert log.episodes == 1
+    # Whole lines reach the disk while the run goes on.
+    columns, rows = read_rows(tmp_path / 'episodes.csv')
+  assert columns == EPISODE_COLUMNS
+  assert rows == [
+    {
+      'algo': 'a3c',
+      'env': 'pong',
+      'seed': '3',
+      'frames': '100',
+      'seconds': '1.250',
+      'thread': '2',
+      'episode_return': '-21.0',
+      'clipped_return': '2.0',
+      'episode_frames': '40',
+    }
+  ]
+
+
+def test_mean_return_is_of_the_newest_hundred(tmp_path):
+  with make_log(tmp_path) as log:
+    assert math.isnan(log.mean_return)
+    report(log, *[episode(episode_return=1000.0)] * 50)
+    report(
+      log, *[episode(episode_return=1.0)] * 99, episode(episode_return=2.0)
+    )
+    assert log.mean_return == pytest.approx(1.01)
+    assert log.episodes == 150
+
+
+def test_no_row_without_updates(tmp_path):
+  with make_log(tmp_path) as log:
+    log.write_row(frames=0, seconds=1.0, updates=0, learning_rate=0.5)
+    report(log, update())
+    log.write_row(frames=20, seconds=2.0, updates=1, learning_rate=0.5)
+    log.write_row(frames=20, seconds=3.0, updates=1, learning_rate=0.5)
+  _, rows = read_rows(tmp_path / 'train.csv')
+  # The speed is still that since the beginning: 20 frames in 2 seconds.
+  assert [row['frames_per_second'] for row in rows] == ['10.0']
+  assert rows[0]['mean_return'] == 'nan'
+
+
+def test_tensorboard_gets_the_same_figures_but_no_nan(tmp_path):
+  with make_log(tmp_path) as log:
+    report(log, update(loss=1.5))
+    log.write_row(frames=10, seconds=1.0, updates=1, learning_rate=0.5)
+    report(log, update(loss=2.5), episode(frames=15, episode_return=4.0))
+    log.write_row(frames=20, seconds=2.0, updates=2, learning_rate=0.25)
+  scalars = read_scalars(tmp_path)
+  assert ('train/loss', 10, 1.5) in scalars
+  assert ('train/loss', 20, 2.5) in scalars
+  assert ('train/learning_rate', 20, 0.25) in scalars
+  assert ('episode/return', 15, 4.0) in scalars
+  assert ('episode/frames', 15, 40.0) in scalars
+  # No mean return at frame 10, where no episode had ended.
+  means = [scalar for scalar in scalars if scalar[0] == 'train/mean_return']
+  assert means == [('train/mean_return', 20, 4.0)]
+  names = {tag for tag, step, _ in scalars if step == 20}
+  assert names == {
+    f'train/{name}' for name in TRAIN_COLUMNS[3:] if name != 'frames'
+  }
+
+
+def test_files_are_closed_when_the_run_fails(tmp_path):
+  with pytest.raises(ZeroDivisionError), make_log(tmp_path) as log:
+    report(log, update(loss=1.5), episode())
+    log.write_row(frames=10, seconds=1.0, updates=1, learning_rate=0.5)
+    raise ZeroDivisionError
+  assert len(read_rows(tmp_path / 'train.csv')[1]) == 1
+  assert len(read_rows(tmp_path / 'episodes.csv')[1]) == 1
+  assert ('train/loss', 10, 1.5) in read_scalars(tmp_path)
+  with pytest.raises(ValueError, match='closed'):
+    report(log, episode())
+
+
+def test_plain_lines_where_there_is_no_terminal(tmp_path, capsys, monkeypatch):
+  for name in ('FORCE_COLOR', 'TTY_COMPATIBLE'):
+    monkeypatch.delenv(name, raising=False)
+  with make_log(tmp_path, total_frames=40_000) as log:
+    log.show(frames=5, seconds=1.0)
+    report(log, update(), episode(episode_return=2.0))
+    log.write_row(frames=12_000, seconds=2.0, updates=1, learning_rate=0.5)
+  assert capsys.readouterr().out == (
+    '12,000 of 40,000 frames, 6,000 frames/s, 1 episodes, mean return 2.00\n'
+  )
+
+
+def test_live_line_on_a_terminal(tmp_path, capsys, monkeypatch):
+  monkeypatch.setenv('FORCE_COLOR', '1')
+  monkeypatch.setenv('TERM', 'xterm')
+  monkeypatch.setenv('COLUMNS', '120')
+  with make_log(tmp_path, total_frames=40_000) as log:
+    report(log, update(), episode(episode_return=2.0))
+    log.show(frames=12_000, seconds=2.0)
+    shown = capsys.readouterr().out
+    log.write_row(frames=20_000, seconds=4.0, updates=1, learning_rate=0.5)
+    row = capsys.readouterr().out
+  assert '12,000 of 40,000 frames, 6,000 frames/s, 1 episodes' in shown
+  assert '20,000' not in row  # The row goes to the file, not over the line.
+
+
+def test_reports_are_taken_once_and_in_order():
+  reports = telemetry.Reports()
+  for lag in range(3):
+    reports.update(update(lag=lag))
+  reports.episode(episode(thread=4))
+  updates, episodes = reports.take()
+  assert [one.lag for one in updates] == [0, 1, 2]
+  assert [one.thread for one in episodes] == [4]
+  assert reports.take() == ([], [])
+
+
+def test_phases_add_up_to_the_time_that_passed():
+  began = time.perf_counter()
+  phases = telemetry.Phases()
+  created = time.perf_counter()
+  for _ in range(100):
+    phases.lap('acting')
+    phases.lap('emulator')
+  last = time.perf_counter()
+  phases.lap('acting')
+  ended = time.perf_counter()
+  total = sum(phases.seconds.values())
+  assert last - created <= total <= ended - began
+  assert set(phases.seconds) == set(telemetry.PHASES)
+  assert phases.seconds['update'] == 0 < phases.seconds['acting']
+
+
+def test_phases_move_keeps_the_sum():
+  phases = telemetry.Phases()
+  phases.lap('update')
+  before = phases.seconds['update']
+  phases.move('update', 'lock_wait', 0.5)
+  assert phases.seconds['lock_wait'] == 0.5
+  assert phases.seconds['update'] == before - 0.5
