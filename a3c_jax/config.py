@@ -150,7 +150,7 @@ _SMALL = {
 }
 _DOMAINS = {
   'atari': {},
-  'gym': _SMALL,
+  'gym': _SMALL | {'t_max': (20, 'ours')},
   'catch': _SMALL | {'frames': (200_000, 'ours'), 'network': ('mlp', 'ours')},
 }
 

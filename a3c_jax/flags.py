@@ -10,9 +10,13 @@ import time
 from typing import Any
 
 from absl import app, flags
+import jax
 
 from a3c_jax import checks
 from a3c_jax import config as config_lib
+
+# Flags belong to the script that has them defined, and to its --help.
+flags.disclaim_key_flags()
 
 
 class _Parser(flags.ArgumentParser):
@@ -65,8 +69,6 @@ def _define(field: dataclasses.Field, default_text: str) -> None:
     flags.DEFINE_boolean(field.name, None, help_text)
   else:
     flags.DEFINE(_PARSERS[field.type], field.name, None, help_text)
-  # So that --help lists it with the script's own flags.
-  flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[field.name])
 
 
 def _given(names: Sequence[str]) -> dict[str, Any]:
@@ -143,12 +145,16 @@ def run(main: Callable[[], None]) -> None:
   and never a library import's: no GPU, and XLA's work on the calling thread.
   Exit code 2 for bad input, 1 for any other failure.
   """
-  os.environ['JAX_PLATFORMS'] = 'cpu'
-  os.environ['NPROC'] = '1'  # XLA's own pool would fight the actor-learners.
-  import jax
-
-  # Only before the backend starts, and only this way, does it take effect.
+  # All before the backend starts, since later is ignored. XLA's own pool would
+  # fight the actor-learners, so it gets one thread, nothing to do, and
+  # computations run where they are called.
+  os.environ['NPROC'] = '1'
+  os.environ['XLA_FLAGS'] = (
+    '--xla_cpu_enable_concurrency_optimized_scheduler=false '
+    + os.environ.get('XLA_FLAGS', '')
+  )
   jax.config.update('jax_cpu_enable_async_dispatch', False)
+  jax.config.update('jax_platforms', 'cpu')
   # So that module:function can name a file in the user's folder.
   sys.path.append(os.getcwd())
 
@@ -176,5 +182,5 @@ def _parse(argv):
 
 
 def _exit_with(error):
-  print(f'error: {error}', file=sys.stderr)
+  print('error:', ' '.join(str(error).split()), file=sys.stderr)
   sys.exit(2)

@@ -84,8 +84,10 @@ def run(
       the other threads are stopped before.
   """
   workdir = _new_workdir(config)
-  envs = [make_env() for _ in range(config.threads)]
+  envs = []
   try:
+    for _ in range(config.threads):
+      envs.append(make_env())
     learner = make_learner(envs[0])
     rngs = [
       np.random.default_rng([config.seed, thread])
@@ -188,12 +190,13 @@ def _train(config, workdir, envs, learner, carries, explorations, state):
     stats=stats,
     total_frames=config.frames,
   ) as log:
-    workers.start()
     try:
+      workers.start()
       _watch(config, workers, state, log, reports, began)
     except KeyboardInterrupt:
       print('\nstopping', flush=True)
-    hung = workers.stop(_STOP_SECONDS)
+    finally:
+      hung = workers.stop(_STOP_SECONDS)
     seconds = time.perf_counter() - began
     cpu_seconds = time.process_time() - cpu_began
     log.take(reports)

@@ -74,7 +74,8 @@ class Workers:
     self._stop.set()
     deadline = time.perf_counter() + seconds
     for thread in self._threads:
-      thread.join(max(0.0, deadline - time.perf_counter()))
+      if thread.ident is not None:  # It was started.
+        thread.join(max(0.0, deadline - time.perf_counter()))
     while not self._endings.empty():
       self._count(self._endings.get())
     return [thread.name for thread in self._threads if thread.is_alive()]

@@ -23,19 +23,26 @@ def run(domain, env, workdir, **given):
 
 
 @pytest.mark.parametrize(
-  'given',
+  'frames, given',
   [
-    {'algo': 'a3c'},
-    {'algo': 'a3c', 'lstm': True},
-    {'algo': 'nstep_q'},
-    {'algo': 'one_step_q'},
-    {'algo': 'one_step_sarsa'},
+    (40_000, {'algo': 'a3c'}),
+    (60_000, {'algo': 'a3c', 'lstm': True}),
+    (80_000, {'algo': 'nstep_q'}),
+    (80_000, {'algo': 'one_step_q'}),
+    (80_000, {'algo': 'one_step_sarsa'}),
   ],
-  ids=lambda given: '-'.join(map(str, given.values())),
+  ids=['a3c', 'a3c-lstm', 'nstep_q', 'one_step_q', 'one_step_sarsa'],
 )
-def test_catch(tmp_path, given):
+def test_catch(tmp_path, frames, given):
   # Staying scores -0.6 on average, the best player 1.
-  result = run('catch', catch.Catch, tmp_path, frames=80_000, **given)
+  result = run(
+    'catch',
+    catch.Catch,
+    tmp_path,
+    frames=frames,
+    anneal_frames=80_000,
+    **given,
+  )
   assert result.mean_return >= 0.8
 
 

@@ -290,7 +290,7 @@ def test_returns_and_lengths_add_up_over_segments():
 
 
 def test_collect_leaves_the_carry_as_it_was():
-  env = vector_env([(2.0, 'terminated')] * 4)
+  env = vector_env([(2.0, 'terminated'), (3.0, '')])
   learner = counting_learner()
   carry = start(env, learner)
   before = jax.tree.map(np.copy, carry)

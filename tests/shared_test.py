@@ -76,17 +76,18 @@ def test_snapshots_are_whole_versions_and_never_change():
   state = make(params, threads=2, target_period_frames=3)
   state.warm_up()
   ones = jax.tree.map(jnp.ones_like, params)
-  writing = threading.Semaphore(2)
-  kept = []
+  written, kept = [], []
 
   def write(thread):
-    with writing:
+    try:
       for _ in range(150):
         state.apply(thread, ones, frames=3)
+    finally:
+      written.append(thread)
 
   def read():
     seen = 0
-    while seen < 20 or state.snapshot().updates < 300:
+    while seen < 20 or len(written) < 2:
       snapshot = state.snapshot()
       kept.append((snapshot, np.array(snapshot.params['big'])))
       for leaf in jax.tree.leaves((snapshot.params, snapshot.target_params)):

@@ -27,6 +27,11 @@ def make(
   """
   make_one = env if callable(env) else _factory(env)
   probe = _try(make_one, env)
+  if not isinstance(probe, gymnasium.Env):
+    raise checks.UsageError(
+      f'--env={env}: returned {type(probe).__name__}; '
+      'allowed: module:function that returns a gymnasium.Env'
+    )
   check_spaces(probe.observation_space, probe.action_space, env)
   probe.close()
 
@@ -88,5 +93,5 @@ def _factory(name: str) -> Callable[[], gymnasium.Env]:
 def _try(make_one, name):
   try:
     return make_one()
-  except gymnasium.error.DependencyNotInstalled as error:
+  except (gymnasium.error.Error, ImportError) as error:
     raise checks.UsageError(f'--env={name}: {error}') from error
