@@ -1,0 +1,42 @@
+import pathlib
+import re
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+README = (ROOT / 'README.md').read_text()
+BUILD = (ROOT / 'BUILD.md').read_text()
+
+
+def test_the_research_example_runs_as_printed(tmp_path, monkeypatch, capsys):
+  (block,) = re.findall(r'```python\n(.*?)```', README, re.DOTALL)
+  assert len(block.splitlines()) <= 25
+  assert block.count('frames=60_000') == 1
+  monkeypatch.chdir(tmp_path)
+  exec(block.replace('frames=60_000', 'frames=600'), {})
+  assert 'results in runs/double_q' in capsys.readouterr().out
+  assert (tmp_path / 'runs/double_q/train.csv').exists()
+
+
+def test_the_layout_names_every_module_and_no_other():
+  named = set(re.findall(r'^\d  (\S+\.py)', BUILD, re.MULTILINE))
+  here = {
+    str(path.relative_to(ROOT))
+    for folder in ('a3c_jax', 'experiments')
+    for path in (ROOT / folder).glob('*.py')
+    if path.name != '__init__.py'
+  }
+  assert named == here
+
+
+@pytest.mark.parametrize('command', ['train', 'test'])
+def test_the_two_commands_come_first_and_exist(command):
+  assert f'make {command}' in README[: README.index('## ')]
+  makefile = (ROOT / 'Makefile').read_text()
+  assert re.search(f'^{command}: ', makefile, re.MULTILINE)
+
+
+def test_departures_are_numbered_in_order():
+  section = BUILD[BUILD.index('## Departures') : BUILD.index('## Reproduce')]
+  numbers = [int(n) for n in re.findall(r'^(\d+)\. ', section, re.MULTILINE)]
+  assert numbers == list(range(1, len(numbers) + 1))
