@@ -12,12 +12,15 @@ test: .venv/installed
 	.venv/bin/python -m pytest
 
 .venv/installed: setup.py constraints.txt
+	@command -v $(PYTHON) >/dev/null || \
+	  { echo "error: PYTHON=$(PYTHON): not found" >&2; exit 2; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "error: PYTHON=$(PYTHON): is older than Python 3.11"; exit 2; }
-	@$(PYTHON) -c 'import ensurepip' || \
-	  { echo "error: no venv module; on Debian: apt-get install python3-venv"; \
-	    exit 2; }
+	  { echo "error: PYTHON=$(PYTHON): older than Python 3.11" >&2; exit 2; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
+	  { echo "error: PYTHON=$(PYTHON): no venv module; on Debian:" \
+	    "apt-get install python3-venv" >&2; exit 2; }
 	rm -rf .venv
 	$(PYTHON) -m venv .venv
-	.venv/bin/pip install --quiet --constraint constraints.txt --editable '.[test]'
+	.venv/bin/pip install --quiet --constraint constraints.txt \
+	  --editable '.[test]'
 	touch $@

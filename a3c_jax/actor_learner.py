@@ -61,10 +61,11 @@ def run(
       exploration_epsilon=np.float32(exploration_epsilon(snapshot.frames)),
       phases=phases,
     )
+    latest = state.snapshot()
     if newest:
-      snapshot = state.snapshot()
+      snapshot = latest
     phases.lap('other')
-    grads, stats = gradients(snapshot.params, snapshot.target_params, segment)
+    grads, stats = gradients(snapshot.params, latest.target_params, segment)
     phases.lap('gradients')
     applied = state.apply(thread, grads, frames_per_segment)
     phases.lap('update')
@@ -73,7 +74,7 @@ def run(
     reports.update(telemetry.Update(stats, lag, applied.lock_wait))
     for episode in episodes:
       reports.episode(
-        telemetry.Episode(
+        telemetry.EpisodeRow(
           frames=applied.frames,
           seconds=time.perf_counter() - began,
           thread=thread,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
+
 import flax.linen as nn
 import gymnasium
+import jax
 
 from a3c_jax import (
   base,
@@ -64,19 +67,58 @@ def _torso(name, space, stacked_first) -> nn.Module:
   if name == 'auto':
     name = 'nips' if dims == 3 else 'mlp'
   if name == 'mlp':
-    return networks.MLPTorso(obs_dims=dims)
-  if name in ('nips', 'nature'):
+    torso = networks.MLPTorso(obs_dims=dims)
+  elif name in ('nips', 'nature'):
     if dims != 3:
       raise checks.UsageError(
         f'--network={name}: needs images, observations are {space}; '
         'allowed: mlp or module:function'
       )
-    torso = {'nips': networks.NipsTorso, 'nature': networks.NatureTorso}[name]
-    return torso(stacked_first=stacked_first)
-  torso = checks.load_function(name, flag='network')()
+    make = {'nips': networks.NipsTorso, 'nature': networks.NatureTorso}[name]
+    torso = make(stacked_first=stacked_first)
+  else:
+    torso = _own_torso(name)
+  _check_features(name, torso, space)
+  return torso
+
+
+def _own_torso(name) -> nn.Module:
+  function = checks.load_function(name, flag='network')
+  try:
+    signature = inspect.signature(function)
+  except ValueError:  # A builtin that does not tell.
+    signature = inspect.Signature()
+  try:
+    signature.bind()
+  except TypeError as error:
+    raise checks.UsageError(
+      f'--network={name}: {error}; allowed: a function without arguments'
+    ) from error
+  torso = function()
   if not isinstance(torso, nn.Module):
     raise checks.UsageError(
       f'--network={name}: returned {type(torso).__name__}; '
       'allowed: a function that returns a flax.linen.Module'
     )
   return torso
+
+
+def _check_features(name, torso, space) -> None:
+  """Checks the shape of features, without computing any."""
+  lead = (2, 3)
+  obs = jax.ShapeDtypeStruct(lead + space.shape, space.dtype)
+  try:
+    features, _ = jax.eval_shape(
+      torso.init_with_output, jax.random.PRNGKey(0), obs
+    )
+  except networks.ImageTooSmallError as error:
+    raise checks.UsageError(
+      f'--network={name}: images of shape {list(space.shape)} are too small, '
+      f'{error}; allowed: mlp or module:function'
+    ) from error
+  if len(features.shape) != 3 or features.shape[:2] != lead:
+    raise checks.UsageError(
+      f'--network={name}: maps observations {list(obs.shape)} to '
+      f'{list(features.shape)}; allowed: a module that keeps the leading axes '
+      f'and gives {list(lead)} + [F]'
+    )

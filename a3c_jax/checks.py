@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 import dataclasses
-import importlib
 import math
+import pkgutil
 import re
 from typing import Any
 
@@ -56,15 +56,17 @@ def load_function(name: str, *, flag: str) -> Callable:
   Raises:
     UsageError: naming the flag, if there is no such module or function.
   """
-  module, _, attribute = name.partition(':')
-  try:
-    function = getattr(importlib.import_module(module), attribute)
-  except (ImportError, AttributeError, TypeError, ValueError) as error:
-    problem = str(error)
+  problem = 'is not a function'
+  if not re.fullmatch(r'\w[\w.]*:\w[\w.]*', name):
+    problem = 'is not a name of that form'
   else:
-    if callable(function):
-      return function
-    problem = 'is not a function'
+    try:
+      function = pkgutil.resolve_name(name)
+    except (ImportError, AttributeError) as error:
+      problem = str(error)
+    else:
+      if callable(function):
+        return function
   raise UsageError(f'--{flag}={name}: {problem}; allowed: module:function')
 
 

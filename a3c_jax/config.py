@@ -1,4 +1,4 @@
-"""Config, and the defaults per algorithm and domain, each with its source."""
+"""Config, and the defaults per domain, each with its source."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Mapping
 import dataclasses
 import math
 import os
+import re
+import time
 from typing import Any
 
 from a3c_jax import checks
@@ -98,8 +100,10 @@ class Config:
   )
 
 
-def field_names() -> list[str]:
-  return [field.name for field in dataclasses.fields(Config)]
+def _cores() -> int:
+  if hasattr(os, 'sched_getaffinity'):  # What this process may use, on Linux.
+    return len(os.sched_getaffinity(0))
+  return os.cpu_count() or 1
 
 
 # Sources: 'paper' is Mnih et al. 2016, arXiv:1602.01783; 'authors' is what they
@@ -108,7 +112,7 @@ def field_names() -> list[str]:
 _PAPER = {
   'algo': ('a3c', "the paper's best"),
   'threads': (
-    min(2 * (os.cpu_count() or 1), 16),
+    min(2 * _cores(), 16),
     "twice the cores, at most the paper's 16",
   ),
   'frames': (40_000_000, 'ours'),
@@ -120,7 +124,7 @@ _PAPER = {
   'optimizer': ('shared_rmsprop', 'paper, section 4'),
   'rms_decay': (0.99, 'paper, section 8'),
   'rms_epsilon': (0.1, 'authors'),
-  'momentum': (0.99, 'paper, section 8: one alpha'),
+  'momentum': (0.99, 'ours, as RMSProp'),
   'max_grad_norm': (40.0, 'authors'),
   'reward_clip': (1.0, 'authors'),
   'entropy_cost': (0.01, 'paper, section 8'),
@@ -165,15 +169,12 @@ def defaults(domain: str, *, lstm: bool = False) -> dict[str, tuple[Any, str]]:
   return _PAPER | _DOMAINS[domain] | (_LSTM if lstm else {})
 
 
-def make(
-  domain: str, *, workdir: str, environment: Mapping[str, Any], **given
-) -> Config:
+def make(domain: str, *, environment: Mapping[str, Any], **given) -> Config:
   """A checked Config: what is given, and defaults for the rest.
 
   Args:
     domain: 'atari', 'gym' or 'catch'.
-    workdir: folder for the results.
-    environment: name and options, for the record.
+    environment: its 'name' and options, for the record.
     **given: fields of `Config`; None counts as not given.
 
   Raises:
@@ -183,7 +184,11 @@ def make(
   table = defaults(domain, lstm=given.get('lstm', False))
   values = {name: value for name, (value, _) in table.items()} | given
   values.setdefault('anneal_frames', values['frames'])
-  config = Config(workdir=workdir, environment=environment, **values)
+  if 'workdir' not in values:
+    name = re.sub(r'[^\w.-]', '-', environment['name'])
+    label = f'{name}-{values["algo"]}-seed{values["seed"]}'
+    values['workdir'] = f'runs/{label}-{time.strftime("%Y%m%d-%H%M%S")}'
+  config = Config(environment=environment, **values)
   checks.check_settings(config)
   _check_together(config)
   return config
@@ -199,7 +204,9 @@ def _check_together(config: Config) -> None:
     config.exploration_probabilities,
   )
   if len(ends) != len(probabilities):
+    text = lambda values: ','.join(map(str, values))
     raise checks.UsageError(
-      f'--exploration_probabilities: {len(probabilities)} values for '
-      f'{len(ends)} --exploration_ends; allowed: one for each'
+      f'--exploration_ends={text(ends)} with '
+      f'--exploration_probabilities={text(probabilities)}: '
+      'allowed: as many of one as of the other'
     )

@@ -6,13 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import os
 import sys
-import time
 from typing import Any
 
 from absl import app, flags
-import jax
 
-from a3c_jax import checks
+from a3c_jax import checks, cpu
 from a3c_jax import config as config_lib
 
 # Flags belong to the script that has them defined, and to its --help.
@@ -32,6 +30,18 @@ class _Parser(flags.ArgumentParser):
       return self._convert(argument)
     except ValueError:
       raise ValueError(f'allowed: {self.syntactic_help}') from None
+
+
+class _Boolean(flags.BooleanFlag):
+  """Says what is allowed where a value cannot be read."""
+
+  def parse(self, argument):
+    try:
+      super().parse(argument)
+    except flags.IllegalFlagValueError:
+      raise flags.IllegalFlagValueError(
+        f'flag --{self.name}={argument}: allowed: true, false'
+      ) from None
 
 
 def _whole(text):
@@ -57,17 +67,13 @@ _PARSERS = {
 
 
 def _define(field: dataclasses.Field, default_text: str) -> None:
-  allowed = field.metadata['allowed']
-  help_text = ' '.join(
-    [
-      field.metadata['help'],
-      f'Allowed: {allowed}.' if field.type != 'bool' else '',
-      f'Default: {default_text}.',
-    ]
-  )
+  help_text = field.metadata['help']
   if field.type == 'bool':
-    flags.DEFINE_boolean(field.name, None, help_text)
+    help_text += f' Default: {default_text}.'
+    flags.DEFINE_flag(_Boolean(field.name, None, help_text))
   else:
+    allowed = field.metadata['allowed']
+    help_text += f' Allowed: {allowed}. Default: {default_text}.'
     flags.DEFINE(_PARSERS[field.type], field.name, None, help_text)
 
 
@@ -92,19 +98,21 @@ def define_options(options: type) -> Callable[[], Any]:
   return lambda: options(**_given(names))
 
 
-def define(domain: str) -> Callable[..., config_lib.Config]:
+def define(domain: str, **instead) -> Callable[..., config_lib.Config]:
   """Defines a flag for every setting of Config.
 
   Args:
     domain: whose defaults the help tells and the Config gets.
+    **instead: defaults of the script's own.
 
   Returns:
-    A function `(environment, **instead) -> Config` that reads the flags once
-    they are parsed; `environment` has at least a 'name', and `instead` are
-    defaults of the script's own.
+    A function `(environment, **fixed) -> Config` that reads the flags once they
+    are parsed; `environment` has at least a 'name', and `fixed` are settings
+    without a flag.
   """
-  table = config_lib.defaults(domain)
-  lstm_table = config_lib.defaults(domain, lstm=True)
+  own = {name: (value, 'this script') for name, value in instead.items()}
+  table = config_lib.defaults(domain) | own
+  lstm_table = config_lib.defaults(domain, lstm=True) | own
   names = []
   for field in dataclasses.fields(config_lib.Config):
     if not field.metadata['flag']:
@@ -115,22 +123,16 @@ def define(domain: str) -> Callable[..., config_lib.Config]:
       default += f'; with --lstm {_describe(field.name, lstm_table)}'
     _define(field, default)
 
-  def make_config(
-    environment: Mapping[str, Any], **instead
-  ) -> config_lib.Config:
-    given = instead | _given(names)
-    if 'workdir' not in given:
-      label = f'{environment["name"]}-{given.get("algo", table["algo"][0])}'
-      label = label.replace('/', '-').replace(':', '-')
-      given['workdir'] = f'runs/{label}-{time.strftime("%Y%m%d-%H%M%S")}'
-    return config_lib.make(domain, environment=environment, **given)
+  def make_config(environment: Mapping[str, Any], **fixed) -> config_lib.Config:
+    settings = instead | _given(names) | fixed
+    return config_lib.make(domain, environment=environment, **settings)
 
   return make_config
 
 
 def _describe(name, table):
-  if name == 'workdir':
-    return 'runs/ENVIRONMENT-ALGORITHM-TIME'
+  if name == 'workdir' and name not in table:
+    return 'runs/ENVIRONMENT-ALGORITHM-SEED-TIME'
   if name == 'anneal_frames':
     return '--frames (paper, section 8)'
   value, source = table[name]
@@ -145,16 +147,7 @@ def run(main: Callable[[], None]) -> None:
   and never a library import's: no GPU, and XLA's work on the calling thread.
   Exit code 2 for bad input, 1 for any other failure.
   """
-  # All before the backend starts, since later is ignored. XLA's own pool would
-  # fight the actor-learners, so it gets one thread, nothing to do, and
-  # computations run where they are called.
-  os.environ['NPROC'] = '1'
-  os.environ['XLA_FLAGS'] = (
-    '--xla_cpu_enable_concurrency_optimized_scheduler=false '
-    + os.environ.get('XLA_FLAGS', '')
-  )
-  jax.config.update('jax_cpu_enable_async_dispatch', False)
-  jax.config.update('jax_platforms', 'cpu')
+  cpu.set_up()
   # So that module:function can name a file in the user's folder.
   sys.path.append(os.getcwd())
 

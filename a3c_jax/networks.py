@@ -15,7 +15,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from a3c_jax import base, checks
+from a3c_jax import base
 
 
 def _uniform(fan_in: int) -> nn.initializers.Initializer:
@@ -74,6 +74,10 @@ def strided_convolution(
   )
 
 
+class ImageTooSmallError(ValueError):
+  """A convolution's filter is larger than the image."""
+
+
 class Convolution(nn.Module):
   """A VALID convolution, [N, H, W, C] -> [N, H', W', features]."""
 
@@ -85,10 +89,9 @@ class Convolution(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     if min(x.shape[1:3]) < self.size:
-      raise checks.UsageError(
-        f'--network: too large for these images, a layer of '
-        f'{self.size}x{self.size} filters meets {x.shape[1]}x{x.shape[2]} '
-        'pixels; allowed: mlp or module:function'
+      raise ImageTooSmallError(
+        f'a layer of {self.size}x{self.size} filters meets '
+        f'{x.shape[1]}x{x.shape[2]} pixels'
       )
     init = _uniform(self.size**2 * x.shape[-1])
     shape = (self.size, self.size, x.shape[-1], self.features)

@@ -83,7 +83,7 @@ def clipped(
     grads, stats = gradients(params, target_params, segment)
     grad_norm = optax.global_norm(grads)
     if max_grad_norm is not None:
-      # Passing over all parameters costs as much as a seventh of the gradient.
+      # A pass over all parameters would cost a quarter of the gradient.
       grads = jax.lax.cond(
         grad_norm > max_grad_norm,
         lambda grads: jax.tree.map(

@@ -41,14 +41,22 @@ def start(
   seed: int,
   key: jax.Array,
 ) -> Carry:
-  """Resets the environment with a seed and begins its first episodes."""
-  obs, _ = env.reset(seed=seed)
+  """Resets the environment with a seed and begins its first episodes.
+
+  Raises:
+    ValueError: for a learner that acts on 'newest' with a recurrent state: the
+      action that is drawn on arrival would advance it before its segment.
+  """
   streams = env.num_envs
+  state = learner.initial_state(streams)
+  if learner.acts_on == 'newest' and jax.tree.leaves(state):
+    raise ValueError("acts_on='newest' cannot have a recurrent state")
+  obs, _ = env.reset(seed=seed)
   return Carry(
     obs=as_network_input(obs),
     is_first=np.ones(streams, bool),
     action=None,
-    state=learner.initial_state(streams),
+    state=state,
     key=key,
     episode_return=np.zeros(streams),
     clipped_return=np.zeros(streams),
@@ -127,6 +135,7 @@ def collect(
     if action is None:
       action, state, key = act(t)
     a[t] = action
+    phases.lap('other')
     next_obs, reward, terminated, truncated, info = env.step(action)
     obs[t + 1] = next_obs
     phases.lap('emulator')
@@ -140,7 +149,7 @@ def collect(
     action = None
 
     if 'life_loss' in info:
-      discount_t[t, info['life_loss']] = 0.0
+      discount_t[t, np.asarray(info['life_loss'], bool)] = 0.0
     done = terminated | truncated
     if not done.any():
       continue
@@ -154,6 +163,7 @@ def collect(
         params, target_params, state, final_obs, key, exploration_epsilon
       )
       r_t[t] += np.where(cut, gamma * np.asarray(value), 0.0)
+      phases.lap('acting')
     discount_t[t, done] = 0.0
     is_first[t + 1] = done
     state = _reset_where(done, learner.initial_state(streams), state)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Mapping, Sequence
+import contextlib
 import csv
 import pathlib
 import time
@@ -12,7 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import rich.console
 import rich.progress
-import tensorboardX
+from tensorboardX import summary
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto import event_pb2
 
 PHASES = ('acting', 'emulator', 'gradients', 'lock_wait', 'update', 'other')
 
@@ -44,7 +47,7 @@ class Update(NamedTuple):
   lock_wait: float  # seconds
 
 
-class Episode(NamedTuple):
+class EpisodeRow(NamedTuple):
   """One row of episodes.csv."""
 
   frames: int  # emulator frames of all threads when it ended
@@ -65,10 +68,10 @@ class Reports:
   def update(self, report: Update) -> None:
     self._updates.append(report)
 
-  def episode(self, report: Episode) -> None:
+  def episode(self, report: EpisodeRow) -> None:
     self._episodes.append(report)
 
-  def take(self) -> tuple[list[Update], list[Episode]]:
+  def take(self) -> tuple[list[Update], list[EpisodeRow]]:
     """All reports since the last call."""
     return _drain(self._updates), _drain(self._episodes)
 
@@ -80,7 +83,8 @@ def _drain(queue):
 class Log:
   """Writes episodes.csv, train.csv and TensorBoard events, shows progress.
 
-  Used by the main thread alone. Use it as a context manager.
+  Used by the main thread alone, which does all the writing itself: a full disk
+  raises here and does not hang a queue. Use it as a context manager.
   """
 
   def __init__(
@@ -98,14 +102,17 @@ class Log:
       run: constant columns of every row, such as algo, env and seed.
       stats: names of the scalars that updates report.
       total_frames: emulator frames at which the progress bar is full.
+
+    Raises:
+      OSError: if a file cannot be written.
     """
     self._run = dict(run)
     self._stats = list(stats)
-    self._total_frames = total_frames
-    self._files = []
-    self._episode_rows = self._csv(workdir / 'episodes.csv', Episode._fields)
+    self._exit = contextlib.ExitStack()
+    self._episode_rows = self._csv(workdir / 'episodes.csv', EpisodeRow._fields)
     self._train_rows = self._csv(workdir / 'train.csv', self._train_columns())
-    self._events = tensorboardX.SummaryWriter(str(workdir), flush_secs=30)
+    self._events = EventsWriter(str(workdir / 'events'))
+    self._exit.callback(self._events.close)
     self._sums = dict.fromkeys([*self._stats, 'lag', 'lock_wait'], 0.0)
     self._updates = 0
     self._episodes = 0
@@ -128,13 +135,20 @@ class Log:
     ]
 
   def _csv(self, path, columns):
-    file = path.open(
-      'w', newline='', buffering=1
-    )  # Whole lines reach the disk.
-    self._files.append(file)
+    # Line buffering, so that whole lines reach the disk.
+    file = self._exit.enter_context(path.open('w', newline='', buffering=1))
     rows = csv.DictWriter(file, [*self._run, *columns])
     rows.writeheader()
     return rows
+
+  def _scalar(self, name, value, frames):
+    self._events.write_event(
+      event_pb2.Event(
+        wall_time=time.time(),
+        step=frames,
+        summary=summary.scalar(name, float(value)),
+      )
+    )
 
   @property
   def mean_return(self) -> float:
@@ -155,24 +169,18 @@ class Log:
       self._sums['lag'] += update.lag
       self._sums['lock_wait'] += update.lock_wait
     self._updates += len(updates)
-    for episode in episodes:
-      self._returns.append(episode.episode_return)
+    for row in episodes:
+      self._episodes += 1
+      self._returns.append(row.episode_return)
       self._episode_rows.writerow(
-        self._run | episode._asdict() | {'seconds': f'{episode.seconds:.3f}'}
+        self._run | row._asdict() | {'seconds': f'{row.seconds:.3f}'}
       )
-      self._events.add_scalar(
-        'episode/return', episode.episode_return, episode.frames
-      )
-      self._events.add_scalar(
-        'episode/frames', episode.episode_frames, episode.frames
-      )
-    self._episodes += len(episodes)
+      self._scalar('episode/return', row.episode_return, row.frames)
+      self._scalar('episode/frames', row.episode_frames, row.frames)
 
   def show(self, *, frames: int, seconds: float) -> None:
     """Moves the progress line on, where there is a terminal."""
-    began_frames, began_seconds = self._row_began
-    speed = (frames - began_frames) / max(seconds - began_seconds, 1e-9)
-    self._progress.show(frames, self._summary(speed))
+    self._progress.show(frames, self._line(frames, seconds))
 
   def write_row(
     self, *, frames: int, seconds: float, updates: int, learning_rate: float
@@ -180,13 +188,11 @@ class Log:
     """Writes one row of means since the last one; none without an update."""
     if not self._updates:
       return
-    began_frames, began_seconds = self._row_began
-    speed = (frames - began_frames) / max(seconds - began_seconds, 1e-9)
     means = {name: total / self._updates for name, total in self._sums.items()}
     figures = {
       'frames': frames,
       'seconds': round(seconds, 3),
-      'frames_per_second': round(speed, 1),
+      'frames_per_second': round(self._speed(frames, seconds), 1),
       'updates': updates,
       'learning_rate': learning_rate,
       **{name: means[name] for name in self._stats},
@@ -198,61 +204,63 @@ class Log:
     self._train_rows.writerow(self._run | figures)
     for name, value in figures.items():
       if name != 'frames' and not np.isnan(value):
-        self._events.add_scalar(f'train/{name}', value, frames)
-    self._progress.log(frames, self._summary(speed))
+        self._scalar(f'train/{name}', value, frames)
+    self._events.flush()
+    self._progress.log(self._line(frames, seconds))
     self._row_began = (frames, seconds)
     self._sums = dict.fromkeys(self._sums, 0.0)
     self._updates = 0
 
-  def _summary(self, speed: float) -> str:
+  def _speed(self, frames: int, seconds: float) -> float:
+    began_frames, began_seconds = self._row_began
+    return (frames - began_frames) / max(seconds - began_seconds, 1e-9)
+
+  def _line(self, frames: int, seconds: float) -> str:
+    score = f'{self.mean_return:.2f}' if self._returns else 'none yet'
     return (
-      f'{speed:,.0f} frames/s, {self._episodes:,} episodes, '
-      f'mean return {self.mean_return:.2f}'
+      f'return {score}  {frames:,} frames  '
+      f'{self._speed(frames, seconds):,.0f}/s'
     )
 
   def __enter__(self):
-    self._progress.start()
+    self._exit.enter_context(self._progress)
     return self
 
-  def __exit__(self, *_):
-    self._progress.stop()
-    for file in self._files:
-      file.close()
-    self._events.close()
+  def __exit__(self, *exception):
+    return self._exit.__exit__(*exception)
 
 
 class _Progress:
   """A live line on a terminal, plain lines elsewhere."""
 
   def __init__(self, total_frames: int):
-    self._console = rich.console.Console(highlight=False)
-    self._total_frames = total_frames
+    console = rich.console.Console(highlight=False)
     self._live = None
-    if self._console.is_terminal:
+    if console.is_terminal and not console.is_dumb_terminal:
       self._live = rich.progress.Progress(
         rich.progress.BarColumn(bar_width=20),
+        rich.progress.TaskProgressColumn(),
         rich.progress.TextColumn('{task.description}'),
         rich.progress.TimeRemainingColumn(compact=True),
-        console=self._console,
+        console=console,
         auto_refresh=False,  # Its thread would compete with the actor-learners.
       )
       self._task = self._live.add_task('starting', total=total_frames)
 
-  def start(self) -> None:
+  def __enter__(self):
     if self._live:
       self._live.start()
+    return self
 
-  def stop(self) -> None:
+  def __exit__(self, *_):
     if self._live:
       self._live.stop()
 
-  def show(self, frames: int, summary: str) -> None:
+  def show(self, frames: int, line: str) -> None:
     if self._live:
-      text = f'{frames:,} of {self._total_frames:,} frames, {summary}'
-      self._live.update(self._task, completed=frames, description=text)
+      self._live.update(self._task, completed=frames, description=line)
       self._live.refresh()
 
-  def log(self, frames: int, summary: str) -> None:
+  def log(self, line: str) -> None:
     if not self._live:
-      text = f'{frames:,} of {self._total_frames:,} frames, {summary}'
-      print(text, flush=True)
+      print(line, flush=True)

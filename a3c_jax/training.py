@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+import contextlib
 import dataclasses
 import functools
 import importlib.metadata
@@ -11,7 +12,7 @@ import os
 import pathlib
 import platform
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import gymnasium
 import jax
@@ -35,14 +36,17 @@ _REFRESH_SECONDS = 1.0
 _STOP_SECONDS = 10.0
 
 _PACKAGES = (
-  'jax',
-  'jaxlib',
-  'flax',
-  'optax',
-  'gymnasium',
-  'numpy',
+  'a3c_jax',
   'absl-py',
   'ale-py',
+  'flax',
+  'gymnasium',
+  'jax',
+  'jaxlib',
+  'numpy',
+  'optax',
+  'rich',
+  'tensorboardX',
 )
 
 
@@ -83,7 +87,9 @@ def run(
     Exception: whatever a thread raised first, with a note naming the thread;
       the other threads are stopped before.
   """
-  workdir = _new_workdir(config)
+  workdir = pathlib.Path(config.workdir)
+  _check_workdir(workdir)
+  print(f'setting up {config.threads} threads', flush=True)
   envs = []
   try:
     for _ in range(config.threads):
@@ -105,7 +111,6 @@ def run(
     ]
     explorations = [_exploration(config, rng) for rng in rngs]
     state = _shared_state(config, learner, init_key, carries[0])
-    _write_config(config, workdir)
     return _train(config, workdir, envs, learner, carries, explorations, state)
   finally:
     for env in envs:
@@ -114,10 +119,13 @@ def run(
 
 def describe(result: Result) -> str:
   """What to tell the user at the end of a run."""
+  score = 'no episode has ended'
+  if result.episodes:
+    newest = min(result.episodes, 100)
+    score = f'mean return {result.mean_return:.2f} (newest {newest})'
   return (
     f'{result.frames:,} frames in {result.seconds:,.0f} s, '
-    f'{result.episodes:,} episodes, '
-    f'mean return {result.mean_return:.2f} (newest 100)\n'
+    f'{result.episodes:,} episodes, {score}\n'
     f'results in {result.workdir}'
   )
 
@@ -159,6 +167,7 @@ def _train(config, workdir, envs, learner, carries, explorations, state):
     learner.gradients, config.max_grad_norm or None
   )
   stats = _warm_up(config, learner, gradients, state, carries[0])
+  _claim_workdir(config, workdir)
   reports = telemetry.Reports()
   phases = [telemetry.Phases() for _ in envs]
   began, cpu_began = time.perf_counter(), time.process_time()
@@ -271,38 +280,48 @@ def _warm_up(config, learner, gradients, state, carry) -> list[str]:
   return list(stats)
 
 
-def _new_workdir(config) -> pathlib.Path:
-  workdir = pathlib.Path(config.workdir)
+def _check_workdir(workdir: pathlib.Path) -> None:
+  """Says early what `_claim_workdir` would say late; changes nothing."""
+  existing = next(path for path in [workdir, *workdir.parents] if path.exists())
+  if not existing.is_dir():
+    _refuse(workdir, f'{existing} is a file')
+  if not os.access(existing, os.W_OK | os.X_OK):
+    _refuse(workdir, f'no permission to write to {existing}')
+  if existing == workdir and any(workdir.iterdir()):
+    _refuse(workdir, 'is not empty')
+
+
+def _claim_workdir(config, workdir: pathlib.Path) -> None:
+  """Writes config.json, which only one run can do in one folder."""
   try:
     workdir.mkdir(parents=True, exist_ok=True)
-    if any(workdir.iterdir()):
-      raise checks.UsageError(
-        f'--workdir={workdir}: is not empty; allowed: a new or empty folder'
-      )
-    if not os.access(workdir, os.W_OK | os.X_OK):
-      raise PermissionError('no permission to write')
+    with (workdir / 'config.json').open('x') as file:
+      json.dump(_record(config), file, indent=2)
+      file.write('\n')
+  except FileExistsError:
+    _refuse(workdir, 'is not empty')
   except OSError as error:
-    raise checks.UsageError(
-      f'--workdir={workdir}: {error.strerror or error}; '
-      'allowed: a folder that can be written to'
-    ) from error
-  return workdir
+    _refuse(workdir, error.strerror)
 
 
-def _write_config(config, workdir) -> None:
+def _refuse(workdir: pathlib.Path, problem: str):
+  raise checks.UsageError(
+    f'--workdir={workdir}: {problem}; '
+    'allowed: a new or empty folder that can be written to'
+  )
+
+
+def _record(config) -> dict[str, Any]:
   versions = {'python': platform.python_version()}
   for package in _PACKAGES:
-    try:
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
       versions[package] = importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-      continue
-  record = {
+  return {
     'config': dataclasses.asdict(config),
     'versions': versions,
+    'platform': platform.platform(),
     'evaluation_protocol': (
       'training episodes: actions as explored, raw undiscounted return of '
       'whole games, mean of the newest 100'
     ),
   }
-  text = json.dumps(record, indent=2) + '\n'
-  (workdir / 'config.json').write_text(text)

@@ -13,8 +13,8 @@ class Workers:
   """Threads of which the first failure ends the work of all.
 
   Attributes:
-    error: what the first failing thread raised, with a note naming the thread;
-      None while all is well.
+    error: what the first failing thread raised, with a note naming the thread
+      (a RuntimeError from it, if it is no Exception); None while all is well.
   """
 
   def __init__(
@@ -36,9 +36,14 @@ class Workers:
     def run(thread):
       try:
         body(thread, self._stop)
-      except BaseException as error:
+      except Exception as error:
         error.add_note(f'raised in {name} thread {thread}')
         self._endings.put(error)
+      except BaseException as error:
+        # SystemExit in a thread must not end the process without a word.
+        failure = RuntimeError(f'{name} thread {thread} raised {error!r}')
+        failure.__cause__ = error
+        self._endings.put(failure)
       else:
         self._endings.put(None)
 

@@ -3,8 +3,6 @@
 python experiments/atari.py --algo=nstep_q --game=breakout --threads=4
 """
 
-import dataclasses
-
 from a3c_jax import agents, training
 from a3c_jax.envs import atari
 import a3c_jax.flags
@@ -16,7 +14,7 @@ _config = a3c_jax.flags.define('atari')
 def main() -> None:
   options = _options()
   make_env = atari.make(options)
-  config = _config({'name': options.game, **dataclasses.asdict(options)})
+  config = _config(atari.describe(options), action_repeat=options.action_repeat)
   result = training.run(
     config,
     make_env,

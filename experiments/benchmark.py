@@ -6,22 +6,23 @@ The ratio is training frames over emulator frames, both per second of processor
 time, so it depends little on how fast the machine is or what else it does.
 """
 
+import contextlib
 import dataclasses
 import json
 import pathlib
 import tempfile
-import threading
 import time
 
 from absl import flags
 import numpy as np
 
-from a3c_jax import agents, training
+from a3c_jax import agents, checks, training, workers
 from a3c_jax.envs import atari
 import a3c_jax.flags
 
 _JSON = flags.DEFINE_string('json', None, 'File to write the figures to.')
-_config = a3c_jax.flags.define('atari')
+_TEMPORARY = 'a temporary folder'
+_config = a3c_jax.flags.define('atari', seconds=20.0, workdir=_TEMPORARY)
 
 
 def emulator_frames_per_cpu_second(make_env, *, threads: int, seconds: float):
@@ -30,9 +31,8 @@ def emulator_frames_per_cpu_second(make_env, *, threads: int, seconds: float):
   for seed, env in enumerate(envs):
     env.reset(seed=seed)
   steps = [0] * threads
-  stop = threading.Event()
 
-  def play(thread):
+  def play(thread, stop):
     env = envs[thread]
     rng = np.random.default_rng(thread)
     actions = rng.integers(env.single_action_space.n, size=(1024, env.num_envs))
@@ -40,18 +40,14 @@ def emulator_frames_per_cpu_second(make_env, *, threads: int, seconds: float):
       env.step(actions[steps[thread] % len(actions)])
       steps[thread] += 1
 
-  workers = [
-    threading.Thread(target=play, args=(thread,), daemon=True)
-    for thread in range(threads)
-  ]
+  players = workers.Workers(play, threads, name='player')
   began = time.process_time()
-  for worker in workers:
-    worker.start()
-  stop.wait(seconds)
-  stop.set()
-  for worker in workers:
-    worker.join(timeout=10)
-  frames = sum(steps) * envs[0].num_envs * atari.ACTION_REPEAT
+  players.start()
+  players.wait(seconds)
+  players.stop(10.0)
+  if players.error is not None:
+    raise players.error
+  frames = sum(steps) * envs[0].num_envs * atari.Options().action_repeat
   return frames / (time.process_time() - began)
 
 
@@ -82,15 +78,7 @@ def measure(config, options: atari.Options) -> dict:
   }
 
 
-def main() -> None:
-  options = atari.Options(game='pong')
-  with tempfile.TemporaryDirectory() as folder:
-    config = _config(
-      {'name': options.game, **dataclasses.asdict(options)},
-      workdir=folder,
-      seconds=20.0,
-    )
-    figures = measure(config, options)
+def _show(figures) -> None:
   for name in (
     'train_frames_per_second',
     'train_frames_per_cpu_second',
@@ -101,8 +89,32 @@ def main() -> None:
   print('milliseconds per agent step, wall clock of its thread')
   for phase, milliseconds in figures['ms_per_step'].items():
     print(f'  {phase:30}{milliseconds:10.3f}')
-  if _JSON.value:
-    pathlib.Path(_JSON.value).write_text(json.dumps(figures, indent=2) + '\n')
+
+
+def main() -> None:
+  options = atari.Options(game='pong')
+  config = _config(atari.describe(options), action_repeat=4)
+  if not config.seconds:
+    raise checks.UsageError('--seconds=0: allowed: finite and > 0')
+  with contextlib.ExitStack() as stack:
+    if config.workdir == _TEMPORARY:
+      folder = stack.enter_context(tempfile.TemporaryDirectory())
+      config = dataclasses.replace(config, workdir=folder)
+    if _JSON.value:
+      file = stack.enter_context(_open(_JSON.value))
+    figures = measure(config, options)
+    _show(figures)
+    if _JSON.value:
+      json.dump(figures, file, indent=2)
+
+
+def _open(path):
+  try:
+    return pathlib.Path(path).open('w')
+  except OSError as error:
+    raise checks.UsageError(
+      f'--json={path}: {error.strerror}; allowed: a file to write'
+    ) from error
 
 
 if __name__ == '__main__':

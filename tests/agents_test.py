@@ -34,9 +34,7 @@ def make_own():
 
 
 def make_config(algo='a3c', **given):
-  return config.make(
-    'gym', workdir='unused', environment={'name': 'e'}, algo=algo, **given
-  )
+  return config.make('gym', environment={'name': 'e'}, algo=algo, **given)
 
 
 def use(learner, space, streams=2, steps=3):
@@ -162,10 +160,9 @@ def test_networks_that_cannot_be_had_are_refused_in_one_line(
 @pytest.mark.parametrize('network, size', [('nips', 10), ('nature', 30)])
 def test_too_small_images_are_refused(network, size):
   space = spaces.Box(0, 255, (size, size, 3), np.uint8)
-  learner = agents.make_learner(make_config(network=network), Spaces(space))
-  obs = np.zeros((1, *space.shape), np.uint8)
-  with pytest.raises(checks.UsageError, match='--network.*too large'):
-    jax.eval_shape(learner.init, jax.random.PRNGKey(0), obs)
+  problem = f'^--network={network}: images of shape .{size}, {size}, 3. are too'
+  with pytest.raises(checks.UsageError, match=problem):
+    agents.make_learner(make_config(network=network), Spaces(space))
 
 
 def test_optimizers():
@@ -207,3 +204,26 @@ def test_own_network_takes_the_place_of_the_torso():
   params, _, _ = use(learner, VECTOR)
   shapes = [leaf.shape for leaf in jax.tree.leaves(params)]
   assert sorted(shapes) == [(5,), (6, 7), (7,), (7, 5)]
+
+
+def needs_an_argument(hidden):
+  return hidden
+
+
+def make_dense():
+  return nn.Dense(3)
+
+
+@pytest.mark.parametrize(
+  'function, problem',
+  [
+    ('needs_an_argument', 'missing a required argument'),
+    ('make_dense', 'maps observations [2, 3, 40, 44, 3] to [2, 3, 40, 44, 3]'),
+  ],
+)
+def test_own_networks_that_do_not_fit_are_refused(function, problem):
+  name = f'agents_test:{function}'
+  with pytest.raises(checks.UsageError) as error:
+    agents.make_learner(make_config(network=name), Spaces(IMAGE))
+  assert str(error.value).startswith(f'--network={name}: ')
+  assert problem in str(error.value)

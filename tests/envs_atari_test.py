@@ -71,17 +71,17 @@ def test_a_seed_repeats_a_game(sticky):
   assert np.any(first != play(4))
 
 
-def test_a_step_is_four_frames_after_up_to_29_no_ops():
+def test_a_step_is_four_frames_after_0_to_29_no_ops():
   starts = set()
   env = make('pong')
-  for seed in range(8):
+  for seed in range(150):
     _, info = env.reset(seed=seed)
     start = int(info['episode_frame_number'][0])
     starts.add(start)
     _, _, _, _, info = env.step(np.array([0]))
     assert info['episode_frame_number'] == start + 4
-  assert len(starts) > 1
-  assert max(starts) <= 30
+  # Whatever the emulator counts before them, 29 lie between none and all.
+  assert max(starts) - min(starts) == 29
   env.close()
 
 

@@ -7,7 +7,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 LAYERS = {
-  0: ('base', 'checks', 'workers'),
+  0: ('base', 'checks', 'cpu', 'workers'),
   1: ('returns', 'schedules', 'networks', 'optimizers', 'telemetry', 'config'),
   2: ('losses', 'rollout', 'shared'),
   3: ('value_based', 'policy_based'),  # Equals, so neither imports the other.

@@ -14,8 +14,8 @@ def test_the_research_example_runs_as_printed(tmp_path, monkeypatch, capsys):
   assert block.count('frames=60_000') == 1
   monkeypatch.chdir(tmp_path)
   exec(block.replace('frames=60_000', 'frames=600'), {})
-  assert 'results in runs/double_q' in capsys.readouterr().out
-  assert (tmp_path / 'runs/double_q/train.csv').exists()
+  assert 'results in runs/catch-one_step_q-seed1-' in capsys.readouterr().out
+  assert len(list(tmp_path.glob('runs/*/train.csv'))) == 1
 
 
 def test_the_layout_names_every_module_and_no_other():

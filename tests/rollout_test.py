@@ -65,22 +65,26 @@ def counting_learner(acts_on='snapshot'):
   """Its parts are sums, so that each array can be written down.
 
   The key counts draws. An action is parameters + key, the state adds up the
-  observations acted on, and a state is worth its observation, plus the state
-  before it, plus the target parameters.
+  observations acted on (there is none on 'newest'), and a state is worth its
+  observation, plus the state before it, plus the target parameters.
   """
+  recurrent = acts_on == 'snapshot'
 
   def act(params, state, obs, key, exploration_epsilon):
     del exploration_epsilon
     action = np.full(len(obs), params + key, np.int32)
-    return action, state + obs, key + 1
+    return action, state + obs if recurrent else state, key + 1
 
   def bootstrap(params, target_params, state, obs, key, exploration_epsilon):
     del params, exploration_epsilon
-    return (obs + state)[:, 0] + target_params, key + 10
+    value = obs + state if recurrent else obs
+    return value[:, 0] + target_params, key + 10
 
   return base.Learner(
     init=None,
-    initial_state=lambda streams: np.zeros((streams, 1), np.float32),
+    initial_state=lambda streams: (
+      np.zeros((streams, 1), np.float32) if recurrent else ()
+    ),
     act=act,
     bootstrap=bootstrap,
     gradients=None,
@@ -258,8 +262,28 @@ def test_newest_learner_bootstraps_from_the_newest_target():
   _, segment, _ = collect(
     env, learner, start(env, learner), t_max=2, snapshot=snapshot
   )
-  # ½·(12 + 10 + 11 + 1000): the third version asked for.
-  np.testing.assert_array_equal(segment.r_t[:, 0], [0, 516.5])
+  # ½·(12 + 1000): the third version asked for.
+  np.testing.assert_array_equal(segment.r_t[:, 0], [0, 506])
+
+
+def test_a_recurrent_state_with_actions_drawn_on_arrival_is_refused():
+  learner = counting_learner()._replace(acts_on='newest')
+  with pytest.raises(ValueError, match='recurrent'):
+    start(vector_env([]), learner)
+
+
+@pytest.mark.parametrize('mark, discount', [(0, 0.5), (1, 0.0)])
+def test_life_loss_may_be_a_number(mark, discount):
+  class Marked(Scripted):
+    def step(self, action):
+      return *super().step(action)[:4], {'life_loss': mark}
+
+  env = gymnasium.vector.SyncVectorEnv(
+    [lambda: Marked([])], autoreset_mode=AutoresetMode.SAME_STEP
+  )
+  learner = counting_learner()
+  _, segment, _ = collect(env, learner, start(env, learner), t_max=3)
+  np.testing.assert_array_equal(segment.discount_t[:, 0], [discount] * 3)
 
 
 def test_snapshot_learner_acts_after_the_new_snapshot():

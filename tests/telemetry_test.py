@@ -45,7 +45,7 @@ def update(loss=0.0, entropy=0.0, lag=0, lock_wait=0.0):
 
 
 def episode(frames=100, episode_return=5.0, thread=0):
-  return telemetry.Episode(frames, 1.25, thread, episode_return, 2.0, 40)
+  return telemetry.EpisodeRow(frames, 1.25, thread, episode_return, 2.0, 40)
 
 
 def report(log, *items):
@@ -210,22 +210,21 @@ def test_plain_lines_where_there_is_no_terminal(tmp_path, capsys, monkeypatch):
     log.show(frames=5, seconds=1.0)
     report(log, update(), episode(episode_return=2.0))
     log.write_row(frames=12_000, seconds=2.0, updates=1, learning_rate=0.5)
-  assert capsys.readouterr().out == (
-    '12,000 of 40,000 frames, 6,000 frames/s, 1 episodes, mean return 2.00\n'
-  )
+  assert capsys.readouterr().out == ('return 2.00  12,000 frames  6,000/s\n')
 
 
 def test_live_line_on_a_terminal(tmp_path, capsys, monkeypatch):
   monkeypatch.setenv('FORCE_COLOR', '1')
   monkeypatch.setenv('TERM', 'xterm')
-  monkeypatch.setenv('COLUMNS', '120')
+  monkeypatch.setenv('COLUMNS', '80')
   with make_log(tmp_path, total_frames=40_000) as log:
     report(log, update(), episode(episode_return=2.0))
     log.show(frames=12_000, seconds=2.0)
     shown = capsys.readouterr().out
     log.write_row(frames=20_000, seconds=4.0, updates=1, learning_rate=0.5)
     row = capsys.readouterr().out
-  assert '12,000 of 40,000 frames, 6,000 frames/s, 1 episodes' in shown
+  assert '30%' in shown
+  assert 'return 2.00  12,000 frames  6,000/s' in shown
   assert '20,000' not in row  # The row goes to the file, not over the line.
 
 

@@ -38,6 +38,19 @@ def test_the_first_error_ends_the_wait_and_names_its_thread():
   assert group.stop(LONG) == []
 
 
+def test_leaving_a_thread_by_exit_is_a_failure():
+  def body(thread, stop):
+    raise SystemExit(0)
+
+  group = workers.Workers(body, 1, name='actor')
+  group.start()
+  while group.wait(LONG):
+    pass
+  assert isinstance(group.error, RuntimeError)
+  assert str(group.error) == 'actor thread 0 raised SystemExit(0)'
+  assert isinstance(group.error.__cause__, SystemExit)
+
+
 def test_an_error_raised_while_stopping_is_not_lost():
   def body(thread, stop):
     assert stop.wait(LONG)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 import dataclasses
 import difflib
+from typing import Any
 
 import gymnasium
 from gymnasium.vector import AutoresetMode
@@ -12,8 +13,8 @@ import numpy as np
 
 from a3c_jax import checks
 
-ACTION_REPEAT = 4
 MAX_FRAMES_PER_EPISODE = 108_000  # 30 minutes at 60 Hz
+NOOPS = 29  # An episode starts after 0 to so many of them.
 
 # With one player these end the whole process from inside the emulator.
 UNPLAYABLE = ('combat', 'joust', 'maze_craze', 'warlords')
@@ -29,10 +30,15 @@ class Options:
     default='pong',
     source='ours',
   )
+  action_repeat: int = checks.count(
+    'Emulator frames per agent step.',
+    default=4,
+    source='paper, section 8',
+  )
   sticky: float = checks.decay(
     'Probability per emulator frame of repeating the last action.',
     default=0.0,
-    source='paper, section 8, which has none',
+    source='ours; the paper is silent',
   )
   full_action_space: bool = checks.setting(
     'All 18 actions instead of those that the game uses.',
@@ -61,9 +67,9 @@ def make(
   """A function that makes the vector environment of one thread.
 
   Observations are [envs, 4, 84, 84] uint8, the oldest of the four frames first;
-  rewards are raw. An action lasts four emulator frames, an episode at most
-  108,000; it starts after 0 to 29 no-ops. With `life_loss_terminal`, every
-  step's `info['life_loss']` [envs] bool marks the loss of a life.
+  rewards are raw. An action lasts `action_repeat` emulator frames, an episode
+  at most 108,000; it starts after 0 to 29 no-ops. With `life_loss_terminal`,
+  every step's `info['life_loss']` [envs] bool marks the loss of a life.
 
   Source of the preprocessing: Mnih et al. 2016, arXiv:1602.01783, section 8,
   which refers to Mnih et al. 2015.
@@ -95,56 +101,60 @@ def make(
   return make_env
 
 
+def describe(options: Options) -> dict[str, Any]:
+  """All that distinguishes the environment, for the record of a run."""
+  return {
+    'name': options.game,
+    **dataclasses.asdict(options),
+    'max_frames_per_episode': MAX_FRAMES_PER_EPISODE,
+    'noops': NOOPS,
+  }
+
+
 def _ale_py():
   # Imported here: the package works without it, and its licence is GPL-2.0.
   try:
     import ale_py
     import ale_py.vector_env
   except ImportError as error:
-    raise checks.UsageError('Atari needs ale-py: pip install ale-py') from error
+    raise checks.UsageError(
+      '--game: needs ale-py; pip install ale-py'
+    ) from error
   return ale_py
 
 
-class _Atari(gymnasium.vector.VectorEnv):
+class _Atari(gymnasium.vector.VectorWrapper):
   """`AtariVectorEnv` with episode ends and life losses told apart."""
 
   def __init__(self, options: Options, envs: int):
-    self._env = _ale_py().vector_env.AtariVectorEnv(
+    env = _ale_py().vector_env.AtariVectorEnv(
       game=options.game,
       num_envs=envs,
       num_threads=1,  # The actor-learner's thread is the parallelism.
       autoreset_mode=AutoresetMode.SAME_STEP,
-      frameskip=ACTION_REPEAT,
+      frameskip=options.action_repeat,
       max_num_frames_per_episode=MAX_FRAMES_PER_EPISODE,
       repeat_action_probability=options.sticky,
       full_action_space=options.full_action_space,
-      noop_max=29,
+      noop_max=NOOPS + 1,  # ale-py's bound is exclusive.
       reward_clipping=False,  # No info has the raw reward.
       use_fire_reset=False,
       # Plays on after a lost life; `episodic_life` would restart the game.
       life_loss_info=options.life_loss_terminal,
     )
-    self.num_envs = envs
-    self.metadata = self._env.metadata
-    self.single_observation_space = self._env.single_observation_space
-    self.single_action_space = self._env.single_action_space
-    self.observation_space = self._env.observation_space
-    self.action_space = self._env.action_space
+    super().__init__(env)
     self._episode_frames = np.zeros(envs, np.int32)
 
   def reset(self, *, seed=None, options=None):
-    obs, info = self._env.reset(seed=seed, options=options)
+    obs, info = self.env.reset(seed=seed, options=options)
     self._episode_frames = info['episode_frame_number']
     return obs, info
 
   def step(self, actions):
-    obs, reward, terminated, truncated, info = self._env.step(actions)
+    obs, reward, terminated, truncated, info = self.env.step(actions)
     # Only a fall of this number marks a new game: `terminated` also marks a
     # lost life, and `lives` is 0 throughout in some games.
     new_game = info['episode_frame_number'] < self._episode_frames
     self._episode_frames = info['episode_frame_number']
     info['life_loss'] = terminated & ~new_game
     return obs, reward, terminated & new_game, truncated, info
-
-  def close_extras(self, **kwargs):
-    self._env.close(**kwargs)

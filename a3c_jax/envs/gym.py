@@ -81,6 +81,11 @@ def _from_zero(make_one):
 def _factory(name: str) -> Callable[[], gymnasium.Env]:
   if ':' in name:
     return checks.load_function(name, flag='env')
+  if name.startswith('ALE/'):
+    raise checks.UsageError(
+      f'--env={name}: allowed: python experiments/atari.py --game=… for Atari, '
+      'or another environment'
+    )
   if name not in gymnasium.registry:
     near = difflib.get_close_matches(name, gymnasium.registry, n=3, cutoff=0.4)
     raise checks.UsageError(
