@@ -89,12 +89,12 @@ def run(
   """
   workdir = pathlib.Path(config.workdir)
   _check_workdir(workdir)
-  print(f'setting up {config.threads} threads', flush=True)
   envs = []
   try:
     for _ in range(config.threads):
       envs.append(make_env())
     learner = make_learner(envs[0])
+    print(f'setting up {config.threads} threads', flush=True)
     rngs = [
       np.random.default_rng([config.seed, thread])
       for thread in range(config.threads)

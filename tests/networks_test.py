@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from a3c_jax import checks, networks
+from a3c_jax import networks
 
 KEY = jax.random.key(0)
 FRAMES = np.zeros([1, 84, 84, 4], np.uint8)
@@ -71,7 +71,7 @@ def test_convolution_adds_a_bias_per_feature():
 
 
 def test_images_too_small_for_the_filters():
-  with pytest.raises(checks.UsageError, match='^--network: .* 8x8 .* 5x84 '):
+  with pytest.raises(networks.ImageTooSmallError, match='8x8 .* 5x84 '):
     networks.NipsTorso().init(KEY, np.zeros([1, 5, 84, 4], np.uint8))
 
 

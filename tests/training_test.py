@@ -321,7 +321,7 @@ def test_workdir_must_be_new_or_empty(tmp_path):
     run(tmp_path / 'empty')
   assert str(error.value) == (
     f'--workdir={tmp_path / "empty"}: is not empty; '
-    'allowed: a new or empty folder'
+    'allowed: a new or empty folder that can be written to'
   )
   assert (tmp_path / 'empty' / 'train.csv').read_text() == kept
 
@@ -334,7 +334,9 @@ def test_workdir_must_be_a_folder_that_can_be_written_to(tmp_path):
       run(workdir)
     (line,) = str(error.value).splitlines()
     assert line.startswith(f'--workdir={workdir}: ')
-    assert line.endswith('allowed: a folder that can be written to')
+    assert line.endswith(
+      'allowed: a new or empty folder that can be written to'
+    )
   assert file.read_text() == 'kept'
 
 
