@@ -1,4 +1,7 @@
-"""Do they learn? One thread and a fixed seed, so each run repeats exactly."""
+"""Do they learn? With one thread and a seed, a run repeats exactly.
+
+With two it cannot, so what those must reach lies well below what they do.
+"""
 
 import pytest
 
@@ -14,7 +17,6 @@ def run(domain, env, workdir, **given):
     domain,
     workdir=str(workdir),
     environment={'name': name},
-    threads=1,
     **given,
   )
   return training.run(
@@ -23,30 +25,38 @@ def run(domain, env, workdir, **given):
 
 
 @pytest.mark.parametrize(
-  'frames, given',
+  'threads, frames, given',
   [
-    (40_000, {'algo': 'a3c'}),
-    (60_000, {'algo': 'a3c', 'lstm': True}),
-    (80_000, {'algo': 'nstep_q'}),
-    (80_000, {'algo': 'one_step_q'}),
-    (80_000, {'algo': 'one_step_sarsa'}),
+    (1, 40_000, {'algo': 'a3c'}),
+    (1, 60_000, {'algo': 'a3c', 'lstm': True}),
+    (2, 80_000, {'algo': 'a3c'}),
+    (2, 80_000, {'algo': 'nstep_q'}),
+    (2, 80_000, {'algo': 'one_step_q'}),
+    (2, 80_000, {'algo': 'one_step_sarsa'}),
   ],
-  ids=['a3c', 'a3c-lstm', 'nstep_q', 'one_step_q', 'one_step_sarsa'],
+  ids=lambda value: (
+    '-'.join(map(str, value.values()))
+    if isinstance(value, dict)
+    else str(value)
+  ),
 )
-def test_catch(tmp_path, frames, given):
+def test_catch(tmp_path, threads, frames, given):
   # Staying scores -0.6 on average, the best player 1.
   result = run(
     'catch',
     catch.Catch,
     tmp_path,
+    threads=threads,
     frames=frames,
     anneal_frames=80_000,
     **given,
   )
-  assert result.mean_return >= 0.8
+  assert result.mean_return >= (0.8 if threads == 1 else 0.7)
 
 
 def test_cartpole(tmp_path):
   # Random play keeps the pole up for about 22 steps; the limit is 500.
-  result = run('gym', 'CartPole-v1', tmp_path, frames=400_000, algo='a3c')
+  result = run(
+    'gym', 'CartPole-v1', tmp_path, threads=1, frames=400_000, algo='a3c'
+  )
   assert result.mean_return >= 400
