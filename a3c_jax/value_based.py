@@ -24,10 +24,11 @@ def epsilon_greedy(
   Returns:
     [K] int32.
   """
-  explore_key, action_key = jax.random.split(key)
   streams, num_actions = q.shape
-  explore = jax.random.uniform(explore_key, (streams,)) < exploration_epsilon
-  random_action = jax.random.randint(action_key, (streams,), 0, num_actions)
+  # One draw for both, because each costs as much as a small layer.
+  chance, choice = jax.random.uniform(key, (2, streams))
+  explore = chance < exploration_epsilon
+  random_action = (choice * num_actions).astype(jnp.int32)
   return jnp.where(explore, random_action, jnp.argmax(q, axis=1))
 
 
