@@ -142,6 +142,11 @@ def decay(help_text: str, **kwargs) -> Any:
   )
 
 
+def as_text(value: Any) -> str:
+  """A setting's value as it is written on the command line."""
+  return ','.join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
 def check_settings(settings: Any) -> None:
   """Checks every field that `setting` made.
 
@@ -151,7 +156,6 @@ def check_settings(settings: Any) -> None:
   for field in dataclasses.fields(settings):
     value = getattr(settings, field.name)
     if not field.metadata['check'](value):
-      shown = ','.join(map(str, value)) if isinstance(value, tuple) else value
       raise UsageError(
-        f'--{field.name}={shown}: allowed: {field.metadata["allowed"]}'
+        f'--{field.name}={as_text(value)}: allowed: {field.metadata["allowed"]}'
       )

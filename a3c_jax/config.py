@@ -204,9 +204,8 @@ def _check_together(config: Config) -> None:
     config.exploration_probabilities,
   )
   if len(ends) != len(probabilities):
-    text = lambda values: ','.join(map(str, values))
     raise checks.UsageError(
-      f'--exploration_ends={text(ends)} with '
-      f'--exploration_probabilities={text(probabilities)}: '
+      f'--exploration_ends={checks.as_text(ends)} with '
+      f'--exploration_probabilities={checks.as_text(probabilities)}: '
       'allowed: as many of one as of the other'
     )

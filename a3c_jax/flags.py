@@ -136,8 +136,7 @@ def _describe(name, table):
   if name == 'anneal_frames':
     return '--frames (paper, section 8)'
   value, source = table[name]
-  shown = ','.join(map(str, value)) if isinstance(value, tuple) else value
-  return f'{shown} ({source})'
+  return f'{checks.as_text(value)} ({source})'
 
 
 def run(main: Callable[[], None]) -> None:
