@@ -142,7 +142,7 @@ def collect(
 
     r_t[t] = reward
     if reward_clip is not None:
-      np.clip(r_t[t], -reward_clip, reward_clip, out=r_t[t])
+      np.minimum(np.maximum(reward, -reward_clip), reward_clip, out=r_t[t])
     episode_return += reward
     clipped_return += r_t[t]
     episode_steps += 1

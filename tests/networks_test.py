@@ -61,6 +61,25 @@ def test_strided_convolution(height, width, channels, size, stride):
     np.testing.assert_allclose(grad, expected_grad, rtol=1e-4, atol=1e-3)
 
 
+@pytest.mark.parametrize('channels_first', [False, True])
+@pytest.mark.parametrize('dtype', [np.uint8, np.float32])
+def test_strided_convolution_of_pixels(channels_first, dtype):
+  # Four bytes that lie together take another way through memory.
+  pixels = np.random.default_rng(0).integers(0, 256, (2, 17, 14, 4))
+  x = pixels.astype(np.uint8)
+  if dtype == np.float32:
+    x = x.astype(np.float32) / 255
+  kernel = np.random.default_rng(1).normal(size=(8, 8, 4, 3))
+  found = networks.strided_convolution(
+    np.moveaxis(x, -1, 1) if channels_first else x,
+    kernel.astype(np.float32),
+    4,
+    channels_first=channels_first,
+  )
+  expected = reference_convolution(pixels / 255, kernel, 4)
+  np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
 def test_convolution_adds_a_bias_per_feature():
   layer = networks.Convolution(2, size=2, stride=1)
   x = np.zeros([1, 3, 3, 1], np.float32)
