@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
-
 import flax.linen as nn
 import gymnasium
 import jax
+import numpy as np
 
 from a3c_jax import (
   base,
@@ -14,6 +13,7 @@ from a3c_jax import (
   networks,
   optimizers,
   policy_based,
+  rollout,
   value_based,
 )
 from a3c_jax.config import Config
@@ -84,16 +84,6 @@ def _torso(name, space, stacked_first) -> nn.Module:
 
 def _own_torso(name) -> nn.Module:
   function = checks.load_function(name, flag='network')
-  try:
-    signature = inspect.signature(function)
-  except ValueError:  # A builtin that does not tell.
-    signature = inspect.Signature()
-  try:
-    signature.bind()
-  except TypeError as error:
-    raise checks.UsageError(
-      f'--network={name}: {error}; allowed: a function without arguments'
-    ) from error
   torso = function()
   if not isinstance(torso, nn.Module):
     raise checks.UsageError(
@@ -106,7 +96,8 @@ def _own_torso(name) -> nn.Module:
 def _check_features(name, torso, space) -> None:
   """Checks the shape of features, without computing any."""
   lead = (2, 3)
-  obs = jax.ShapeDtypeStruct(lead + space.shape, space.dtype)
+  obs = rollout.as_network_input(np.empty((0, *space.shape), space.dtype))
+  obs = jax.ShapeDtypeStruct(lead + space.shape, obs.dtype)
   try:
     features, _ = jax.eval_shape(
       torso.init_with_output, jax.random.PRNGKey(0), obs
@@ -116,9 +107,11 @@ def _check_features(name, torso, space) -> None:
       f'--network={name}: images of shape {list(space.shape)} are too small, '
       f'{error}; allowed: mlp or module:function'
     ) from error
-  if len(features.shape) != 3 or features.shape[:2] != lead:
+  shape = getattr(features, 'shape', ())
+  if len(shape) != 3 or shape[:2] != lead:
+    found = list(shape) if shape else f'a {type(features).__name__}'
     raise checks.UsageError(
-      f'--network={name}: maps observations {list(obs.shape)} to '
-      f'{list(features.shape)}; allowed: a module that keeps the leading axes '
-      f'and gives {list(lead)} + [F]'
+      f'--network={name}: maps observations {list(obs.shape)} to {found}; '
+      'allowed: a module that keeps the leading axes and gives '
+      f'{list(lead)} + [F]'
     )

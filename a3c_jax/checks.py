@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 import dataclasses
+import importlib
+import inspect
 import math
-import pkgutil
 import re
 from typing import Any
 
@@ -50,24 +51,48 @@ def check_shapes(**arrays: tuple[jax.Array, str]) -> None:
         raise ValueError(f'{problem} with {axis} = {length} as in {owner}')
 
 
-def load_function(name: str, *, flag: str) -> Callable:
-  """The function that 'module:function' names.
+def load_function(name: str, *, flag: str) -> Callable[[], Any]:
+  """The function without arguments that 'module:function' names.
+
+  What the module raises while it is imported is the caller's to see.
 
   Raises:
-    UsageError: naming the flag, if there is no such module or function.
+    UsageError: naming the flag, if there is no such module or function, or the
+      function needs arguments.
   """
-  problem = 'is not a function'
-  if not re.fullmatch(r'\w[\w.]*:\w[\w.]*', name):
-    problem = 'is not a name of that form'
-  else:
+  problem = 'is not a name of that form'
+  if re.fullmatch(r'[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*', name):
+    module_name, function_name = name.split(':')
     try:
-      function = pkgutil.resolve_name(name)
-    except (ImportError, AttributeError) as error:
+      module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+      # Not one that the module itself wants and does not find.
+      if not f'{module_name}.'.startswith(f'{error.name}.'):
+        raise
       problem = str(error)
     else:
-      if callable(function):
+      function = getattr(module, function_name, None)
+      problem = _why_not_called(function, module_name, function_name)
+      if not problem:
         return function
-  raise UsageError(f'--{flag}={name}: {problem}; allowed: module:function')
+  raise UsageError(
+    f'--{flag}={name}: {problem}; '
+    'allowed: module:function, a function without arguments'
+  )
+
+
+def _why_not_called(function, module_name, function_name) -> str:
+  if function is None:
+    return f'module {module_name} has no {function_name}'
+  if not callable(function):
+    return 'is not a function'
+  try:
+    inspect.signature(function).bind()
+  except TypeError as error:
+    return str(error)
+  except ValueError:  # A builtin that does not tell.
+    return ''
+  return ''
 
 
 def setting(
@@ -106,20 +131,23 @@ def one_of(help_text: str, names: tuple[str, ...], **kwargs) -> Any:
   )
 
 
-def count(help_text: str, **kwargs) -> Any:
-  """A `setting` that is a whole number above 0."""
+def count(help_text: str, *, most: int = 2**62, **kwargs) -> Any:
+  """A `setting` that is a whole number from 1 to `most`."""
   return setting(
     help_text,
-    'a whole number > 0',
-    lambda value: isinstance(value, int) and value > 0,
+    'a whole number > 0' if most == 2**62 else f'a whole number, 1 to {most}',
+    lambda value: isinstance(value, int) and 0 < value <= most,
     **kwargs,
   )
 
 
 def positive(help_text: str, **kwargs) -> Any:
-  """A `setting` that is a finite number above 0."""
+  """A `setting` that is a finite number above 0, also as float32."""
   return setting(
-    help_text, 'finite and > 0', lambda value: 0 < value < math.inf, **kwargs
+    help_text,
+    'finite and > 0',
+    lambda value: 0 < value <= float(np.finfo(np.float32).max),
+    **kwargs,
   )
 
 

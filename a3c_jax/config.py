@@ -25,7 +25,9 @@ class Config:
   """
 
   algo: str = checks.one_of('Algorithm.', ALGORITHMS)
-  threads: int = checks.count('Actor-learner threads, each with its own game.')
+  threads: int = checks.count(
+    'Actor-learner threads, each with its own game.', most=1000
+  )
   frames: int = checks.count('Emulator frames of training, over all threads.')
   seconds: float = checks.not_negative(
     'Seconds of training after which the run stops too; 0 for no limit.'
@@ -40,7 +42,9 @@ class Config:
     'a path',
     lambda value: bool(value),
   )
-  t_max: int = checks.count('Agent steps per segment, so per update.')
+  t_max: int = checks.count(
+    'Agent steps per segment, so per update.', most=10_000
+  )
   learning_rate: float = checks.positive(
     "Learning rate at frame 0, per unit of the optimizer's direction."
   )
@@ -187,7 +191,9 @@ def make(domain: str, *, environment: Mapping[str, Any], **given) -> Config:
   if 'workdir' not in values:
     name = re.sub(r'[^\w.-]', '-', environment['name'])
     label = f'{name}-{values["algo"]}-seed{values["seed"]}'
-    values['workdir'] = f'runs/{label}-{time.strftime("%Y%m%d-%H%M%S")}'
+    now = time.strftime('%Y%m%d-%H%M%S')
+    # The process too: of a sweep, several runs begin within one second.
+    values['workdir'] = f'runs/{label}-{now}-{os.getpid()}'
   config = Config(environment=environment, **values)
   checks.check_settings(config)
   _check_together(config)

@@ -132,7 +132,7 @@ def define(domain: str, **instead) -> Callable[..., config_lib.Config]:
 
 def _describe(name, table):
   if name == 'workdir' and name not in table:
-    return 'runs/ENVIRONMENT-ALGORITHM-SEED-TIME'
+    return 'runs/ENVIRONMENT-ALGORITHM-SEED-TIME-PROCESS'
   if name == 'anneal_frames':
     return '--frames (paper, section 8)'
   value, source = table[name]
@@ -147,8 +147,8 @@ def run(main: Callable[[], None]) -> None:
   Exit code 2 for bad input, 1 for any other failure.
   """
   cpu.set_up()
-  # So that module:function can name a file in the user's folder.
-  sys.path.append(os.getcwd())
+  # So that module:function names a file in the user's folder before a script.
+  sys.path.insert(0, os.getcwd())
 
   def checked_main(argv):
     try:
@@ -169,8 +169,10 @@ def run(main: Callable[[], None]) -> None:
 def _parse(argv):
   try:
     return flags.FLAGS(argv)
-  except flags.Error as error:
+  except (flags.Error, ValueError) as error:
     return _exit_with(error)
+  except SystemExit:  # After --help, which absl takes for a failure.
+    sys.exit(0)
 
 
 def _exit_with(error):

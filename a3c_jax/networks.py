@@ -45,7 +45,7 @@ def strided_convolution(
 
   Equals `jax.lax.conv_general_dilated` with that stride. XLA's gradient for the
   kernel of a strided convolution is slow on the CPU; this form takes a fifth
-  off the whole gradient of the small Atari network.
+  off the whole gradient of the small Atari network for segments of 5 steps.
 
   Args:
     x: [N, H, W, C], or [N, C, H, W] if channels first; float32, or uint8, which
@@ -101,7 +101,7 @@ class Convolution(nn.Module):
 
   Attributes:
     features: F.
-    size: pixels, a multiple of the stride.
+    size: pixels.
     stride: pixels.
     channels_first: the input is [N, C, H, W].
   """
@@ -126,9 +126,19 @@ class Convolution(nn.Module):
     shape = (self.size, self.size, channels, self.features)
     kernel = self.param('kernel', init, shape)
     bias = self.param('bias', init, (self.features,))
-    y = strided_convolution(
-      x, kernel, self.stride, channels_first=self.channels_first
-    )
+    if self.size % self.stride == 0:
+      y = strided_convolution(
+        x, kernel, self.stride, channels_first=self.channels_first
+      )
+    else:
+      layout = 'NCHW' if self.channels_first else 'NHWC'
+      y = jax.lax.conv_general_dilated(
+        _as_floats(x),
+        kernel,
+        (self.stride, self.stride),
+        'VALID',
+        dimension_numbers=(layout, 'HWIO', 'NHWC'),
+      )
     return y + bias.reshape(1, 1, 1, -1)
 
 

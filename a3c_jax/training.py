@@ -282,13 +282,18 @@ def _warm_up(config, learner, gradients, state, carry) -> list[str]:
 
 def _check_workdir(workdir: pathlib.Path) -> None:
   """Says early what `_claim_workdir` would say late; changes nothing."""
-  existing = next(path for path in [workdir, *workdir.parents] if path.exists())
-  if not existing.is_dir():
-    _refuse(workdir, f'{existing} is a file')
-  if not os.access(existing, os.W_OK | os.X_OK):
-    _refuse(workdir, f'no permission to write to {existing}')
-  if existing == workdir and any(workdir.iterdir()):
-    _refuse(workdir, 'is not empty')
+  try:
+    existing = next(
+      path for path in [workdir, *workdir.parents] if path.exists()
+    )
+    if not existing.is_dir():
+      _refuse(workdir, f'{existing} is a file')
+    if not os.access(existing, os.W_OK | os.X_OK):
+      _refuse(workdir, f'no permission to write to {existing}')
+    if existing == workdir and any(workdir.iterdir()):
+      _refuse(workdir, 'is not empty')
+  except OSError as error:
+    _refuse(workdir, error.strerror)
 
 
 def _claim_workdir(config, workdir: pathlib.Path) -> None:

@@ -101,16 +101,16 @@ def main() -> None:
       folder = stack.enter_context(tempfile.TemporaryDirectory())
       config = dataclasses.replace(config, workdir=folder)
     if _JSON.value:
-      file = stack.enter_context(_open(_JSON.value))
+      _check_can_be_written(pathlib.Path(_JSON.value))
     figures = measure(config, options)
     _show(figures)
     if _JSON.value:
-      json.dump(figures, file, indent=2)
+      pathlib.Path(_JSON.value).write_text(json.dumps(figures, indent=2))
 
 
-def _open(path):
+def _check_can_be_written(path):
   try:
-    return pathlib.Path(path).open('w')
+    path.open('a').close()
   except OSError as error:
     raise checks.UsageError(
       f'--json={path}: {error.strerror}; allowed: a file to write'

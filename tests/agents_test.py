@@ -214,11 +214,34 @@ def make_dense():
   return nn.Dense(3)
 
 
+class Pair(nn.Module):
+  @nn.compact
+  def __call__(self, obs):
+    return obs, obs
+
+
+class Embedding(nn.Module):
+  """Works on whole numbers alone, and training hands over bytes or floats."""
+
+  @nn.compact
+  def __call__(self, obs):
+    return nn.Embed(10, 7)(obs)[..., 0, :]
+
+
+def test_own_networks_are_tried_with_what_training_hands_over():
+  whole_numbers = spaces.Box(0, 9, (4,), np.int64)
+  with pytest.raises(ValueError, match='integer'):
+    agents.make_learner(
+      make_config(network='agents_test:Embedding'), Spaces(whole_numbers)
+    )
+
+
 @pytest.mark.parametrize(
   'function, problem',
   [
     ('needs_an_argument', 'missing a required argument'),
     ('make_dense', 'maps observations [2, 3, 40, 44, 3] to [2, 3, 40, 44, 3]'),
+    ('Pair', 'maps observations [2, 3, 40, 44, 3] to a tuple'),
   ],
 )
 def test_own_networks_that_do_not_fit_are_refused(function, problem):

@@ -1,5 +1,6 @@
 import dataclasses
 import math
+import platform
 import re
 
 import jax
@@ -81,7 +82,20 @@ def test_axes_under_vmap_are_those_of_one_stream():
 
 
 def test_load_function():
-  assert checks.load_function('math:sqrt', flag='network') is math.sqrt
+  found = checks.load_function('platform:machine', flag='network')
+  assert found is platform.machine
+
+
+def test_load_function_lets_the_module_speak_of_its_own_errors(
+  tmp_path, monkeypatch
+):
+  monkeypatch.syspath_prepend(tmp_path)
+  (tmp_path / 'wants_more.py').write_text('import no_such_dependency\n')
+  with pytest.raises(ModuleNotFoundError, match='no_such_dependency'):
+    checks.load_function('wants_more:make', flag='env')
+  (tmp_path / 'is_wrong.py').write_text('import math\nmath.no_such_name\n')
+  with pytest.raises(AttributeError, match='no_such_name'):
+    checks.load_function('is_wrong:make', flag='env')
 
 
 @pytest.mark.parametrize(
@@ -94,6 +108,11 @@ def test_load_function():
     ':make',
     '',
     '.relative:make',
+    'math.:make',
+    'math..x:make',
+    '1math:make',
+    'math.no_such_module:make',
+    'math:sqrt',  # Needs an argument.
     'math:pi',  # There, but no function.
   ],
 )
@@ -102,7 +121,9 @@ def test_load_function_says_which_flag(name):
     checks.load_function(name, flag='network')
   message = str(error.value)
   assert message.startswith(f'--network={name}: ')
-  assert message.endswith('; allowed: module:function')
+  assert message.endswith(
+    '; allowed: module:function, a function without arguments'
+  )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -115,6 +136,7 @@ class Settings:
   ends: tuple[float, ...] = checks.setting(
     'Ends.', 'two numbers', lambda value: len(value) == 2, default=(1, 2)
   )
+  games: int = checks.count('Games.', most=10, default=10)
   label: str = checks.setting('Label.', default='', flag=False)
 
 
@@ -133,6 +155,9 @@ def test_settings_at_their_edges():
   ('given', 'message'),
   [
     ({'rate': 0}, '--rate=0: allowed: finite and > 0'),
+    ({'rate': 1e39}, '--rate=1e+39: allowed: finite and > 0'),
+    ({'games': 11}, '--games=11: allowed: a whole number, 1 to 10'),
+    ({'games': 0}, '--games=0: allowed: a whole number, 1 to 10'),
     ({'cost': -1}, '--cost=-1: allowed: finite and >= 0'),
     ({'share': 1.5}, '--share=1.5: allowed: 0 to 1'),
     ({'smoothing': 1}, '--smoothing=1: allowed: 0 <= value < 1'),

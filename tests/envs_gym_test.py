@@ -142,6 +142,29 @@ def test_missing_dependency_tells_what_to_install():
   assert one_line(error).startswith('--env=')
 
 
+def test_missing_dependency_of_a_registered_environment():
+  def make_one():
+    raise ImportError('No module named box')
+
+  gymnasium.register('NeedsBox-v0', make_one)
+  try:
+    with pytest.raises(checks.UsageError) as error:
+      gym.make('NeedsBox-v0')
+    assert one_line(error) == '--env=NeedsBox-v0: No module named box'
+  finally:
+    del gymnasium.registry['NeedsBox-v0']
+  # From a function of the user's it is a bug there, to be seen with its place.
+  with pytest.raises(ImportError, match='box'):
+    gym.make(make_one)
+
+
+def test_empty_observations_are_refused():
+  with pytest.raises(checks.UsageError, match='not empty'):
+    gym.check_spaces(
+      gymnasium.spaces.Box(0, 1, (2, 0)), gymnasium.spaces.Discrete(2), 'mine'
+    )
+
+
 def test_module_and_function():
   env = gym.make('envs_gym_test:make_custom')()
   obs, _ = env.reset(seed=1)

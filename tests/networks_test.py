@@ -80,6 +80,19 @@ def test_strided_convolution_of_pixels(channels_first, dtype):
   np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize(('size', 'stride'), [(3, 2), (5, 3), (2, 4), (4, 2)])
+@pytest.mark.parametrize('channels_first', [False, True])
+def test_convolution_of_any_size_and_stride(size, stride, channels_first):
+  x = images(2, 11, 13, 4)
+  layer = networks.Convolution(3, size, stride, channels_first)
+  given = np.moveaxis(x, -1, 1) if channels_first else x
+  found, params = layer.init_with_output(KEY, given)
+  kernel = params['params']['kernel']
+  expected = reference_convolution(x.astype(np.float32) / 255, kernel, stride)
+  bias = params['params']['bias'][None, None, None]
+  np.testing.assert_allclose(found, expected + bias, atol=1e-5)
+
+
 def test_convolution_adds_a_bias_per_feature():
   layer = networks.Convolution(2, size=2, stride=1)
   x = np.zeros([1, 3, 3, 1], np.float32)

@@ -234,10 +234,24 @@ def test_bad_input_ends_in_one_line(tmp_path, script, arguments, hint):
   assert hint in line
 
 
+def test_benchmark_that_fails_leaves_older_figures_alone(tmp_path):
+  (tmp_path / 'old.json').write_text('{}')
+  code, _, err = run(
+    'benchmark.py',
+    '--json=old.json',
+    '--workdir=.',
+    '--seconds=1',
+    cwd=tmp_path,
+  )
+  assert (code, err.count('\n')) == (2, 1)
+  assert '--workdir=.: is not empty' in err
+  assert (tmp_path / 'old.json').read_text() == '{}'
+
+
 def test_help_lists_every_flag(tmp_path):
-  _, out, err = run('atari.py', '--help', cwd=tmp_path)
+  code, out, err = run('atari.py', '--help', cwd=tmp_path)
   text = ' '.join(out.split())
-  assert err == ''
+  assert (code, err) == (0, '')
   for name in ('learning_rate', 'frames', 'algo', 'game', 'sticky', 'workdir'):
     assert f'--{name}:' in text
   assert "Learning rate at frame 0, per unit of the optimizer's" in text

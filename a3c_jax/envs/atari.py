@@ -32,6 +32,7 @@ class Options:
   )
   action_repeat: int = checks.count(
     'Emulator frames per agent step.',
+    most=1000,
     default=4,
     source='paper, section 8',
   )
@@ -92,7 +93,11 @@ def make(
     near = difflib.get_close_matches(options.game, games(), n=3, cutoff=0.4)
     raise checks.UsageError(
       f'--game={options.game}: unknown; '
-      + (f'did you mean {", ".join(near)}?' if near else 'try pong')
+      + (
+        f'did you mean {", ".join(near)}?'
+        if near
+        else f'allowed: {", ".join(games())}'
+      )
     )
 
   def make_env() -> gymnasium.vector.VectorEnv:

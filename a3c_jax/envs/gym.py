@@ -26,7 +26,13 @@ def make(
       spaces other than Box observations and Discrete actions.
   """
   make_one = env if callable(env) else _factory(env)
-  probe = _try(make_one, env)
+  expected = [gymnasium.error.Error]
+  if env in gymnasium.registry:
+    expected.append(ImportError)  # Of the user's own module it is a bug there.
+  try:
+    probe = make_one()
+  except tuple(expected) as error:
+    raise checks.UsageError(f'--env={env}: {error}') from error
   if not isinstance(probe, gymnasium.Env):
     raise checks.UsageError(
       f'--env={env}: returned {type(probe).__name__}; '
@@ -51,10 +57,11 @@ def check_spaces(
   Raises:
     UsageError: naming the space that is not supported.
   """
-  if not isinstance(observation_space, gymnasium.spaces.Box):
+  box = isinstance(observation_space, gymnasium.spaces.Box)
+  if not box or 0 in observation_space.shape:
     raise checks.UsageError(
       f'--env={name}: observation space {observation_space} is not supported; '
-      'allowed: Box'
+      'allowed: Box that is not empty'
     )
   if not isinstance(action_space, gymnasium.spaces.Discrete):
     raise checks.UsageError(
@@ -93,10 +100,3 @@ def _factory(name: str) -> Callable[[], gymnasium.Env]:
       + (f'did you mean {", ".join(near)}?' if near else 'try CartPole-v1')
     )
   return lambda: gymnasium.make(name)
-
-
-def _try(make_one, name):
-  try:
-    return make_one()
-  except (gymnasium.error.Error, ImportError) as error:
-    raise checks.UsageError(f'--env={name}: {error}') from error
