@@ -13,7 +13,7 @@ setuptools.setup(
   license='Apache-2.0',
   packages=setuptools.find_packages(include=['a3c_jax', 'a3c_jax.*']),
   python_requires='>=3.11',
-  # The lowest were tried, with Python 3.11; the highest install on 3.13.
+  # The lowest were tried with Python 3.11, the highest with 3.13.
   install_requires=[
     'absl-py>=2.5,<3',
     'ale-py>=0.12.1,<0.13',

@@ -7,6 +7,7 @@ import threading
 import time
 
 import gymnasium
+import jax
 import numpy as np
 
 from a3c_jax import base, rollout, shared, telemetry
@@ -20,7 +21,7 @@ def run(
   config: Config,
   env: gymnasium.vector.VectorEnv,
   learner: base.Learner,
-  gradients: Callable[..., tuple[base.Params, base.Stats]],
+  gradients: Callable[..., tuple[base.Params, jax.Array]],
   carry: rollout.Carry,
   state: shared.SharedState,
   exploration_epsilon: Callable[[int], float],
@@ -36,7 +37,7 @@ def run(
     config: settings of the run.
     env: this thread's own games.
     learner: the algorithm.
-    gradients: `learner.gradients`, with clipping.
+    gradients: from `optimizers.clipped`.
     carry: where this thread's games stand.
     state: what all threads share.
     exploration_epsilon: this thread's ε as a function of global frames.

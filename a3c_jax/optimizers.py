@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from a3c_jax import base
@@ -65,18 +66,19 @@ def momentum_sgd(*, momentum: float) -> Optimizer:
 def clipped(
   gradients: Callable[..., tuple[base.Params, base.Stats]],
   max_grad_norm: float | None,
-) -> Callable[..., tuple[base.Params, base.Stats]]:
+) -> Callable[..., tuple[base.Params, jax.Array]]:
   """A Learner's `gradients` scaled down to a largest global norm, jitted.
 
-  One program with the gradients themselves, so it costs no further call.
+  One program with the gradients themselves, so it costs no further call. All
+  scalars come in one array, since each array costs Python some microseconds.
 
   Args:
     gradients: `Learner.gradients`.
     max_grad_norm: L2 norm over all parameters; None never scales.
 
   Returns:
-    A function like `gradients`, whose stats have `grad_norm` too: the norm
-    before scaling.
+    A function like `gradients`, whose second result is [S] float32: the stats
+    in the order of `stat_names`, of which the last is the norm before scaling.
   """
 
   def clipped_gradients(params, target_params, segment):
@@ -92,6 +94,18 @@ def clipped(
         lambda grads: grads,
         grads,
       )
-    return grads, stats | {'grad_norm': grad_norm}
+    values = [stats[name] for name in sorted(stats)]
+    return grads, jnp.stack([*values, grad_norm])
 
   return jax.jit(clipped_gradients)
+
+
+def stat_names(gradients: Callable[..., Any], *arguments) -> list[str]:
+  """Names of the scalars that `clipped(gradients, …)` gives; computes nothing.
+
+  Args:
+    gradients: `Learner.gradients`.
+    *arguments: of a call of it.
+  """
+  _, stats = jax.eval_shape(gradients, *arguments)
+  return [*sorted(stats), 'grad_norm']

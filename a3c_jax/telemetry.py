@@ -42,7 +42,7 @@ class Phases:
 class Update(NamedTuple):
   """What a thread reports after each update."""
 
-  stats: Mapping[str, Any]  # scalars of the segment
+  stats: Any  # [S] scalars of the segment, in the order of the log's names
   lag: int  # updates of other threads between snapshot and application
   lock_wait: float  # seconds
 
@@ -100,7 +100,7 @@ class Log:
     Args:
       workdir: existing folder.
       run: constant columns of every row, such as algo, env and seed.
-      stats: names of the scalars that updates report.
+      stats: names of the scalars that updates report, in their order.
       total_frames: emulator frames at which the progress bar is full.
 
     Raises:
@@ -164,8 +164,9 @@ class Log:
     """Adds up the reports of the threads and writes finished episodes."""
     updates, episodes = reports.take()
     for update in updates:
-      for name in self._stats:
-        self._sums[name] += float(update.stats[name])
+      values = np.asarray(update.stats).tolist()
+      for name, value in zip(self._stats, values, strict=True):
+        self._sums[name] += value
       self._sums['lag'] += update.lag
       self._sums['lock_wait'] += update.lock_wait
     self._updates += len(updates)

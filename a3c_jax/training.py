@@ -275,9 +275,11 @@ def _warm_up(config, learner, gradients, state, carry) -> list[str]:
     is_first=np.zeros((steps + 1, streams), bool),
     state=carry.state,
   )
-  _, stats = gradients(params, target_params, segment)
+  gradients(params, target_params, segment)
   state.warm_up()
-  return list(stats)
+  return optimizers.stat_names(
+    learner.gradients, params, target_params, segment
+  )
 
 
 def _check_workdir(workdir: pathlib.Path) -> None:

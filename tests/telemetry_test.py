@@ -4,6 +4,7 @@ import csv
 import math
 import time
 
+import numpy as np
 import pytest
 from tensorboardX.proto import event_pb2
 
@@ -41,7 +42,7 @@ def make_log(workdir, **changes):
 
 
 def update(loss=0.0, entropy=0.0, lag=0, lock_wait=0.0):
-  return telemetry.Update({'loss': loss, 'entropy': entropy}, lag, lock_wait)
+  return telemetry.Update(np.array([loss, entropy]), lag, lock_wait)
 
 
 def episode(frames=100, episode_return=5.0, thread=0):

@@ -18,7 +18,7 @@ import jax.monitoring
 import numpy as np
 import pytest
 
-from a3c_jax import agents, checks, config, training
+from a3c_jax import agents, checks, config, telemetry, training
 from a3c_jax.envs import catch, gym
 
 WAIT_SECONDS = 120.0
@@ -245,20 +245,16 @@ def test_an_exception_at_the_first_step_ends_the_run(tmp_path):
   assert read_rows(tmp_path / 'train.csv') == []
 
 
-def test_an_exception_in_the_main_thread_stops_the_others(tmp_path):
-  # A learner of the user's whose stats are no scalars.
-  def make_learner(settings, env):
-    learner = agents.make_learner(settings, env)
+def test_an_exception_in_the_main_thread_stops_the_others(
+  tmp_path, monkeypatch
+):
+  def show(self, **figures):
+    raise Failure
 
-    def gradients(params, target_params, segment):
-      grads, stats = learner.gradients(params, target_params, segment)
-      return grads, stats | {'loss': segment.r_t}
-
-    return learner._replace(gradients=gradients)
-
+  monkeypatch.setattr(telemetry.Log, 'show', show)
   make_env, made = breaking(at_step=None)
-  with pytest.raises((TypeError, ValueError)):
-    run(tmp_path, make_env, make_learner, threads=2, frames=10**9)
+  with pytest.raises(Failure):
+    run(tmp_path, make_env, threads=2, frames=10**9)
   assert our_threads() == []
   assert all(env.closed for env in made)
 
