@@ -303,7 +303,7 @@ def test_gradients_are_traced_once(tmp_path):
       traced.append('gradients')
       return learner.gradients(*args)
 
-    return learner._replace(act=jax.jit(act), gradients=gradients)
+    return learner._replace(act=jax.jit(act), gradients=jax.jit(gradients))
 
   run(tmp_path, make_learner=make_learner, threads=3, frames=500)
   assert sorted(traced) == ['act', 'gradients']
