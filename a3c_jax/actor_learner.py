@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+import contextlib
 import threading
 import time
 
-import gymnasium
 import jax
 import numpy as np
 
-from a3c_jax import base, rollout, shared, telemetry
+from a3c_jax import base, checkpoints, rollout, shared, telemetry
 from a3c_jax.config import Config
+from a3c_jax.envs import recorded
+
+
+class BadGradientError(FloatingPointError):
+  """Too many gradients in a row were not finite."""
 
 
 def run(
@@ -19,10 +24,11 @@ def run(
   stop: threading.Event,
   *,
   config: Config,
-  env: gymnasium.vector.VectorEnv,
+  envs: list[recorded.Recorded],
+  make_env: Callable[[], recorded.Recorded],
   learner: base.Learner,
   gradients: Callable[..., tuple[base.Params, jax.Array]],
-  carry: rollout.Carry,
+  points: list[checkpoints.Point],
   state: shared.SharedState,
   exploration_epsilon: Callable[[int], float],
   reports: telemetry.Reports,
@@ -31,56 +37,130 @@ def run(
 ) -> None:
   """Plays and learns until all threads together have seen enough frames.
 
+  An environment that raises is made anew, up to `config.max_env_restarts`
+  times; its unfinished segment is lost. A gradient that is not finite is
+  dropped, its frames count.
+
   Args:
     thread: index of this thread.
     stop: set when the thread should end early.
     config: settings of the run.
-    env: this thread's own games.
+    envs: of all threads; this one plays and replaces its own.
+    make_env: makes a new one; one call at a time.
     learner: the algorithm.
     gradients: from `optimizers.clipped`.
-    carry: where this thread's games stand.
+    points: where each thread stands; this one sets its own, under the lock of
+      `state`.
     state: what all threads share.
     exploration_epsilon: this thread's ε as a function of global frames.
     reports: where updates and episodes are reported.
     phases: where this thread's time is added up.
     began: `time.perf_counter()` when training began.
+
+  Raises:
+    BadGradientError: after more than `config.max_bad_gradients` in a row.
+    Exception: what the environment raised once too often, or anything else.
   """
+  env = envs[thread]
+  carry = points[thread].carry
   frames_per_segment = config.t_max * env.num_envs * config.action_repeat
   newest = learner.acts_on == 'newest'
+  restarts = bad_gradients = 0
+
+  def hand_over(grads, stats, episodes, point, updates):
+    def note(applied):
+      points[thread] = point
+      if grads is not None:
+        lag = applied.updates - 1 - updates
+        reports.add(telemetry.Update(stats, lag, applied.lock_wait))
+      for episode in episodes:
+        reports.add(
+          telemetry.EpisodeRow(
+            frames=applied.frames,
+            seconds=time.perf_counter() - began,
+            thread=thread,
+            episode_return=episode.raw_return,
+            clipped_return=episode.clipped_return,
+            episode_frames=episode.steps * config.action_repeat,
+          )
+        )
+
+    applied = state.apply(thread, grads, frames_per_segment, note)
+    phases.lap('update')
+    phases.move('update', 'lock_wait', applied.lock_wait)
+
   while not stop.is_set():
     snapshot = state.snapshot()
     if snapshot.frames >= config.frames:
       return
-    carry, segment, episodes = rollout.collect(
-      env,
-      learner,
-      carry,
-      t_max=config.t_max,
-      gamma=config.gamma,
-      reward_clip=config.reward_clip or None,
-      snapshot=state.snapshot if newest else lambda fixed=snapshot: fixed,
-      exploration_epsilon=np.float32(exploration_epsilon(snapshot.frames)),
-      phases=phases,
-    )
+    try:
+      carry, segment, episodes = rollout.collect(
+        env,
+        learner,
+        carry,
+        t_max=config.t_max,
+        gamma=config.gamma,
+        reward_clip=config.reward_clip or None,
+        snapshot=state.snapshot if newest else lambda fixed=snapshot: fixed,
+        exploration_epsilon=np.float32(exploration_epsilon(snapshot.frames)),
+        phases=phases,
+      )
+    except Exception as error:
+      if error is not env.failure or restarts == config.max_env_restarts:
+        raise
+      restarts += 1
+      reports.add(
+        telemetry.Trouble(
+          'env_restarts',
+          f'environment of thread {thread} raised {error!r}; made anew, '
+          f'{restarts} of at most {config.max_env_restarts} times',
+        )
+      )
+      env, carry = _begin_anew(env, make_env, learner, carry)
+      envs[thread] = env
+      continue
     latest = state.snapshot()
     if newest:
       snapshot = latest
     phases.lap('other')
     grads, stats = gradients(snapshot.params, latest.target_params, segment)
+    finite = bool(np.isfinite(np.asarray(stats)[-1]))
     phases.lap('gradients')
-    applied = state.apply(thread, grads, frames_per_segment)
-    phases.lap('update')
-    phases.move('update', 'lock_wait', applied.lock_wait)
-    lag = applied.updates - 1 - snapshot.updates
-    reports.update(telemetry.Update(stats, lag, applied.lock_wait))
-    for episode in episodes:
-      reports.episode(
-        telemetry.EpisodeRow(
-          frames=applied.frames,
-          seconds=time.perf_counter() - began,
-          thread=thread,
-          episode_return=episode.raw_return,
-          clipped_return=episode.clipped_return,
-          episode_frames=episode.steps * config.action_repeat,
+    if finite:
+      bad_gradients = 0
+    else:
+      bad_gradients += 1
+      problem = _first_bad(grads)
+      if bad_gradients > config.max_bad_gradients:
+        raise BadGradientError(
+          f'{bad_gradients} gradients in a row are not finite; in the last, '
+          f'{problem} is the first'
+        )
+      reports.add(
+        telemetry.Trouble(
+          'bad_gradients',
+          f'gradient of thread {thread} dropped: {problem} is not finite',
         )
       )
+    hand_over(
+      grads if finite else None,
+      stats,
+      episodes,
+      checkpoints.Point(carry, env.past()),
+      snapshot.updates,
+    )
+
+
+def _begin_anew(env, make_env, learner, carry):
+  with contextlib.suppress(Exception):  # It is broken already.
+    env.close()
+  seed = recorded.next_seed(int(env.past().seeds[0]))
+  env = make_env()
+  return env, rollout.start(env, learner, seed=seed, key=carry.key)
+
+
+def _first_bad(grads) -> str:
+  for path, leaf in jax.tree_util.tree_leaves_with_path(grads):
+    if not np.isfinite(leaf).all():
+      return jax.tree_util.keystr(path, simple=True, separator='/')
+  return 'the global norm'

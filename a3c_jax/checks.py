@@ -18,6 +18,10 @@ class UsageError(ValueError):
   """What the user asked for cannot be done; the message is one clear line."""
 
 
+class RunError(RuntimeError):
+  """A run cannot go on, for a reason outside it; the message is one line."""
+
+
 def check_shapes(**arrays: tuple[jax.Array, str]) -> None:
   """Checks that arrays agree on the axes that their letters name.
 
@@ -103,6 +107,7 @@ def setting(
   default: Any = dataclasses.MISSING,
   source: str = '',
   flag: bool = True,
+  may_change: bool = False,
 ) -> Any:
   """A dataclass field that knows what may be in it.
 
@@ -113,6 +118,7 @@ def setting(
     default: the field's default, if it has one of its own.
     source: where that default comes from.
     flag: whether the command line has a flag for it.
+    may_change: whether a run can go on with another value.
   """
   metadata = {
     'help': help_text,
@@ -120,6 +126,7 @@ def setting(
     'check': check,
     'source': source,
     'flag': flag,
+    'may_change': may_change,
   }
   return dataclasses.field(default=default, metadata=metadata)
 

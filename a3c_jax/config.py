@@ -30,7 +30,8 @@ class Config:
   )
   frames: int = checks.count('Emulator frames of training, over all threads.')
   seconds: float = checks.not_negative(
-    'Seconds of training after which the run stops too; 0 for no limit.'
+    'Seconds of training after which the run stops too; 0 for no limit.',
+    may_change=True,
   )
   seed: int = checks.setting(
     'Seed of parameters, games and exploration.',
@@ -38,9 +39,10 @@ class Config:
     lambda value: 0 <= value < 2**31,
   )
   workdir: str = checks.setting(
-    'Folder for the results; must be new or empty.',
+    'Folder for the results: new, empty, or of a run that will go on.',
     'a path',
     lambda value: bool(value),
+    may_change=True,
   )
   t_max: int = checks.count(
     'Agent steps per segment, so per update.', most=10_000
@@ -95,7 +97,39 @@ class Config:
     lambda value: value in NETWORKS or ':' in value,
   )
   lstm: bool = checks.setting('Put 256 LSTM cells after the torso (a3c).')
-  log_seconds: float = checks.positive('Seconds between rows of train.csv.')
+  log_seconds: float = checks.positive(
+    'Seconds between rows of train.csv.', may_change=True
+  )
+  checkpoint_frames: int = checks.count(
+    'Emulator frames between checkpoints.', may_change=True
+  )
+  keep: int = checks.count(
+    'Checkpoints to keep, the newest ones.', may_change=True
+  )
+  watchdog_seconds: float = checks.positive(
+    'Seconds without a segment of a thread after which the run ends, with a '
+    'checkpoint and the stack of every thread.',
+    may_change=True,
+  )
+  max_env_restarts: int = checks.setting(
+    'How many times a thread may make its environment anew after it raised '
+    'something.',
+    'a whole number >= 0',
+    lambda value: isinstance(value, int) and value >= 0,
+    may_change=True,
+  )
+  max_bad_gradients: int = checks.setting(
+    'How many gradients in a row may be dropped because they are not finite.',
+    'a whole number >= 0',
+    lambda value: isinstance(value, int) and value >= 0,
+    may_change=True,
+  )
+  override: tuple[str, ...] = checks.setting(
+    'Settings, separated by commas, that a run in --workdir goes on with '
+    'although it began with other values.',
+    'names of flags',
+    may_change=True,
+  )
   action_repeat: int = checks.setting(
     'Emulator frames per agent step.', flag=False
   )
@@ -140,6 +174,12 @@ _PAPER = {
   'network': ('nips', 'paper, section 8'),
   'lstm': (False, 'paper, section 8'),
   'log_seconds': (10.0, 'ours'),
+  'checkpoint_frames': (1_000_000, 'ours'),
+  'keep': (3, 'ours'),
+  'watchdog_seconds': (300.0, 'ours'),
+  'max_env_restarts': (3, 'ours'),
+  'max_bad_gradients': (10, 'ours'),
+  'override': ((), 'none'),
   'action_repeat': (4, 'paper, section 8'),
 }
 _LSTM = {'t_max': (20, 'reproductions of the paper')}
@@ -154,6 +194,7 @@ _SMALL = {
   'exploration_anneal_frames': (50_000, 'ours'),
   'network': ('auto', 'ours'),
   'log_seconds': (2.0, 'ours'),
+  'checkpoint_frames': (50_000, 'ours'),
   'action_repeat': (1, 'ours'),
 }
 _DOMAINS = {

@@ -8,7 +8,7 @@ import os
 import sys
 from typing import Any
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from a3c_jax import checks, cpu
 from a3c_jax import config as config_lib
@@ -62,6 +62,9 @@ _PARSERS = {
   'tuple[float, ...]': _Parser(
     lambda text: tuple(float(part) for part in text.split(',')),
     'numbers, separated by commas',
+  ),
+  'tuple[str, ...]': _Parser(
+    lambda text: tuple(part for part in text.split(',') if part), 'text'
   ),
 }
 
@@ -147,6 +150,7 @@ def run(main: Callable[[], None]) -> None:
   Exit code 2 for bad input, 1 for any other failure.
   """
   cpu.set_up()
+  logging.set_verbosity(logging.WARNING)  # Orbax tells of every file.
   # So that module:function names a file in the user's folder before a script.
   sys.path.insert(0, os.getcwd())
 
@@ -158,7 +162,9 @@ def run(main: Callable[[], None]) -> None:
         )
       main()
     except checks.UsageError as error:
-      _exit_with(error)
+      _exit_with(error, 2)
+    except checks.RunError as error:
+      _exit_with(error, 1)
     except KeyboardInterrupt:
       print('stopped', file=sys.stderr)
       sys.exit(130)
@@ -170,11 +176,11 @@ def _parse(argv):
   try:
     return flags.FLAGS(argv)
   except (flags.Error, ValueError) as error:
-    return _exit_with(error)
+    return _exit_with(error, 2)
   except SystemExit:  # After --help, which absl takes for a failure.
     sys.exit(0)
 
 
-def _exit_with(error):
+def _exit_with(error, code):
   print('error:', ' '.join(str(error).split()), file=sys.stderr)
-  sys.exit(2)
+  sys.exit(code)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 import threading
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,13 @@ class Applied(NamedTuple):
   frames: int  # emulator frames of all threads after it
   updates: int  # updates of all threads after it
   lock_wait: float  # seconds
+
+
+class Captured(NamedTuple):
+  """All of a SharedState at one moment; nothing changes it any more."""
+
+  snapshot: base.Snapshot
+  optimizer_states: list[Any]  # one per thread, or one for all
 
 
 class SharedState:
@@ -75,7 +82,13 @@ class SharedState:
     """The newest version, without a lock or a copy."""
     return self._snapshot
 
-  def apply(self, thread: int, grads: base.Params, frames: int) -> Applied:
+  def apply(
+    self,
+    thread: int,
+    grads: base.Params | None,
+    frames: int,
+    then: Callable[[Applied], None] = lambda applied: None,
+  ) -> Applied:
     """Updates the parameters with one gradient and counts its frames.
 
     The learning rate is that of the frames before this segment. The target
@@ -84,8 +97,11 @@ class SharedState:
 
     Args:
       thread: index of the calling thread, in [0, threads).
-      grads: like the parameters, summed over the segment.
+      grads: like the parameters, summed over the segment; None counts the
+        frames alone.
       frames: emulator frames that the segment took.
+      then: called under the lock, so that what it notes belongs to exactly this
+        version.
 
     Returns:
       The counts after this update, and the seconds waited for the lock.
@@ -94,19 +110,57 @@ class SharedState:
     with self._lock:
       waited = time.perf_counter() - began
       old = self._snapshot
-      slot = thread % len(self._optimizer_states)
-      learning_rate = np.float32(self._learning_rate(old.frames))
-      params, self._optimizer_states[slot] = self._update(
-        old.params, self._optimizer_states[slot], grads, learning_rate
-      )
+      params, updates = old.params, old.updates
+      if grads is not None:
+        slot = thread % len(self._optimizer_states)
+        learning_rate = np.float32(self._learning_rate(old.frames))
+        params, self._optimizer_states[slot] = self._update(
+          params, self._optimizer_states[slot], grads, learning_rate
+        )
+        updates += 1
       total = old.frames + frames
       period = self._target_period_frames
       crossed = period is not None and total // period > old.frames // period
       target_params = params if crossed else old.target_params
-      self._snapshot = base.Snapshot(
-        params, target_params, total, old.updates + 1
-      )
-    return Applied(total, old.updates + 1, waited)
+      self._snapshot = base.Snapshot(params, target_params, total, updates)
+      applied = Applied(total, updates, waited)
+      then(applied)
+    return applied
+
+  def capture(
+    self, also: Callable[[], Any] = lambda: None, *, seconds: float = -1
+  ) -> tuple[Captured, Any]:
+    """Everything as it is between two updates, and what `also` returns then.
+
+    Args:
+      also: called under the lock.
+      seconds: how long to wait for the lock; -1 for as long as it takes.
+
+    Raises:
+      TimeoutError: if another thread holds the lock for so long.
+    """
+    if not self._lock.acquire(timeout=seconds):
+      raise TimeoutError(f'the lock of the parameters is held for {seconds} s')
+    try:
+      # Copies: the next update takes the optimizer's arrays away.
+      optimizer_states = jax.tree.map(np.array, self._optimizer_states)
+      return Captured(self._snapshot, optimizer_states), also()
+    finally:
+      self._lock.release()
+
+  def restore(self, captured: Captured) -> None:
+    """Goes on from what `capture` gave, in a thread that is alone.
+
+    With another number of threads, those that are new keep fresh statistics.
+    """
+    params, target_params, frames, updates = captured.snapshot
+    # Copies: the optimizer's arrays are given away at each update.
+    params, target_params, states = jax.tree.map(
+      jnp.array, (params, target_params, captured.optimizer_states)
+    )
+    self._snapshot = base.Snapshot(params, target_params, frames, updates)
+    kept = states[: len(self._optimizer_states)]
+    self._optimizer_states[: len(kept)] = kept
 
   def warm_up(self) -> None:
     """Compiles the update, and changes nothing."""

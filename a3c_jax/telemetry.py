@@ -18,6 +18,7 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto import event_pb2
 
 PHASES = ('acting', 'emulator', 'gradients', 'lock_wait', 'update', 'other')
+TROUBLES = ('env_restarts', 'bad_gradients')
 
 
 class Phases:
@@ -58,26 +59,25 @@ class EpisodeRow(NamedTuple):
   episode_frames: int
 
 
+class Trouble(NamedTuple):
+  """Something that went wrong in a thread, which goes on."""
+
+  kind: str  # one of TROUBLES
+  text: str
+
+
 class Reports:
   """Where threads leave reports, and the main thread takes them; no lock."""
 
   def __init__(self):
-    self._updates = collections.deque()
-    self._episodes = collections.deque()
+    self._reports = collections.deque()
 
-  def update(self, report: Update) -> None:
-    self._updates.append(report)
+  def add(self, report: Update | EpisodeRow | Trouble) -> None:
+    self._reports.append(report)
 
-  def episode(self, report: EpisodeRow) -> None:
-    self._episodes.append(report)
-
-  def take(self) -> tuple[list[Update], list[EpisodeRow]]:
-    """All reports since the last call."""
-    return _drain(self._updates), _drain(self._episodes)
-
-
-def _drain(queue):
-  return [queue.popleft() for _ in range(len(queue))]
+  def take(self) -> list[Update | EpisodeRow | Trouble]:
+    """All reports since the last call, in their order."""
+    return [self._reports.popleft() for _ in range(len(self._reports))]
 
 
 class Log:
@@ -94,6 +94,7 @@ class Log:
     run: Mapping[str, Any],
     stats: Sequence[str],
     total_frames: int,
+    place: Mapping[str, Any] | None = None,
   ):
     """Opens the files.
 
@@ -102,6 +103,8 @@ class Log:
       run: constant columns of every row, such as algo, env and seed.
       stats: names of the scalars that updates report, in their order.
       total_frames: emulator frames at which the progress bar is full.
+      place: where to go on, from `place`; what the files hold beyond it is cut
+        off. None begins anew.
 
     Raises:
       OSError: if a file cannot be written.
@@ -109,16 +112,55 @@ class Log:
     self._run = dict(run)
     self._stats = list(stats)
     self._exit = contextlib.ExitStack()
-    self._episode_rows = self._csv(workdir / 'episodes.csv', EpisodeRow._fields)
-    self._train_rows = self._csv(workdir / 'train.csv', self._train_columns())
+    place = place or {
+      'positions': {},
+      'frames': 0,
+      'sums': dict.fromkeys([*self._stats, 'lag', 'lock_wait'], 0.0),
+      'updates': 0,
+      'episodes': 0,
+      'troubles': dict.fromkeys(TROUBLES, 0),
+      'returns': [],
+      'row_began': (0, 0.0),
+    }
+    self._files = {}
+    self._episode_rows = self._csv(
+      workdir / 'episodes.csv', EpisodeRow._fields, place['positions']
+    )
+    self._train_rows = self._csv(
+      workdir / 'train.csv', self._train_columns(), place['positions']
+    )
     self._events = EventsWriter(str(workdir / 'events'))
     self._exit.callback(self._events.close)
-    self._sums = dict.fromkeys([*self._stats, 'lag', 'lock_wait'], 0.0)
-    self._updates = 0
-    self._episodes = 0
-    self._returns = collections.deque(maxlen=100)
-    self._row_began = (0, 0.0)
+    if place['positions']:
+      # TensorBoard forgets what earlier files hold from this step on.
+      self._write_event(
+        place['frames'] + 1,
+        session_log=event_pb2.SessionLog(status=event_pb2.SessionLog.START),
+      )
+    self._sums = dict(place['sums'])
+    self._updates = place['updates']
+    self._episodes = place['episodes']
+    self._troubles = dict(place['troubles'])
+    self._returns = collections.deque(place['returns'], maxlen=100)
+    self._row_began = tuple(place['row_began'])
     self._progress = _Progress(total_frames)
+
+  def place(self, frames: int) -> dict[str, Any]:
+    """Where the files and sums stand, to go on from there; fit for JSON.
+
+    Args:
+      frames: count of emulator frames that they stand at.
+    """
+    return {
+      'positions': {name: file.tell() for name, file in self._files.items()},
+      'frames': frames,
+      'sums': dict(self._sums),
+      'updates': self._updates,
+      'episodes': self._episodes,
+      'troubles': dict(self._troubles),
+      'returns': list(self._returns),
+      'row_began': list(self._row_began),
+    }
 
   def _train_columns(self) -> list[str]:
     return [
@@ -132,23 +174,30 @@ class Log:
       'lock_wait_ms',
       'episodes',
       'mean_return',
+      *TROUBLES,
     ]
 
-  def _csv(self, path, columns):
+  def _csv(self, path, columns, positions):
+    position = positions.get(path.name)
     # Line buffering, so that whole lines reach the disk.
-    file = self._exit.enter_context(path.open('w', newline='', buffering=1))
+    mode = 'w' if position is None else 'r+'
+    file = self._exit.enter_context(path.open(mode, newline='', buffering=1))
+    self._files[path.name] = file
     rows = csv.DictWriter(file, [*self._run, *columns])
-    rows.writeheader()
+    if position is None:
+      rows.writeheader()
+    else:
+      file.seek(position)
+      file.truncate()
     return rows
 
-  def _scalar(self, name, value, frames):
+  def _write_event(self, frames, **content):
     self._events.write_event(
-      event_pb2.Event(
-        wall_time=time.time(),
-        step=frames,
-        summary=summary.scalar(name, float(value)),
-      )
+      event_pb2.Event(wall_time=time.time(), step=frames, **content)
     )
+
+  def _scalar(self, name, value, frames):
+    self._write_event(frames, summary=summary.scalar(name, float(value)))
 
   @property
   def mean_return(self) -> float:
@@ -160,24 +209,27 @@ class Log:
     """Episodes that ended so far."""
     return self._episodes
 
-  def take(self, reports: Reports) -> None:
-    """Adds up the reports of the threads and writes finished episodes."""
-    updates, episodes = reports.take()
-    for update in updates:
-      values = np.asarray(update.stats).tolist()
-      for name, value in zip(self._stats, values, strict=True):
-        self._sums[name] += value
-      self._sums['lag'] += update.lag
-      self._sums['lock_wait'] += update.lock_wait
-    self._updates += len(updates)
-    for row in episodes:
-      self._episodes += 1
-      self._returns.append(row.episode_return)
-      self._episode_rows.writerow(
-        self._run | row._asdict() | {'seconds': f'{row.seconds:.3f}'}
-      )
-      self._scalar('episode/return', row.episode_return, row.frames)
-      self._scalar('episode/frames', row.episode_frames, row.frames)
+  def take(self, reports: Sequence[Update | EpisodeRow | Trouble]) -> None:
+    """Adds up what threads reported, and writes finished episodes."""
+    for report in reports:
+      if isinstance(report, Update):
+        values = np.asarray(report.stats).tolist()
+        for name, value in zip(self._stats, values, strict=True):
+          self._sums[name] += value
+        self._sums['lag'] += report.lag
+        self._sums['lock_wait'] += report.lock_wait
+        self._updates += 1
+      elif isinstance(report, EpisodeRow):
+        self._episodes += 1
+        self._returns.append(report.episode_return)
+        self._episode_rows.writerow(
+          self._run | report._asdict() | {'seconds': f'{report.seconds:.3f}'}
+        )
+        self._scalar('episode/return', report.episode_return, report.frames)
+        self._scalar('episode/frames', report.episode_frames, report.frames)
+      else:
+        self._troubles[report.kind] += 1
+        self._progress.say(report.text)
 
   def show(self, *, frames: int, seconds: float) -> None:
     """Moves the progress line on, where there is a terminal."""
@@ -201,6 +253,7 @@ class Log:
       'lock_wait_ms': 1e3 * means['lock_wait'],
       'episodes': self._episodes,
       'mean_return': self.mean_return,
+      **self._troubles,
     }
     self._train_rows.writerow(self._run | figures)
     for name, value in figures.items():
@@ -264,4 +317,11 @@ class _Progress:
 
   def log(self, line: str) -> None:
     if not self._live:
+      print(line, flush=True)
+
+  def say(self, line: str) -> None:
+    """Prints a line, above the live one where there is one."""
+    if self._live:
+      self._live.console.print(line, markup=False)
+    else:
       print(line, flush=True)

@@ -1,18 +1,18 @@
-"""A whole run: start threads, report, stop, and tell what went wrong."""
+"""A whole run: start threads, report, stop, go on, tell what went wrong."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 import contextlib
-import dataclasses
+import faulthandler
 import functools
-import importlib.metadata
-import json
 import os
 import pathlib
-import platform
+import signal
+import sys
+import threading
 import time
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import gymnasium
 import jax
@@ -22,6 +22,7 @@ from a3c_jax import (
   actor_learner,
   agents,
   base,
+  checkpoints,
   checks,
   optimizers,
   rollout,
@@ -29,25 +30,13 @@ from a3c_jax import (
   shared,
   telemetry,
 )
+from a3c_jax import workdir as workdir_lib
 from a3c_jax import workers as workers_lib
 from a3c_jax.config import Config
+from a3c_jax.envs import recorded
 
 _REFRESH_SECONDS = 1.0
-_STOP_SECONDS = 10.0
-
-_PACKAGES = (
-  'a3c_jax',
-  'absl-py',
-  'ale-py',
-  'flax',
-  'gymnasium',
-  'jax',
-  'jaxlib',
-  'numpy',
-  'optax',
-  'rich',
-  'tensorboardX',
-)
+_STOP_SECONDS = 5.0
 
 
 class Result(NamedTuple):
@@ -58,10 +47,11 @@ class Result(NamedTuple):
   updates: int
   episodes: int
   mean_return: float  # raw, newest 100 episodes
-  seconds: float  # of training, without compilation
-  cpu_seconds: float  # of the process, likewise
+  seconds: float  # of training, without compilation and pauses
+  cpu_seconds: float  # of this process, likewise
   phases: dict[str, float]  # seconds by phase, of all threads
   workdir: str
+  finished: bool  # all frames are done
 
 
 def run(
@@ -71,28 +61,39 @@ def run(
 ) -> Result:
   """Trains until `config.frames`, and leaves the results in `config.workdir`.
 
-  KeyboardInterrupt ends the run early, in good order. With one thread, the same
-  config gives bit-identical parameters.
+  Where the folder holds a run already, that one goes on from its newest
+  checkpoint. SIGINT and SIGTERM end a run early, in good order; a second one
+  ends the process at once. With one thread, the same config gives bit-identical
+  parameters, however often the run was stopped in between.
 
   Args:
     config: everything that the run depends on.
-    make_env: called once per thread, in this thread.
+    make_env: called once per thread, in this thread, and again where an
+      environment failed.
     make_learner: called once with the first environment.
 
   Returns:
     What the run came to.
 
   Raises:
-    UsageError: if the folder for the results cannot be used.
+    UsageError: if the folder for the results cannot be used, or the run in it
+      has other settings or another network.
+    RunError: if the results cannot be written.
     Exception: whatever a thread raised first, with a note naming the thread;
-      the other threads are stopped before.
+      the other threads are stopped before, and a checkpoint is written.
   """
-  workdir = pathlib.Path(config.workdir)
-  _check_workdir(workdir)
-  envs = []
-  try:
+  with contextlib.ExitStack() as stack:
+    workdir = stack.enter_context(workdir_lib.Workdir(config))
+    envs = []
+    stack.callback(_close, envs)
+    making = threading.Lock()
+
+    def make_recorded():
+      with making:  # Emulators are made one after another.
+        return recorded.Recorded(make_env())
+
     for _ in range(config.threads):
-      envs.append(make_env())
+      envs.append(make_recorded())
     learner = make_learner(envs[0])
     print(f'setting up {config.threads} threads', flush=True)
     rngs = [
@@ -100,21 +101,30 @@ def run(
       for thread in range(config.threads)
     ]
     init_key, thread_key = jax.random.split(jax.random.PRNGKey(config.seed))
-    carries = [
-      rollout.start(
+    points = []
+    for thread, (env, rng) in enumerate(zip(envs, rngs, strict=True)):
+      carry = rollout.start(
         env,
         learner,
         seed=int(rng.integers(2**31 - env.num_envs)),
         key=jax.random.fold_in(thread_key, thread),
       )
-      for thread, (env, rng) in enumerate(zip(envs, rngs, strict=True))
-    ]
-    explorations = [_exploration(config, rng) for rng in rngs]
-    state = _shared_state(config, learner, init_key, carries[0])
-    return _train(config, workdir, envs, learner, carries, explorations, state)
-  finally:
-    for env in envs:
-      env.close()
+      points.append(checkpoints.Point(carry, env.past()))
+    trainer = _Trainer(
+      config,
+      workdir.path,
+      envs,
+      make_recorded,
+      learner,
+      points,
+      [_exploration(config, rng) for rng in rngs],
+      _shared_state(config, learner, init_key, points[0].carry),
+    )
+    trainer.set_up()
+    if workdir.goes_on:
+      trainer.restore()
+    workdir.claim(trainer.state.snapshot().frames)
+    return trainer.train()
 
 
 def describe(result: Result) -> str:
@@ -123,11 +133,14 @@ def describe(result: Result) -> str:
   if result.episodes:
     newest = min(result.episodes, 100)
     score = f'mean return {result.mean_return:.2f} (newest {newest})'
-  return (
+  text = (
     f'{result.frames:,} frames in {result.seconds:,.0f} s, '
     f'{result.episodes:,} episodes, {score}\n'
     f'results in {result.workdir}'
   )
+  if not result.finished:
+    text += f'\nto go on: the same command with --workdir={result.workdir}'
+  return text
 
 
 def _exploration(config, rng) -> Callable[[int], float]:
@@ -162,99 +175,329 @@ def _shared_state(config, learner, key, carry) -> shared.SharedState:
   )
 
 
-def _train(config, workdir, envs, learner, carries, explorations, state):
-  gradients = optimizers.clipped(
-    learner.gradients, config.max_grad_norm or None
-  )
-  stats = _warm_up(config, learner, gradients, state, carries[0])
-  _claim_workdir(config, workdir)
-  reports = telemetry.Reports()
-  phases = [telemetry.Phases() for _ in envs]
-  began, cpu_began = time.perf_counter(), time.process_time()
+class _Trainer:
+  """What the main thread does."""
 
-  def body(thread, stop):
-    actor_learner.run(
-      thread,
-      stop,
-      config=config,
-      env=envs[thread],
-      learner=learner,
-      gradients=gradients,
-      carry=carries[thread],
-      state=state,
-      exploration_epsilon=explorations[thread],
-      reports=reports,
-      phases=phases[thread],
-      began=began,
+  def __init__(
+    self, config, path, envs, make_env, learner, points, explorations, state
+  ):
+    self.state = state
+    self._config = config
+    self._path: pathlib.Path = path
+    self._envs = envs
+    self._make_env = make_env
+    self._learner = learner
+    self._points = points
+    self._explorations = explorations
+    self._gradients = optimizers.clipped(
+      learner.gradients, config.max_grad_norm or None
+    )
+    self._reports = telemetry.Reports()
+    self._phases = [telemetry.Phases() for _ in envs]
+    self._seconds_before = 0.0
+    self._place = None  # Of the log, where the run goes on.
+
+  def set_up(self) -> None:
+    """Compiles everything before threads start."""
+    self._stats = _warm_up(
+      self._config,
+      self._learner,
+      self._gradients,
+      self.state,
+      self._points[0].carry,
     )
 
-  workers = workers_lib.Workers(body, config.threads, name='actor-learner')
-  with telemetry.Log(
-    workdir,
-    run={
-      'algo': config.algo,
-      'env': config.environment['name'],
-      'seed': config.seed,
-    },
-    stats=stats,
-    total_frames=config.frames,
-  ) as log:
+  def _store(self):
+    return checkpoints.Checkpoints(
+      self._path / 'checkpoints', keep=self._config.keep
+    )
+
+  def restore(self) -> None:
+    """Goes on from the newest checkpoint, if there is one yet."""
+    like = checkpoints.Moment(self.state.capture()[0], self._points, {})
     try:
-      workers.start()
-      _watch(config, workers, state, log, reports, began)
-    except KeyboardInterrupt:
-      print('\nstopping', flush=True)
-    finally:
-      hung = workers.stop(_STOP_SECONDS)
-    seconds = time.perf_counter() - began
-    cpu_seconds = time.process_time() - cpu_began
-    log.take(reports)
-    _write_row(config, log, state.snapshot(), seconds)
-  if workers.error is not None:
-    raise workers.error
-  if hung:
-    raise RuntimeError(
-      f'did not end within {_STOP_SECONDS} s: {", ".join(hung)}'
-    )
-  snapshot = state.snapshot()
-  return Result(
-    params=snapshot.params,
-    frames=snapshot.frames,
-    updates=snapshot.updates,
-    episodes=log.episodes,
-    mean_return=log.mean_return,
-    seconds=seconds,
-    cpu_seconds=cpu_seconds,
-    phases={
-      phase: sum(thread.seconds[phase] for thread in phases)
-      for phase in telemetry.PHASES
-    },
-    workdir=str(workdir),
-  )
-
-
-def _watch(config, workers, state, log, reports, began) -> None:
-  """Reports until the threads have ended, one failed, or time is up."""
-  next_row = config.log_seconds
-  while workers.wait(_REFRESH_SECONDS):
-    seconds = time.perf_counter() - began
-    snapshot = state.snapshot()
-    log.take(reports)
-    log.show(frames=snapshot.frames, seconds=seconds)
-    if seconds >= next_row:
-      _write_row(config, log, snapshot, seconds)
-      next_row = seconds + config.log_seconds
-    if config.seconds and seconds >= config.seconds:
+      moment, problems = self._store().restore(like)
+    except checkpoints.MismatchError as error:
+      raise checks.UsageError(
+        f'--workdir={self._path}: its checkpoint does not fit, {error}; '
+        'allowed: the run of the same network and optimizer'
+      ) from error
+    for problem in problems:
+      print(problem, flush=True)
+    if moment is None:
       return
+    self.state.restore(moment.captured)
+    self._seconds_before = moment.record['seconds']
+    self._place = moment.record['log']
+    print(
+      f'going on at frame {moment.captured.snapshot.frames:,}; '
+      'bringing the games to where they were',
+      flush=True,
+    )
+    self._replay(moment.points)
+
+  def _replay(self, saved: list[checkpoints.Point]) -> None:
+    strangers = []
+
+    def body(thread, stop):
+      del stop
+      env, point = self._envs[thread], saved[thread]
+      obs = rollout.as_network_input(env.replay(point.past))
+      if not np.array_equal(obs, point.carry.obs):
+        strangers.append(thread)
+        seed = recorded.next_seed(int(point.past.seeds[0]))
+        carry = rollout.start(
+          env, self._learner, seed=seed, key=point.carry.key
+        )
+        point = checkpoints.Point(carry, env.past())
+      self._points[thread] = point
+
+    count = min(len(saved), len(self._envs))
+    workers = workers_lib.Workers(body, count, name='replay')
+    workers.start()
+    while workers.wait(_REFRESH_SECONDS):
+      pass
+    workers.stop(_STOP_SECONDS)
+    if workers.error is not None:
+      raise workers.error
+    if strangers:
+      print(
+        f'{len(strangers)} of {count} environments do not repeat what they '
+        'did: these begin a new episode',
+        flush=True,
+      )
+
+  def train(self) -> Result:
+    """Starts the threads, and ends with them."""
+    config = self._config
+    began = time.perf_counter() - self._seconds_before
+    cpu_began = time.process_time()
+
+    def body(thread, stop):
+      actor_learner.run(
+        thread,
+        stop,
+        config=config,
+        envs=self._envs,
+        make_env=self._make_env,
+        learner=self._learner,
+        gradients=self._gradients,
+        points=self._points,
+        state=self.state,
+        exploration_epsilon=self._explorations[thread],
+        reports=self._reports,
+        phases=self._phases[thread],
+        began=began,
+      )
+
+    workers = workers_lib.Workers(body, config.threads, name='actor-learner')
+    with _clear_errors(self._path):
+      store = self._store()
+      with (
+        telemetry.Log(
+          self._path,
+          run={
+            'algo': config.algo,
+            'env': config.environment['name'],
+            'seed': config.seed,
+          },
+          stats=self._stats,
+          total_frames=config.frames,
+          place=self._place,
+        ) as log,
+        _Signals() as signals,
+      ):
+        if self._place is None:
+          self._checkpoint(store, log, 0.0)
+        try:
+          workers.start()
+          self._watch(workers, store, log, signals, began)
+        finally:
+          hung = workers.stop(_STOP_SECONDS)
+        seconds = time.perf_counter() - began
+        cpu_seconds = time.process_time() - cpu_began
+        self._finish(workers, store, log, seconds)
+    if workers.error is not None:
+      raise workers.error
+    if hung:
+      raise RuntimeError(
+        f'did not end within {_STOP_SECONDS} s: {", ".join(hung)}'
+      )
+    snapshot = self.state.snapshot()
+    return Result(
+      params=snapshot.params,
+      frames=snapshot.frames,
+      updates=snapshot.updates,
+      episodes=log.episodes,
+      mean_return=log.mean_return,
+      seconds=seconds,
+      cpu_seconds=cpu_seconds,
+      phases={
+        phase: sum(thread.seconds[phase] for thread in self._phases)
+        for phase in telemetry.PHASES
+      },
+      workdir=str(self._path),
+      finished=snapshot.frames >= config.frames,
+    )
+
+  def _watch(self, workers, store, log, signals, began) -> None:
+    """Reports until the threads have ended, one failed, or time is up."""
+    config = self._config
+    watchdog = _Watchdog(self._points, workers, config.watchdog_seconds)
+    session_began = time.perf_counter()
+    first = session_began - began
+    next_row = first + config.log_seconds
+    frames = self.state.snapshot().frames
+    next_checkpoint = _next_multiple(frames, config.checkpoint_frames)
+    while workers.wait(_REFRESH_SECONDS):
+      seconds = time.perf_counter() - began
+      log.take(self._reports.take())
+      frames = self.state.snapshot().frames
+      log.show(frames=frames, seconds=seconds)
+      if seconds >= next_row:
+        self._write_row(log, seconds)
+        next_row = seconds + config.log_seconds
+      if frames >= next_checkpoint:
+        self._checkpoint(store, log, seconds)
+        next_checkpoint = _next_multiple(frames, config.checkpoint_frames)
+      if signals.received:
+        print('\nstopping', flush=True)
+        return
+      if config.seconds and seconds - first >= config.seconds:
+        return
+      hung = watchdog.look()
+      if hung:
+        self._end_process(store, log, seconds, hung)
+
+  def _checkpoint(self, store, log, seconds, *, wait: float = -1) -> None:
+    """Writes what a later process needs to go on from this moment."""
+    captured, (points, reports) = self.state.capture(
+      lambda: (list(self._points), self._reports.take()), seconds=wait
+    )
+    log.take(reports)
+    if not all(
+      np.isfinite(leaf).all()
+      for leaf in jax.tree.leaves(captured.snapshot.params)
+    ):
+      return  # The last good one is worth more.
+    record = {
+      'seconds': seconds,
+      'log': log.place(captured.snapshot.frames),
+    }
+    try:
+      store.save(checkpoints.Moment(captured, points, record))
+    except Exception as error:  # Orbax has many for a full disk.
+      raise checks.RunError(
+        f'--workdir={self._path}: the checkpoint of frame '
+        f'{captured.snapshot.frames} cannot be written, the ones before it are '
+        f'intact: {" ".join(str(error).split())[:200]}'
+      ) from error
+
+  def _write_row(self, log, seconds) -> None:
+    snapshot = self.state.snapshot()
+    log.write_row(
+      frames=snapshot.frames,
+      seconds=seconds,
+      updates=snapshot.updates,
+      learning_rate=_learning_rate(self._config)(snapshot.frames),
+    )
+
+  def _finish(self, workers, store, log, seconds) -> None:
+    log.take(self._reports.take())
+    self._write_row(log, seconds)
+    if not isinstance(workers.error, actor_learner.BadGradientError):
+      self._checkpoint(store, log, seconds, wait=_STOP_SECONDS)
+
+  def _end_process(self, store, log, seconds, hung) -> None:
+    """Leaves all that can be left; a thread that hangs cannot be joined."""
+    print(
+      f'error: no segment of {", ".join(hung)} for '
+      f'{self._config.watchdog_seconds} s; the stacks of all threads:',
+      file=sys.stderr,
+      flush=True,
+    )
+    faulthandler.dump_traceback(all_threads=True)
+    try:
+      self._checkpoint(store, log, seconds, wait=_STOP_SECONDS)
+    except (OSError, checks.RunError) as error:
+      print(f'error: {error}', file=sys.stderr)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
 
 
-def _write_row(config, log, snapshot, seconds) -> None:
-  log.write_row(
-    frames=snapshot.frames,
-    seconds=seconds,
-    updates=snapshot.updates,
-    learning_rate=_learning_rate(config)(snapshot.frames),
-  )
+class _Watchdog:
+  """Notices threads that do not come to the end of a segment."""
+
+  def __init__(self, points, workers, seconds):
+    self._points = points
+    self._workers = workers
+    self._seconds = seconds
+    self._last = list(points)
+    self._idle = [0.0] * len(points)
+    self._looked = time.perf_counter()
+
+  def look(self) -> list[str]:
+    """The names of those that have made no progress for too long."""
+    now = time.perf_counter()
+    # A process that was paused as a whole has not hung.
+    passed = min(now - self._looked, 5 * _REFRESH_SECONDS)
+    self._looked = now
+    alive = self._workers.alive()
+    for thread, point in enumerate(self._points):
+      progress = point is not self._last[thread]
+      self._last[thread] = point
+      self._idle[thread] = 0.0 if progress else self._idle[thread] + passed
+    return [
+      name
+      for thread, name in alive.items()
+      if self._idle[thread] >= self._seconds
+    ]
+
+
+class _Signals:
+  """Notes SIGINT and SIGTERM; the second ends the process at once."""
+
+  def __init__(self):
+    self.received = False
+    self._handlers = {}
+
+  def __enter__(self):
+    # Only the main thread may, and only there does Python handle signals.
+    if threading.current_thread() is threading.main_thread():
+      for number in (signal.SIGINT, signal.SIGTERM):
+        self._handlers[number] = signal.signal(number, self._note)
+    return self
+
+  def __exit__(self, *exception):
+    for number, handler in self._handlers.items():
+      signal.signal(number, handler)
+
+  def _note(self, number, frame):
+    del frame
+    if self.received:
+      os._exit(128 + number)
+    self.received = True
+
+
+@contextlib.contextmanager
+def _clear_errors(path):
+  try:
+    yield
+  except OSError as error:
+    raise checks.RunError(
+      f'--workdir={path}: {error.strerror or error}; what was written before '
+      'is intact, and the same command goes on from its last checkpoint'
+    ) from error
+
+
+def _close(envs) -> None:
+  for env in envs:
+    env.close()
+
+
+def _next_multiple(count, step):
+  return (count // step + 1) * step
 
 
 def _warm_up(config, learner, gradients, state, carry) -> list[str]:
@@ -280,55 +523,3 @@ def _warm_up(config, learner, gradients, state, carry) -> list[str]:
   return optimizers.stat_names(
     learner.gradients, params, target_params, segment
   )
-
-
-def _check_workdir(workdir: pathlib.Path) -> None:
-  """Says early what `_claim_workdir` would say late; changes nothing."""
-  try:
-    existing = next(
-      path for path in [workdir, *workdir.parents] if path.exists()
-    )
-    if not existing.is_dir():
-      _refuse(workdir, f'{existing} is a file')
-    if not os.access(existing, os.W_OK | os.X_OK):
-      _refuse(workdir, f'no permission to write to {existing}')
-    if existing == workdir and any(workdir.iterdir()):
-      _refuse(workdir, 'is not empty')
-  except OSError as error:
-    _refuse(workdir, error.strerror)
-
-
-def _claim_workdir(config, workdir: pathlib.Path) -> None:
-  """Writes config.json, which only one run can do in one folder."""
-  try:
-    workdir.mkdir(parents=True, exist_ok=True)
-    with (workdir / 'config.json').open('x') as file:
-      json.dump(_record(config), file, indent=2)
-      file.write('\n')
-  except FileExistsError:
-    _refuse(workdir, 'is not empty')
-  except OSError as error:
-    _refuse(workdir, error.strerror)
-
-
-def _refuse(workdir: pathlib.Path, problem: str):
-  raise checks.UsageError(
-    f'--workdir={workdir}: {problem}; '
-    'allowed: a new or empty folder that can be written to'
-  )
-
-
-def _record(config) -> dict[str, Any]:
-  versions = {'python': platform.python_version()}
-  for package in _PACKAGES:
-    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-      versions[package] = importlib.metadata.version(package)
-  return {
-    'config': dataclasses.asdict(config),
-    'versions': versions,
-    'platform': platform.platform(),
-    'evaluation_protocol': (
-      'training episodes: actions as explored, raw undiscounted return of '
-      'whole games, mean of the newest 100'
-    ),
-  }

@@ -83,7 +83,15 @@ class Workers:
         thread.join(max(0.0, deadline - time.perf_counter()))
     while not self._endings.empty():
       self._count(self._endings.get())
-    return [thread.name for thread in self._threads if thread.is_alive()]
+    return list(self.alive().values())
+
+  def alive(self) -> dict[int, str]:
+    """Number and name of each thread that runs."""
+    return {
+      number: thread.name
+      for number, thread in enumerate(self._threads)
+      if thread.is_alive()
+    }
 
   def _count(self, ending: BaseException | None) -> None:
     self._running -= 1

@@ -10,8 +10,8 @@ LAYERS = {
   0: ('base', 'checks', 'cpu', 'workers'),
   1: ('returns', 'schedules', 'networks', 'optimizers', 'telemetry', 'config'),
   2: ('losses', 'rollout', 'shared'),
-  3: ('value_based', 'policy_based'),  # Equals, so neither imports the other.
-  4: ('actor_learner', 'agents'),
+  3: ('value_based', 'policy_based', 'checkpoints'),  # Equals do not meet.
+  4: ('actor_learner', 'agents', 'workdir'),
   5: ('training', 'flags'),
 }
 LAYER = {

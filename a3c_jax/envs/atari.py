@@ -151,6 +151,8 @@ class _Atari(gymnasium.vector.VectorWrapper):
     self._episode_frames = np.zeros(envs, np.int32)
 
   def reset(self, *, seed=None, options=None):
+    if isinstance(seed, list):  # Of every game; ale-py wants those it resets.
+      seed = np.array(seed)[(options or {}).get('reset_mask', slice(None))]
     obs, info = self.env.reset(seed=seed, options=options)
     self._episode_frames = info['episode_frame_number']
     return obs, info

@@ -1,0 +1,125 @@
+"""Remembers how an environment came to its state, to bring another one there.
+
+The vector emulator cannot be copied, but a seeded reset and the same actions
+lead to the same state.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import gymnasium
+import numpy as np
+
+# An episode that ends so many steps after its game's last seeded reset is
+# followed by the next one: to go on after a stop, all steps since are replayed.
+RESEED_STEPS = 20_000
+
+
+class Past(NamedTuple):
+  """What a recorded environment did since its oldest seeded reset."""
+
+  seeds: np.ndarray  # [K] int64 of the newest seeded reset of each game
+  starts: np.ndarray  # [K] int64, how many of the actions came before it
+  actions: np.ndarray  # [N, K, ...]
+
+
+def next_seed(seed: int) -> int:
+  """The seed of the reset that follows the one with this seed."""
+  return int(np.random.default_rng(seed).integers(2**30))
+
+
+class Recorded(gymnasium.vector.VectorWrapper):
+  """A vector environment whose state can be reached again.
+
+  Attributes:
+    failure: what the environment raised in its last step, or None.
+  """
+
+  def __init__(
+    self, env: gymnasium.vector.VectorEnv, *, reseed_steps: int = RESEED_STEPS
+  ):
+    """Wraps an environment that resets in the same step.
+
+    Args:
+      env: its `reset` knows `options['reset_mask']`, and takes a seed per game.
+      reseed_steps: steps after which the end of an episode is followed by a
+        seeded reset.
+    """
+    super().__init__(env)
+    self.failure: Exception | None = None
+    self._reseed_steps = reseed_steps
+    self._begin(np.zeros(env.num_envs, np.int64))
+
+  def _begin(self, seeds):
+    self._seeds = seeds
+    self._starts = np.zeros_like(seeds)
+    shape, dtype = self.env.action_space.shape, self.env.action_space.dtype
+    self._actions = np.empty((64, *shape), dtype)
+    self._steps = 0
+
+  def reset(self, *, seed=None, options=None):
+    """Resets all games; `seed` is an int, of the first of them."""
+    self._begin(seed + np.arange(self.num_envs))
+    return self.env.reset(seed=self._seeds.tolist(), options=options)
+
+  def step(self, actions):
+    if self._steps == len(self._actions):
+      # A new array: `past` has handed out the rows of the old one.
+      self._actions = np.concatenate(
+        [self._actions, np.empty_like(self._actions)]
+      )
+    self._actions[self._steps] = actions
+    self._steps += 1
+    try:
+      obs, reward, terminated, truncated, info = self.env.step(actions)
+      due = terminated | truncated
+      if due.any():
+        due &= self._steps - self._starts >= self._reseed_steps
+        if due.any():
+          obs = self._reseed(due)
+    except Exception as error:
+      self.failure = error
+      raise
+    return obs, reward, terminated, truncated, info
+
+  def _reseed(self, due):
+    self._seeds = self._seeds.copy()
+    self._starts = self._starts.copy()
+    for k in np.flatnonzero(due):
+      self._seeds[k] = next_seed(int(self._seeds[k]))
+      self._starts[k] = self._steps
+    forget = self._starts.min()
+    self._actions = self._actions[forget:].copy()
+    self._starts -= forget
+    self._steps -= forget
+    if self._steps == 0:
+      self._begin(self._seeds)
+    obs, _ = self.env.reset(
+      seed=self._seeds.tolist(), options={'reset_mask': due}
+    )
+    return obs
+
+  def past(self) -> Past:
+    """How the games came to where they are; costs no copy."""
+    return Past(self._seeds, self._starts, self._actions[: self._steps])
+
+  def replay(self, past: Past) -> np.ndarray:
+    """Does again what `past` tells, and returns the observation [K, ...].
+
+    An environment that depends on more than seeds and actions gives another one
+    than it gave then.
+    """
+    seeds = past.seeds.tolist()
+    obs, _ = self.env.reset(seed=seeds)
+    for step in range(len(past.actions) + 1):
+      due = (past.starts == step) & (step > 0)
+      if due.any():
+        obs, _ = self.env.reset(seed=seeds, options={'reset_mask': due})
+      if step < len(past.actions):
+        obs, *_ = self.env.step(past.actions[step])
+    self._begin(past.seeds)
+    self._starts = past.starts
+    self._actions = np.concatenate([past.actions, self._actions])
+    self._steps = len(past.actions)
+    return obs

@@ -1,0 +1,185 @@
+"""The folder of one run: whose it is, and with what settings it goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+from typing import Any
+
+from a3c_jax import checks
+from a3c_jax.config import Config
+
+_PACKAGES = (
+  'a3c_jax',
+  'absl-py',
+  'ale-py',
+  'flax',
+  'gymnasium',
+  'jax',
+  'jaxlib',
+  'numpy',
+  'optax',
+  'orbax-checkpoint',
+  'rich',
+  'tensorboardX',
+)
+_ALLOWED = 'a new or empty folder that can be written to, or that of a run'
+_UNFINISHED = 'config.json.new'  # Left behind if a process ends while writing.
+
+
+class Workdir:
+  """A folder that one process at a time writes to. A context manager.
+
+  Attributes:
+    path: the folder.
+    goes_on: whether it holds a run that this one continues.
+  """
+
+  def __init__(self, config: Config):
+    """Looks at the folder, compares settings, and changes nothing.
+
+    Raises:
+      UsageError: if the folder cannot be used, or holds a run that began with
+        another value of a setting that `config.override` does not name.
+    """
+    self.path = pathlib.Path(config.workdir)
+    self._config = config
+    self._exit = contextlib.ExitStack()
+    self._changes = []
+    for name in config.override:
+      if name not in [*_settings(config)]:
+        raise checks.UsageError(
+          f'--override={name}: no setting of that name; allowed: names of flags'
+        )
+    try:
+      self.goes_on = self._check_folder()
+    except OSError as error:
+      self._refuse(error.strerror)
+    if self.goes_on:
+      self._lock(self._open('r+'))
+      self._compare()
+
+  def claim(self, frames: int) -> None:
+    """Writes config.json; from here on the folder is this run's.
+
+    Args:
+      frames: emulator frames that the run has seen, for the record of changes.
+    """
+    try:
+      self.path.mkdir(parents=True, exist_ok=True)
+      changes = [change | {'frames': frames} for change in self._changes]
+      new = self.path / _UNFINISHED
+      file = self._exit.enter_context(new.open('w'))
+      json.dump(_record(self._config) | {'changes': changes}, file, indent=2)
+      file.write('\n')
+      file.flush()
+      os.fsync(file.fileno())
+      self._lock(file)
+      if self.goes_on:
+        new.replace(self.path / 'config.json')
+      else:
+        os.link(new, self.path / 'config.json')
+        new.unlink()
+    except FileExistsError:
+      self._refuse('another process is using it')
+    except OSError as error:
+      self._refuse(error.strerror)
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *exception):
+    return self._exit.__exit__(*exception)
+
+  def _check_folder(self) -> bool:
+    path = self.path
+    existing = next(
+      folder for folder in [path, *path.parents] if folder.exists()
+    )
+    if not existing.is_dir():
+      self._refuse(f'{existing} is a file')
+    if not os.access(existing, os.W_OK | os.X_OK):
+      self._refuse(f'no permission to write to {existing}')
+    if existing != path:
+      return False
+    if (path / 'config.json').exists():
+      return True
+    if any(entry.name != _UNFINISHED for entry in path.iterdir()):
+      self._refuse('holds files, but no config.json of a run')
+    return False
+
+  def _open(self, mode):
+    return self._exit.enter_context((self.path / 'config.json').open(mode))
+
+  def _lock(self, file):
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      self._refuse('another process is using it')
+
+  def _compare(self):
+    try:
+      record = json.loads((self.path / 'config.json').read_text())
+      began = _flat(record['config'])
+      self._changes = record['changes']
+    except (ValueError, TypeError, KeyError):
+      self._refuse('its config.json is not that of a run')
+    for name, value in _settings(self._config).items():
+      was = began.get(name, '(none)')
+      if value == was:
+        continue
+      if name not in self._config.override:
+        raise checks.UsageError(
+          f'--{name}={_text(value)}: the run in {self.path} began with '
+          f'{_text(was)}; allowed: that value, or --override={name}'
+        )
+      self._changes.append({'setting': name, 'was': was, 'became': value})
+
+  def _refuse(self, problem):
+    raise checks.UsageError(
+      f'--workdir={self.path}: {problem}; allowed: {_ALLOWED}'
+    )
+
+
+def _settings(config: Config) -> dict[str, Any]:
+  """What must stay as it is while a run goes on, by the name of its flag."""
+  values = _flat(json.loads(json.dumps(dataclasses.asdict(config))))
+  for field in dataclasses.fields(config):
+    if field.metadata['may_change']:
+      del values[field.name]
+  return values
+
+
+def _flat(config):
+  environment = config['environment'] | {'env': config['environment']['name']}
+  del environment['name']
+  # The environment's own names first: --game tells more than --env.
+  return environment | {
+    name: value for name, value in config.items() if name != 'environment'
+  }
+
+
+def _text(value):
+  return checks.as_text(tuple(value) if isinstance(value, list) else value)
+
+
+def _record(config) -> dict[str, Any]:
+  versions = {'python': platform.python_version()}
+  for package in _PACKAGES:
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+      versions[package] = importlib.metadata.version(package)
+  return {
+    'config': dataclasses.asdict(config),
+    'versions': versions,
+    'platform': platform.platform(),
+    'evaluation_protocol': (
+      'training episodes: actions as explored, raw undiscounted return of '
+      'whole games, mean of the newest 100'
+    ),
+  }
