@@ -55,7 +55,8 @@ class Workdir:
     for name in config.override:
       if name not in [*_settings(config)]:
         raise checks.UsageError(
-          f'--override={name}: no setting of that name; allowed: names of flags'
+          f'--override={name}: no setting that has to stay; allowed: '
+          'names of flags'
         )
     try:
       self.goes_on = self._check_folder()

@@ -9,13 +9,14 @@ import pytest
 from a3c_jax import (
   actor_learner,
   base,
+  checkpoints,
   config,
   optimizers,
   rollout,
   shared,
   telemetry,
 )
-from a3c_jax.envs import catch, gym
+from a3c_jax.envs import catch, gym, recorded
 
 T_MAX = 3
 
@@ -42,7 +43,7 @@ def run(acts_on, *, segments, threads_exploration=lambda frames: frames):
 
   def gradients(params, target_params, segment):
     learnt.append((int(params), int(target_params), len(segment.r_t)))
-    return np.float32(1), {'loss': np.float32(0)}
+    return np.float32(1), {'loss': np.float32(0), 'grad_norm': np.float32(1)}
 
   learner = base.Learner(
     init=None,
@@ -52,7 +53,7 @@ def run(acts_on, *, segments, threads_exploration=lambda frames: frames):
     gradients=gradients,
     acts_on=acts_on,
   )
-  env = gym.make(catch.Catch)()
+  env = recorded.Recorded(gym.make(catch.Catch)())
   # On 'newest' the last action of a segment is the first of the next.
   frames = (T_MAX * segments + (acts_on == 'newest')) * 100
   frames += T_MAX * (segments - 1) + 1
@@ -63,18 +64,27 @@ def run(acts_on, *, segments, threads_exploration=lambda frames: frames):
     config=config.make(
       'catch', environment={'name': 'catch'}, t_max=T_MAX, frames=frames
     ),
-    env=env,
+    envs=[env],
+    make_env=None,
     learner=learner,
     gradients=gradients,
-    carry=rollout.start(env, learner, seed=0, key=None),
+    points=[
+      checkpoints.Point(
+        rollout.start(env, learner, seed=0, key=None), env.past()
+      )
+    ],
     state=state,
     exploration_epsilon=threads_exploration,
     reports=reports,
     phases=telemetry.Phases(),
     began=0.0,
   )
-  updates, _ = reports.take()
-  return acted, learnt, [update.lag for update in updates]
+  lags = [
+    report.lag
+    for report in reports.take()
+    if isinstance(report, telemetry.Update)
+  ]
+  return acted, learnt, lags
 
 
 def test_on_a_snapshot_the_whole_segment_sees_the_same_parameters():

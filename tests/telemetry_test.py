@@ -1,6 +1,7 @@
 """Files and lines of a run, read back."""
 
 import csv
+import json
 import math
 import time
 
@@ -24,6 +25,8 @@ TRAIN_COLUMNS = [
   'lock_wait_ms',
   'episodes',
   'mean_return',
+  'env_restarts',
+  'bad_gradients',
 ]
 EPISODE_COLUMNS = [
   *RUN,
@@ -52,9 +55,8 @@ def episode(frames=100, episode_return=5.0, thread=0):
 def report(log, *items):
   reports = telemetry.Reports()
   for item in items:
-    is_update = isinstance(item, telemetry.Update)
-    (reports.update if is_update else reports.episode)(item)
-  log.take(reports)
+    reports.add(item)
+  log.take(reports.take())
 
 
 def read_rows(path):
@@ -63,21 +65,26 @@ def read_rows(path):
     return reader.fieldnames, list(reader)
 
 
-def read_scalars(workdir):
-  """All (tag, step, value) of the one event file.
+def read_events(path):
+  """All events of a file.
 
   A record is a length (8 bytes), its checksum (4), the data and theirs (4).
   """
-  (path,) = workdir.glob('events.out.tfevents.*')
   data = path.read_bytes()
-  scalars = []
   while data:
     length = int.from_bytes(data[:8], 'little')
-    event = event_pb2.Event.FromString(data[12 : 12 + length])
+    yield event_pb2.Event.FromString(data[12 : 12 + length])
     data = data[16 + length :]
-    for value in event.summary.value:
-      scalars.append((value.tag, event.step, value.simple_value))
-  return scalars
+
+
+def read_scalars(workdir):
+  """All (tag, step, value) of the one event file."""
+  (path,) = workdir.glob('events.out.tfevents.*')
+  return [
+    (value.tag, event.step, value.simple_value)
+    for event in read_events(path)
+    for value in event.summary.value
+  ]
 
 
 def test_rows_are_means_since_the_last_row(tmp_path):
@@ -106,6 +113,8 @@ def test_rows_are_means_since_the_last_row(tmp_path):
       'lock_wait_ms': pytest.approx(3),
       'episodes': 2,
       'mean_return': 6.5,
+      'env_restarts': 0,
+      'bad_gradients': 0,
     },
     {
       'frames': 130,
@@ -120,6 +129,8 @@ def test_rows_are_means_since_the_last_row(tmp_path):
       'lock_wait_ms': 0,
       'episodes': 2,
       'mean_return': 6.5,
+      'env_restarts': 0,
+      'bad_gradients': 0,
     },
   ]
   for row in rows:
@@ -231,13 +242,78 @@ def test_live_line_on_a_terminal(tmp_path, capsys, monkeypatch):
 
 def test_reports_are_taken_once_and_in_order():
   reports = telemetry.Reports()
-  for lag in range(3):
-    reports.update(update(lag=lag))
-  reports.episode(episode(thread=4))
-  updates, episodes = reports.take()
-  assert [one.lag for one in updates] == [0, 1, 2]
-  assert [one.thread for one in episodes] == [4]
-  assert reports.take() == ([], [])
+  items = [update(lag=1), episode(thread=4), update(lag=2)]
+  for item in items:
+    reports.add(item)
+  assert reports.take() == items
+  assert reports.take() == []
+
+
+def write(log, frames):
+  """Five frames before, an episode ends; at these frames a row is written."""
+  report(log, update(loss=frames), episode(frames=frames - 5))
+  log.write_row(
+    frames=frames, seconds=frames / 10, updates=frames, learning_rate=0.5
+  )
+
+
+def test_files_go_on_from_a_place_as_if_nothing_had_been(tmp_path):
+  for name in ('stopped', 'whole'):
+    (tmp_path / name).mkdir()
+  with make_log(tmp_path / 'stopped') as log:
+    write(log, 10)
+    report(log, update(loss=30.0), episode(frames=12, episode_return=9.0))
+    place = json.loads(json.dumps(log.place(14)))
+    write(log, 20)  # All of this is lost.
+  with make_log(tmp_path / 'stopped', place=place) as log:
+    assert log.episodes == 2
+    write(log, 30)
+    mean_return = log.mean_return
+  with make_log(tmp_path / 'whole') as log:
+    write(log, 10)
+    report(log, update(loss=30.0), episode(frames=12, episode_return=9.0))
+    write(log, 30)
+    assert mean_return == log.mean_return
+  for name in ('train.csv', 'episodes.csv'):
+    stopped, whole = (
+      (tmp_path / folder / name).read_text() for folder in ('stopped', 'whole')
+    )
+    assert stopped == whole
+
+
+def test_tensorboard_forgets_what_came_after_the_place(tmp_path):
+  with make_log(tmp_path) as log:
+    write(log, 10)
+    place = log.place(14)
+    write(log, 20)
+  (first,) = tmp_path.glob('events.out.tfevents.*')
+  first = first.rename(tmp_path / 'first')
+  with make_log(tmp_path, place=place) as log:
+    write(log, 30)
+  (second,) = tmp_path.glob('events.out.tfevents.*')
+  starts = [
+    event.step
+    for event in read_events(second)
+    if event.session_log.status == event_pb2.SessionLog.START
+  ]
+  # TensorBoard drops every earlier event whose step is not below this one.
+  assert starts == [15]
+
+
+def test_trouble_is_counted_and_told(tmp_path, capsys):
+  with make_log(tmp_path) as log:
+    report(
+      log,
+      update(),
+      telemetry.Trouble('env_restarts', 'game 3 broke'),
+      telemetry.Trouble('bad_gradients', 'w is nan'),
+      telemetry.Trouble('bad_gradients', 'w is nan again'),
+    )
+    log.write_row(frames=10, seconds=1.0, updates=1, learning_rate=0.5)
+  told = capsys.readouterr().out
+  assert told.startswith('game 3 broke\nw is nan\nw is nan again\n')
+  (row,) = read_rows(tmp_path / 'train.csv')[1]
+  assert (row['env_restarts'], row['bad_gradients']) == ('1', '2')
 
 
 def test_phases_add_up_to_the_time_that_passed():

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import threading
@@ -15,11 +16,21 @@ import gymnasium
 from gymnasium.vector import AutoresetMode
 import jax
 import jax.monitoring
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from a3c_jax import agents, checks, config, telemetry, training
-from a3c_jax.envs import catch, gym
+from a3c_jax import (
+  actor_learner,
+  agents,
+  checkpoints,
+  checks,
+  config,
+  networks,
+  telemetry,
+  training,
+)
+from a3c_jax.envs import catch, gym, recorded
 
 WAIT_SECONDS = 120.0
 
@@ -221,7 +232,7 @@ def test_seconds_end_the_run_and_rows_tell_of_it(tmp_path):
 def test_an_exception_in_a_thread_ends_the_run(tmp_path):
   make_env, made = breaking(at_step=23, thread=2)
   with pytest.raises(Failure, match='the game broke') as raised:
-    run(tmp_path, make_env, threads=3, frames=10**9)
+    run(tmp_path, make_env, threads=3, frames=10**9, max_env_restarts=0)
   assert raised.value.__notes__ == ['raised in actor-learner thread 2']
   frames = [
     frame.name for frame in traceback.extract_tb(raised.value.__traceback__)
@@ -241,7 +252,7 @@ def test_an_exception_in_a_thread_ends_the_run(tmp_path):
 def test_an_exception_at_the_first_step_ends_the_run(tmp_path):
   make_env, _ = breaking(at_step=1)
   with pytest.raises(Failure):
-    run(tmp_path, make_env, threads=1, frames=10**9)
+    run(tmp_path, make_env, threads=1, frames=10**9, max_env_restarts=0)
   assert read_rows(tmp_path / 'train.csv') == []
 
 
@@ -309,37 +320,242 @@ def test_gradients_are_traced_once(tmp_path):
   assert sorted(traced) == ['act', 'gradients']
 
 
-def test_workdir_must_be_new_or_empty(tmp_path):
-  (tmp_path / 'empty').mkdir()
-  assert run(tmp_path / 'empty').frames >= 100
-  kept = (tmp_path / 'empty' / 'train.csv').read_text()
-  with pytest.raises(checks.UsageError) as error:
-    run(tmp_path / 'empty')
-  assert str(error.value) == (
-    f'--workdir={tmp_path / "empty"}: is not empty; '
-    'allowed: a new or empty folder that can be written to'
-  )
-  assert (tmp_path / 'empty' / 'train.csv').read_text() == kept
+class Interrupts(catch.Catch):
+  """Catch that ends the run at one step, as Ctrl-C does."""
+
+  def __init__(self, at_step):
+    super().__init__()
+    self._at_step = at_step
+    self._steps = 0
+
+  def step(self, action):
+    self._steps += 1
+    if self._steps == self._at_step:
+      signal.raise_signal(signal.SIGINT)
+    return super().step(action)
 
 
-def test_workdir_must_be_a_folder_that_can_be_written_to(tmp_path):
-  file = tmp_path / 'file'
-  file.write_text('kept')
-  for workdir in (file, file / 'below'):
-    with pytest.raises(checks.UsageError) as error:
-      run(workdir)
-    (line,) = str(error.value).splitlines()
-    assert line.startswith(f'--workdir={workdir}: ')
-    assert line.endswith(
-      'allowed: a new or empty folder that can be written to'
+def interrupted(workdir, at_step, **given):
+  result = run(workdir, gym.make(lambda: Interrupts(at_step)), **given)
+  assert not result.finished
+  assert 0 < result.frames < given['frames']
+  assert f'--workdir={workdir}' in training.describe(result)
+  return result
+
+
+@pytest.mark.parametrize(
+  'given',
+  [
+    {'algo': 'a3c', 'lstm': True},
+    {'algo': 'one_step_sarsa', 'optimizer': 'momentum_sgd'},
+    {'algo': 'nstep_q', 'optimizer': 'rmsprop'},
+  ],
+)
+def test_a_stopped_run_ends_in_the_same_bits(tmp_path, monkeypatch, given):
+  monkeypatch.setattr(recorded, 'RESEED_STEPS', 500)
+  monkeypatch.setattr(training, '_REFRESH_SECONDS', 0.01)
+  given |= {'frames': 6000, 'anneal_frames': 7000, 'checkpoint_frames': 1000}
+  whole = run(tmp_path / 'whole', **given)
+  first = interrupted(tmp_path / 'parts', 700, **given)
+  second = interrupted(tmp_path / 'parts', 900, **given)
+  assert second.frames > first.frames
+  last = run(tmp_path / 'parts', **given)
+  assert last.finished
+  assert (last.frames, last.updates) == (whole.frames, whole.updates)
+  assert last.episodes == whole.episodes
+  assert digest(last.params) == digest(whole.params)
+  rows = [
+    read_rows(tmp_path / name / 'episodes.csv') for name in ('whole', 'parts')
+  ]
+  for row in [row for table in rows for row in table]:
+    del row['seconds']
+  assert rows[0] == rows[1]
+  train = read_rows(tmp_path / 'parts' / 'train.csv')
+  for name in ('frames', 'seconds', 'updates', 'episodes'):
+    values = [float(row[name]) for row in train]
+    assert values == sorted(values)
+  assert len({row['frames'] for row in train}) == len(train)
+
+
+def test_a_finished_run_stays_as_it_is(tmp_path):
+  first = run(tmp_path)
+  kept = (tmp_path / 'train.csv').read_text()
+  again = run(tmp_path)
+  assert again.finished
+  assert digest(again.params) == digest(first.params)
+  assert again.episodes == first.episodes
+  assert (tmp_path / 'train.csv').read_text() == kept
+
+
+def test_many_threads_go_on(tmp_path, monkeypatch):
+  monkeypatch.setattr(training, '_REFRESH_SECONDS', 0.01)
+  given = {'algo': 'nstep_q', 'threads': 3, 'frames': 8000}
+  first = interrupted(tmp_path, 900, **given)
+  last = run(tmp_path, **given)
+  assert last.finished
+  assert last.episodes > first.episodes
+  rows = read_rows(tmp_path / 'episodes.csv')
+  assert len(rows) == last.episodes
+  for thread in '012':
+    frames = [int(row['frames']) for row in rows if row['thread'] == thread]
+    assert frames == sorted(set(frames))
+
+
+class Unrepeatable(catch.Catch):
+  """Where the ball falls depends on more than the seed."""
+
+  def reset(self, *, seed=None, options=None):
+    return super().reset(seed=int.from_bytes(os.urandom(3)), options=options)
+
+
+def test_games_that_cannot_be_repeated_begin_anew(tmp_path, capsys):
+  make_env = gym.make(Unrepeatable)
+  given = {'threads': 2, 'algo': 'nstep_q'}
+  # Catch has 5 columns, so two games may be the same by chance.
+  for frames in (1000, 2000, 3000, 4000, 5000):
+    run(
+      tmp_path,
+      make_env,
+      frames=frames,
+      anneal_frames=10**6,
+      override=('frames',),
+      **given,
     )
-  assert file.read_text() == 'kept'
+  assert 'environments do not repeat what they did' in capsys.readouterr().out
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason='root may write anywhere')
-def test_workdir_without_permission(tmp_path):
-  tmp_path.chmod(0o500)
-  with pytest.raises(checks.UsageError, match='--workdir'):
-    run(tmp_path)
-  with pytest.raises(checks.UsageError, match='--workdir'):
-    run(tmp_path / 'below')
+def test_a_broken_environment_is_made_anew(tmp_path, capsys):
+  make_env, made = breaking(at_step=23, thread=1)
+  result = run(tmp_path, make_env, threads=2, frames=3000)
+  assert result.finished
+  assert len(made) == 3
+  assert made[1].closed
+  told = capsys.readouterr().out
+  assert "thread 1 raised Failure('the game broke'); made anew, 1 of" in told
+  (*_, row) = read_rows(tmp_path / 'train.csv')
+  assert row['env_restarts'] == '1'
+
+
+def test_an_environment_that_breaks_again_and_again_ends_the_run(tmp_path):
+  def make_env():
+    return gymnasium.vector.SyncVectorEnv(
+      [lambda: Breaks(7)], autoreset_mode=AutoresetMode.SAME_STEP
+    )
+
+  with pytest.raises(Failure):
+    run(tmp_path, make_env, frames=3000, max_env_restarts=2)
+  assert len(list((tmp_path / 'checkpoints').iterdir())) >= 1
+
+
+def bad_gradients(which):
+  """A learner whose gradients of some calls are not finite."""
+  calls = []
+
+  def make_learner(settings, env):
+    learner = agents.make_learner(settings, env)
+
+    def gradients(params, target_params, segment):
+      grads, stats = learner.gradients(params, target_params, segment)
+      bad = jnp.where(segment.r_t[0, 0] > 10, jnp.nan, 0.0)
+      return jax.tree.map(lambda grad: grad + bad, grads), stats
+
+    return learner._replace(gradients=gradients)
+
+  class Poisoned(catch.Catch):
+    def step(self, action):
+      calls.append(None)
+      obs, reward, *ends = super().step(action)
+      return obs, 100.0 if which(len(calls)) else reward, *ends
+
+  return make_learner, gym.make(Poisoned)
+
+
+def test_a_gradient_that_is_not_finite_is_dropped(tmp_path, capsys):
+  # Steps 6, 21 and 36 are the first ones of their segments.
+  make_learner, make_env = bad_gradients(lambda step: step in (6, 21, 36))
+  result = run(
+    tmp_path, make_env, make_learner, t_max=5, max_bad_gradients=1, frames=500
+  )
+  assert result.finished
+  assert result.updates == 100 - 3
+  for leaf in jax.tree.leaves(result.params):
+    assert np.isfinite(leaf).all()
+  (*_, row) = read_rows(tmp_path / 'train.csv')
+  assert row['bad_gradients'] == '3'
+  assert np.isfinite(float(row['loss']))
+  assert 'gradient of thread 0 dropped: params/' in capsys.readouterr().out
+
+
+def test_too_many_bad_gradients_in_a_row_end_the_run(tmp_path):
+  make_learner, make_env = bad_gradients(lambda step: step > 100)
+  with pytest.raises(
+    actor_learner.BadGradientError, match='3 gradients in a row.*params/'
+  ):
+    run(
+      tmp_path, make_env, make_learner, t_max=5, max_bad_gradients=2, frames=500
+    )
+  # Only the checkpoint of the beginning, none of what came to nothing.
+  assert [path.name for path in (tmp_path / 'checkpoints').iterdir()] == ['0']
+
+
+def test_a_checkpoint_that_cannot_be_written_ends_in_one_line(
+  tmp_path, monkeypatch
+):
+  run(tmp_path, frames=500)
+
+  def save(self, moment):
+    raise OSError(28, 'No space left on device')
+
+  monkeypatch.setattr(checkpoints.Checkpoints, 'save', save)
+  given = {'frames': 1000, 'override': ('frames', 'anneal_frames')}
+  with pytest.raises(checks.RunError) as error:
+    run(tmp_path, **given)
+  assert str(error.value).count('\n') == 0
+  assert 'No space left on device' in str(error.value)
+  assert our_threads() == []
+  monkeypatch.undo()
+  assert run(tmp_path, **given).finished
+
+
+def test_a_file_that_cannot_be_written_ends_in_one_line(tmp_path, monkeypatch):
+  def write_row(self, **figures):
+    raise OSError(28, 'No space left on device')
+
+  monkeypatch.setattr(telemetry.Log, 'write_row', write_row)
+  with pytest.raises(checks.RunError, match='No space left on device'):
+    run(tmp_path, frames=500)
+  monkeypatch.undo()
+  assert run(tmp_path, frames=500).finished
+
+
+def test_a_corrupt_checkpoint_is_moved_aside(tmp_path, monkeypatch, capsys):
+  monkeypatch.setattr(training, '_REFRESH_SECONDS', 0.01)
+  given = {'frames': 4000, 'checkpoint_frames': 500}
+  whole = run(tmp_path / 'whole', **given)
+  interrupted(tmp_path / 'parts', 2000, **given)
+  folder = tmp_path / 'parts' / 'checkpoints'
+  steps = sorted(int(path.name) for path in folder.iterdir())
+  assert len(steps) > 1
+  for file in (folder / str(steps[-1])).rglob('*'):
+    if file.is_file() and file.stat().st_size > 1000:
+      data = bytearray(file.read_bytes())
+      data[len(data) // 2] ^= 255
+      file.write_bytes(data)
+  last = run(tmp_path / 'parts', **given)
+  assert digest(last.params) == digest(whole.params)
+  told = capsys.readouterr().out
+  assert f'checkpoint of frame {steps[-1]} is corrupt' in told
+  assert f'going on at frame {steps[-2]:,}' in told
+  assert (tmp_path / 'parts' / f'corrupt-{steps[-1]}').is_dir()
+
+
+def test_the_checkpoint_of_another_network_is_refused(tmp_path):
+  run(tmp_path, network='training_test:make_small')
+  with pytest.raises(checks.UsageError) as error:
+    run(tmp_path, network='mlp', override=('network',))
+  assert str(error.value).startswith(f'--workdir={tmp_path}: its checkpoint')
+  assert 'params/' in str(error.value)
+
+
+def make_small():
+  return networks.MLPTorso(obs_dims=2, hidden=(8,))

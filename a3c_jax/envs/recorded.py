@@ -37,18 +37,21 @@ class Recorded(gymnasium.vector.VectorWrapper):
   """
 
   def __init__(
-    self, env: gymnasium.vector.VectorEnv, *, reseed_steps: int = RESEED_STEPS
+    self,
+    env: gymnasium.vector.VectorEnv,
+    *,
+    reseed_steps: int | None = None,
   ):
     """Wraps an environment that resets in the same step.
 
     Args:
       env: its `reset` knows `options['reset_mask']`, and takes a seed per game.
       reseed_steps: steps after which the end of an episode is followed by a
-        seeded reset.
+        seeded reset; `RESEED_STEPS` unless given.
     """
     super().__init__(env)
     self.failure: Exception | None = None
-    self._reseed_steps = reseed_steps
+    self._reseed_steps = reseed_steps or RESEED_STEPS
     self._begin(np.zeros(env.num_envs, np.int64))
 
   def _begin(self, seeds):
