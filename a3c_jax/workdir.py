@@ -62,9 +62,12 @@ class Workdir:
       self.goes_on = self._check_folder()
     except OSError as error:
       self._refuse(error.strerror)
-    if self.goes_on:
-      self._lock(self._open('r+'))
-      self._compare()
+    with contextlib.ExitStack() as unless_it_fits:
+      unless_it_fits.callback(self._exit.close)
+      if self.goes_on:
+        self._lock(self._open('r+'))
+        self._compare()
+      unless_it_fits.pop_all()
 
   def claim(self, frames: int) -> None:
     """Writes config.json; from here on the folder is this run's.
@@ -74,7 +77,7 @@ class Workdir:
     """
     try:
       self.path.mkdir(parents=True, exist_ok=True)
-      changes = [change | {'frames': frames} for change in self._changes]
+      changes = [{'frames': frames} | change for change in self._changes]
       new = self.path / _UNFINISHED
       file = self._exit.enter_context(new.open('w'))
       json.dump(_record(self._config) | {'changes': changes}, file, indent=2)

@@ -43,7 +43,7 @@ def run(acts_on, *, segments, threads_exploration=lambda frames: frames):
 
   def gradients(params, target_params, segment):
     learnt.append((int(params), int(target_params), len(segment.r_t)))
-    return np.float32(1), {'loss': np.float32(0), 'grad_norm': np.float32(1)}
+    return np.float32(1), np.float32([0, 1])
 
   learner = base.Learner(
     init=None,
