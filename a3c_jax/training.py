@@ -193,7 +193,6 @@ class _Trainer:
       learner.gradients, config.max_grad_norm or None
     )
     self._reports = telemetry.Reports()
-    self._phases = [telemetry.Phases() for _ in envs]
     self._seconds_before = 0.0
     self._place = None  # Of the log, where the run goes on.
 
@@ -270,6 +269,7 @@ class _Trainer:
   def train(self) -> Result:
     """Starts the threads, and ends with them."""
     config = self._config
+    phases = [telemetry.Phases() for _ in self._envs]
     began = time.perf_counter() - self._seconds_before
     cpu_began = time.process_time()
 
@@ -286,7 +286,7 @@ class _Trainer:
         state=self.state,
         exploration_epsilon=self._explorations[thread],
         reports=self._reports,
-        phases=self._phases[thread],
+        phases=phases[thread],
         began=began,
       )
 
@@ -333,7 +333,7 @@ class _Trainer:
       seconds=seconds,
       cpu_seconds=cpu_seconds,
       phases={
-        phase: sum(thread.seconds[phase] for thread in self._phases)
+        phase: sum(thread.seconds[phase] for thread in phases)
         for phase in telemetry.PHASES
       },
       workdir=str(self._path),

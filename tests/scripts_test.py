@@ -1,9 +1,11 @@
 """The scripts as their users run them: processes, exit codes and files."""
 
+import contextlib
 import csv
 import json
 import os
 import pathlib
+import random
 import signal
 import subprocess
 import sys
@@ -162,7 +164,9 @@ def test_interrupt_ends_in_good_order(tmp_path):
     process.kill()
   assert (process.returncode, err) == (0, '')
   assert 'stopping' in out
-  assert out.endswith('results in results\n')
+  assert out.endswith(
+    'results in results\nto go on: the same command with --workdir=results\n'
+  )
   rows = read_rows(tmp_path / 'results' / 'train.csv')
   episodes = read_rows(tmp_path / 'results' / 'episodes.csv')
   assert int(rows[-1]['episodes']) == len(episodes) > 0
@@ -170,7 +174,80 @@ def test_interrupt_ends_in_good_order(tmp_path):
   assert f'{int(rows[-1]["frames"]):,} frames in' in out
 
 
+def final_digest(workdir):
+  """Of every array that the newest checkpoint holds."""
+  newest = max((workdir / 'checkpoints').iterdir(), key=lambda p: int(p.name))
+  return json.loads((newest / 'record' / 'metadata').read_text())['digest']
+
+
+def test_sigterm_leaves_a_run_that_goes_on(tmp_path):
+  arguments = ('catch.py', '--threads=2', '--workdir=results', '--frames=20000')
+  process = start(*arguments, '--log_seconds=0.1', cwd=tmp_path)
+  line = ''
+  while not line.startswith('return'):
+    line = process.stdout.readline()
+  process.send_signal(signal.SIGTERM)
+  out, err = process.communicate(timeout=WAIT_SECONDS)
+  assert (process.returncode, err) == (0, '')
+  assert '\nstopping\n' in out
+  assert out.endswith('\nto go on: the same command with --workdir=results\n')
+  code, out, err = run(*arguments, cwd=tmp_path)
+  assert (code, err) == (0, '')
+  assert 'going on at frame ' in out
+  assert 'to go on' not in out
+  rows = read_rows(tmp_path / 'results' / 'train.csv')
+  assert int(rows[-1]['frames']) >= 20_000
+
+
+def test_killed_again_and_again_a_run_ends_as_if_never_killed(tmp_path):
+  arguments = (
+    'catch.py',
+    '--algo=one_step_sarsa',
+    '--threads=1',
+    '--frames=6000',
+    '--checkpoint_frames=500',
+  )
+  moments = random.Random(0)
+  for _ in range(3):
+    process = start(*arguments, '--workdir=killed', cwd=tmp_path)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+      process.communicate(timeout=moments.uniform(4, 9))
+    process.kill()
+    process.communicate()
+  assert run(*arguments, '--workdir=killed', cwd=tmp_path)[0] == 0
+  assert run(*arguments, '--workdir=whole', cwd=tmp_path)[0] == 0
+  tables = [
+    read_rows(tmp_path / name / 'episodes.csv') for name in ('killed', 'whole')
+  ]
+  for row in [row for table in tables for row in table]:
+    del row['seconds']
+  assert tables[0] == tables[1]
+  digests = [final_digest(tmp_path / name) for name in ('killed', 'whole')]
+  assert digests[0] == digests[1]
+
+
+def test_a_thread_that_hangs_ends_the_run_with_its_stack(tmp_path):
+  (tmp_path / 'mine.py').write_text(MODULE)
+  code, _, err = run(
+    'gym_env.py',
+    '--env=mine:make_hanging',
+    '--threads=2',
+    '--watchdog_seconds=1',
+    '--workdir=results',
+    cwd=tmp_path,
+  )
+  assert code == 1
+  assert 'error: no segment of actor-learner-' in err
+  assert 'mine.py' in err
+  assert 'wait_for_ever' in err
+  frames = [
+    int(path.name) for path in (tmp_path / 'results/checkpoints').iterdir()
+  ]
+  assert max(frames) > 0
+
+
 MODULE = """
+import threading
 import gymnasium
 from gymnasium import spaces
 import numpy as np
@@ -184,6 +261,20 @@ def make():
 def make_wide():
   env = catch.Catch()
   env.action_space = spaces.Box(0, np.arange(1, 41, dtype=np.float32))
+  return env
+
+
+def make_hanging():
+  env = make()
+  play, steps = env.step, []
+  def wait_for_ever():
+    threading.Event().wait()
+  def step(action):
+    steps.append(action)
+    if len(steps) == 300:
+      wait_for_ever()
+    return play(action)
+  env.step = step
   return env
 
 
@@ -244,7 +335,7 @@ def test_benchmark_that_fails_leaves_older_figures_alone(tmp_path):
     cwd=tmp_path,
   )
   assert (code, err.count('\n')) == (2, 1)
-  assert '--workdir=.: is not empty' in err
+  assert '--workdir=.: holds files' in err
   assert (tmp_path / 'old.json').read_text() == '{}'
 
 

@@ -206,3 +206,72 @@ def test_update_compiles_once():
   in_threads(*[lambda thread=thread: body(thread) for thread in range(3)])
   assert traces == ['MainThread']
   assert state.snapshot().updates == 9
+
+
+@pytest.mark.parametrize('per_thread', [False, True])
+def test_what_was_captured_goes_on_in_the_same_bits(per_thread):
+  def make_one():
+    return make(
+      jnp.arange(3.0),
+      optimizers.Optimizer(optax.scale_by_rms(), per_thread),
+      threads=2,
+      learning_rate=lambda frames: 1 / (1 + frames),
+      target_period_frames=3,
+    )
+
+  def learn(state, updates):
+    for update in updates:
+      state.apply(update % 2, jnp.array([1.0, -2.0, update]), frames=2)
+
+  whole, first, second = make_one(), make_one(), make_one()
+  learn(whole, range(8))
+  learn(first, range(5))
+  captured, _ = first.capture()
+  learn(first, range(5, 8))  # What was captured does not change any more.
+  second.restore(captured)
+  assert second.snapshot().frames == 10
+  learn(second, range(5, 8))
+  for state in (first, second):
+    np.testing.assert_array_equal(
+      state.snapshot().params, whole.snapshot().params
+    )
+    np.testing.assert_array_equal(
+      state.snapshot().target_params, whole.snapshot().target_params
+    )
+    assert state.snapshot()[2:] == whole.snapshot()[2:] == (16, 8)
+
+
+def test_new_threads_begin_with_fresh_statistics():
+  optimizer = optimizers.Optimizer(optax.trace(0.5), per_thread=True)
+  few = make(optimizer=optimizer, threads=1)
+  few.apply(0, jnp.ones(()), frames=1)  # -1, trace 1
+  many = make(optimizer=optimizer, threads=2)
+  many.restore(few.capture()[0])
+  many.apply(1, jnp.ones(()), frames=1)  # -1, as the first of its thread
+  assert many.snapshot().params == -2
+  many.apply(0, jnp.ones(()), frames=1)  # -(1 + 1/2)
+  assert many.snapshot().params == -3.5
+
+
+def test_frames_without_a_gradient_count():
+  state = make(target_period_frames=4)
+  state.apply(0, jnp.ones(()), frames=3)
+  applied = state.apply(0, None, frames=3)
+  assert (applied.frames, applied.updates) == (6, 1)
+  params, target_params, *_ = state.snapshot()
+  assert params == target_params == -1
+
+
+def test_capture_does_not_wait_for_ever():
+  state = make()
+  problems = []
+
+  def note(applied):
+    try:
+      state.capture(seconds=0.01)
+    except TimeoutError as error:
+      problems.append(str(error))
+
+  state.apply(0, jnp.ones(()), 1, note)
+  assert problems == ['the lock of the parameters is held for 0.01 s']
+  assert state.capture(lambda: 'also')[1] == 'also'

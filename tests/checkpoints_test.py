@@ -1,0 +1,188 @@
+"""Checkpoints on a real disk, whole or not at all."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from a3c_jax import base, checkpoints, rollout, shared
+from a3c_jax.envs import recorded
+
+
+def make_moment(frames, *, hidden=4, threads=2, state=(), target=True):
+  """A moment of which every array tells the frames and its place."""
+  values = np.random.default_rng(frames)
+  params = {
+    'params': {
+      'w': values.normal(size=(hidden, 3)).astype(np.float32),
+      'b': values.normal(size=3).astype(np.float32),
+    }
+  }
+  optimizer_state = optax.scale_by_rms().init(params)
+  optimizer_state = jax.tree.map(
+    lambda leaf: values.uniform(size=leaf.shape).astype(leaf.dtype),
+    optimizer_state,
+  )
+  points = []
+  for thread in range(threads):
+    carry = rollout.Carry(
+      obs=values.integers(0, 255, (1, 4, 5)).astype(np.uint8),
+      is_first=np.array([thread == 0]),
+      action=np.array([thread], np.int32) if thread else None,
+      state=jax.tree.map(lambda leaf: leaf + frames, state),
+      key=jax.random.PRNGKey(frames + thread),
+      episode_return=np.array([0.1 * frames]),
+      clipped_return=np.array([1.0]),
+      episode_steps=np.array([frames]),
+    )
+    past = recorded.Past(
+      seeds=np.array([thread + 5]),
+      starts=np.array([0]),
+      actions=np.arange(frames * thread)[:, None],
+    )
+    points.append(checkpoints.Point(carry, past))
+  snapshot = base.Snapshot(
+    params, params if target else None, frames, updates=2 * frames
+  )
+  return checkpoints.Moment(
+    shared.Captured(snapshot, [optimizer_state]),
+    points,
+    {'seconds': 1.5, 'log': {'row_began': [frames, 0.25]}},
+  )
+
+
+def assert_same(found, expected):
+  assert jax.tree.structure(found) == jax.tree.structure(expected)
+  for one, other in zip(
+    jax.tree.leaves(found), jax.tree.leaves(expected), strict=True
+  ):
+    np.testing.assert_array_equal(one, other)
+    if hasattr(other, 'dtype'):
+      assert one.dtype == other.dtype
+
+
+def saved(path):
+  return sorted(int(entry.name) for entry in path.iterdir())
+
+
+LSTM = (jnp.zeros((1, 3)), jnp.ones((1, 3)))
+
+
+@pytest.mark.parametrize(
+  'given',
+  [{}, {'state': LSTM, 'target': False}, {'threads': 1}],
+  ids=['two threads', 'recurrent', 'one thread'],
+)
+def test_all_comes_back_as_it_was(tmp_path, given):
+  moment = make_moment(3, **given)
+  checkpoints.Checkpoints(tmp_path / 'c', keep=1).save(moment)
+  found, problems = checkpoints.Checkpoints(tmp_path / 'c', keep=1).restore(
+    make_moment(7, **given)
+  )
+  assert problems == []
+  assert_same(found, moment)
+
+
+def test_the_newest_are_kept(tmp_path):
+  store = checkpoints.Checkpoints(tmp_path, keep=2)
+  for frames in (1, 20, 3000, 100_000):
+    store.save(make_moment(frames))
+  assert saved(tmp_path) == [3000, 100_000]
+  found, _ = store.restore(make_moment(1))
+  assert found.captured.snapshot.frames == 100_000
+
+
+def test_none_yet(tmp_path):
+  store = checkpoints.Checkpoints(tmp_path / 'new', keep=1)
+  assert store.restore(make_moment(1)) == (None, [])
+
+
+def test_the_same_count_of_frames_is_written_once(tmp_path):
+  store = checkpoints.Checkpoints(tmp_path, keep=2)
+  store.save(make_moment(1))
+  other = make_moment(2)
+  snapshot = other.captured.snapshot._replace(frames=1)
+  store.save(
+    other._replace(captured=other.captured._replace(snapshot=snapshot))
+  )
+  assert_same(store.restore(other)[0], make_moment(1))
+
+
+def damage_bytes(folder):
+  """Turns round one byte in the middle of the largest file."""
+  path = max(
+    (path for path in folder.rglob('*') if path.is_file()),
+    key=lambda path: path.stat().st_size,
+  )
+  data = bytearray(path.read_bytes())
+  data[len(data) // 2] ^= 0xFF
+  path.write_bytes(data)
+
+
+def cut_all(folder):
+  for path in folder.rglob('*'):
+    if path.is_file():
+      path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def remove_record(folder):
+  for path in (folder / 'record').iterdir():
+    path.unlink()
+
+
+def empty(folder):
+  for path in sorted(folder.rglob('*'), reverse=True):
+    path.rmdir() if path.is_dir() else path.unlink()
+
+
+@pytest.mark.parametrize(
+  'damage', [damage_bytes, cut_all, remove_record, empty]
+)
+def test_the_one_before_a_corrupt_one_counts(tmp_path, damage):
+  folder = tmp_path / 'checkpoints'
+  checkpoints.Checkpoints(folder, keep=3).save(make_moment(1, hidden=400))
+  store = checkpoints.Checkpoints(folder, keep=3)
+  store.save(make_moment(2, hidden=400))
+  damage(folder / '2')
+  store = checkpoints.Checkpoints(folder, keep=3)
+  found, problems = store.restore(make_moment(9, hidden=400))
+  assert_same(found, make_moment(1, hidden=400))
+  (problem,) = problems
+  assert 'checkpoint of frame 2 is corrupt' in problem
+  assert (tmp_path / 'corrupt-2').is_dir()
+  assert saved(folder) == [1]
+  store.save(make_moment(2, hidden=400))  # The count is free again.
+  assert store.restore(make_moment(9, hidden=400))[0] is not None
+
+
+def test_half_written_ones_do_not_count(tmp_path):
+  folder = tmp_path / 'checkpoints'
+  checkpoints.Checkpoints(folder, keep=3).save(make_moment(1))
+  left = folder / '2.orbax-checkpoint-tmp'
+  left.mkdir()
+  (left / 'arrays').mkdir()
+  found, problems = checkpoints.Checkpoints(folder, keep=3).restore(
+    make_moment(1)
+  )
+  assert found.captured.snapshot.frames == 1
+  assert problems == []
+  assert not left.exists()
+
+
+@pytest.mark.parametrize(
+  ('given', 'named'),
+  [
+    (
+      {'hidden': 5},
+      r'parameters: params/w has shape \(4, 3\), expected \(5, 3\)',
+    ),
+    ({'state': LSTM}, 'recurrent state: 0 has shape'),
+  ],
+)
+def test_another_network_is_refused(tmp_path, given, named):
+  store = checkpoints.Checkpoints(tmp_path, keep=1)
+  store.save(make_moment(1))
+  with pytest.raises(checkpoints.MismatchError, match=named):
+    store.restore(make_moment(1, **given))
+  assert saved(tmp_path) == [1]
