@@ -4,6 +4,9 @@ import pathlib
 
 import setuptools
 
+PLOT = ['matplotlib>=3.10,<4']
+VIDEO = ['moviepy>=2.2,<3']
+
 setuptools.setup(
   name='a3c_jax',
   version='0.1.0',
@@ -12,6 +15,7 @@ setuptools.setup(
   long_description_content_type='text/markdown',
   license='Apache-2.0',
   packages=setuptools.find_packages(include=['a3c_jax', 'a3c_jax.*']),
+  package_data={'a3c_jax': ['data/*.csv']},
   python_requires='>=3.11',
   # The lowest were tried with Python 3.11, the highest with 3.13.
   install_requires=[
@@ -26,5 +30,9 @@ setuptools.setup(
     'rich>=15,<16',
     'tensorboardX>=2.6.5,<3',
   ],
-  extras_require={'test': ['pytest>=9.2,<10', 'ruff==0.17.5']},
+  extras_require={
+    'plot': PLOT,
+    'video': VIDEO,
+    'test': ['pytest>=9.2,<10', 'ruff==0.17.5', *PLOT, *VIDEO],
+  },
 )

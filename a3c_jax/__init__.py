@@ -13,4 +13,5 @@ from a3c_jax import value_based as value_based
 from a3c_jax.base import Learner as Learner
 from a3c_jax.base import Segment as Segment
 from a3c_jax.checks import UsageError as UsageError
+from a3c_jax.loading import load as load
 from a3c_jax.shared import SharedState as SharedState

@@ -1,6 +1,10 @@
-"""From a Config and an environment to a Learner."""
+"""From a Config to environments, and to a Learner that fits them."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+import dataclasses
+import functools
 
 import flax.linen as nn
 import gymnasium
@@ -17,25 +21,53 @@ from a3c_jax import (
   value_based,
 )
 from a3c_jax.config import Config
+from a3c_jax.envs import atari, catch, gym
+
+
+def make_env(
+  config: Config, *, protocol: str | None = None, film: bool = False
+) -> Callable[[], gymnasium.vector.VectorEnv]:
+  """A function that makes the environment of one thread.
+
+  Args:
+    config: whose domain and environment count.
+    protocol: of an evaluation; None for training.
+    film: whether `render` gives a picture of each game.
+
+  Raises:
+    UsageError: if there is no such environment, or it cannot be filmed.
+  """
+  if config.domain == 'atari':
+    names = [field.name for field in dataclasses.fields(atari.Options)]
+    options = atari.Options(
+      **{name: config.environment[name] for name in names}
+    )
+    if protocol is not None:
+      options = atari.for_evaluation(options, protocol)
+    return atari.make(options, film=film)
+  if config.domain == 'catch':
+    mode = 'rgb_array' if film else None
+    return gym.make(functools.partial(catch.Catch, render_mode=mode), film=film)
+  return gym.make(config.environment['name'], film=film)
 
 
 def make_learner(
-  config: Config,
-  env: gymnasium.vector.VectorEnv,
-  *,
-  stacked_first: bool = False,
+  config: Config, env: gymnasium.vector.VectorEnv
 ) -> base.Learner:
   """The algorithm that a Config names, with a network that fits the spaces.
 
   Args:
     config: algorithm, network and its hyperparameters.
     env: whose single spaces count: Box observations and Discrete actions.
-    stacked_first: images are [C, H, W] and not [H, W, C].
 
   Raises:
     UsageError: if `--network` cannot be had or does not fit the observations.
   """
-  torso = _torso(config.network, env.single_observation_space, stacked_first)
+  torso = _torso(
+    config.network,
+    env.single_observation_space,
+    stacked_first=config.domain == 'atari',  # [C, H, W] and not [H, W, C].
+  )
   num_actions = int(env.single_action_space.n)
   if config.algo == 'a3c':
     core = networks.LSTMCore() if config.lstm else None

@@ -37,6 +37,8 @@ class Learner(NamedTuple):
     initial_state: `(streams) -> state` at the start of an episode.
     act: `(params, state, obs [K, ...], key, exploration_epsilon)
       -> (action [K] int32, state, key)`.
+    greedy: `(params, state, obs [K, ...]) -> (action [K] int32, state)`, the
+      best action without any chance.
     bootstrap: `(params, target_params, state, obs [K, ...], key,
       exploration_epsilon) -> (value [K], key)`, what the algorithm takes a
       state to be worth when a time limit cuts the episode there.
@@ -50,6 +52,7 @@ class Learner(NamedTuple):
   init: Callable[[jax.Array, np.ndarray], Params]
   initial_state: Callable[[int], State]
   act: Callable[..., tuple[jax.Array, State, jax.Array]]
+  greedy: Callable[[Params, State, np.ndarray], tuple[jax.Array, State]]
   bootstrap: Callable[..., tuple[jax.Array, jax.Array]]
   gradients: Callable[[Params, Params, Segment], tuple[Params, Stats]]
   acts_on: str

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+import errno
 import hashlib
+import os
 import pathlib
+import shutil
 from typing import Any, NamedTuple
 
 from flax import serialization
@@ -15,6 +18,8 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from a3c_jax import base, rollout, shared
 from a3c_jax.envs import recorded
+
+_METADATA_BYTES = 1_000_000  # At most, of orbax's own.
 
 
 class Point(NamedTuple):
@@ -36,58 +41,180 @@ class MismatchError(ValueError):
   """A checkpoint does not fit the run that wants to go on from it."""
 
 
-class Checkpoints:
-  """The newest checkpoints of one run, one folder for each, named by frames.
+class CorruptError(ValueError):
+  """A checkpoint is not what was written."""
+
+
+class Store:
+  """Checkpoints in one folder, a folder for each, named by frames.
 
   A checkpoint is there as a whole or not at all: orbax writes it under another
   name first.
   """
 
-  def __init__(self, folder: pathlib.Path, *, keep: int):
-    """Opens or makes the folder.
+  def __init__(
+    self,
+    folder: pathlib.Path,
+    *,
+    keep: int | None = None,
+    read_only: bool = False,
+  ):
+    """Opens the folder, and makes it unless it is only read.
 
     Args:
-      folder: of this run alone.
-      keep: how many checkpoints stay, the newest.
+      folder: of this store alone.
+      keep: how many checkpoints stay, the newest; None for all.
+      read_only: leaves everything as it is, so that another process can write.
     """
-    self._folder = folder.absolute()
+    self.folder = folder.absolute()
+    self._read_only = read_only
     self._manager = ocp.CheckpointManager(
-      self._folder,
+      self.folder,
       options=ocp.CheckpointManagerOptions(
         preservation_policy=preservation_policy.LatestN(keep),
-        cleanup_tmp_directories=True,
+        cleanup_tmp_directories=not read_only,
         enable_async_checkpointing=False,
+        create=not read_only,
       ),
     )
 
-  def save(self, moment: Moment) -> None:
+  def frames(self) -> list[int]:
+    """Of all checkpoints, ascending."""
+    return sorted(self._manager.all_steps())
+
+  def save(self, frames: int, arrays: Any, record: Mapping[str, Any]) -> None:
     """Writes one checkpoint; no second one of the same count of frames.
+
+    Args:
+      frames: its name.
+      arrays: nested dicts of arrays.
+      record: all else, fit for JSON.
 
     Raises:
       OSError: if it cannot be written; the earlier ones are as they were.
     """
-    frames = moment.captured.snapshot.frames
     if frames in self._manager.all_steps():
       return
-    arrays = _to_arrays(moment)
-    record = {
-      'run': dict(moment.record),
-      'frames': frames,
-      'updates': moment.captured.snapshot.updates,
-      'digest': _digest(arrays),
-    }
+    arrays = _without_empty(jax.tree.map(np.asarray, arrays))
+    self._check_space(sum(leaf.nbytes for leaf in jax.tree.leaves(arrays)))
     self._manager.save(
       frames,
       args=ocp.args.Composite(
-        arrays=ocp.args.StandardSave(arrays), record=ocp.args.JsonSave(record)
+        arrays=ocp.args.StandardSave(arrays),
+        record=ocp.args.JsonSave(
+          {'record': dict(record), 'digest': _digest(arrays)}
+        ),
       ),
       force=True,
     )
 
-  def restore(self, like: Moment) -> tuple[Moment | None, list[str]]:
+  def _check_space(self, size):
+    """Orbax tells of a full disk too, but in hundreds of lines."""
+    needed = size + _METADATA_BYTES
+    free = shutil.disk_usage(self.folder).free
+    if free < needed:
+      raise OSError(
+        errno.ENOSPC,
+        f'{os.strerror(errno.ENOSPC)}: {free:,} of {needed:,} bytes are free',
+      )
+
+  def delete(self, frames: int) -> None:
+    """Removes one checkpoint."""
+    self._manager.delete(frames)
+
+  def read(self, frames: int) -> tuple[Any, Mapping[str, Any]]:
+    """The arrays and the record of one checkpoint.
+
+    Raises:
+      CorruptError: if they are not what was written.
+    """
+    try:
+      saved = self._manager.restore(
+        frames,
+        args=ocp.args.Composite(
+          arrays=ocp.args.StandardRestore(), record=ocp.args.JsonRestore()
+        ),
+      )
+      arrays, record = saved['arrays'], saved['record']
+      if _digest(arrays) != record['digest']:
+        raise ValueError('its arrays are not those that were written')
+    except Exception as error:  # Whatever damaged files make orbax raise.
+      raise CorruptError(
+        f'checkpoint of frame {frames} is corrupt: '
+        + ' '.join(str(error).split())[:200]
+      ) from error
+    return arrays, record['record']
+
+  def newest(self) -> tuple[Any, Mapping[str, Any], list[str]]:
     """The newest checkpoint that can be read, and the trouble with newer ones.
 
-    Those are moved away, to 'corrupt-FRAMES' beside the folder.
+    Unless the store is only read, those are moved away, to 'corrupt-FRAMES'
+    beside the folder.
+
+    Returns:
+      Arrays and record, both None if there is none, and a line for each corrupt
+      one.
+    """
+    problems = []
+    for frames in reversed(self.frames()):
+      try:
+        return *self.read(frames), problems
+      except CorruptError as error:
+        problem = str(error)
+        if not self._read_only:
+          aside = self.folder.parent / f'corrupt-{frames}'
+          (self.folder / str(frames)).rename(aside)
+          self._manager.reload()
+          problem += f'; now {aside}'
+        problems.append(problem)
+    return None, None, problems
+
+
+class Checkpoints:
+  """The newest moments of one run, and the best parameters it has had.
+
+  The best ones are those that the newest moment tells of: a run that goes on
+  from there forgets better ones that came later.
+  """
+
+  def __init__(self, workdir: pathlib.Path, *, keep: int):
+    """Opens or makes the folders 'checkpoints' and 'best'.
+
+    Args:
+      workdir: of one run.
+      keep: how many moments stay, the newest.
+    """
+    self._store = Store(workdir / 'checkpoints', keep=keep)
+    self._best = Store(workdir / 'best')
+
+  def save(self, moment: Moment, *, best: int | None = None) -> None:
+    """Writes a moment; no second one of the same count of frames.
+
+    Args:
+      moment: what to write.
+      best: the count of frames of the best parameters so far, which stay.
+
+    Raises:
+      OSError: if it cannot be written; the earlier ones are as they were.
+    """
+    snapshot = moment.captured.snapshot
+    record = {
+      'run': dict(moment.record),
+      'frames': snapshot.frames,
+      'updates': snapshot.updates,
+      'best': best,
+    }
+    self._store.save(snapshot.frames, _to_arrays(moment), record)
+    self._forget_all_but(best)
+
+  def save_best(
+    self, params: base.Params, frames: int, record: Mapping[str, Any]
+  ) -> None:
+    """Writes parameters alone; those before stay until the next moment."""
+    self._best.save(frames, {'params': _state_dict(params)}, record)
+
+  def restore(self, like: Moment) -> tuple[Moment | None, list[str]]:
+    """The newest moment that can be read, and the trouble with newer ones.
 
     Args:
       like: a moment of the same run, for its structure.
@@ -98,33 +225,68 @@ class Checkpoints:
     Raises:
       MismatchError: if it holds other parameters than `like`.
     """
-    problems = []
-    for frames in sorted(self._manager.all_steps(), reverse=True):
-      try:
-        saved = self._manager.restore(
-          frames,
-          args=ocp.args.Composite(
-            arrays=ocp.args.StandardRestore(), record=ocp.args.JsonRestore()
-          ),
-        )
-        arrays, record = saved['arrays'], saved['record']
-        if _digest(arrays) != record['digest']:
-          raise ValueError('its arrays are not those that were written')
-      except Exception as error:  # Whatever damaged files make orbax raise.
-        aside = self._folder.parent / f'corrupt-{frames}'
-        (self._folder / str(frames)).rename(aside)
-        self._manager.reload()
-        problems.append(
-          f'checkpoint of frame {frames} is corrupt, now {aside}: '
-          + ' '.join(str(error).split())[:200]
-        )
-      else:
-        return _from_arrays(arrays, record, like), problems
-    return None, problems
+    arrays, record, problems = self._store.newest()
+    if arrays is None:
+      self._forget_all_but(None)
+      return None, problems
+    moment = _from_arrays(arrays, record, like)
+    self._forget_all_but(record['best'])
+    return moment, problems
+
+  def _forget_all_but(self, best):
+    for frames in self._best.frames():
+      if frames != best:
+        self._best.delete(frames)
+
+
+def read_params(
+  workdir: pathlib.Path, which: str, like: base.Params
+) -> tuple[base.Params, int, list[str]]:
+  """Parameters of a run, which may be going on meanwhile.
+
+  Args:
+    workdir: of the run.
+    which: 'latest', 'best', or a count of frames.
+    like: parameters of the same network.
+
+  Returns:
+    Parameters, the count of frames at which they were those of the run, and a
+    line for each corrupt checkpoint that is newer than 'latest'.
+
+  Raises:
+    FileNotFoundError: if there is no such checkpoint, naming those there are.
+    CorruptError: if the one asked for by 'best' or frames is.
+    MismatchError: if it holds other parameters than `like`.
+  """
+  stores = {
+    name: Store(workdir / name, read_only=True)
+    for name in ('checkpoints', 'best')
+    if (workdir / name).is_dir()
+  }
+  found = {name: store.frames() for name, store in stores.items()}
+  store, frames, problems = None, None, []
+  if which == 'latest' and found.get('checkpoints'):
+    arrays, record, problems = stores['checkpoints'].newest()
+    if arrays is not None:
+      params = _fill(like, arrays['params'], 'parameters')
+      return params, record['frames'], problems
+  elif which == 'best' and found.get('best'):
+    store, frames = stores['best'], found['best'][-1]
+  elif which.isdecimal():
+    frames = int(which)
+    store = next(
+      (stores[name] for name in stores if frames in found[name]), None
+    )
+  if store is None:
+    counts = ', '.join(map(str, sorted({*sum(found.values(), [])})))
+    raise FileNotFoundError(
+      '; '.join([*problems, f'there are those of frames: {counts or "none"}'])
+    )
+  arrays, _ = store.read(frames)
+  return _fill(like, arrays['params'], 'parameters'), frames, problems
 
 
 def _to_arrays(moment) -> dict[str, Any]:
-  """A nested dict of arrays, none of them empty: orbax cannot save those."""
   snapshot, optimizer_states = moment.captured
   tree = {
     'params': snapshot.params,
@@ -138,7 +300,7 @@ def _to_arrays(moment) -> dict[str, Any]:
       for point in moment.points
     ],
   }
-  return _without_empty(jax.tree.map(np.asarray, _state_dict(tree)))
+  return _state_dict(tree)
 
 
 def _state_dict(tree):
@@ -146,6 +308,7 @@ def _state_dict(tree):
 
 
 def _without_empty(tree):
+  """Without empty arrays: orbax cannot save those."""
   if not isinstance(tree, dict):
     return tree
   pruned = {name: _without_empty(branch) for name, branch in tree.items()}

@@ -138,12 +138,15 @@ def one_of(help_text: str, names: tuple[str, ...], **kwargs) -> Any:
   )
 
 
-def count(help_text: str, *, most: int = 2**62, **kwargs) -> Any:
-  """A `setting` that is a whole number from 1 to `most`."""
+def count(
+  help_text: str, *, least: int = 1, most: int = 2**62, **kwargs
+) -> Any:
+  """A `setting` that is a whole number from `least` to `most`."""
+  limits = f', {least} to {most}' if most < 2**62 else f' >= {least}'
   return setting(
     help_text,
-    'a whole number > 0' if most == 2**62 else f'a whole number, 1 to {most}',
-    lambda value: isinstance(value, int) and 0 < value <= most,
+    f'a whole number{limits}',
+    lambda value: isinstance(value, int) and least <= value <= most,
     **kwargs,
   )
 

@@ -14,6 +14,11 @@ from a3c_jax import checks
 
 ALGORITHMS = ('a3c', 'nstep_q', 'one_step_q', 'one_step_sarsa')
 NETWORKS = ('nips', 'nature', 'mlp', 'auto')
+PROTOCOLS = {
+  'atari': ('noop30', 'sticky'),
+  'gym': ('plain',),
+  'catch': ('plain',),
+}
 OPTIMIZERS = ('shared_rmsprop', 'rmsprop', 'momentum_sgd')
 
 
@@ -111,17 +116,30 @@ class Config:
     'checkpoint and the stack of every thread.',
     may_change=True,
   )
-  max_env_restarts: int = checks.setting(
+  max_env_restarts: int = checks.count(
     'How many times a thread may make its environment anew after it raised '
     'something.',
-    'a whole number >= 0',
-    lambda value: isinstance(value, int) and value >= 0,
+    least=0,
     may_change=True,
   )
-  max_bad_gradients: int = checks.setting(
+  max_bad_gradients: int = checks.count(
     'How many gradients in a row may be dropped because they are not finite.',
-    'a whole number >= 0',
-    lambda value: isinstance(value, int) and value >= 0,
+    least=0,
+    may_change=True,
+  )
+  eval_frames: int = checks.count(
+    'Emulator frames between evaluations, which learn nothing and leave '
+    'training alone; 0 for none.',
+    least=0,
+    may_change=True,
+  )
+  eval_episodes: int = checks.count(
+    'Episodes of an evaluation.', may_change=True
+  )
+  eval_protocol: str = checks.one_of(
+    'How evaluations are played: noop30 (0 to 30 no-ops first) or sticky '
+    '(actions repeat with probability 0.25) for Atari, plain for the rest.',
+    ('noop30', 'sticky', 'plain'),
     may_change=True,
   )
   override: tuple[str, ...] = checks.setting(
@@ -129,6 +147,9 @@ class Config:
     'although it began with other values.',
     'names of flags',
     may_change=True,
+  )
+  domain: str = checks.setting(
+    "Whose defaults hold: 'atari', 'gym' or 'catch'.", flag=False
   )
   action_repeat: int = checks.setting(
     'Emulator frames per agent step.', flag=False
@@ -138,8 +159,9 @@ class Config:
   )
 
 
-def _cores() -> int:
-  if hasattr(os, 'sched_getaffinity'):  # What this process may use, on Linux.
+def cores() -> int:
+  """How many this process may use."""
+  if hasattr(os, 'sched_getaffinity'):  # On Linux.
     return len(os.sched_getaffinity(0))
   return os.cpu_count() or 1
 
@@ -150,7 +172,7 @@ def _cores() -> int:
 _PAPER = {
   'algo': ('a3c', "the paper's best"),
   'threads': (
-    min(2 * _cores(), 16),
+    min(2 * cores(), 16),
     "twice the cores, at most the paper's 16",
   ),
   'frames': (40_000_000, 'ours'),
@@ -179,6 +201,9 @@ _PAPER = {
   'watchdog_seconds': (300.0, 'ours'),
   'max_env_restarts': (3, 'ours'),
   'max_bad_gradients': (10, 'ours'),
+  'eval_frames': (4_000_000, "the paper's epoch"),
+  'eval_episodes': (10, 'ours'),
+  'eval_protocol': ('noop30', 'Mnih et al. 2015'),
   'override': ((), 'none'),
   'action_repeat': (4, 'paper, section 8'),
 }
@@ -195,6 +220,8 @@ _SMALL = {
   'network': ('auto', 'ours'),
   'log_seconds': (2.0, 'ours'),
   'checkpoint_frames': (50_000, 'ours'),
+  'eval_frames': (50_000, 'ours'),
+  'eval_protocol': ('plain', 'ours'),
   'action_repeat': (1, 'ours'),
 }
 _DOMAINS = {
@@ -235,13 +262,28 @@ def make(domain: str, *, environment: Mapping[str, Any], **given) -> Config:
     now = time.strftime('%Y%m%d-%H%M%S')
     # The process too: of a sweep, several runs begin within one second.
     values['workdir'] = f'runs/{label}-{now}-{os.getpid()}'
-  config = Config(environment=environment, **values)
+  config = Config(domain=domain, environment=environment, **values)
   checks.check_settings(config)
   _check_together(config)
   return config
 
 
+def check_protocol(config: Config, protocol: str, *, flag: str) -> None:
+  """Checks that a run can be evaluated by a protocol.
+
+  Raises:
+    UsageError: naming the flag.
+  """
+  allowed = PROTOCOLS[config.domain]
+  if protocol not in allowed:
+    raise checks.UsageError(
+      f'--{flag}={protocol}: allowed for {config.environment["name"]}: '
+      + ', '.join(allowed)
+    )
+
+
 def _check_together(config: Config) -> None:
+  check_protocol(config, config.eval_protocol, flag='eval_protocol')
   if config.lstm and config.algo != 'a3c':
     raise checks.UsageError(
       f'--lstm with --algo={config.algo}: allowed with --algo=a3c only'

@@ -96,7 +96,8 @@ def define_options(options: type) -> Callable[[], Any]:
   """
   fields = dataclasses.fields(options)
   for field in fields:
-    _define(field, f'{field.default} ({field.metadata["source"]})')
+    default = field.default if field.default != '' else 'nothing'
+    _define(field, f'{default} ({field.metadata["source"]})')
   names = [field.name for field in fields]
   return lambda: options(**_given(names))
 

@@ -45,6 +45,10 @@ def a3c(
     key, subkey = jax.random.split(key)
     return jax.random.categorical(subkey, logits), state, key
 
+  def greedy(params, state, obs):
+    logits, _, state = one_step(params, state, obs)
+    return jnp.argmax(logits, axis=1), state
+
   def bootstrap(params, target_params, state, obs, key, exploration_epsilon):
     del target_params, exploration_epsilon
     return one_step(params, state, obs)[1], key
@@ -81,6 +85,7 @@ def a3c(
     init=init,
     initial_state=network.initial_state,
     act=jax.jit(act),
+    greedy=jax.jit(greedy),
     bootstrap=jax.jit(bootstrap),
     gradients=jax.jit(jax.grad(loss, has_aux=True)),
     acts_on='snapshot',

@@ -59,6 +59,24 @@ class EpisodeRow(NamedTuple):
   episode_frames: int
 
 
+class EvalRow(NamedTuple):
+  """One row of eval.csv."""
+
+  frames: int  # emulator frames at which these parameters were the run's
+  seconds: float  # since training began, then
+  protocol: str  # how the episodes were played
+  policy: str  # how actions were chosen
+  episodes: int
+  mean_return: float  # raw score
+  median_return: float
+  standard_error: float  # of the mean; NaN for one episode
+  lowest_return: float
+  highest_return: float
+  mean_steps: float  # agent decisions
+  human_normalized: float | None  # percent; None without a reference
+  best: bool  # higher mean than all before
+
+
 class Trouble(NamedTuple):
   """Something that went wrong in a thread, which goes on."""
 
@@ -81,7 +99,7 @@ class Reports:
 
 
 class Log:
-  """Writes episodes.csv, train.csv and TensorBoard events, shows progress.
+  """Writes episodes, train and eval.csv, TensorBoard events, shows progress.
 
   Used by the main thread alone, which does all the writing itself: a full disk
   raises here and does not hang a queue. Use it as a context manager.
@@ -128,6 +146,9 @@ class Log:
     )
     self._train_rows = self._csv(
       workdir / 'train.csv', self._train_columns(), place['positions']
+    )
+    self._eval_rows = self._csv(
+      workdir / 'eval.csv', EvalRow._fields, place['positions']
     )
     self._events = EventsWriter(str(workdir / 'events'))
     self._exit.callback(self._events.close)
@@ -230,6 +251,25 @@ class Log:
       else:
         self._troubles[report.kind] += 1
         self._progress.say(report.text)
+
+  def evaluated(self, row: EvalRow) -> None:
+    """Writes what an evaluation came to, and says so."""
+    self._eval_rows.writerow(
+      self._run | row._asdict() | {'seconds': f'{row.seconds:.3f}'}
+    )
+    for name in ('mean_return', 'median_return', 'human_normalized'):
+      value = getattr(row, name)
+      if value is not None:
+        self._scalar(f'eval/{name}', value, row.frames)
+    self._events.flush()
+    scale = ''
+    if row.human_normalized is not None:
+      scale = f', {row.human_normalized:.1f}% of human'
+    self._progress.say(
+      f'evaluation at frame {row.frames:,}: mean return {row.mean_return:.2f} '
+      f'± {row.standard_error:.2f}, {row.episodes} episodes, {row.protocol}'
+      + scale
+    )
 
   def show(self, *, frames: int, seconds: float) -> None:
     """Moves the progress line on, where there is a terminal."""

@@ -24,6 +24,7 @@ from a3c_jax import (
   base,
   checkpoints,
   checks,
+  evaluation,
   optimizers,
   rollout,
   schedules,
@@ -58,6 +59,7 @@ def run(
   config: Config,
   make_env: Callable[[], gymnasium.vector.VectorEnv],
   make_learner: Callable[[gymnasium.vector.VectorEnv], base.Learner],
+  make_eval_env: Callable[[], gymnasium.vector.VectorEnv] | None = None,
 ) -> Result:
   """Trains until `config.frames`, and leaves the results in `config.workdir`.
 
@@ -71,6 +73,8 @@ def run(
     make_env: called once per thread, in this thread, and again where an
       environment failed.
     make_learner: called once with the first environment.
+    make_eval_env: makes the environment of evaluations, of which the first game
+      counts; `make_env` unless given.
 
   Returns:
     What the run came to.
@@ -88,10 +92,14 @@ def run(
     stack.callback(_close, envs)
     making = threading.Lock()
 
-    def make_recorded():
-      with making:  # Emulators are made one after another.
-        return recorded.Recorded(make_env())
+    def recorder(make):
+      def make_recorded():
+        with making:  # Emulators are made one after another.
+          return recorded.Recorded(make())
 
+      return make_recorded
+
+    make_recorded = recorder(make_env)
     for _ in range(config.threads):
       envs.append(make_recorded())
     learner = make_learner(envs[0])
@@ -110,6 +118,18 @@ def run(
         key=jax.random.fold_in(thread_key, thread),
       )
       points.append(checkpoints.Point(carry, env.past()))
+    reports = telemetry.Reports()
+    background = None
+    if config.eval_frames:
+      background = evaluation.Background(
+        recorder(make_eval_env or make_env),
+        learner,
+        episodes=config.eval_episodes,
+        seed=config.seed,
+        max_env_restarts=config.max_env_restarts,
+        reports=reports,
+      )
+      stack.callback(background.close)
     trainer = _Trainer(
       config,
       workdir.path,
@@ -119,6 +139,8 @@ def run(
       points,
       [_exploration(config, rng) for rng in rngs],
       _shared_state(config, learner, init_key, points[0].carry),
+      background,
+      reports,
     )
     trainer.set_up()
     if workdir.goes_on:
@@ -179,9 +201,23 @@ class _Trainer:
   """What the main thread does."""
 
   def __init__(
-    self, config, path, envs, make_env, learner, points, explorations, state
+    self,
+    config,
+    path,
+    envs,
+    make_env,
+    learner,
+    points,
+    explorations,
+    state,
+    background,
+    reports,
   ):
     self.state = state
+    self._background: evaluation.Background | None = background
+    self._eval_began = 0.0
+    self._evaluated = 0  # Frames at the newest evaluation.
+    self._best = None  # Frames and score of the best one.
     self._config = config
     self._path: pathlib.Path = path
     self._envs = envs
@@ -192,7 +228,7 @@ class _Trainer:
     self._gradients = optimizers.clipped(
       learner.gradients, config.max_grad_norm or None
     )
-    self._reports = telemetry.Reports()
+    self._reports = reports
     self._seconds_before = 0.0
     self._place = None  # Of the log, where the run goes on.
 
@@ -205,11 +241,11 @@ class _Trainer:
       self.state,
       self._points[0].carry,
     )
+    if self._background:
+      self._background.set_up(self.state.snapshot().params)
 
   def _store(self):
-    return checkpoints.Checkpoints(
-      self._path / 'checkpoints', keep=self._config.keep
-    )
+    return checkpoints.Checkpoints(self._path, keep=self._config.keep)
 
   def restore(self) -> None:
     """Goes on from the newest checkpoint, if there is one yet."""
@@ -228,6 +264,8 @@ class _Trainer:
     self.state.restore(moment.captured)
     self._seconds_before = moment.record['seconds']
     self._place = moment.record['log']
+    self._evaluated = moment.record['evaluated']
+    self._best = moment.record['best']
     print(
       f'going on at frame {moment.captured.snapshot.frames:,}; '
       'bringing the games to where they were',
@@ -314,11 +352,15 @@ class _Trainer:
           self._watch(workers, store, log, signals, began)
         finally:
           hung = workers.stop(_STOP_SECONDS)
-        seconds = time.perf_counter() - began
-        cpu_seconds = time.process_time() - cpu_began
+          seconds = time.perf_counter() - began
+          cpu_seconds = time.process_time() - cpu_began
+          if self._finished() and not hung and workers.error is None:
+            self._evaluate_at_the_end(store, log, signals, seconds)
+          hung += self._stop_evaluation()
         self._finish(workers, store, log, seconds)
-    if workers.error is not None:
-      raise workers.error
+    for error in (workers.error, self._evaluation_error()):
+      if error is not None:
+        raise error
     if hung:
       raise RuntimeError(
         f'did not end within {_STOP_SECONDS} s: {", ".join(hung)}'
@@ -337,13 +379,16 @@ class _Trainer:
         for phase in telemetry.PHASES
       },
       workdir=str(self._path),
-      finished=snapshot.frames >= config.frames,
+      finished=self._finished(),
     )
+
+  def _finished(self) -> bool:
+    return self.state.snapshot().frames >= self._config.frames
 
   def _watch(self, workers, store, log, signals, began) -> None:
     """Reports until the threads have ended, one failed, or time is up."""
     config = self._config
-    watchdog = _Watchdog(self._points, workers, config.watchdog_seconds)
+    watchdog = _Watchdog(config.watchdog_seconds)
     session_began = time.perf_counter()
     first = session_began - began
     next_row = first + config.log_seconds
@@ -365,9 +410,81 @@ class _Trainer:
         return
       if config.seconds and seconds - first >= config.seconds:
         return
-      hung = watchdog.look()
+      self._evaluate(store, log, seconds)
+      if self._evaluation_error():
+        return
+      hung = watchdog.look(
+        {name: self._points[i] for i, name in workers.alive().items()}
+        | self._evaluation_progress()
+      )
       if hung:
         self._end_process(store, log, seconds, hung)
+
+  def _evaluate(self, store, log, seconds) -> None:
+    """Notes an evaluation that has ended, and begins the next that is due."""
+    if self._background is None:
+      return
+    self._note(self._background.take(), store, log)
+    snapshot = self.state.snapshot()
+    due = _next_multiple(self._evaluated, self._config.eval_frames)
+    if not self._background.busy and snapshot.frames >= due:
+      self._begin_evaluation(snapshot, seconds)
+
+  def _begin_evaluation(self, snapshot, seconds):
+    self._eval_began = seconds
+    self._background.start(snapshot)
+
+  def _evaluate_at_the_end(self, store, log, signals, seconds) -> None:
+    """Waits for the evaluation of the parameters at the end."""
+    if self._background is None:
+      return
+    snapshot = self.state.snapshot()
+    watchdog = _Watchdog(self._config.watchdog_seconds)
+    while self._evaluated < snapshot.frames:
+      if not self._background.busy:
+        self._begin_evaluation(snapshot, seconds)
+      self._note(self._background.take(_REFRESH_SECONDS), store, log)
+      if self._evaluation_error() or signals.received:
+        return
+      hung = watchdog.look(self._evaluation_progress())
+      if hung:
+        self._end_process(store, log, seconds, hung)
+
+  def _note(self, evaluated, store, log) -> None:
+    if evaluated is None:
+      return
+    snapshot, summary = evaluated
+    config = self._config
+    reference = evaluation.reference(
+      config.environment['name'], config.eval_protocol
+    )
+    best = self._best is None or summary.mean_return > self._best['score']
+    row = telemetry.EvalRow(
+      frames=snapshot.frames,
+      seconds=self._eval_began,
+      protocol=config.eval_protocol,
+      policy=evaluation.describe_policy(config.algo),
+      human_normalized=reference
+      and evaluation.human_normalized(summary.mean_return, reference),
+      best=best,
+      **summary._asdict(),
+    )
+    log.evaluated(row)
+    self._evaluated = snapshot.frames
+    if best:
+      self._best = {'frames': snapshot.frames, 'score': summary.mean_return}
+      with self._telling_of_the_disk(snapshot.frames):
+        store.save_best(snapshot.params, snapshot.frames, row._asdict())
+
+  def _evaluation_error(self):
+    return self._background.error if self._background else None
+
+  def _evaluation_progress(self):
+    busy = self._background and self._background.busy
+    return {'evaluation': self._background.steps} if busy else {}
+
+  def _stop_evaluation(self) -> list[str]:
+    return self._background.stop(_STOP_SECONDS) if self._background else []
 
   def _checkpoint(self, store, log, seconds, *, wait: float = -1) -> None:
     """Writes what a later process needs to go on from this moment."""
@@ -383,14 +500,24 @@ class _Trainer:
     record = {
       'seconds': seconds,
       'log': log.place(captured.snapshot.frames),
+      'evaluated': self._evaluated,
+      'best': self._best,
     }
+    with self._telling_of_the_disk(captured.snapshot.frames):
+      store.save(
+        checkpoints.Moment(captured, points, record),
+        best=self._best and self._best['frames'],
+      )
+
+  @contextlib.contextmanager
+  def _telling_of_the_disk(self, frames):
     try:
-      store.save(checkpoints.Moment(captured, points, record))
-    except Exception as error:  # Orbax has many for a full disk.
+      yield
+    except (OSError, ValueError) as error:  # Orbax: ValueError for a full disk.
       raise checks.RunError(
-        f'--workdir={self._path}: the checkpoint of frame '
-        f'{captured.snapshot.frames} cannot be written, the ones before it are '
-        f'intact: {" ".join(str(error).split())[:200]}'
+        f'--workdir={self._path}: the checkpoint of frame {frames} cannot be '
+        'written, the ones before it are intact: '
+        + ' '.join(str(getattr(error, 'strerror', None) or error).split())[:200]
       ) from error
 
   def _write_row(self, log, seconds) -> None:
@@ -411,7 +538,7 @@ class _Trainer:
   def _end_process(self, store, log, seconds, hung) -> None:
     """Leaves all that can be left; a thread that hangs cannot be joined."""
     print(
-      f'error: no segment of {", ".join(hung)} for '
+      f'error: no progress of {", ".join(hung)} for '
       f'{self._config.watchdog_seconds} s; the stacks of all threads:',
       file=sys.stderr,
       flush=True,
@@ -427,32 +554,31 @@ class _Trainer:
 
 
 class _Watchdog:
-  """Notices threads that do not come to the end of a segment."""
+  """Notices threads that make no progress."""
 
-  def __init__(self, points, workers, seconds):
-    self._points = points
-    self._workers = workers
+  def __init__(self, seconds: float):
     self._seconds = seconds
-    self._last = list(points)
-    self._idle = [0.0] * len(points)
+    self._last = {}
+    self._idle = {}
     self._looked = time.perf_counter()
 
-  def look(self) -> list[str]:
-    """The names of those that have made no progress for too long."""
+  def look(self, progress: dict[str, object]) -> list[str]:
+    """The names of those that have made none for too long.
+
+    Args:
+      progress: by name of the thread, an object that is another one after
+        every step ahead.
+    """
     now = time.perf_counter()
     # A process that was paused as a whole has not hung.
     passed = min(now - self._looked, 5 * _REFRESH_SECONDS)
     self._looked = now
-    alive = self._workers.alive()
-    for thread, point in enumerate(self._points):
-      progress = point is not self._last[thread]
-      self._last[thread] = point
-      self._idle[thread] = 0.0 if progress else self._idle[thread] + passed
-    return [
-      name
-      for thread, name in alive.items()
-      if self._idle[thread] >= self._seconds
-    ]
+    self._idle = {
+      name: self._idle[name] + passed if self._last.get(name) is step else 0.0
+      for name, step in progress.items()
+    }
+    self._last = progress
+    return [name for name, idle in self._idle.items() if idle >= self._seconds]
 
 
 class _Signals:

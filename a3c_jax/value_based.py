@@ -53,6 +53,9 @@ def _make(
     q = network.apply(params, obs)
     return epsilon_greedy(q, subkey, exploration_epsilon), state, key
 
+  def greedy(params, state, obs):
+    return jnp.argmax(network.apply(params, obs), axis=1), state
+
   def summed_loss(params, target_params, segment):
     loss_tm1, stats = loss_of_segment(params, target_params, segment)
     # Sum, not mean: the paper accumulates dθ over the segment.
@@ -65,6 +68,7 @@ def _make(
     init=network.init,
     initial_state=lambda streams: (),
     act=jax.jit(act),
+    greedy=jax.jit(greedy),
     bootstrap=jax.jit(bootstrap),
     gradients=jax.jit(jax.grad(summed_loss, has_aux=True)),
     acts_on=acts_on,

@@ -79,10 +79,12 @@ class Workdir:
       self.path.mkdir(parents=True, exist_ok=True)
       changes = [{'frames': frames} | change for change in self._changes]
       new = self.path / _UNFINISHED
-      file = self._exit.enter_context(new.open('w'))
-      json.dump(_record(self._config) | {'changes': changes}, file, indent=2)
-      file.write('\n')
-      file.flush()
+      record = _record(self._config) | {'changes': changes}
+      # No buffer that would be written, and fail, once more at closing time.
+      file = self._exit.enter_context(new.open('wb', buffering=0))
+      rest = (json.dumps(record, indent=2) + '\n').encode()
+      while rest:
+        rest = rest[file.write(rest) :]
       os.fsync(file.fileno())
       self._lock(file)
       if self.goes_on:
@@ -149,6 +151,27 @@ class Workdir:
     raise checks.UsageError(
       f'--workdir={self.path}: {problem}; allowed: {_ALLOWED}'
     )
+
+
+def read_config(path: pathlib.Path) -> Config:
+  """The settings of the run in a folder.
+
+  Raises:
+    UsageError: if there is none.
+  """
+  try:
+    values = json.loads((path / 'config.json').read_text())['config']
+    for field in dataclasses.fields(Config):
+      if field.type.startswith('tuple'):
+        values[field.name] = tuple(values[field.name])
+    return Config(**values)
+  except OSError as error:
+    problem = f'config.json: {error.strerror}'
+  except (ValueError, TypeError, KeyError):
+    problem = 'its config.json is not that of a run'
+  raise checks.UsageError(
+    f'--workdir={path}: {problem}; allowed: the folder of a run'
+  )
 
 
 def _settings(config: Config) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 python experiments/atari.py --algo=nstep_q --game=breakout --threads=4
 """
 
+import functools
+
 from a3c_jax import agents, training
 from a3c_jax.envs import atari
 import a3c_jax.flags
@@ -13,12 +15,12 @@ _config = a3c_jax.flags.define('atari')
 
 def main() -> None:
   options = _options()
-  make_env = atari.make(options)
   config = _config(atari.describe(options), action_repeat=options.action_repeat)
   result = training.run(
     config,
-    make_env,
-    lambda env: agents.make_learner(config, env, stacked_first=True),
+    agents.make_env(config),
+    functools.partial(agents.make_learner, config),
+    agents.make_env(config, protocol=config.eval_protocol),
   )
   print(training.describe(result))
 

@@ -8,6 +8,7 @@ time, so it depends little on how fast the machine is or what else it does.
 
 import contextlib
 import dataclasses
+import functools
 import json
 import pathlib
 import tempfile
@@ -51,9 +52,9 @@ def emulator_frames_per_cpu_second(make_env, *, threads: int, seconds: float):
   return frames / (time.process_time() - began)
 
 
-def measure(config, options: atari.Options) -> dict:
+def measure(config) -> dict:
   """Plays at random, trains, plays again; returns the figures."""
-  make_env = atari.make(options)
+  make_env = agents.make_env(config)
   play = lambda: emulator_frames_per_cpu_second(
     make_env, threads=config.threads, seconds=config.seconds / 4
   )
@@ -61,7 +62,7 @@ def measure(config, options: atari.Options) -> dict:
   result = training.run(
     config,
     make_env,
-    lambda env: agents.make_learner(config, env, stacked_first=True),
+    functools.partial(agents.make_learner, config),
   )
   emulator = (before + play()) / 2
   steps = result.frames / config.action_repeat
@@ -92,8 +93,7 @@ def _show(figures) -> None:
 
 
 def main() -> None:
-  options = atari.Options(game='pong')
-  config = _config(atari.describe(options), action_repeat=4)
+  config = _config(atari.describe(atari.Options(game='pong')))
   if not config.seconds:
     raise checks.UsageError('--seconds=0: allowed: finite and > 0')
   with contextlib.ExitStack() as stack:
@@ -102,7 +102,7 @@ def main() -> None:
       config = dataclasses.replace(config, workdir=folder)
     if _JSON.value:
       _check_can_be_written(pathlib.Path(_JSON.value))
-    figures = measure(config, options)
+    figures = measure(config)
     _show(figures)
     if _JSON.value:
       pathlib.Path(_JSON.value).write_text(json.dumps(figures, indent=2))

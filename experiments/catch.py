@@ -3,8 +3,9 @@
 python experiments/catch.py --algo=one_step_sarsa
 """
 
+import functools
+
 from a3c_jax import agents, training
-from a3c_jax.envs import catch, gym
 import a3c_jax.flags
 
 _config = a3c_jax.flags.define('catch')
@@ -14,8 +15,8 @@ def main() -> None:
   config = _config({'name': 'catch'})
   result = training.run(
     config,
-    gym.make(catch.Catch),
-    lambda env: agents.make_learner(config, env),
+    agents.make_env(config),
+    functools.partial(agents.make_learner, config),
   )
   print(training.describe(result))
 

@@ -4,10 +4,11 @@ python experiments/gym_env.py --env=CartPole-v1 --algo=a3c
 python experiments/gym_env.py --env=my_module:make_env
 """
 
+import functools
+
 from absl import flags
 
 from a3c_jax import agents, training
-from a3c_jax.envs import gym
 import a3c_jax.flags
 
 _ENV = flags.DEFINE_string(
@@ -20,10 +21,11 @@ _config = a3c_jax.flags.define('gym')
 
 
 def main() -> None:
-  make_env = gym.make(_ENV.value)
   config = _config({'name': _ENV.value})
   result = training.run(
-    config, make_env, lambda env: agents.make_learner(config, env)
+    config,
+    agents.make_env(config),
+    functools.partial(agents.make_learner, config),
   )
   print(training.describe(result))
 

@@ -49,6 +49,7 @@ def run(acts_on, *, segments, threads_exploration=lambda frames: frames):
     init=None,
     initial_state=lambda streams: (),
     act=act,
+    greedy=None,
     bootstrap=None,
     gradients=gradients,
     acts_on=acts_on,

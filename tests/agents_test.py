@@ -1,5 +1,7 @@
 """From a Config to a Learner whose network fits the environment."""
 
+import dataclasses
+
 import flax.linen as nn
 import gymnasium
 from gymnasium import spaces
@@ -8,6 +10,7 @@ import numpy as np
 import pytest
 
 from a3c_jax import agents, base, checks, config
+from a3c_jax.envs import atari
 
 IMAGE = spaces.Box(0, 255, (40, 44, 3), np.uint8)
 VECTOR = spaces.Box(-1.0, 1.0, (6,), np.float32)
@@ -33,8 +36,8 @@ def make_own():
   return Own()
 
 
-def make_config(algo='a3c', **given):
-  return config.make('gym', environment={'name': 'e'}, algo=algo, **given)
+def make_config(algo='a3c', domain='gym', **given):
+  return config.make(domain, environment={'name': 'e'}, algo=algo, **given)
 
 
 def use(learner, space, streams=2, steps=3):
@@ -51,6 +54,9 @@ def use(learner, space, streams=2, steps=3):
   state = learner.initial_state(streams)
   key, epsilon = jax.random.PRNGKey(1), np.float32(0.5)
   action, next_state, _ = learner.act(params, state, obs[0], key, epsilon)
+  best, greedy_state = learner.greedy(params, state, obs[0])
+  assert best.shape == action.shape and best.dtype == action.dtype
+  jax.tree.map(np.testing.assert_array_equal, next_state, greedy_state)
   value, _ = learner.bootstrap(params, target, state, obs[0], key, epsilon)
   assert value.shape == (streams,)
   assert jax.tree.map(np.shape, state) == jax.tree.map(np.shape, next_state)
@@ -110,10 +116,10 @@ def test_what_each_algorithm_acts_on(algo, acts_on, uses_target):
   assert (learner.acts_on, learner.uses_target) == (acts_on, uses_target)
 
 
-def sizes(network, space, **kwargs):
+def sizes(network, space, domain='gym'):
   """Shapes of all convolution kernels, in order."""
   learner = agents.make_learner(
-    make_config(network=network), Spaces(space), **kwargs
+    make_config(network=network, domain=domain), Spaces(space)
   )
   obs = np.zeros((1, *space.shape), space.dtype)
   params = jax.eval_shape(learner.init, jax.random.PRNGKey(0), obs)
@@ -125,9 +131,9 @@ def sizes(network, space, **kwargs):
 def test_networks_and_where_their_channels_are():
   stack = spaces.Box(0, 255, (4, 84, 84), np.uint8)
   nips = [(4, 4, 16, 32), (8, 8, 4, 16)]
-  assert sizes('nips', stack, stacked_first=True) == nips
+  assert sizes('nips', stack, domain='atari') == nips
   assert sizes('auto', spaces.Box(0, 255, (84, 84, 4), np.uint8)) == nips
-  assert sizes('nature', stack, stacked_first=True) == [
+  assert sizes('nature', stack, domain='atari') == [
     (3, 3, 64, 64),
     (4, 4, 32, 64),
     (8, 8, 4, 32),
@@ -250,3 +256,45 @@ def test_own_networks_that_do_not_fit_are_refused(function, problem):
     agents.make_learner(make_config(network=name), Spaces(IMAGE))
   assert str(error.value).startswith(f'--network={name}: ')
   assert problem in str(error.value)
+
+
+def test_environments_of_a_config():
+  settings = config.make('catch', environment={'name': 'catch'})
+  env = agents.make_env(settings, film=True)()
+  env.reset(seed=1)
+  (picture,) = env.render()
+  assert picture.shape == (160, 80, 3) and picture.dtype == np.uint8
+  assert (
+    np.count_nonzero(picture.sum(axis=2)) == 2 * 16 * 16
+  )  # Ball and paddle.
+  settings = config.make('gym', environment={'name': 'CartPole-v1'})
+  env = agents.make_env(settings, protocol='plain')()
+  assert env.single_observation_space.shape == (4,)
+
+
+@pytest.mark.parametrize(
+  ('protocol', 'noops', 'sticky', 'life_loss'),
+  [
+    (None, 12, 0.5, True),
+    ('noop30', 30, 0.0, False),
+    ('sticky', 0, 0.25, False),
+  ],
+)
+def test_atari_by_protocol(monkeypatch, protocol, noops, sticky, life_loss):
+  made = []
+  monkeypatch.setattr(
+    atari, 'make', lambda options, film: made.append((options, film))
+  )
+  options = atari.Options(
+    game='breakout', noops=12, sticky=0.5, full_action_space=True
+  )
+  settings = config.make('atari', environment=atari.describe(options))
+  agents.make_env(settings, protocol=protocol)
+  assert made == [
+    (
+      dataclasses.replace(
+        options, noops=noops, sticky=sticky, life_loss_terminal=life_loss
+      ),
+      False,
+    )
+  ]

@@ -1,5 +1,7 @@
 """Checkpoints on a real disk, whole or not at all."""
 
+import shutil
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -62,8 +64,8 @@ def assert_same(found, expected):
       assert one.dtype == other.dtype
 
 
-def saved(path):
-  return sorted(int(entry.name) for entry in path.iterdir())
+def saved(workdir, name='checkpoints'):
+  return sorted(int(entry.name) for entry in (workdir / name).iterdir())
 
 
 LSTM = (jnp.zeros((1, 3)), jnp.ones((1, 3)))
@@ -76,8 +78,8 @@ LSTM = (jnp.zeros((1, 3)), jnp.ones((1, 3)))
 )
 def test_all_comes_back_as_it_was(tmp_path, given):
   moment = make_moment(3, **given)
-  checkpoints.Checkpoints(tmp_path / 'c', keep=1).save(moment)
-  found, problems = checkpoints.Checkpoints(tmp_path / 'c', keep=1).restore(
+  checkpoints.Checkpoints(tmp_path, keep=1).save(moment)
+  found, problems = checkpoints.Checkpoints(tmp_path, keep=1).restore(
     make_moment(7, **given)
   )
   assert problems == []
@@ -141,28 +143,28 @@ def empty(folder):
 )
 def test_the_one_before_a_corrupt_one_counts(tmp_path, damage):
   folder = tmp_path / 'checkpoints'
-  checkpoints.Checkpoints(folder, keep=3).save(make_moment(1, hidden=400))
-  store = checkpoints.Checkpoints(folder, keep=3)
+  checkpoints.Checkpoints(tmp_path, keep=3).save(make_moment(1, hidden=400))
+  store = checkpoints.Checkpoints(tmp_path, keep=3)
   store.save(make_moment(2, hidden=400))
   damage(folder / '2')
-  store = checkpoints.Checkpoints(folder, keep=3)
+  store = checkpoints.Checkpoints(tmp_path, keep=3)
   found, problems = store.restore(make_moment(9, hidden=400))
   assert_same(found, make_moment(1, hidden=400))
   (problem,) = problems
   assert 'checkpoint of frame 2 is corrupt' in problem
   assert (tmp_path / 'corrupt-2').is_dir()
-  assert saved(folder) == [1]
+  assert saved(tmp_path) == [1]
   store.save(make_moment(2, hidden=400))  # The count is free again.
   assert store.restore(make_moment(9, hidden=400))[0] is not None
 
 
 def test_half_written_ones_do_not_count(tmp_path):
   folder = tmp_path / 'checkpoints'
-  checkpoints.Checkpoints(folder, keep=3).save(make_moment(1))
+  checkpoints.Checkpoints(tmp_path, keep=3).save(make_moment(1))
   left = folder / '2.orbax-checkpoint-tmp'
   left.mkdir()
   (left / 'arrays').mkdir()
-  found, problems = checkpoints.Checkpoints(folder, keep=3).restore(
+  found, problems = checkpoints.Checkpoints(tmp_path, keep=3).restore(
     make_moment(1)
   )
   assert found.captured.snapshot.frames == 1
@@ -186,3 +188,63 @@ def test_another_network_is_refused(tmp_path, given, named):
   with pytest.raises(checkpoints.MismatchError, match=named):
     store.restore(make_moment(1, **given))
   assert saved(tmp_path) == [1]
+
+
+def test_the_best_ones_are_those_that_the_newest_moment_tells_of(tmp_path):
+  store = checkpoints.Checkpoints(tmp_path, keep=2)
+  params = [make_moment(frames).captured.snapshot.params for frames in range(4)]
+  store.save_best(params[1], 1, {})
+  store.save(make_moment(10), best=1)
+  store.save_best(params[2], 2, {})
+  assert saved(tmp_path, 'best') == [1, 2]
+  # Ended here: the run goes on from 10, and forgets what came later.
+  store = checkpoints.Checkpoints(tmp_path, keep=2)
+  store.restore(make_moment(0))
+  assert saved(tmp_path, 'best') == [1]
+  store.save_best(params[3], 3, {})
+  store.save(make_moment(20), best=3)
+  assert saved(tmp_path, 'best') == [3]
+  store = checkpoints.Checkpoints(tmp_path, keep=2)
+  store.restore(make_moment(0))
+  assert saved(tmp_path, 'best') == [3]
+  found, frames, _ = checkpoints.read_params(tmp_path, 'best', params[0])
+  assert_same(found, params[3])
+  assert frames == 3
+
+
+def test_reading_leaves_a_half_written_one_to_its_writer(tmp_path):
+  checkpoints.Checkpoints(tmp_path, keep=3).save(make_moment(1))
+  half = tmp_path / 'checkpoints' / '2.orbax-checkpoint-tmp'
+  half.mkdir()
+  like = make_moment(5).captured.snapshot.params
+  found, frames, problems = checkpoints.read_params(tmp_path, 'latest', like)
+  assert_same(found, make_moment(1).captured.snapshot.params)
+  assert (frames, problems) == (1, [])
+  assert half.is_dir()
+
+
+def test_nothing_to_read(tmp_path):
+  like = make_moment(5).captured.snapshot.params
+  for which in ('latest', 'best', '5'):
+    with pytest.raises(FileNotFoundError, match='of frames: none'):
+      checkpoints.read_params(tmp_path, which, like)
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_noticed_before_anything_is_written(
+  tmp_path, monkeypatch
+):
+  store = checkpoints.Checkpoints(tmp_path, keep=3)
+  store.save(make_moment(1, hidden=10**5))
+  before = sorted(tmp_path.rglob('*'))
+  # The parameters, their targets and the mean squares have 300,003 floats each.
+  usage = shutil.disk_usage(tmp_path)
+  free = 3 * 4 * 300_003 + 1_000_000
+  monkeypatch.setattr(
+    shutil, 'disk_usage', lambda path: usage._replace(free=free)
+  )
+  with pytest.raises(
+    OSError, match='No space left on device: 4,600,036 of 4,60'
+  ):
+    store.save(make_moment(2, hidden=10**5))
+  assert sorted(tmp_path.rglob('*')) == before

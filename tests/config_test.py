@@ -42,6 +42,14 @@ BAD = {
   'exploration_anneal_frames': TOO_SMALL,
   'network': ['resnet', ''],
   'log_seconds': TOO_SMALL,
+  'checkpoint_frames': [0, 1.5],
+  'keep': [0, -1],
+  'watchdog_seconds': TOO_SMALL,
+  'max_env_restarts': [-1, 0.5],
+  'max_bad_gradients': [-1, 0.5],
+  'eval_frames': [-1, 0.5],
+  'eval_episodes': [0, 2.5],
+  'eval_protocol': ['human', ''],
 }
 BAD_VALUES = [(name, value) for name in BAD for value in BAD[name]]
 
@@ -79,7 +87,8 @@ def test_every_flag_has_bad_values_above():
     for field in dataclasses.fields(config.Config)
     if field.metadata['flag']
   }
-  assert flags - set(BAD) == {'lstm'}  # Both of its values are good.
+  # Both values of the one are good; the folder judges the other.
+  assert flags - set(BAD) == {'lstm', 'override'}
 
 
 @pytest.mark.parametrize('domain', DOMAINS)
@@ -94,11 +103,11 @@ def test_defaults_pass_their_own_checks(domain, algo):
 
 
 @pytest.mark.parametrize('domain', DOMAINS)
-def test_every_setting_but_three_has_a_default(domain):
+def test_every_setting_but_four_has_a_default(domain):
   without = set(config.Config.__dataclass_fields__) - set(
     config.defaults(domain)
   )
-  assert without == {'workdir', 'anneal_frames', 'environment'}
+  assert without == {'workdir', 'anneal_frames', 'domain', 'environment'}
 
 
 def test_atari_defaults_are_the_papers():

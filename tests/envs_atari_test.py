@@ -68,20 +68,21 @@ def test_a_seed_repeats_a_game(sticky):
 
   first = play(3)
   np.testing.assert_array_equal(first, play(3))
-  assert np.any(first != play(4))
+  assert np.any(first != play(5))
 
 
-def test_a_step_is_four_frames_after_0_to_29_no_ops():
+@pytest.mark.parametrize('noops', [0, 1, 30])
+def test_a_step_is_four_frames_after_the_no_ops(noops):
   starts = set()
-  env = make('pong')
-  for seed in range(150):
+  env = make('pong', noops=noops)
+  for seed in range(6 * noops + 2):
     _, info = env.reset(seed=seed)
     start = int(info['episode_frame_number'][0])
     starts.add(start)
     _, _, _, _, info = env.step(np.array([0]))
     assert info['episode_frame_number'] == start + 4
-  # Whatever the emulator counts before them, 29 lie between none and all.
-  assert max(starts) - min(starts) == 29
+  # Whatever the emulator counts before them, they lie between none and all.
+  assert max(starts) - min(starts) == noops
   env.close()
 
 
@@ -247,3 +248,52 @@ def test_what_cannot_be_played_is_refused_in_one_line(options, hints):
   (line,) = str(error.value).splitlines()
   for hint in hints:
     assert hint in line
+
+
+@pytest.mark.parametrize('protocol', ['noop30', 'sticky'])
+def test_the_picture_is_that_of_the_game_that_is_played(protocol):
+  options = atari.for_evaluation(atari.Options(game='breakout'), protocol)
+  plain, filmed = atari.make(options)(), atari.make(options, film=True)()
+  rng = np.random.default_rng(0)
+  for env in (plain, filmed):
+    assert env.metadata['render_fps'] == 15
+  np.testing.assert_array_equal(plain.reset(seed=5)[0], filmed.reset(seed=5)[0])
+  for _ in range(300):
+    actions = rng.integers(4, size=1)
+    obs, *outcome, _ = plain.step(actions)
+    filmed_obs, *filmed_outcome, _ = filmed.step(actions)
+    np.testing.assert_array_equal(obs, filmed_obs)
+    assert outcome == filmed_outcome
+    (picture,) = filmed.render()
+    assert picture.shape == (210, 160, 3) and picture.dtype == np.uint8
+    assert np.ptp(picture, axis=2).any()  # In colour.
+    # Luminance in boxes of equal size stands for the emulator's own.
+    small = picture.mean(axis=2).reshape(21, 10, 16, 10).mean(axis=(1, 3))
+    seen = obs[0, -1].reshape(21, 4, 84).mean(axis=1)
+    assert np.corrcoef(small.mean(axis=1), seen.mean(axis=1))[0, 1] > 0.95
+  plain.close()
+  filmed.close()
+
+
+def test_a_picture_of_another_game_is_not_shown():
+  options = atari.for_evaluation(atari.Options(game='pong'), 'noop30')
+  env = atari.make(options, film=True)()
+  env.reset(seed=1)
+  for _ in range(150):
+    env._twin.step(np.array([0]))  # The twin runs ahead.
+  with pytest.raises(RuntimeError, match='not the one that is played'):
+    for _ in range(500):
+      env.step(np.array([0]))
+  env.close()
+
+
+def test_sticky_evaluation_begins_without_no_ops():
+  options = atari.for_evaluation(atari.Options(game='pong', noops=5), 'sticky')
+  assert (options.noops, options.sticky) == (0, 0.25)
+  assert not options.life_loss_terminal
+  env = make('breakout', life_loss_terminal=False)
+  for *_, terminated, _, info in random_steps(env):
+    assert not info['life_loss'][0]
+    if terminated[0]:
+      break
+  env.close()

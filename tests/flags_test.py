@@ -9,6 +9,7 @@ from absl.testing import flagsaver
 import pytest
 
 from a3c_jax import config
+from a3c_jax.envs import atari
 import a3c_jax.flags
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -27,7 +28,7 @@ def script():
       delattr(flags.FLAGS, name)
 
 
-NAMES_OF_OPTIONS = ('game', 'sticky', 'full_action_space', 'life_loss_terminal')
+NAMES_OF_OPTIONS = tuple(atari.Options.__dataclass_fields__)
 
 
 @pytest.fixture
@@ -76,7 +77,7 @@ def fail(script, tmp_path, monkeypatch, capsys):
     (['--threads=-1'], ['--threads=-1', '1 to 1000']),
     (['--threads=abc'], ['threads', 'abc', 'whole number']),
     (['--threads=1.5'], ['threads', '1.5', 'whole number']),
-    (['--frames=0'], ['--frames=0', '> 0']),
+    (['--frames=0'], ['--frames=0', '>= 1']),
     (['--frames=1e400'], ['frames', '1e400']),
     (['--frames=nan'], ['frames', 'nan']),
     (['--t_max=-5'], ['--t_max=-5', '1 to 10000']),
@@ -90,6 +91,8 @@ def fail(script, tmp_path, monkeypatch, capsys):
     (['--seed=-1'], ['--seed=-1', '0 to 2147483647']),
     (['--sticky=2'], ['--sticky=2']),
     (['--workdir='], ['--workdir=', 'a path']),
+    (['--noops=-1'], ['--noops=-1', '0 to 1000']),
+    (['--eval_protocol=plain'], ['--eval_protocol=plain', 'noop30, sticky']),
     (['--lstm', '--algo=nstep_q'], ['--lstm', 'nstep_q', 'a3c only']),
     (['--exploration_ends=0.1,x'], ['exploration_ends', '0.1,x', 'commas']),
     (['--exploration_ends=0.1,2'], ['exploration_ends', '0.1,2.0', '0 to 1']),
@@ -109,7 +112,7 @@ def test_bad_input_ends_in_one_line(fail, arguments, hints):
 
 def test_bad_workdir_ends_in_one_line(fail, tmp_path):
   (tmp_path / 'file').write_text('')
-  assert 'is not empty' in fail(f'--workdir={tmp_path}')
+  assert 'holds files' in fail(f'--workdir={tmp_path}')
   assert '--workdir=file/below: ' in fail('--workdir=file/below')
 
 
@@ -149,6 +152,15 @@ def test_every_flag_reaches_the_config(parse):
     'network': 'mlp',
     'lstm': False,
     'log_seconds': 0.5,
+    'checkpoint_frames': 32,
+    'keep': 5,
+    'watchdog_seconds': 7.5,
+    'max_env_restarts': 0,
+    'max_bad_gradients': 6,
+    'eval_frames': 0,
+    'eval_episodes': 9,
+    'eval_protocol': 'sticky',
+    'override': ('gamma', 'seed'),
   }
   texts = {
     name: ','.join(map(str, value)) if isinstance(value, tuple) else value
@@ -158,7 +170,7 @@ def test_every_flag_reaches_the_config(parse):
   assert {name: getattr(parsed, name) for name in given} == given
   # And there is a flag for all but what the environment decides.
   without = set(config.Config.__dataclass_fields__) - set(given)
-  assert without == {'action_repeat', 'environment'}
+  assert without == {'action_repeat', 'domain', 'environment'}
 
 
 def test_flags_left_out_keep_the_defaults(parse):
@@ -176,7 +188,7 @@ def test_flags_left_out_keep_the_defaults(parse):
 
 def test_help_gives_units_and_the_source_of_each_default(script):
   for name in [*config.Config.__dataclass_fields__, *NAMES_OF_OPTIONS]:
-    if name == 'environment':
+    if name in ('domain', 'environment'):
       assert name not in flags.FLAGS
     else:
       assert 'Default: ' in flags.FLAGS[name].help

@@ -11,8 +11,8 @@ LAYERS = {
   1: ('returns', 'schedules', 'networks', 'optimizers', 'telemetry', 'config'),
   2: ('losses', 'rollout', 'shared'),
   3: ('value_based', 'policy_based', 'checkpoints'),  # Equals do not meet.
-  4: ('actor_learner', 'agents', 'workdir'),
-  5: ('training', 'flags'),
+  4: ('actor_learner', 'agents', 'evaluation', 'workdir'),
+  5: ('training', 'loading', 'flags'),
 }
 LAYER = {
   f'a3c_jax.{name}': layer for layer, names in LAYERS.items() for name in names

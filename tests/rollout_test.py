@@ -86,6 +86,7 @@ def counting_learner(acts_on='snapshot'):
       np.zeros((streams, 1), np.float32) if recurrent else ()
     ),
     act=act,
+    greedy=None,
     bootstrap=bootstrap,
     gradients=None,
     acts_on=acts_on,

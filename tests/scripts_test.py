@@ -56,6 +56,7 @@ def test_pong(tmp_path, algo):
     f'--algo={algo}',
     '--frames=2e3',
     '--threads=2',
+    '--eval_frames=0',
     '--workdir=results',
     cwd=tmp_path,
   )
@@ -337,6 +338,188 @@ def test_benchmark_that_fails_leaves_older_figures_alone(tmp_path):
   assert (code, err.count('\n')) == (2, 1)
   assert '--workdir=.: holds files' in err
   assert (tmp_path / 'old.json').read_text() == '{}'
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+  """The folder of a short run on Catch."""
+  path = tmp_path_factory.mktemp('trained')
+  code, _, err = run(
+    'catch.py',
+    '--frames=2000',
+    '--threads=2',
+    '--eval_frames=1000',
+    '--workdir=results',
+    cwd=path,
+  )
+  assert (code, err) == (0, '')
+  return path
+
+
+def test_training_evaluates_on_the_way_and_at_the_end(trained):
+  rows = read_rows(trained / 'results/eval.csv')
+  frames = int(read_rows(trained / 'results/train.csv')[-1]['frames'])
+  assert int(rows[-1]['frames']) == frames
+  for row in rows:
+    assert (row['protocol'], row['policy']) == ('plain', 'sampled')
+    assert row['episodes'] == '10'
+    assert -1 <= float(row['mean_return']) <= 1
+    assert row['human_normalized'] == ''
+  best = max(rows, key=lambda row: float(row['mean_return']))
+  (kept,) = (trained / 'results/best').iterdir()
+  assert kept.name == best['frames']
+
+
+def test_evaluate(trained):
+  arguments = ('evaluate.py', '--workdir=results', '--episodes=5')
+  code, out, err = run(*arguments, cwd=trained)
+  assert (code, err) == (0, '')
+  assert '5 episodes, plain: the environment as it is' in out
+  assert out.endswith('row in results/evaluations.csv\n')
+  assert run(*arguments, '--policy=greedy', '--threads=1', cwd=trained)[0] == 0
+  rows = read_rows(trained / 'results/evaluations.csv')
+  assert [row['policy'] for row in rows] == ['sampled', 'greedy']
+  for row in rows:
+    assert (row['algo'], row['env'], row['protocol']) == (
+      'a3c',
+      'catch',
+      'plain',
+    )
+    assert (row['episodes'], row['mean_steps']) == ('5', '9.0')
+    assert (
+      row['frames'] == read_rows(trained / 'results/eval.csv')[-1]['frames']
+    )
+
+
+def test_a_video_of_catch(trained):
+  pytest.importorskip('moviepy')
+  code, out, err = run(
+    'evaluate.py',
+    '--workdir=results',
+    '--episodes=3',
+    '--video=films/here',
+    '--video_episodes=2',
+    '--csv=own.csv',
+    cwd=trained,
+  )
+  assert (code, err) == (0, '')
+  films = sorted((trained / 'films/here').iterdir())
+  assert [film.name[-13:] for film in films] == [
+    'episode-0.mp4',
+    'episode-1.mp4',
+  ]
+  for film in films:
+    assert str(film.relative_to(trained)) in out
+    size, seconds = size_of(film)
+    assert tuple(size) == (80, 160)
+    assert seconds == pytest.approx(9 / 4)  # Nine steps, four a second.
+  assert len(read_rows(trained / 'own.csv')) == 1
+
+
+def size_of(film):
+  from moviepy.video.io.VideoFileClip import VideoFileClip
+
+  with VideoFileClip(str(film)) as clip:
+    return clip.size, clip.duration
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'hint'),
+  [
+    ([], '--workdir=: allowed: a path'),
+    (['--workdir=nowhere'], '--workdir=nowhere: config.json: No such file'),
+    (['--workdir=results', '--protocol=human'], 'auto, noop30, sticky, plain'),
+    (
+      ['--workdir=results', '--protocol=noop30'],
+      '--protocol=noop30: allowed for catch: plain',
+    ),
+    (['--workdir=results', '--checkpoint=1e3'], '--checkpoint=1e3: allowed'),
+    (['--workdir=results', '--checkpoint=17'], '--checkpoint=17: there are'),
+    (['--workdir=results', '--video=/dev/null/films'], '--video=/dev/null'),
+    (['--workdir=results', '--csv=results'], '--csv=results: '),
+    (
+      ['--workdir=results', '--csv=results/train.csv'],
+      '--csv=results/train.csv: has other columns',
+    ),
+    (['--workdir=results', '--episodes=0'], '--episodes=0: allowed'),
+    (
+      ['--workdir=results', '--exploration_epsilon=0.5'],
+      '--exploration_epsilon=0.5: allowed for value-based',
+    ),
+  ],
+)
+def test_evaluate_refuses_bad_input_in_one_line(trained, arguments, hint):
+  def state():
+    return sorted(
+      (str(path), path.stat().st_mtime_ns) for path in trained.rglob('*')
+    )
+
+  before = state()
+  code, out, err = run('evaluate.py', *arguments, cwd=trained)
+  assert (code, out) == (2, '')
+  (line,) = err.splitlines()
+  assert line.startswith('error: ')
+  assert hint in line
+  assert state() == before
+
+
+def test_a_video_of_what_cannot_be_filmed_is_refused(tmp_path):
+  (tmp_path / 'mine.py').write_text(MODULE)
+  assert (
+    run(
+      'gym_env.py',
+      '--env=mine:make',
+      '--frames=200',
+      '--workdir=results',
+      cwd=tmp_path,
+    )[0]
+    == 0
+  )
+  code, out, err = run(
+    'evaluate.py', '--workdir=results', '--video=films', cwd=tmp_path
+  )
+  assert (code, out) == (2, '')
+  assert (
+    "mine:make renders None; allowed: environments with render_mode='rgb_array'"
+    in err
+  )
+
+
+def test_evaluate_pong_with_a_video(tmp_path):
+  pytest.importorskip('ale_py')
+  assert (
+    run(
+      'atari.py',
+      '--algo=nstep_q',
+      '--frames=100',
+      '--threads=1',
+      '--eval_episodes=1',
+      '--workdir=results',
+      cwd=tmp_path,
+    )[0]
+    == 0
+  )
+  (row,) = read_rows(tmp_path / 'results/eval.csv')
+  assert (row['protocol'], row['policy']) == ('noop30', 'epsilon-greedy 0.05')
+  # On the scale from -20.7, random, to 14.6, human.
+  percent = 100 * (float(row['mean_return']) + 20.7) / 35.3
+  assert float(row['human_normalized']) == pytest.approx(percent)
+  code, out, err = run(
+    'evaluate.py',
+    '--workdir=results',
+    '--episodes=1',
+    '--protocol=sticky',
+    '--video=films',
+    cwd=tmp_path,
+  )
+  assert (code, err) == (0, '')
+  assert 'no human scores with sticky actions exist' in out
+  (row,) = read_rows(tmp_path / 'results/evaluations.csv')
+  assert (row['protocol'], row['human_normalized']) == ('sticky', '')
+  (film,) = (tmp_path / 'films').iterdir()
+  size, seconds = size_of(film)
+  assert tuple(size) == (160, 210)
+  assert seconds == pytest.approx(float(row['mean_steps']) / 15, abs=0.1)
 
 
 def test_help_lists_every_flag(tmp_path):

@@ -257,6 +257,49 @@ def write(log, frames):
   )
 
 
+EVAL_ROW = telemetry.EvalRow(
+  frames=20,
+  seconds=1.25,
+  protocol='noop30',
+  policy='sampled',
+  episodes=3,
+  mean_return=-3.0,
+  median_return=-2.5,
+  standard_error=0.5,
+  lowest_return=-4.0,
+  highest_return=-1.0,
+  mean_steps=100.0,
+  human_normalized=50.125,
+  best=True,
+)
+
+
+def test_an_evaluation_is_written_and_told(tmp_path, capsys):
+  with make_log(tmp_path) as log:
+    log.evaluated(EVAL_ROW)
+    log.evaluated(EVAL_ROW._replace(human_normalized=None, best=False))
+  with (tmp_path / 'eval.csv').open(newline='') as file:
+    rows = [*csv.DictReader(file)]
+  assert [*rows[0]][-13:] == [*telemetry.EvalRow._fields]
+  assert [row['human_normalized'] for row in rows] == ['50.125', '']
+  assert [row['best'] for row in rows] == ['True', 'False']
+  assert rows[0]['protocol'] == 'noop30'
+  lines = capsys.readouterr().out.splitlines()
+  line = 'evaluation at frame 20: mean return -3.00 ± 0.50, 3 episodes, noop30'
+  assert lines == [line + ', 50.1% of human', line]
+  (path,) = tmp_path.glob('events.out.tfevents.*')
+  scalars = {
+    (value.tag, event.step): value.simple_value
+    for event in read_events(path)
+    for value in event.summary.value
+  }
+  assert scalars == {
+    ('eval/mean_return', 20): -3.0,
+    ('eval/median_return', 20): -2.5,
+    ('eval/human_normalized', 20): 50.125,
+  }
+
+
 def test_files_go_on_from_a_place_as_if_nothing_had_been(tmp_path):
   for name in ('stopped', 'whole'):
     (tmp_path / name).mkdir()
@@ -265,6 +308,7 @@ def test_files_go_on_from_a_place_as_if_nothing_had_been(tmp_path):
     report(log, update(loss=30.0), episode(frames=12, episode_return=9.0))
     place = json.loads(json.dumps(log.place(14)))
     write(log, 20)  # All of this is lost.
+    log.evaluated(EVAL_ROW)
   with make_log(tmp_path / 'stopped', place=place) as log:
     assert log.episodes == 2
     write(log, 30)
@@ -274,7 +318,7 @@ def test_files_go_on_from_a_place_as_if_nothing_had_been(tmp_path):
     report(log, update(loss=30.0), episode(frames=12, episode_return=9.0))
     write(log, 30)
     assert mean_return == log.mean_return
-  for name in ('train.csv', 'episodes.csv'):
+  for name in ('train.csv', 'episodes.csv', 'eval.csv'):
     stopped, whole = (
       (tmp_path / folder / name).read_text() for folder in ('stopped', 'whole')
     )

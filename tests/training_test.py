@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -48,7 +49,12 @@ jax.monitoring.register_event_duration_secs_listener(_note_compilation)
 
 
 def make_config(workdir, **given):
-  defaults = {'threads': 1, 'frames': 100, 'log_seconds': 1000.0}
+  defaults = {
+    'threads': 1,
+    'frames': 100,
+    'log_seconds': 1000.0,
+    'eval_frames': 0,
+  }
   return config.make(
     'catch',
     workdir=str(workdir),
@@ -294,7 +300,8 @@ def test_threads_compile_nothing(tmp_path, given):
     return gymnasium.wrappers.TimeLimit(catch.Catch(), 7)
 
   before = len(COMPILED)
-  run(tmp_path, gym.make(make_one, envs=2), threads=2, frames=500, **given)
+  given = {'threads': 2, 'frames': 500, 'eval_frames': 100} | given
+  run(tmp_path, gym.make(make_one, envs=2), **given)
   compiled = COMPILED[before:]
   assert compiled
   assert set(compiled) == {'MainThread'}
@@ -354,7 +361,12 @@ def interrupted(workdir, at_step, **given):
 def test_a_stopped_run_ends_in_the_same_bits(tmp_path, monkeypatch, given):
   monkeypatch.setattr(recorded, 'RESEED_STEPS', 500)
   monkeypatch.setattr(training, '_REFRESH_SECONDS', 0.01)
-  given |= {'frames': 6000, 'anneal_frames': 7000, 'checkpoint_frames': 1000}
+  given |= {
+    'frames': 6000,
+    'anneal_frames': 7000,
+    'checkpoint_frames': 1000,
+    'eval_frames': 500,
+  }
   whole = run(tmp_path / 'whole', **given)
   first = interrupted(tmp_path / 'parts', 700, **given)
   second = interrupted(tmp_path / 'parts', 900, **given)
@@ -375,6 +387,15 @@ def test_a_stopped_run_ends_in_the_same_bits(tmp_path, monkeypatch, given):
     values = [float(row[name]) for row in train]
     assert values == sorted(values)
   assert len({row['frames'] for row in train}) == len(train)
+  scores = read_rows(tmp_path / 'parts' / 'eval.csv')
+  frames = [int(row['frames']) for row in scores]
+  assert frames == sorted(set(frames))
+  # Whether an evaluation is over before the run ends is chance, but for this.
+  assert frames[-1] == last.frames
+  best = max(scores, key=lambda row: float(row['mean_return']))
+  (kept,) = (tmp_path / 'parts' / 'best').iterdir()
+  assert kept.name == best['frames']
+  assert best['best'] == 'True'
 
 
 def test_a_finished_run_stays_as_it_is(tmp_path):
@@ -503,7 +524,7 @@ def test_a_checkpoint_that_cannot_be_written_ends_in_one_line(
 ):
   run(tmp_path, frames=500)
 
-  def save(self, moment):
+  def save(self, moment, *, best):
     raise OSError(28, 'No space left on device')
 
   monkeypatch.setattr(checkpoints.Checkpoints, 'save', save)
@@ -559,3 +580,105 @@ def test_the_checkpoint_of_another_network_is_refused(tmp_path):
 
 def make_small():
   return networks.MLPTorso(obs_dims=2, hidden=(8,))
+
+
+class Scored(catch.Catch):
+  """For evaluations: what it gives for an episode is prescribed."""
+
+  def __init__(self, scores):
+    super().__init__()
+    self._scores = iter(scores)
+
+  def reset(self, *, seed=None, options=None):
+    self._score = next(self._scores, 0.0)
+    return super().reset(seed=seed, options=options)
+
+  def step(self, action):
+    obs, reward, terminated, truncated, info = super().step(action)
+    return obs, self._score if reward else 0.0, terminated, truncated, info
+
+
+def run_scored(workdir, scores, **given):
+  settings = make_config(workdir, eval_episodes=1, **given)
+  return training.run(
+    settings,
+    gym.make(catch.Catch),
+    functools.partial(agents.make_learner, settings),
+    # Evaluations begin with a reset that is not played.
+    lambda: gymnasium.vector.SyncVectorEnv(
+      [lambda: Scored([0.0, *scores])], autoreset_mode=AutoresetMode.SAME_STEP
+    ),
+  )
+
+
+def test_the_best_parameters_are_kept(tmp_path):
+  run_scored(tmp_path, [5.0], frames=100, eval_frames=10**6)
+  more = {'override': ('frames', 'anneal_frames'), 'eval_frames': 10**6}
+  run_scored(tmp_path, [4.0], frames=200, **more)
+  rows = read_rows(tmp_path / 'eval.csv')
+  assert [row['mean_return'] for row in rows] == ['5.0', '4.0']
+  assert [row['best'] for row in rows] == ['True', 'False']
+  assert [path.name for path in (tmp_path / 'best').iterdir()] == ['100']
+  result = run_scored(tmp_path, [6.0], frames=300, **more)
+  assert [path.name for path in (tmp_path / 'best').iterdir()] == ['300']
+  best, *_ = checkpoints.read_params(tmp_path, 'best', result.params)
+  assert digest(best) == digest(result.params)
+
+
+def test_no_evaluation_where_none_is_wanted(tmp_path):
+  run(tmp_path, eval_frames=0)
+  assert read_rows(tmp_path / 'eval.csv') == []
+
+
+def test_evaluations_do_not_touch_training(tmp_path):
+  given = {'algo': 'one_step_q', 'frames': 2000}
+  plain = run(tmp_path / 'plain', **given)
+  evaluated = run(tmp_path / 'evaluated', eval_frames=1, **given)
+  assert digest(plain.params) == digest(evaluated.params)
+
+
+def test_an_error_in_an_evaluation_ends_the_run(tmp_path):
+  settings = make_config(
+    tmp_path, threads=2, frames=10**9, eval_frames=100, max_env_restarts=0
+  )
+
+  def make_eval_env():
+    return gymnasium.vector.SyncVectorEnv(
+      [lambda: Breaks(at_step=3)], autoreset_mode=AutoresetMode.SAME_STEP
+    )
+
+  with pytest.raises(Failure, match='the game broke') as raised:
+    training.run(
+      settings,
+      gym.make(catch.Catch),
+      functools.partial(agents.make_learner, settings),
+      make_eval_env,
+    )
+  assert raised.value.__notes__ == ['raised in evaluation thread 0']
+  assert our_threads() == []
+  frames = [int(path.name) for path in (tmp_path / 'checkpoints').iterdir()]
+  assert max(frames) >= 100
+
+
+def test_a_signal_ends_an_evaluation(tmp_path, monkeypatch):
+  # At the end of a run, and without an end of its own.
+  class Endless(catch.Catch):
+    def step(self, action):
+      obs, *_ = super().step(1)
+      self._ball = (0, 0)
+      steps.append(1)
+      if len(steps) == 50:
+        signal.raise_signal(signal.SIGINT)
+      return obs, 0.0, False, False, {}
+
+  steps = []
+  settings = make_config(tmp_path, eval_frames=10**6)
+  result = training.run(
+    settings,
+    gym.make(catch.Catch),
+    functools.partial(agents.make_learner, settings),
+    gym.make(Endless),
+  )
+  assert result.finished
+  assert read_rows(tmp_path / 'eval.csv') == []
+  assert (tmp_path / 'checkpoints' / str(result.frames)).is_dir()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 
 import pytest
 
@@ -176,3 +177,24 @@ def test_a_process_that_ended_while_writing_leaves_a_usable_folder(tmp_path):
   (tmp_path / 'config.json.new').write_text('{"conf')
   assert not claim(tmp_path)
   assert [entry.name for entry in tmp_path.iterdir()] == ['config.json']
+
+
+def test_a_full_disk_is_told_in_one_line_and_the_run_is_as_it_was(tmp_path):
+  claim(tmp_path)
+  before = (tmp_path / 'config.json').read_bytes()
+  limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+  try:
+    line = refusal(tmp_path)
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+  assert line == f'--workdir={tmp_path}: File too large; {ALLOWED}'
+  assert (tmp_path / 'config.json').read_bytes() == before
+  assert claim(tmp_path)
+
+
+def test_settings_come_back_from_the_folder(tmp_path):
+  settings = make_config(tmp_path, exploration_ends=(0.5,), override=('seed',))
+  with workdir.Workdir(settings) as folder:
+    folder.claim(0)
+  assert workdir.read_config(tmp_path) == settings

@@ -14,7 +14,6 @@ import numpy as np
 from a3c_jax import checks
 
 MAX_FRAMES_PER_EPISODE = 108_000  # 30 minutes at 60 Hz
-NOOPS = 29  # An episode starts after 0 to so many of them.
 
 # With one player these end the whole process from inside the emulator.
 UNPLAYABLE = ('combat', 'joust', 'maze_craze', 'warlords')
@@ -41,6 +40,13 @@ class Options:
     default=0.0,
     source='ours; the paper is silent',
   )
+  noops: int = checks.count(
+    'Largest number of no-ops that an episode starts with.',
+    least=0,
+    most=1000,
+    default=30,
+    source='Mnih et al. 2015',
+  )
   full_action_space: bool = checks.setting(
     'All 18 actions instead of those that the game uses.',
     default=False,
@@ -62,15 +68,31 @@ def games() -> list[str]:
   return sorted(set(_ale_py().roms.get_all_rom_ids()) - set(UNPLAYABLE))
 
 
+def for_evaluation(options: Options, protocol: str) -> Options:
+  """How the game is played when nothing is learnt.
+
+  Args:
+    options: of the training.
+    protocol: 'noop30', episodes after 0 to 30 no-ops, as in Mnih et al. 2015;
+      'sticky', actions that repeat with probability 0.25 and no no-ops, as in
+      Machado et al. 2018, arXiv:1709.06009. Neither ends at the loss of a life.
+  """
+  noops, sticky = {'noop30': (30, 0.0), 'sticky': (0, 0.25)}[protocol]
+  return dataclasses.replace(
+    options, noops=noops, sticky=sticky, life_loss_terminal=False
+  )
+
+
 def make(
-  options: Options, *, envs: int = 1
+  options: Options, *, envs: int = 1, film: bool = False
 ) -> Callable[[], gymnasium.vector.VectorEnv]:
   """A function that makes the vector environment of one thread.
 
   Observations are [envs, 4, 84, 84] uint8, the oldest of the four frames first;
   rewards are raw. An action lasts `action_repeat` emulator frames, an episode
-  at most 108,000; it starts after 0 to 29 no-ops. With `life_loss_terminal`,
-  every step's `info['life_loss']` [envs] bool marks the loss of a life.
+  at most 108,000; it starts after 0 to `noops` no-ops. With
+  `life_loss_terminal`, every step's `info['life_loss']` [envs] bool marks the
+  loss of a life.
 
   Source of the preprocessing: Mnih et al. 2016, arXiv:1602.01783, section 8,
   which refers to Mnih et al. 2015.
@@ -78,6 +100,7 @@ def make(
   Args:
     options: the game and how it is played.
     envs: games per environment.
+    film: whether `render` gives the frame of each game, [210, 160, 3] uint8.
 
   Raises:
     UsageError: for an unknown or unplayable game, another option that is not
@@ -101,7 +124,8 @@ def make(
     )
 
   def make_env() -> gymnasium.vector.VectorEnv:
-    return _Atari(options, envs)
+    env = _Atari(options, envs)
+    return _Filmed(env, _Atari(options, envs, colour=True)) if film else env
 
   return make_env
 
@@ -112,7 +136,6 @@ def describe(options: Options) -> dict[str, Any]:
     'name': options.game,
     **dataclasses.asdict(options),
     'max_frames_per_episode': MAX_FRAMES_PER_EPISODE,
-    'noops': NOOPS,
   }
 
 
@@ -131,7 +154,8 @@ def _ale_py():
 class _Atari(gymnasium.vector.VectorWrapper):
   """`AtariVectorEnv` with episode ends and life losses told apart."""
 
-  def __init__(self, options: Options, envs: int):
+  def __init__(self, options: Options, envs: int, *, colour: bool = False):
+    screen = {'img_height': 210, 'img_width': 160, 'stack_num': 1}
     env = _ale_py().vector_env.AtariVectorEnv(
       game=options.game,
       num_envs=envs,
@@ -141,13 +165,16 @@ class _Atari(gymnasium.vector.VectorWrapper):
       max_num_frames_per_episode=MAX_FRAMES_PER_EPISODE,
       repeat_action_probability=options.sticky,
       full_action_space=options.full_action_space,
-      noop_max=NOOPS + 1,  # ale-py's bound is exclusive.
+      noop_max=options.noops + 1,  # ale-py's bound is exclusive.
       reward_clipping=False,  # No info has the raw reward.
       use_fire_reset=False,
       # Plays on after a lost life; `episodic_life` would restart the game.
       life_loss_info=options.life_loss_terminal,
+      grayscale=not colour,
+      **(screen if colour else {}),
     )
     super().__init__(env)
+    self.metadata = env.metadata | {'render_fps': 60 / options.action_repeat}
     self._episode_frames = np.zeros(envs, np.int32)
 
   def reset(self, *, seed=None, options=None):
@@ -165,3 +192,29 @@ class _Atari(gymnasium.vector.VectorWrapper):
     self._episode_frames = info['episode_frame_number']
     info['life_loss'] = terminated & ~new_game
     return obs, reward, terminated & new_game, truncated, info
+
+
+class _Filmed(gymnasium.vector.VectorWrapper):
+  """Renders by a twin in colour that plays the same; ale-py's has no render."""
+
+  def __init__(self, env: _Atari, twin: _Atari):
+    super().__init__(env)
+    self._twin = twin
+
+  def reset(self, *, seed=None, options=None):
+    self._pictures, _ = self._twin.reset(seed=seed, options=options)
+    return self.env.reset(seed=seed, options=options)
+
+  def step(self, actions):
+    self._pictures, *twins = self._twin.step(actions)
+    obs, *outcome, info = self.env.step(actions)
+    if not all(map(np.array_equal, outcome, twins)):
+      raise RuntimeError('the game in colour is not the one that is played')
+    return obs, *outcome, info
+
+  def render(self):
+    return tuple(picture[-1] for picture in self._pictures)
+
+  def close(self, **kwargs):
+    self._twin.close(**kwargs)
+    self.env.close(**kwargs)

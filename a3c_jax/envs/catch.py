@@ -17,7 +17,7 @@ class Catch(gymnasium.Env):
   After Osband et al. 2019, arXiv:1908.03568.
   """
 
-  metadata = {'render_modes': ['ansi'], 'render_fps': 4}
+  metadata = {'render_modes': ['ansi', 'rgb_array'], 'render_fps': 4}
 
   def __init__(
     self, rows: int = 10, columns: int = 5, render_mode: str | None = None
@@ -46,6 +46,9 @@ class Catch(gymnasium.Env):
     return self._observation(), reward, terminated, False, {}
 
   def render(self):
+    if self.render_mode == 'rgb_array':
+      pixels = np.kron(255 * self._observation(), np.ones((16, 16)))
+      return np.repeat(pixels.astype(np.uint8)[..., None], 3, axis=2)
     board = np.where(self._observation() > 0, 'x', '.')
     return '\n'.join(''.join(row) for row in board)
 

@@ -12,7 +12,7 @@ from a3c_jax import checks
 
 
 def make(
-  env: str | Callable[[], gymnasium.Env], *, envs: int = 1
+  env: str | Callable[[], gymnasium.Env], *, envs: int = 1, film: bool = False
 ) -> Callable[[], gymnasium.vector.VectorEnv]:
   """A function that makes the vector environment of one thread.
 
@@ -20,23 +20,34 @@ def make(
     env: a registered id such as 'CartPole-v1', 'module:function' where the
       function returns a `gymnasium.Env`, or such a function.
     envs: games per environment.
+    film: whether `render` gives a picture of each game; a function must make
+      environments with `render_mode='rgb_array'` for this.
 
   Raises:
-    UsageError: for an unknown id, module or function, a missing dependency, or
-      spaces other than Box observations and Discrete actions.
+    UsageError: for an unknown id, module or function, a missing dependency,
+      spaces other than Box observations and Discrete actions, or an environment
+      that cannot be filmed.
   """
-  make_one = env if callable(env) else _factory(env)
+  make_one = env if callable(env) else _factory(env, film)
   expected = [gymnasium.error.Error]
   if env in gymnasium.registry:
     expected.append(ImportError)  # Of the user's own module it is a bug there.
   try:
     probe = make_one()
+    if film and probe.render_mode == 'rgb_array':
+      probe.reset(seed=0)
+      probe.render()
   except tuple(expected) as error:
     raise checks.UsageError(f'--env={env}: {error}') from error
   if not isinstance(probe, gymnasium.Env):
     raise checks.UsageError(
       f'--env={env}: returned {type(probe).__name__}; '
       'allowed: module:function that returns a gymnasium.Env'
+    )
+  if film and probe.render_mode != 'rgb_array':
+    raise checks.UsageError(
+      f'--video: {env} renders {probe.render_mode}; allowed: environments with '
+      "render_mode='rgb_array'"
     )
   check_spaces(probe.observation_space, probe.action_space, env)
   probe.close()
@@ -85,7 +96,7 @@ def _from_zero(make_one):
   return make
 
 
-def _factory(name: str) -> Callable[[], gymnasium.Env]:
+def _factory(name: str, film: bool) -> Callable[[], gymnasium.Env]:
   if ':' in name:
     return checks.load_function(name, flag='env')
   if name.startswith('ALE/'):
@@ -99,4 +110,5 @@ def _factory(name: str) -> Callable[[], gymnasium.Env]:
       f'--env={name}: unknown; '
       + (f'did you mean {", ".join(near)}?' if near else 'try CartPole-v1')
     )
-  return lambda: gymnasium.make(name)
+  mode = {'render_mode': 'rgb_array'} if film else {}
+  return lambda: gymnasium.make(name, **mode)

@@ -6,6 +6,7 @@ lead to the same state.
 
 from __future__ import annotations
 
+import contextlib
 from typing import NamedTuple
 
 import gymnasium
@@ -33,7 +34,7 @@ class Recorded(gymnasium.vector.VectorWrapper):
   """A vector environment whose state can be reached again.
 
   Attributes:
-    failure: what the environment raised in its last step, or None.
+    failure: what the environment raised in its last step or reset, or None.
   """
 
   def __init__(
@@ -64,7 +65,16 @@ class Recorded(gymnasium.vector.VectorWrapper):
   def reset(self, *, seed=None, options=None):
     """Resets all games; `seed` is an int, of the first of them."""
     self._begin(seed + np.arange(self.num_envs))
-    return self.env.reset(seed=self._seeds.tolist(), options=options)
+    with self._noting_failure():
+      return self.env.reset(seed=self._seeds.tolist(), options=options)
+
+  @contextlib.contextmanager
+  def _noting_failure(self):
+    try:
+      yield
+    except Exception as error:
+      self.failure = error
+      raise
 
   def step(self, actions):
     if self._steps == len(self._actions):
@@ -74,16 +84,13 @@ class Recorded(gymnasium.vector.VectorWrapper):
       )
     self._actions[self._steps] = actions
     self._steps += 1
-    try:
+    with self._noting_failure():
       obs, reward, terminated, truncated, info = self.env.step(actions)
       due = terminated | truncated
       if due.any():
         due &= self._steps - self._starts >= self._reseed_steps
         if due.any():
           obs = self._reseed(due)
-    except Exception as error:
-      self.failure = error
-      raise
     return obs, reward, terminated, truncated, info
 
   def _reseed(self, due):

@@ -1,0 +1,416 @@
+"""Whole episodes with fixed parameters; learns nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+import contextlib
+import csv
+import functools
+import importlib.resources
+import queue
+from typing import NamedTuple
+
+import gymnasium
+import jax
+import numpy as np
+
+from a3c_jax import base, rollout, telemetry, workers
+from a3c_jax.envs import recorded
+
+POLICIES = ('sample', 'greedy')
+EXPLORATION_EPSILON = 0.05
+
+
+class PolicyState(NamedTuple):
+  """What a policy keeps from one step of an episode to the next."""
+
+  recurrent: base.State
+  key: jax.Array
+
+
+class Policy:
+  """A learner with fixed parameters: `policy(obs, state) -> action, state`.
+
+  Attributes:
+    params: of the learner's network.
+    frames: emulator frames of training at which they were the run's.
+  """
+
+  def __init__(
+    self,
+    learner: base.Learner,
+    params: base.Params,
+    *,
+    frames: int = 0,
+    greedy: bool = False,
+    exploration_epsilon: float = EXPLORATION_EPSILON,
+  ):
+    """Fixes how actions are chosen.
+
+    Args:
+      learner: the algorithm.
+      params: of its network.
+      frames: for the record.
+      greedy: take the best action, without any chance.
+      exploration_epsilon: of a value-based learner that is not greedy; a
+        policy-based one samples from its policy.
+    """
+    self.params = params
+    self.frames = frames
+    self._learner = learner
+    self._greedy = greedy
+    self._exploration_epsilon = np.float32(exploration_epsilon)
+
+  def initial_state(self, seed: int = 0, *, streams: int = 1) -> PolicyState:
+    """The state at the start of an episode.
+
+    Args:
+      seed: of the actions that are drawn in the episode.
+      streams: K, the number of games that are played at once.
+    """
+    return PolicyState(
+      self._learner.initial_state(streams), jax.random.PRNGKey(seed)
+    )
+
+  def __call__(
+    self, obs: np.ndarray, state: PolicyState
+  ) -> tuple[np.ndarray, PolicyState]:
+    """What to do.
+
+    Args:
+      obs: [K, ...], as a vector environment of K games gives it.
+      state: from `initial_state` or from the step before.
+
+    Returns:
+      [K] int32 actions, and the state for the next step.
+    """
+    obs = rollout.as_network_input(np.asarray(obs))
+    if self._greedy:
+      action, recurrent = self._learner.greedy(
+        self.params, state.recurrent, obs
+      )
+      return np.asarray(action), state._replace(recurrent=recurrent)
+    action, recurrent, key = self._learner.act(
+      self.params, state.recurrent, obs, state.key, self._exploration_epsilon
+    )
+    return np.asarray(action), PolicyState(recurrent, key)
+
+
+class Episode(NamedTuple):
+  """One episode from its start to its end."""
+
+  raw_return: float  # undiscounted sum of raw rewards
+  steps: int  # agent decisions
+
+
+class Stopped(Exception):
+  """An evaluation was told to stop before its end."""
+
+
+def play(
+  env: gymnasium.vector.VectorEnv,
+  policy: Policy,
+  *,
+  seed: int,
+  on_step: Callable[[], None] = lambda: None,
+) -> Episode:
+  """Plays one episode from a seeded reset to its end.
+
+  Args:
+    env: of which the first game counts.
+    policy: what plays.
+    seed: of the game and of the actions.
+    on_step: called before every step.
+  """
+  obs, _ = env.reset(seed=seed)
+  state = policy.initial_state(seed, streams=env.num_envs)
+  total, steps = 0.0, 0
+  while True:
+    on_step()
+    action, state = policy(obs, state)
+    obs, reward, terminated, truncated, _ = env.step(action)
+    total += float(reward[0])
+    steps += 1
+    if terminated[0] or truncated[0]:
+      return Episode(total, steps)
+
+
+def episode_seed(seed: int, episode: int) -> int:
+  """The seed of one episode of an evaluation."""
+  return int(np.random.default_rng([seed, episode]).integers(2**31))
+
+
+def play_all(
+  envs: Sequence[gymnasium.vector.VectorEnv],
+  policy: Policy,
+  *,
+  episodes: int,
+  seed: int,
+  on_step: Callable[[int, gymnasium.vector.VectorEnv], None] = (
+    lambda index, env: None
+  ),
+  on_episode: Callable[[int, Episode], None] = lambda index, episode: None,
+) -> list[Episode]:
+  """Plays episodes, as many at once as there are environments.
+
+  Each has a seed of its own, so the result does not depend on how many are
+  played at once.
+
+  Args:
+    envs: of which the first games count.
+    policy: what plays.
+    episodes: how many.
+    seed: of the whole evaluation.
+    on_step: called before every step with the number of the episode and its
+      environment, in the thread that plays it.
+    on_episode: called in this thread with the number and the outcome of each,
+      in the order in which they end.
+
+  Raises:
+    Exception: whatever a thread raised first.
+  """
+  done: queue.SimpleQueue[tuple[int, Episode]] = queue.SimpleQueue()
+  played: dict[int, Episode] = {}
+
+  def body(thread, stop):
+    env = envs[thread]
+    for index in range(thread, episodes, len(envs)):
+
+      def before_step(index=index):
+        if stop.is_set():
+          raise Stopped
+        on_step(index, env)
+
+      episode = play(
+        env, policy, seed=episode_seed(seed, index), on_step=before_step
+      )
+      done.put((index, episode))
+
+  def take():
+    while not done.empty():
+      index, episode = done.get()
+      played[index] = episode
+      on_episode(index, episode)
+
+  players = workers.Workers(body, len(envs), name='evaluation')
+  players.start()
+  try:
+    while players.wait(0.1):
+      take()
+  finally:
+    players.stop(10.0)
+  take()
+  if players.error is not None:
+    raise players.error
+  return [played[index] for index in range(episodes)]
+
+
+class Summary(NamedTuple):
+  """What an evaluation came to."""
+
+  episodes: int
+  mean_return: float
+  median_return: float
+  standard_error: float  # of the mean; NaN for one episode
+  lowest_return: float
+  highest_return: float
+  mean_steps: float  # agent decisions
+
+
+def summarize(episodes: Sequence[Episode]) -> Summary:
+  """Mean, median and standard error of raw returns."""
+  returns = np.array([episode.raw_return for episode in episodes])
+  count = len(returns)
+  error = returns.std(ddof=1) / np.sqrt(count) if count > 1 else np.nan
+  return Summary(
+    episodes=count,
+    mean_return=float(returns.mean()),
+    median_return=float(np.median(returns)),
+    standard_error=float(error),
+    lowest_return=float(returns.min()),
+    highest_return=float(returns.max()),
+    mean_steps=float(np.mean([episode.steps for episode in episodes])),
+  )
+
+
+class Reference(NamedTuple):
+  """Scores that a game's scale is made of."""
+
+  random: float
+  human: float
+
+
+@functools.cache
+def _references() -> dict[str, Reference]:
+  table = importlib.resources.files('a3c_jax') / 'data/atari57_human_random.csv'
+  with table.open(newline='') as file:
+    return {
+      row['game']: Reference(
+        float(row['random_noop30']), float(row['human_noop30'])
+      )
+      for row in csv.DictReader(file)
+    }
+
+
+def reference(game: str, protocol: str) -> Reference | None:
+  """Scores of a random and of a human player, after up to 30 no-ops.
+
+  Source: Wang et al. 2016, arXiv:1511.06581, Table 2: 57 games, episodes of at
+  most 30 minutes.
+
+  Args:
+    game: of ale-py, snake_case.
+    protocol: only 'noop30' has any: nobody published human scores with sticky
+      actions.
+
+  Returns:
+    None where there are none.
+  """
+  return _references().get(game) if protocol == 'noop30' else None
+
+
+def human_normalized(score: float, reference: Reference) -> float:
+  """Percent: 0 is random play, 100 is human play."""
+  return 100 * (score - reference.random) / (reference.human - reference.random)
+
+
+def describe_policy(
+  algo: str,
+  *,
+  greedy: bool = False,
+  exploration_epsilon: float = EXPLORATION_EPSILON,
+) -> str:
+  """How actions are chosen, for the record of a score."""
+  if greedy:
+    return 'greedy'
+  if algo == 'a3c':
+    return 'sampled'
+  return f'epsilon-greedy {exploration_epsilon:g}'
+
+
+class Evaluated(NamedTuple):
+  """What came of one snapshot."""
+
+  snapshot: base.Snapshot
+  summary: Summary
+
+
+class Background:
+  """Evaluates one snapshot at a time, in a thread of its own.
+
+  Attributes:
+    steps: taken so far, a sign of life.
+  """
+
+  def __init__(
+    self,
+    make_env: Callable[[], recorded.Recorded],
+    learner: base.Learner,
+    *,
+    episodes: int,
+    seed: int,
+    max_env_restarts: int,
+    reports: telemetry.Reports,
+  ):
+    """Makes the environment, and has the learner compiled for it.
+
+    Args:
+      make_env: one call at a time; the first game counts.
+      learner: what acts.
+      episodes: of one evaluation.
+      seed: of all evaluations.
+      max_env_restarts: how often the environment may be made anew.
+      reports: where that is told.
+    """
+    self.steps = 0
+    self._make_env = make_env
+    self._env = make_env()
+    self._learner = learner
+    self._episodes = episodes
+    self._seed = seed
+    self._restarts_left = max_env_restarts
+    self._reports = reports
+    self._workers: workers.Workers | None = None
+    self._evaluated: Evaluated | None = None
+
+  def set_up(self, params: base.Params) -> None:
+    """Compiles what acts, in this thread."""
+    policy = Policy(self._learner, params)
+    obs, _ = self._env.reset(seed=self._seed)
+    policy(obs, policy.initial_state(streams=self._env.num_envs))
+
+  @property
+  def error(self) -> BaseException | None:
+    """What ended the thread, if anything did."""
+    return self._workers.error if self._workers else None
+
+  @property
+  def busy(self) -> bool:
+    """Whether an evaluation is going on."""
+    return self._workers is not None
+
+  def start(self, snapshot: base.Snapshot) -> None:
+    """Begins to evaluate a snapshot; only while not busy."""
+    seed = episode_seed(self._seed, snapshot.frames)
+    policy = Policy(self._learner, snapshot.params, frames=snapshot.frames)
+
+    def body(thread, stop):
+      del thread
+
+      def on_step():
+        self.steps += 1
+        if stop.is_set():
+          raise Stopped
+
+      with contextlib.suppress(Stopped):
+        episodes = [
+          self._play(policy, episode_seed(seed, index), on_step)
+          for index in range(self._episodes)
+        ]
+        self._evaluated = Evaluated(snapshot, summarize(episodes))
+
+    self._workers = workers.Workers(body, 1, name='evaluation')
+    self._workers.start()
+
+  def _play(self, policy, seed, on_step):
+    while True:
+      try:
+        return play(self._env, policy, seed=seed, on_step=on_step)
+      except Exception as error:
+        if error is not self._env.failure or not self._restarts_left:
+          raise
+        self._restarts_left -= 1
+        self._reports.add(
+          telemetry.Trouble(
+            'env_restarts',
+            f'environment of the evaluation raised {error!r}; made anew',
+          )
+        )
+        with contextlib.suppress(Exception):  # It is broken already.
+          self._env.close()
+        self._env = self._make_env()
+
+  def take(self, seconds: float = 0.0) -> Evaluated | None:
+    """What the evaluation that has ended came to, once.
+
+    Args:
+      seconds: how long to wait for one that is going on.
+    """
+    if self._workers is None or self._workers.wait(seconds):
+      return None
+    if self._workers.error is None:
+      self._workers = None
+    evaluated, self._evaluated = self._evaluated, None
+    return evaluated
+
+  def stop(self, seconds: float) -> list[str]:
+    """Ends an evaluation that is going on, without a result.
+
+    Returns:
+      The name of the thread, if it did not end within so many seconds.
+    """
+    return self._workers.stop(seconds) if self._workers else []
+
+  def close(self) -> None:
+    """Closes the environment."""
+    self._env.close()

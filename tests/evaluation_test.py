@@ -1,0 +1,288 @@
+"""Whole episodes with fixed parameters, and what is said of them."""
+
+import threading
+
+import gymnasium
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from a3c_jax import (
+  base,
+  evaluation,
+  networks,
+  policy_based,
+  telemetry,
+  value_based,
+)
+from a3c_jax.envs import gym, recorded
+
+WAIT_SECONDS = 60.0
+
+
+class Walk(gymnasium.Env):
+  """Rewards are the actions; `length` steps, the last one is a truncation."""
+
+  def __init__(self, length=4, cut=False, breaks=()):
+    self.observation_space = spaces.Box(0.0, 9.0, (1,), np.float32)
+    self.action_space = spaces.Discrete(3)
+    self._length, self._cut = length, cut
+    self._breaks = list(breaks)
+    self.seeds = []
+    self._taken = 0
+
+  def reset(self, *, seed=None, options=None):
+    super().reset(seed=seed)
+    self.seeds.append(seed)
+    self._steps = 0
+    return np.zeros(1, np.float32), {}
+
+  def step(self, action):
+    self._taken += 1
+    if self._taken in self._breaks:
+      raise OSError('the game broke')
+    self._steps += 1
+    over = self._steps == self._length
+    obs = np.full(1, self._steps, np.float32)
+    return obs, float(action), over and not self._cut, over and self._cut, {}
+
+
+def make_env(**kwargs):
+  return gym.make(lambda: Walk(**kwargs))()
+
+
+def fixed_learner(actions=(0, 1, 2, 2)):
+  """Takes the action that the observation's number stands for."""
+  table = np.array(actions, np.int32)
+
+  def act(params, state, obs, key, exploration_epsilon):
+    del params, exploration_epsilon
+    return table[obs[:, 0].astype(int)], state, key
+
+  return base.Learner(
+    init=None,
+    initial_state=lambda streams: (),
+    act=act,
+    greedy=lambda params, state, obs: (np.ones(len(obs), np.int32), state),
+    bootstrap=None,
+    gradients=None,
+    acts_on='snapshot',
+  )
+
+
+@pytest.mark.parametrize('cut', [False, True])
+def test_an_episode_is_played_to_its_end(cut):
+  env = make_env(cut=cut)
+  policy = evaluation.Policy(fixed_learner(), params=None)
+  steps = []
+  episode = evaluation.play(
+    env, policy, seed=3, on_step=lambda: steps.append(1)
+  )
+  assert episode == (0 + 1 + 2 + 2, 4)
+  assert len(steps) == 4
+  assert env.envs[0].unwrapped.seeds[0] == 3
+  greedy = evaluation.Policy(fixed_learner(), params=None, greedy=True)
+  assert evaluation.play(env, greedy, seed=3) == (4, 4)
+
+
+def q_learner():
+  return value_based.one_step_q(
+    networks.QNetwork(networks.MLPTorso(obs_dims=1), 3)
+  )
+
+
+def test_epsilon_is_that_which_was_asked_for():
+  # With ε = 1, actions are uniform; with 0 they are those of the best Q.
+  learner = q_learner()
+  obs = np.ones((3000, 1), np.float32)
+  params = learner.init(jax.random.PRNGKey(0), obs)
+  greedy = evaluation.Policy(learner, params, greedy=True)
+  best, _ = greedy(obs, greedy.initial_state(streams=3000))
+  assert len(set(best.tolist())) == 1
+  for epsilon, share in [(0.0, 1.0), (0.6, 0.6), (1.0, 1 / 3)]:
+    policy = evaluation.Policy(learner, params, exploration_epsilon=epsilon)
+    action, _ = policy(obs, policy.initial_state(1, streams=3000))
+    # Four standard deviations of 3000 draws.
+    assert np.mean(action == best) == pytest.approx(share, abs=0.037)
+  usual = evaluation.Policy(learner, params)
+  action, _ = usual(obs, usual.initial_state(1, streams=3000))
+  assert np.mean(action == best) == pytest.approx(1 - 0.05 * 2 / 3, abs=0.014)
+
+
+def test_a3c_samples_and_carries_its_state():
+  network = networks.ActorCritic(
+    networks.MLPTorso(obs_dims=1), 3, networks.LSTMCore()
+  )
+  learner = policy_based.a3c(network, entropy_cost=0.0, value_cost=0.5)
+  obs = np.ones((500, 1), np.float32)
+  params = learner.init(jax.random.PRNGKey(0), obs)
+  policy = evaluation.Policy(learner, params)
+  state = policy.initial_state(7, streams=500)
+  action, after = policy(obs, state)
+  assert set(action.tolist()) == {0, 1, 2}
+  assert action.dtype == np.int32
+  same, _ = policy(obs, policy.initial_state(7, streams=500))
+  np.testing.assert_array_equal(action, same)
+  other, _ = policy(obs, policy.initial_state(8, streams=500))
+  assert np.any(other != action)
+  moved = jax.tree.map(lambda one, two: np.any(one != two), state, after)
+  assert all(jax.tree.leaves(moved))
+  greedy = evaluation.Policy(learner, params, greedy=True)
+  best, after = greedy(obs, state)
+  logits = network.apply(
+    params, obs[None], state.recurrent, np.zeros((1, 500), bool)
+  )[0].logits[0]
+  np.testing.assert_array_equal(best, jnp.argmax(logits, axis=1))
+  assert all(
+    jax.tree.leaves(
+      jax.tree.map(lambda one, two: np.any(one != two), state[0], after[0])
+    )
+  )
+
+
+def test_the_number_of_threads_changes_nothing():
+  learner = q_learner()
+  params = learner.init(jax.random.PRNGKey(0), np.ones((1, 1), np.float32))
+  policy = evaluation.Policy(learner, params, exploration_epsilon=1.0)
+
+  def play_all(threads, seed=5):
+    ended = []
+    episodes = evaluation.play_all(
+      [make_env(length=6) for _ in range(threads)],
+      policy,
+      episodes=7,
+      seed=seed,
+      on_episode=lambda index, episode: ended.append(index),
+    )
+    assert sorted(ended) == list(range(7))
+    return episodes
+
+  one = play_all(1)
+  assert one == play_all(3) == play_all(8)
+  assert len({episode.raw_return for episode in one}) > 1
+  assert one != play_all(1, seed=6)
+
+
+def test_an_error_in_an_evaluation_is_raised():
+  envs = [make_env(), make_env(breaks=[6])]
+  policy = evaluation.Policy(fixed_learner(), params=None)
+  with pytest.raises(OSError, match='the game broke') as error:
+    evaluation.play_all(envs, policy, episodes=10, seed=1)
+  assert error.value.__notes__ == ['raised in evaluation thread 1']
+
+
+def test_a_summary_by_hand():
+  # Returns 1, 2, 6: mean 3, median 2, variance (4 + 1 + 9) / 2 = 7.
+  episodes = [evaluation.Episode(r, s) for r, s in [(1, 5), (6, 6), (2, 7)]]
+  found = evaluation.summarize(episodes)
+  assert found == (3, 3.0, 2.0, pytest.approx(np.sqrt(7 / 3)), 1.0, 6.0, 6.0)
+  assert np.isnan(evaluation.summarize(episodes[:1]).standard_error)
+
+
+def test_human_normalized_scores():
+  # Table 2 of arXiv:1511.06581: Pong 14.6 by a human, -20.7 at random.
+  pong = evaluation.reference('pong', 'noop30')
+  assert pong == (-20.7, 14.6)
+  assert evaluation.human_normalized(-20.7, pong) == 0
+  assert evaluation.human_normalized(14.6, pong) == pytest.approx(100)
+  assert evaluation.human_normalized(-3.05, pong) == pytest.approx(50)
+  assert evaluation.reference('pong', 'sticky') is None
+  assert evaluation.reference('CartPole-v1', 'plain') is None
+  assert evaluation.reference('air_raid', 'noop30') is None
+  assert evaluation.reference('alien', 'noop30') == (227.8, 7127.7)
+
+
+def test_how_actions_are_chosen_is_told():
+  assert evaluation.describe_policy('a3c') == 'sampled'
+  assert evaluation.describe_policy('nstep_q') == 'epsilon-greedy 0.05'
+  assert evaluation.describe_policy('a3c', greedy=True) == 'greedy'
+  told = evaluation.describe_policy('one_step_q', exploration_epsilon=0.001)
+  assert told == 'epsilon-greedy 0.001'
+
+
+def background(make_walk, **given):
+  reports = telemetry.Reports()
+  defaults = {'episodes': 3, 'seed': 1, 'max_env_restarts': 1}
+
+  def make_env():
+    env = gymnasium.vector.SyncVectorEnv(
+      [make_walk], autoreset_mode=AutoresetMode.SAME_STEP
+    )
+    return recorded.Recorded(env)
+
+  return evaluation.Background(
+    make_env,
+    fixed_learner(),
+    reports=reports,
+    **defaults | given,
+  ), reports
+
+
+def wait_for(one):
+  """What the evaluation came to; an error of its thread ends the wait too."""
+  for _ in range(100):
+    found = one.take(WAIT_SECONDS / 100)
+    if found or one.error:
+      return found
+  raise AssertionError('the evaluation does not end')
+
+
+def test_background_evaluates_one_snapshot_after_another():
+  one, _ = background(Walk)
+  for frames in (10, 20):
+    snapshot = base.Snapshot(None, None, frames, 0)
+    assert not one.busy
+    one.start(snapshot)
+    assert one.busy
+    found = wait_for(one)
+    assert found.snapshot is snapshot
+    assert found.summary[:3] == (3, 5.0, 5.0)
+    assert one.take() is None
+  assert one.steps == 2 * 3 * 4
+  assert one.stop(0.0) == []
+
+
+def test_a_broken_environment_of_an_evaluation_is_made_anew():
+  # 3 episodes of 4 steps: the first environment breaks in the second one, its
+  # successor at once, in the same episode.
+  breaks = [[7], [2], []]
+  one, reports = background(
+    lambda: Walk(breaks=breaks.pop(0)), max_env_restarts=2
+  )
+  one.start(base.Snapshot(None, None, 10, 0))
+  assert wait_for(one).summary[:3] == (3, 5.0, 5.0)
+  assert breaks == []
+  troubles = reports.take()
+  assert [trouble.kind for trouble in troubles] == ['env_restarts'] * 2
+  assert 'the game broke' in troubles[0].text
+
+
+def test_one_that_breaks_too_often_ends_the_evaluation():
+  breaks = [[7], [2]]
+  one, _ = background(lambda: Walk(breaks=breaks.pop(0)))
+  one.start(base.Snapshot(None, None, 10, 0))
+  assert wait_for(one) is None
+  assert isinstance(one.error, OSError)
+  assert one.error.__notes__ == ['raised in evaluation thread 0']
+
+
+def test_an_evaluation_can_be_stopped():
+  playing, go_on = threading.Event(), threading.Event()
+
+  class Waits(Walk):
+    def step(self, action):
+      playing.set()
+      assert go_on.wait(WAIT_SECONDS)
+      return super().step(action)
+
+  one, _ = background(lambda: Waits(length=10**9))
+  one.start(base.Snapshot(None, None, 10, 0))
+  assert playing.wait(WAIT_SECONDS)
+  assert one.stop(0.01) == ['evaluation-0']
+  go_on.set()
+  assert one.stop(WAIT_SECONDS) == []
+  assert one.error is None
+  assert one.take() is None
