@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 import contextlib
-import csv
-import functools
-import importlib.resources
 import queue
 from typing import NamedTuple
 
@@ -231,47 +228,6 @@ def summarize(episodes: Sequence[Episode]) -> Summary:
     highest_return=float(returns.max()),
     mean_steps=float(np.mean([episode.steps for episode in episodes])),
   )
-
-
-class Reference(NamedTuple):
-  """Scores that a game's scale is made of."""
-
-  random: float
-  human: float
-
-
-@functools.cache
-def _references() -> dict[str, Reference]:
-  table = importlib.resources.files('a3c_jax') / 'data/atari57_human_random.csv'
-  with table.open(newline='') as file:
-    return {
-      row['game']: Reference(
-        float(row['random_noop30']), float(row['human_noop30'])
-      )
-      for row in csv.DictReader(file)
-    }
-
-
-def reference(game: str, protocol: str) -> Reference | None:
-  """Scores of a random and of a human player, after up to 30 no-ops.
-
-  Source: Wang et al. 2016, arXiv:1511.06581, Table 2: 57 games, episodes of at
-  most 30 minutes.
-
-  Args:
-    game: of ale-py, snake_case.
-    protocol: only 'noop30' has any: nobody published human scores with sticky
-      actions.
-
-  Returns:
-    None where there are none.
-  """
-  return _references().get(game) if protocol == 'noop30' else None
-
-
-def human_normalized(score: float, reference: Reference) -> float:
-  """Percent: 0 is random play, 100 is human play."""
-  return 100 * (score - reference.random) / (reference.human - reference.random)
 
 
 def describe_policy(

@@ -96,7 +96,7 @@ def define_options(options: type) -> Callable[[], Any]:
   """
   fields = dataclasses.fields(options)
   for field in fields:
-    default = field.default if field.default != '' else 'nothing'
+    default = checks.as_text(field.default) or 'nothing'
     _define(field, f'{default} ({field.metadata["source"]})')
   names = [field.name for field in fields]
   return lambda: options(**_given(names))
@@ -143,12 +143,17 @@ def _describe(name, table):
   return f'{checks.as_text(value)} ({source})'
 
 
-def run(main: Callable[[], None]) -> None:
+def run(main: Callable[..., None], *, takes_arguments: bool = False) -> None:
   """Runs a script: parses flags, sets JAX up, tells errors in one line.
 
   Sets the process up for training with threads, which is the script's business
   and never a library import's: no GPU, and XLA's work on the calling thread.
   Exit code 2 for bad input, 1 for any other failure.
+
+  Args:
+    main: the script.
+    takes_arguments: whether `main` is called with the arguments that are no
+      flags; otherwise there must not be any.
   """
   cpu.set_up()
   logging.set_verbosity(logging.WARNING)  # Orbax tells of every file.
@@ -157,6 +162,8 @@ def run(main: Callable[[], None]) -> None:
 
   def checked_main(argv):
     try:
+      if takes_arguments:
+        return main(argv[1:])
       if len(argv) > 1:
         raise checks.UsageError(
           f'{argv[1]}: unexpected; allowed: flags such as --algo=a3c'

@@ -26,6 +26,7 @@ from a3c_jax import (
   checks,
   evaluation,
   optimizers,
+  published,
   rollout,
   schedules,
   shared,
@@ -455,7 +456,7 @@ class _Trainer:
       return
     snapshot, summary = evaluated
     config = self._config
-    reference = evaluation.reference(
+    reference = published.reference(
       config.environment['name'], config.eval_protocol
     )
     best = self._best is None or summary.mean_return > self._best['score']
@@ -465,7 +466,7 @@ class _Trainer:
       protocol=config.eval_protocol,
       policy=evaluation.describe_policy(config.algo),
       human_normalized=reference
-      and evaluation.human_normalized(summary.mean_return, reference),
+      and published.human_normalized(summary.mean_return, reference),
       best=best,
       **summary._asdict(),
     )

@@ -53,7 +53,7 @@ class Workdir:
     self._exit = contextlib.ExitStack()
     self._changes = []
     for name in config.override:
-      if name not in [*_settings(config)]:
+      if name not in [*settings(config)]:
         raise checks.UsageError(
           f'--override={name}: no setting that has to stay; allowed: '
           'names of flags'
@@ -136,7 +136,7 @@ class Workdir:
       self._changes = record['changes']
     except (ValueError, TypeError, KeyError):
       self._refuse('its config.json is not that of a run')
-    for name, value in _settings(self._config).items():
+    for name, value in settings(self._config).items():
       was = began.get(name, '(none)')
       if value == was:
         continue
@@ -174,7 +174,7 @@ def read_config(path: pathlib.Path) -> Config:
   )
 
 
-def _settings(config: Config) -> dict[str, Any]:
+def settings(config: Config) -> dict[str, Any]:
   """What must stay as it is while a run goes on, by the name of its flag."""
   values = _flat(json.loads(json.dumps(dataclasses.asdict(config))))
   for field in dataclasses.fields(config):

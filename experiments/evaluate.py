@@ -13,7 +13,7 @@ import pathlib
 
 import gymnasium
 
-from a3c_jax import agents, checks, evaluation, loading
+from a3c_jax import agents, checks, evaluation, loading, published
 from a3c_jax import config as config_lib
 from a3c_jax import workdir as workdir_lib
 import a3c_jax.flags
@@ -217,9 +217,9 @@ def _describe(summary, game, protocol, policy) -> str:
     f'{summary.standard_error:.2f}, median {summary.median_return:.2f}, '
     f'from {summary.lowest_return:.2f} to {summary.highest_return:.2f}',
   ]
-  reference = evaluation.reference(game, protocol)
+  reference = published.reference(game, protocol)
   if reference:
-    percent = evaluation.human_normalized(summary.mean_return, reference)
+    percent = published.human_normalized(summary.mean_return, reference)
     lines.append(
       f'human-normalised: {percent:.1f}% (0% is the random score '
       f'{reference.random:g}, 100% the human score {reference.human:g}, both '
@@ -278,7 +278,7 @@ def main() -> None:
   summary = evaluation.summarize(episodes)
   actions = evaluation.describe_policy(config.algo, **choice)
   print(_describe(summary, game, protocol, actions))
-  reference = evaluation.reference(game, protocol)
+  reference = published.reference(game, protocol)
   table.add(
     {
       'algo': config.algo,
@@ -289,7 +289,7 @@ def main() -> None:
       'policy': actions,
       'eval_seed': options.seed,
       'human_normalized': reference
-      and evaluation.human_normalized(summary.mean_return, reference),
+      and published.human_normalized(summary.mean_return, reference),
       **summary._asdict(),
     }
   )

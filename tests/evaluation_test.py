@@ -182,19 +182,6 @@ def test_a_summary_by_hand():
   assert np.isnan(evaluation.summarize(episodes[:1]).standard_error)
 
 
-def test_human_normalized_scores():
-  # Table 2 of arXiv:1511.06581: Pong 14.6 by a human, -20.7 at random.
-  pong = evaluation.reference('pong', 'noop30')
-  assert pong == (-20.7, 14.6)
-  assert evaluation.human_normalized(-20.7, pong) == 0
-  assert evaluation.human_normalized(14.6, pong) == pytest.approx(100)
-  assert evaluation.human_normalized(-3.05, pong) == pytest.approx(50)
-  assert evaluation.reference('pong', 'sticky') is None
-  assert evaluation.reference('CartPole-v1', 'plain') is None
-  assert evaluation.reference('air_raid', 'noop30') is None
-  assert evaluation.reference('alien', 'noop30') == (227.8, 7127.7)
-
-
 def test_how_actions_are_chosen_is_told():
   assert evaluation.describe_policy('a3c') == 'sampled'
   assert evaluation.describe_policy('nstep_q') == 'epsilon-greedy 0.05'

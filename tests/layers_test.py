@@ -8,11 +8,19 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1]
 LAYERS = {
   0: ('base', 'checks', 'cpu', 'workers'),
-  1: ('returns', 'schedules', 'networks', 'optimizers', 'telemetry', 'config'),
+  1: (
+    'returns',
+    'schedules',
+    'networks',
+    'optimizers',
+    'telemetry',
+    'config',
+    'published',
+  ),
   2: ('losses', 'rollout', 'shared'),
   3: ('value_based', 'policy_based', 'checkpoints'),  # Equals do not meet.
   4: ('actor_learner', 'agents', 'evaluation', 'workdir'),
-  5: ('training', 'loading', 'flags'),
+  5: ('training', 'loading', 'curves', 'flags'),
 }
 LAYER = {
   f'a3c_jax.{name}': layer for layer, names in LAYERS.items() for name in names

@@ -1,0 +1,159 @@
+"""From the CSV files of runs to curves, averaged over seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import csv
+import pathlib
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from a3c_jax import checks
+from a3c_jax import workdir as workdir_lib
+from a3c_jax.config import Config
+
+
+class Run(NamedTuple):
+  """What a run has written so far."""
+
+  path: pathlib.Path
+  config: Config
+  episodes: dict[str, np.ndarray]  # columns of episodes.csv, numbers only
+  train: dict[str, np.ndarray]  # of train.csv
+  evaluations: dict[str, np.ndarray]  # of eval.csv
+
+
+class Group(NamedTuple):
+  """Runs that differ in nothing but their seeds."""
+
+  label: str  # algorithm, and settings that tell it from other groups
+  runs: list[Run]
+
+
+class Curve(NamedTuple):
+  """Mean and spread over the runs of a group, at N places."""
+
+  x: np.ndarray  # [N] float64
+  mean: np.ndarray  # [N] float64, NaN where no run has anything
+  lowest: np.ndarray  # [N] float64
+  highest: np.ndarray  # [N] float64
+
+
+def read(workdir: str | pathlib.Path) -> Run:
+  """Reads a run, which may be going on meanwhile.
+
+  Raises:
+    UsageError: if there is no run in the folder.
+  """
+  path = pathlib.Path(workdir)
+  config = workdir_lib.read_config(path)
+  return Run(
+    path,
+    config,
+    *(
+      _columns(path / name)
+      for name in ('episodes.csv', 'train.csv', 'eval.csv')
+    ),
+  )
+
+
+def _columns(path) -> dict[str, np.ndarray]:
+  try:
+    with path.open(newline='') as file:
+      rows = [row for row in csv.DictReader(file) if None not in row.values()]
+  except OSError as error:
+    raise checks.UsageError(
+      f'--workdir={path.parent}: {path.name}: {error.strerror}; allowed: the '
+      'folder of a run'
+    ) from error
+  columns = {}
+  for name in rows[0] if rows else ():
+    try:
+      columns[name] = np.array([float(row[name] or 'nan') for row in rows])
+    except ValueError:
+      continue  # Text, such as the name of the algorithm.
+  return columns
+
+
+def group(runs: Sequence[Run]) -> list[Group]:
+  """Puts together runs that differ in nothing but their seeds."""
+  groups: list[tuple[dict[str, Any], list[Run]]] = []
+  for run in runs:
+    settings = workdir_lib.settings(run.config)
+    del settings['seed']
+    for known, members in groups:
+      if known == settings:
+        members.append(run)
+        break
+    else:
+      groups.append((settings, [run]))
+  kinds = [settings for settings, _ in groups]
+  return [Group(_label(kind, kinds), members) for kind, members in groups]
+
+
+def _label(settings, kinds) -> str:
+  """What tells settings from the other kinds, in as few words as possible."""
+  with_game = len({kind['env'] for kind in kinds}) > 1
+  words = ('env', 'algo') if with_game else ('algo',)
+  parts = [str(settings[name]) for name in words]
+  alike = [
+    kind
+    for kind in kinds
+    if all(kind[name] == settings[name] for name in words)
+  ]
+  for name, value in settings.items():
+    if any(kind.get(name) != value for kind in alike):
+      text = ','.join(map(str, value)) if isinstance(value, list) else value
+      parts.append(f'{name}={text}')
+  return ' '.join(parts)
+
+
+def binned(
+  runs: Sequence[tuple[np.ndarray, np.ndarray]], points: int
+) -> Curve | None:
+  """Averages values in bins of equal width, and then over runs.
+
+  A bin in which a run has nothing lies on the line between its neighbours;
+  before a run's first and after its last bin the run does not count.
+
+  Args:
+    runs: for each, places [M] and values [M], at least one of all.
+    points: N, how many bins there are between 0 and the greatest place.
+
+  Returns:
+    None if there are no values.
+  """
+  runs = [
+    (x[np.isfinite(y)], y[np.isfinite(y)])
+    for x, y in runs
+    if np.isfinite(y).any()
+  ]
+  if not runs:
+    return None
+  edges = np.linspace(0, max(x.max() for x, _ in runs), points + 1)
+  centres = (edges[1:] + edges[:-1]) / 2
+  lines = []
+  for x, y in runs:
+    bins = np.clip(np.searchsorted(edges, x, side='left') - 1, 0, points - 1)
+    counts = np.bincount(bins, minlength=points)
+    sums = np.bincount(bins, weights=y, minlength=points)
+    there = counts > 0
+    lines.append(
+      np.interp(
+        centres,
+        centres[there],
+        sums[there] / counts[there],
+        left=np.nan,
+        right=np.nan,
+      )
+    )
+  table = np.array(lines)
+  somewhere = np.isfinite(table).any(axis=0)
+  table, centres = table[:, somewhere], centres[somewhere]
+  return Curve(
+    centres,
+    np.nanmean(table, axis=0),
+    np.nanmin(table, axis=0),
+    np.nanmax(table, axis=0),
+  )

@@ -1,0 +1,222 @@
+"""Draws learning curves and diagnostics of one or several runs.
+
+python experiments/plot.py --workdir=runs/one runs/another --out=curves.png
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import dataclasses
+import os
+import pathlib
+import textwrap
+
+import numpy as np
+
+from a3c_jax import checks, curves, published
+import a3c_jax.flags
+
+_SUFFIXES = ('.pdf', '.png', '.svg')
+_DIAGNOSTICS = {
+  'entropy': 'entropy of the policy, nats',
+  'mean_v': 'mean V',
+  'mean_q': 'mean Q of the actions taken',
+  'grad_norm': 'norm of the gradient',
+  'lag': 'lag, updates of other threads',
+  'frames_per_second': 'frames per second',
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+  """What to draw."""
+
+  workdir: tuple[str, ...] = checks.setting(
+    'Folders of runs; more may follow as arguments. Runs that differ in '
+    'nothing but the seed are averaged.',
+    'paths, separated by commas',
+    bool,
+    default=(),
+    source='have to be given',
+  )
+  out: str = checks.setting(
+    'Picture to write.',
+    f'a path ending in {", ".join(_SUFFIXES)}',
+    lambda value: pathlib.Path(value).suffix in _SUFFIXES,
+    default='curves.png',
+    source='ours',
+  )
+  points: int = checks.count(
+    'Points of a curve: each is the mean over an equal part of the axis.',
+    most=100_000,
+    default=100,
+    source='ours',
+  )
+  paper: bool = checks.setting(
+    "Draw the paper's curve of the same game and algorithm too.",
+    default=False,
+    source='ours',
+  )
+
+
+_options = a3c_jax.flags.define_options(Options)
+
+
+def _pyplot():
+  try:
+    import matplotlib
+  except ImportError as error:
+    raise checks.UsageError(
+      "plot.py: needs matplotlib; pip install 'matplotlib>=3.10,<4'"
+    ) from error
+  matplotlib.use('Agg')  # Draws into a file, without a display.
+  import matplotlib.pyplot
+
+  return matplotlib.pyplot
+
+
+def _check_can_be_written(out: str) -> None:
+  path = pathlib.Path(out)
+  problem = None
+  if not path.parent.is_dir():
+    problem = f'{path.parent} is no folder'
+  elif path.is_dir():
+    problem = 'is a folder'
+  elif not os.access(path if path.exists() else path.parent, os.W_OK):
+    problem = 'no permission to write to it'
+  if problem:
+    raise checks.UsageError(f'--out={out}: {problem}; allowed: a file to write')
+
+
+def _paper_curves(groups, against) -> list[published.PaperCurve]:
+  found = {}
+  for group in groups:
+    config = group.runs[0].config
+    curve = published.paper_curve(
+      config.environment['name'],
+      config.algo,
+      threads=config.threads,
+      against=against,
+    )
+    if curve is not None and not config.lstm:
+      found[curve.label] = curve
+  if not found:
+    raise checks.UsageError(
+      '--paper: the paper has no curve of these runs; allowed: '
+      f'{", ".join(published.paper_games())}, without LSTM'
+    )
+  return list(found.values())
+
+
+def _draw_line(axes, curve, **style) -> None:
+  if curve is None:
+    return
+  (line,) = axes.plot(curve.x, curve.mean, **style)
+  if (curve.lowest != curve.highest).any():
+    axes.fill_between(
+      curve.x, curve.lowest, curve.highest, color=line.get_color(), alpha=0.2
+    )
+
+
+def _draw_scores(axes, groups, against, points) -> None:
+  column, scale = {'frames': ('frames', 1), 'hours': ('seconds', 3600)}[against]
+  for number, group in enumerate(groups):
+    seeds = f', {len(group.runs)} seeds' if len(group.runs) > 1 else ''
+    curve = curves.binned(
+      [
+        (run.episodes[column] / scale, run.episodes['episode_return'])
+        for run in group.runs
+        if run.episodes
+      ],
+      points,
+    )
+    label = textwrap.fill(group.label + seeds, 60)
+    _draw_line(axes, curve, color=f'C{number}', label=label)
+    for run in group.runs:
+      if run.evaluations:
+        axes.errorbar(
+          run.evaluations[column] / scale,
+          run.evaluations['mean_return'],
+          run.evaluations['standard_error'],
+          color=f'C{number}',
+          fmt='o',
+          markersize=4,
+          alpha=0.7,
+        )
+  axes.set_ylabel('score of an episode')
+
+
+def draw(runs: Sequence[curves.Run], options: Options):
+  """The figure: scores by frames and by hours, then diagnostics by frames.
+
+  Raises:
+    UsageError: if there is nothing to draw.
+  """
+  groups = curves.group(runs)
+  if not any(run.episodes or run.evaluations for run in runs):
+    raise checks.UsageError(
+      '--workdir: no episode of these runs has ended yet; allowed: runs with '
+      'episodes'
+    )
+  papers = {
+    against: _paper_curves(groups, against) if options.paper else []
+    for against in ('frames', 'hours')
+  }
+  names = [
+    name for name in _DIAGNOSTICS if any(name in run.train for run in runs)
+  ]
+  rows = 1 + (len(names) + 1) // 2
+  figure, table = _pyplot().subplots(
+    rows, 2, figsize=(11, 3.4 * rows), squeeze=False, layout='constrained'
+  )
+  for axes, against in zip(table[0], ('frames', 'hours'), strict=True):
+    _draw_scores(axes, groups, against, options.points)
+    right = axes.get_xlim()[1]
+    for curve in papers[against]:
+      # No further than the runs went, where the paper's go on.
+      there = np.append(True, curve.x[:-1] < right)
+      axes.plot(curve.x[there], curve.score[there], 'k--', label=curve.label)
+    axes.set_xlim(0.0, right)
+    axes.set_xlabel({'frames': 'frames', 'hours': 'hours of training'}[against])
+    axes.legend(fontsize='small')
+  panels = list(table[1:].flat)
+  for axes, name in zip(panels, names, strict=False):
+    for number, group in enumerate(groups):
+      lines = [
+        (run.train['frames'], run.train[name])
+        for run in group.runs
+        if name in run.train
+      ]
+      curve = curves.binned(lines, options.points)
+      _draw_line(axes, curve, color=f'C{number}', label=group.label)
+    axes.set_xlabel('frames')
+    axes.set_ylabel(_DIAGNOSTICS[name])
+  for axes in panels[len(names) :]:
+    axes.set_axis_off()
+  for axes in table.flat:
+    axes.grid(alpha=0.3)
+    axes.ticklabel_format(axis='y', useOffset=False)
+  games = ', '.join(sorted({run.config.environment['name'] for run in runs}))
+  figure.suptitle(
+    f'{games}: lines are means over 1/{options.points} of the axis of all '
+    'training episodes, and over seeds\n(band: lowest to highest seed); dots '
+    'are evaluations with their standard error',
+    fontsize='medium',
+  )
+  return figure
+
+
+def main(folders: Sequence[str]) -> None:
+  options = _options()
+  options = dataclasses.replace(options, workdir=(*options.workdir, *folders))
+  checks.check_settings(options)
+  _check_can_be_written(options.out)
+  _pyplot()
+  runs = [curves.read(folder) for folder in options.workdir]
+  figure = draw(runs, options)
+  figure.savefig(options.out, dpi=120)
+  print(f'picture in {options.out}')
+
+
+if __name__ == '__main__':
+  a3c_jax.flags.run(main, takes_arguments=True)

@@ -1,0 +1,99 @@
+"""Curves from CSV files, with bins small enough to count by hand."""
+
+import json
+
+import numpy as np
+import pytest
+
+from a3c_jax import checks, config, curves, workdir
+
+EPISODES = 'env,frames,seconds,episode_return\n'
+
+
+def make_run(path, episodes='', **given):
+  settings = config.make(
+    'catch', workdir=str(path), environment={'name': 'catch'}, **given
+  )
+  with workdir.Workdir(settings) as folder:
+    folder.claim(0)
+  (path / 'episodes.csv').write_text(EPISODES + episodes)
+  (path / 'train.csv').write_text('frames,entropy\n10,0.5\n20,nan\n')
+  (path / 'eval.csv').write_text('frames,human_normalized\n5,\n')
+  return curves.read(path)
+
+
+def test_columns_of_numbers(tmp_path):
+  run = make_run(tmp_path, 'catch,9,0.5,1.0\ncatch,18,0.75,-1.0\ncatch,27')
+  assert set(run.episodes) == {'frames', 'seconds', 'episode_return'}
+  # The last row is still being written.
+  np.testing.assert_array_equal(run.episodes['frames'], [9, 18])
+  np.testing.assert_array_equal(run.episodes['episode_return'], [1, -1])
+  np.testing.assert_array_equal(run.train['entropy'], [0.5, np.nan])
+  np.testing.assert_array_equal(run.evaluations['human_normalized'], [np.nan])
+  assert run.config.environment['name'] == 'catch'
+
+
+def test_a_folder_without_the_files_is_refused(tmp_path):
+  make_run(tmp_path)
+  (tmp_path / 'episodes.csv').unlink()
+  with pytest.raises(checks.UsageError) as error:
+    curves.read(tmp_path)
+  assert str(error.value).startswith(f'--workdir={tmp_path}: episodes.csv: ')
+
+
+def test_seeds_are_one_group_and_settings_tell_groups_apart(tmp_path):
+  runs = [
+    make_run(tmp_path / name, **given)
+    for name, given in {
+      'a': {'seed': 1},
+      'b': {'seed': 2, 'log_seconds': 5.0},
+      'c': {'gamma': 0.5, 'exploration_ends': (0.25,)},
+      'd': {'algo': 'nstep_q', 'threads': 3},
+    }.items()
+  ]
+  groups = curves.group(runs)
+  assert [group.label for group in groups] == [
+    'a3c gamma=0.99 exploration_ends=0.05',
+    'a3c gamma=0.5 exploration_ends=0.25',
+    'nstep_q',
+  ]
+  assert [group.runs for group in groups] == [runs[:2], [runs[2]], [runs[3]]]
+
+
+def test_games_are_named_where_there_are_several(tmp_path):
+  runs = [make_run(tmp_path / name) for name in 'ab']
+  path = tmp_path / 'b' / 'config.json'
+  record = json.loads(path.read_text())
+  record['config']['environment'] = {'name': 'other'}
+  path.write_text(json.dumps(record))
+  groups = curves.group([runs[0], curves.read(tmp_path / 'b')])
+  assert [group.label for group in groups] == ['catch a3c', 'other a3c']
+
+
+def test_means_of_bins_by_hand():
+  # Four bins of width 2: (0, 2], (2, 4], (4, 6], (6, 8], and 0 itself.
+  x, y = np.array([0, 2, 3, 8.0]), np.array([1, 3, 5, 9.0])
+  curve = curves.binned([(x, y)], 4)
+  np.testing.assert_allclose(curve.x, [1, 3, 5, 7])
+  # Means 2, 5, nothing, 9: the line from 5 to 9 is at 7 in between.
+  np.testing.assert_allclose(curve.mean, [2, 5, 7, 9])
+  np.testing.assert_array_equal(curve.lowest, curve.mean)
+  np.testing.assert_array_equal(curve.highest, curve.mean)
+
+
+def test_mean_and_spread_over_runs_by_hand():
+  one = np.array([1.0, 3.0]), np.array([4.0, 8.0])
+  other = np.array([1.0]), np.array([2.0])  # It ended early.
+  curve = curves.binned([one, other], 3)
+  np.testing.assert_allclose(curve.x, [0.5, 1.5, 2.5])
+  np.testing.assert_allclose(curve.mean, [3, 6, 8])
+  np.testing.assert_allclose(curve.lowest, [2, 6, 8])
+  np.testing.assert_allclose(curve.highest, [4, 6, 8])
+
+
+def test_values_that_are_missing_do_not_count():
+  x = np.array([1.0, 2.0, 3.0])
+  curve = curves.binned([(x, np.array([np.nan, 5.0, np.nan]))], 2)
+  np.testing.assert_allclose(curve.mean, [5])
+  assert curves.binned([(x, np.full(3, np.nan))], 2) is None
+  assert curves.binned([], 2) is None

@@ -1,0 +1,321 @@
+"""The scripts that read runs, from their first line on, in this process."""
+
+import contextlib
+import csv
+import io
+import pathlib
+import runpy
+import sys
+from unittest import mock
+
+from absl import flags
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+def run(script, *arguments, cwd):
+  """Exit code, stdout and stderr; like a process, but much faster."""
+  before = set(flags.FLAGS)
+  out, err = io.StringIO(), io.StringIO()
+  try:
+    with (
+      contextlib.chdir(cwd),
+      contextlib.redirect_stdout(out),
+      contextlib.redirect_stderr(err),
+      mock.patch.object(sys, 'argv', [script, *arguments]),
+      mock.patch.object(sys, 'path', sys.path[:]),
+      pytest.raises(SystemExit) as exit_,
+    ):
+      runpy.run_path(str(ROOT / 'experiments' / script), run_name='__main__')
+  finally:
+    for name in set(flags.FLAGS) - before:
+      delattr(flags.FLAGS, name)
+    sys.modules.pop('mine', None)
+  return exit_.value.code or 0, out.getvalue(), err.getvalue()
+
+
+def read_rows(path):
+  with path.open(newline='') as file:
+    return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+  """The folder of a short run on Catch."""
+  path = tmp_path_factory.mktemp('trained')
+  code, _, err = run(
+    'catch.py',
+    '--frames=2000',
+    '--threads=2',
+    '--eval_frames=1000',
+    '--workdir=results',
+    cwd=path,
+  )
+  assert (code, err) == (0, '')
+  return path
+
+
+def test_training_evaluates_on_the_way_and_at_the_end(trained):
+  rows = read_rows(trained / 'results/eval.csv')
+  frames = int(read_rows(trained / 'results/train.csv')[-1]['frames'])
+  assert int(rows[-1]['frames']) == frames
+  for row in rows:
+    assert (row['protocol'], row['policy']) == ('plain', 'sampled')
+    assert row['episodes'] == '10'
+    assert -1 <= float(row['mean_return']) <= 1
+    assert row['human_normalized'] == ''
+  best = max(rows, key=lambda row: float(row['mean_return']))
+  (kept,) = (trained / 'results/best').iterdir()
+  assert kept.name == best['frames']
+
+
+def test_evaluate(trained):
+  arguments = ('evaluate.py', '--workdir=results', '--episodes=5')
+  code, out, err = run(*arguments, cwd=trained)
+  assert (code, err) == (0, '')
+  assert '5 episodes, plain: the environment as it is' in out
+  assert out.endswith('row in results/evaluations.csv\n')
+  assert run(*arguments, '--policy=greedy', '--threads=1', cwd=trained)[0] == 0
+  rows = read_rows(trained / 'results/evaluations.csv')
+  assert [row['policy'] for row in rows] == ['sampled', 'greedy']
+  for row in rows:
+    assert (row['algo'], row['env'], row['protocol']) == (
+      'a3c',
+      'catch',
+      'plain',
+    )
+    assert (row['episodes'], row['mean_steps']) == ('5', '9.0')
+    assert (
+      row['frames'] == read_rows(trained / 'results/eval.csv')[-1]['frames']
+    )
+
+
+def test_a_video_of_catch(trained):
+  pytest.importorskip('moviepy')
+  code, out, err = run(
+    'evaluate.py',
+    '--workdir=results',
+    '--episodes=3',
+    '--video=films/here',
+    '--video_episodes=2',
+    '--csv=own.csv',
+    cwd=trained,
+  )
+  assert (code, err) == (0, '')
+  films = sorted((trained / 'films/here').iterdir())
+  assert [film.name[-13:] for film in films] == [
+    'episode-0.mp4',
+    'episode-1.mp4',
+  ]
+  for film in films:
+    assert str(film.relative_to(trained)) in out
+    size, seconds = size_of(film)
+    assert tuple(size) == (80, 160)
+    assert seconds == pytest.approx(9 / 4)  # Nine steps, four a second.
+  assert len(read_rows(trained / 'own.csv')) == 1
+
+
+def size_of(film):
+  from moviepy.video.io.VideoFileClip import VideoFileClip
+
+  with VideoFileClip(str(film)) as clip:
+    return clip.size, clip.duration
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'hint'),
+  [
+    ([], '--workdir=: allowed: a path'),
+    (['--workdir=nowhere'], '--workdir=nowhere: config.json: No such file'),
+    (['--workdir=results', '--protocol=human'], 'auto, noop30, sticky, plain'),
+    (
+      ['--workdir=results', '--protocol=noop30'],
+      '--protocol=noop30: allowed for catch: plain',
+    ),
+    (['--workdir=results', '--checkpoint=1e3'], '--checkpoint=1e3: allowed'),
+    (['--workdir=results', '--checkpoint=17'], '--checkpoint=17: there are'),
+    (['--workdir=results', '--video=/dev/null/films'], '--video=/dev/null'),
+    (['--workdir=results', '--csv=results'], '--csv=results: '),
+    (
+      ['--workdir=results', '--csv=results/train.csv'],
+      '--csv=results/train.csv: has other columns',
+    ),
+    (['--workdir=results', '--episodes=0'], '--episodes=0: allowed'),
+    (
+      ['--workdir=results', '--exploration_epsilon=0.5'],
+      '--exploration_epsilon=0.5: allowed for value-based',
+    ),
+  ],
+)
+def test_evaluate_refuses_bad_input_in_one_line(trained, arguments, hint):
+  def state():
+    return sorted(
+      (str(path), path.stat().st_mtime_ns) for path in trained.rglob('*')
+    )
+
+  before = state()
+  code, out, err = run('evaluate.py', *arguments, cwd=trained)
+  assert (code, out) == (2, '')
+  (line,) = err.splitlines()
+  assert line.startswith('error: ')
+  assert hint in line
+  assert state() == before
+
+
+def test_plot_draws_several_runs(trained):
+  pytest.importorskip('matplotlib')
+  for seed in (1, 2):
+    code, _, err = run(
+      'catch.py',
+      '--algo=nstep_q',
+      '--frames=1000',
+      f'--seed={seed}',
+      f'--workdir=q{seed}',
+      cwd=trained,
+    )
+    assert (code, err) == (0, '')
+  code, out, err = run(
+    'plot.py',
+    '--workdir=results',
+    'q1',
+    'q2',
+    '--out=curves.svg',
+    '--points=7',
+    cwd=trained,
+  )
+  assert (code, out, err) == (0, 'picture in curves.svg\n', '')
+  picture = (trained / 'curves.svg').read_text()
+  # Matplotlib writes the text that it draws as a comment beside it.
+  for text in (
+    'a3c',
+    'nstep_q, 2 seeds',
+    'frames',
+    'hours of training',
+    'entropy of the policy, nats',
+    'mean Q of the actions taken',
+    'norm of the gradient',
+    'lag, updates of other threads',
+    'frames per second',
+    'means over 1/7 of the axis',
+    'lowest to highest seed',
+  ):
+    assert text in picture
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'hint'),
+  [
+    ([], '--workdir=: allowed: paths'),
+    (['nowhere'], '--workdir=nowhere: config.json: No such file'),
+    (['results', '--out=curves.doc'], '--out=curves.doc: allowed: a path'),
+    (['results', '--out=nowhere/a.png'], '--out=nowhere/a.png: nowhere is no'),
+    (['results', '--points=0'], '--points=0: allowed'),
+    (['results', '--paper'], '--paper: the paper has no curve'),
+  ],
+)
+def test_plot_refuses_bad_input_in_one_line(trained, arguments, hint):
+  pytest.importorskip('matplotlib')
+  code, out, err = run('plot.py', *arguments, cwd=trained)
+  assert (code, out) == (2, '')
+  (line,) = err.splitlines()
+  assert line.startswith('error: ')
+  assert hint in line
+
+
+def test_plot_beside_the_paper(tmp_path):
+  pytest.importorskip('ale_py')
+  pytest.importorskip('matplotlib')
+  code, _, err = run(
+    'atari.py',
+    '--algo=one_step_sarsa',
+    '--frames=100',
+    '--threads=2',
+    '--eval_frames=0',
+    '--workdir=results',
+    cwd=tmp_path,
+  )
+  assert (code, err) == (0, '')
+  arguments = ('plot.py', '--workdir=results', '--paper', '--out=curves.svg')
+  code, _, err = run(*arguments, cwd=tmp_path)
+  assert (code, err.count('\n')) == (2, 1)
+  assert 'no episode of these runs has ended yet' in err
+  with (tmp_path / 'results/episodes.csv').open('a') as file:
+    for frames in (1_000_000, 20_000_000):
+      seconds, score = frames / 4000, -21
+      file.write(
+        f'one_step_sarsa,pong,1,{frames},{seconds},0,{score},{score},4000\n'
+      )
+  code, _, err = run(*arguments, cwd=tmp_path)
+  assert (code, err) == (0, '')
+  picture = (tmp_path / 'curves.svg').read_text()
+  assert 'paper, 1-step SARSA, 2 threads (Fig. S9)' in picture
+  assert 'paper, 1-step SARSA, 2 threads (Fig. S10)' in picture
+
+
+MODULE = """
+from a3c_jax.envs import catch
+
+
+def make():
+  return catch.Catch(rows=5, columns=3)
+"""
+
+
+def test_a_video_of_what_cannot_be_filmed_is_refused(tmp_path):
+  (tmp_path / 'mine.py').write_text(MODULE)
+  assert (
+    run(
+      'gym_env.py',
+      '--env=mine:make',
+      '--frames=200',
+      '--workdir=results',
+      cwd=tmp_path,
+    )[0]
+    == 0
+  )
+  code, out, err = run(
+    'evaluate.py', '--workdir=results', '--video=films', cwd=tmp_path
+  )
+  assert (code, out) == (2, '')
+  assert (
+    "mine:make renders None; allowed: environments with render_mode='rgb_array'"
+    in err
+  )
+
+
+def test_evaluate_pong_with_a_video(tmp_path):
+  pytest.importorskip('ale_py')
+  assert (
+    run(
+      'atari.py',
+      '--algo=nstep_q',
+      '--frames=100',
+      '--threads=1',
+      '--eval_episodes=1',
+      '--workdir=results',
+      cwd=tmp_path,
+    )[0]
+    == 0
+  )
+  (row,) = read_rows(tmp_path / 'results/eval.csv')
+  assert (row['protocol'], row['policy']) == ('noop30', 'epsilon-greedy 0.05')
+  # On the scale from -20.7, random, to 14.6, human.
+  percent = 100 * (float(row['mean_return']) + 20.7) / 35.3
+  assert float(row['human_normalized']) == pytest.approx(percent)
+  code, out, err = run(
+    'evaluate.py',
+    '--workdir=results',
+    '--episodes=1',
+    '--protocol=sticky',
+    '--video=films',
+    cwd=tmp_path,
+  )
+  assert (code, err) == (0, '')
+  assert 'no human scores with sticky actions exist' in out
+  (row,) = read_rows(tmp_path / 'results/evaluations.csv')
+  assert (row['protocol'], row['human_normalized']) == ('sticky', '')
+  (film,) = (tmp_path / 'films').iterdir()
+  size, seconds = size_of(film)
+  assert tuple(size) == (160, 210)
+  assert seconds == pytest.approx(float(row['mean_steps']) / 15, abs=0.1)
