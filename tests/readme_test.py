@@ -1,21 +1,50 @@
+import functools
 import pathlib
 import re
 
 import pytest
 
+from a3c_jax import agents, config, training
+from a3c_jax.envs import atari
+
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / 'README.md').read_text()
 BUILD = (ROOT / 'BUILD.md').read_text()
+BLOCKS = re.findall(r'```python\n(.*?)```', README, re.DOTALL)
 
 
 def test_the_research_example_runs_as_printed(tmp_path, monkeypatch, capsys):
-  (block,) = re.findall(r'```python\n(.*?)```', README, re.DOTALL)
+  _, block = BLOCKS
   assert len(block.splitlines()) <= 25
   assert block.count('frames=60_000') == 1
   monkeypatch.chdir(tmp_path)
   exec(block.replace('frames=60_000', 'frames=600'), {})
   assert 'results in runs/catch-one_step_q-seed1-' in capsys.readouterr().out
   assert len(list(tmp_path.glob('runs/*/train.csv'))) == 1
+
+
+def test_the_policy_of_a_run_plays_as_printed(tmp_path, monkeypatch):
+  pytest.importorskip('ale_py')
+  settings = config.make(
+    'atari',
+    environment=atari.describe(atari.Options()),
+    workdir=str(tmp_path / 'results'),
+    threads=1,
+    frames=20,
+    eval_frames=0,
+  )
+  training.run(
+    settings,
+    agents.make_env(settings),
+    functools.partial(agents.make_learner, settings),
+  )
+  block, _ = BLOCKS
+  printed = re.search("load\\('(runs/pong-a3c-.*)'\\)", block)
+  monkeypatch.chdir(tmp_path)
+  names = {}
+  exec(block.replace(printed[1], 'results'), names)
+  assert names['policy'].frames == 20
+  assert names['action'].shape == (1,)
 
 
 def test_the_layout_names_every_module_and_no_other():
