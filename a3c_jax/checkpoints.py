@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 import errno
 import hashlib
+import json
 import os
 import pathlib
 import shutil
@@ -96,13 +97,14 @@ class Store:
     if frames in self._manager.all_steps():
       return
     arrays = _without_empty(jax.tree.map(np.asarray, arrays))
+    record = json.loads(json.dumps(record))  # As it will be read.
     self._check_space(sum(leaf.nbytes for leaf in jax.tree.leaves(arrays)))
     self._manager.save(
       frames,
       args=ocp.args.Composite(
         arrays=ocp.args.StandardSave(arrays),
         record=ocp.args.JsonSave(
-          {'record': dict(record), 'digest': _digest(arrays)}
+          {'record': record, 'digest': _digest(arrays, record)}
         ),
       ),
       force=True,
@@ -136,8 +138,8 @@ class Store:
         ),
       )
       arrays, record = saved['arrays'], saved['record']
-      if _digest(arrays) != record['digest']:
-        raise ValueError('its arrays are not those that were written')
+      if _digest(arrays, record['record']) != record['digest']:
+        raise ValueError('it is not what was written')
     except Exception as error:  # Whatever damaged files make orbax raise.
       raise CorruptError(
         f'checkpoint of frame {frames} is corrupt: '
@@ -162,7 +164,10 @@ class Store:
       except CorruptError as error:
         problem = str(error)
         if not self._read_only:
-          aside = self.folder.parent / f'corrupt-{frames}'
+          name = f'corrupt-{frames}'
+          while (self.folder.parent / name).exists():
+            name += '-again'
+          aside = self.folder.parent / name
           (self.folder / str(frames)).rename(aside)
           self._manager.reload()
           problem += f'; now {aside}'
@@ -383,8 +388,8 @@ def _shapes(tree):
   }
 
 
-def _digest(arrays) -> str:
-  digest = hashlib.sha256()
+def _digest(arrays, record) -> str:
+  digest = hashlib.sha256(json.dumps(record, sort_keys=True).encode())
   for path, leaf in jax.tree_util.tree_leaves_with_path(arrays):
     name = jax.tree_util.keystr(path)
     digest.update(f'{name} {leaf.dtype} {leaf.shape}'.encode())

@@ -6,6 +6,7 @@ import collections
 from collections.abc import Mapping, Sequence
 import contextlib
 import csv
+import itertools
 import pathlib
 import time
 from typing import Any, NamedTuple
@@ -96,6 +97,15 @@ class Reports:
   def take(self) -> list[Update | EpisodeRow | Trouble]:
     """All reports since the last call, in their order."""
     return [self._reports.popleft() for _ in range(len(self._reports))]
+
+
+def has_rows(workdir: pathlib.Path) -> bool:
+  """Whether a run has written any results."""
+  for name in ('episodes.csv', 'train.csv', 'eval.csv'):
+    with contextlib.suppress(OSError), (workdir / name).open() as file:
+      if len([*itertools.islice(file, 2)]) == 2:
+        return True
+  return False
 
 
 class Log:

@@ -261,6 +261,11 @@ class _Trainer:
     for problem in problems:
       print(problem, flush=True)
     if moment is None:
+      if problems or telemetry.has_rows(self._path):
+        raise checks.UsageError(
+          f'--workdir={self._path}: holds results, but no checkpoint to go on '
+          'from; allowed: another folder'
+        )
       return
     self.state.restore(moment.captured)
     self._seconds_before = moment.record['seconds']

@@ -128,6 +128,13 @@ def cut_all(folder):
       path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
+def change_record(folder):
+  path = folder / 'record' / 'metadata'
+  text = path.read_text()
+  assert text.count('"frames": 2') == 1
+  path.write_text(text.replace('"frames": 2', '"frames": 3'))
+
+
 def remove_record(folder):
   for path in (folder / 'record').iterdir():
     path.unlink()
@@ -139,7 +146,7 @@ def empty(folder):
 
 
 @pytest.mark.parametrize(
-  'damage', [damage_bytes, cut_all, remove_record, empty]
+  'damage', [damage_bytes, cut_all, change_record, remove_record, empty]
 )
 def test_the_one_before_a_corrupt_one_counts(tmp_path, damage):
   folder = tmp_path / 'checkpoints'
@@ -155,7 +162,10 @@ def test_the_one_before_a_corrupt_one_counts(tmp_path, damage):
   assert (tmp_path / 'corrupt-2').is_dir()
   assert saved(tmp_path) == [1]
   store.save(make_moment(2, hidden=400))  # The count is free again.
-  assert store.restore(make_moment(9, hidden=400))[0] is not None
+  damage(folder / '2')
+  store = checkpoints.Checkpoints(tmp_path, keep=3)
+  assert_same(store.restore(make_moment(9, hidden=400))[0], found)
+  assert (tmp_path / 'corrupt-2-again').is_dir()
 
 
 def test_half_written_ones_do_not_count(tmp_path):

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -568,6 +569,27 @@ def test_a_corrupt_checkpoint_is_moved_aside(tmp_path, monkeypatch, capsys):
   assert f'checkpoint of frame {steps[-1]} is corrupt' in told
   assert f'going on at frame {steps[-2]:,}' in told
   assert (tmp_path / 'parts' / f'corrupt-{steps[-1]}').is_dir()
+
+
+@pytest.mark.parametrize('lost', ['damaged', 'removed'])
+def test_results_without_a_checkpoint_are_not_overwritten(tmp_path, lost):
+  run(tmp_path)
+  folder = tmp_path / 'checkpoints'
+  if lost == 'removed':
+    shutil.rmtree(folder)
+  else:
+    for path in folder.rglob('*'):
+      if path.is_file():
+        path.write_bytes(b'')
+  kept = (tmp_path / 'episodes.csv').read_bytes()
+  for _ in range(2):
+    with pytest.raises(checks.UsageError) as error:
+      run(tmp_path)
+    assert str(error.value) == (
+      f'--workdir={tmp_path}: holds results, but no checkpoint to go on from; '
+      'allowed: another folder'
+    )
+  assert (tmp_path / 'episodes.csv').read_bytes() == kept
 
 
 def test_the_checkpoint_of_another_network_is_refused(tmp_path):
