@@ -10,7 +10,7 @@ import time
 import jax
 import numpy as np
 
-from a3c_jax import base, checkpoints, rollout, shared, telemetry
+from a3c_jax import base, checkpoints, rollout, shared, telemetry, workers
 from a3c_jax.config import Config
 from a3c_jax.envs import recorded
 
@@ -43,7 +43,8 @@ def run(
 
   Args:
     thread: index of this thread.
-    stop: set when the thread should end early.
+    stop: set when the thread should end early, even within a segment, which is
+      lost then: the thread's point is that before it.
     config: settings of the run.
     envs: of all threads; this one plays and replaces its own.
     make_env: makes a new one; one call at a time.
@@ -58,6 +59,7 @@ def run(
     began: `time.perf_counter()` when training began.
 
   Raises:
+    workers.Stopped: if it was told to end within a segment.
     BadGradientError: after more than `config.max_bad_gradients` in a row.
     Exception: what the environment raised once too often, or anything else.
   """
@@ -66,6 +68,7 @@ def run(
   frames_per_segment = config.t_max * env.num_envs * config.action_repeat
   newest = learner.acts_on == 'newest'
   restarts = bad_gradients = 0
+  seed, key = None, carry.key  # Of the episode that an environment begins with.
 
   def hand_over(grads, stats, episodes, point, updates):
     def note(applied):
@@ -93,7 +96,16 @@ def run(
     snapshot = state.snapshot()
     if snapshot.frames >= config.frames:
       return
+
+    def current(snapshot=snapshot):
+      if stop.is_set():
+        raise workers.Stopped
+      return state.snapshot() if newest else snapshot
+
     try:
+      if carry is None:
+        carry = rollout.start(env, learner, seed=seed, key=key)
+      key = carry.key
       carry, segment, episodes = rollout.collect(
         env,
         learner,
@@ -101,7 +113,7 @@ def run(
         t_max=config.t_max,
         gamma=config.gamma,
         reward_clip=config.reward_clip or None,
-        snapshot=state.snapshot if newest else lambda fixed=snapshot: fixed,
+        snapshot=current,
         exploration_epsilon=np.float32(exploration_epsilon(snapshot.frames)),
         phases=phases,
       )
@@ -116,8 +128,11 @@ def run(
           f'{restarts} of at most {config.max_env_restarts} times',
         )
       )
-      env, carry = _begin_anew(env, make_env, learner, carry)
-      envs[thread] = env
+      with contextlib.suppress(Exception):  # It is broken already.
+        env.close()
+      seed = recorded.next_seed(int(env.past().seeds[0]))
+      env = envs[thread] = make_env()
+      carry = None
       continue
     latest = state.snapshot()
     if newest:
@@ -149,14 +164,6 @@ def run(
       checkpoints.Point(carry, env.past()),
       snapshot.updates,
     )
-
-
-def _begin_anew(env, make_env, learner, carry):
-  with contextlib.suppress(Exception):  # It is broken already.
-    env.close()
-  seed = recorded.next_seed(int(env.past().seeds[0]))
-  env = make_env()
-  return env, rollout.start(env, learner, seed=seed, key=carry.key)
 
 
 def _first_bad(grads) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+import contextlib
 import errno
 import hashlib
+import io
 import json
 import os
 import pathlib
@@ -69,6 +71,8 @@ class Store:
     """
     self.folder = folder.absolute()
     self._read_only = read_only
+    if not read_only:
+      self._put_back()
     self._manager = ocp.CheckpointManager(
       self.folder,
       options=ocp.CheckpointManagerOptions(
@@ -83,8 +87,20 @@ class Store:
     """Of all checkpoints, ascending."""
     return sorted(self._manager.all_steps())
 
+  def _replaced(self, frames):
+    return self.folder.with_name(f'{self.folder.name}-{frames}-replaced')
+
+  def _put_back(self):
+    """Undoes what was replaced when the process ended in the middle of it."""
+    for old in self.folder.parent.glob(f'{self.folder.name}-*-replaced'):
+      frames = old.name.removesuffix('-replaced').rpartition('-')[2]
+      if (self.folder / frames).exists():
+        shutil.rmtree(old)
+      else:
+        old.rename(self.folder / frames)
+
   def save(self, frames: int, arrays: Any, record: Mapping[str, Any]) -> None:
-    """Writes one checkpoint; no second one of the same count of frames.
+    """Writes one checkpoint, in the place of one of the same count of frames.
 
     Args:
       frames: its name.
@@ -94,11 +110,13 @@ class Store:
     Raises:
       OSError: if it cannot be written; the earlier ones are as they were.
     """
-    if frames in self._manager.all_steps():
-      return
     arrays = _without_empty(jax.tree.map(np.asarray, arrays))
     record = json.loads(json.dumps(record))  # As it will be read.
     self._check_space(sum(leaf.nbytes for leaf in jax.tree.leaves(arrays)))
+    old = self._replaced(frames)
+    if frames in self._manager.all_steps():
+      (self.folder / str(frames)).rename(old)
+      self._manager.reload()
     self._manager.save(
       frames,
       args=ocp.args.Composite(
@@ -109,6 +127,8 @@ class Store:
       ),
       force=True,
     )
+    if old.exists():
+      shutil.rmtree(old)
 
   def _check_space(self, size):
     """Orbax tells of a full disk too, but in hundreds of lines."""
@@ -119,6 +139,16 @@ class Store:
         errno.ENOSPC,
         f'{os.strerror(errno.ENOSPC)}: {free:,} of {needed:,} bytes are free',
       )
+
+  def record(self, frames: int) -> Mapping[str, Any] | None:
+    """The record alone; None where it cannot be read."""
+    try:
+      saved = self._manager.restore(
+        frames, args=ocp.args.Composite(record=ocp.args.JsonRestore())
+      )
+      return saved['record']['record']
+    except Exception:  # Whatever damaged files make orbax raise.
+      return None
 
   def delete(self, frames: int) -> None:
     """Removes one checkpoint."""
@@ -131,19 +161,21 @@ class Store:
       CorruptError: if they are not what was written.
     """
     try:
-      saved = self._manager.restore(
-        frames,
-        args=ocp.args.Composite(
-          arrays=ocp.args.StandardRestore(), record=ocp.args.JsonRestore()
-        ),
-      )
+      # Damaged files make orbax print dozens of tracebacks besides raising.
+      with contextlib.redirect_stderr(io.StringIO()):
+        saved = self._manager.restore(
+          frames,
+          args=ocp.args.Composite(
+            arrays=ocp.args.StandardRestore(), record=ocp.args.JsonRestore()
+          ),
+        )
       arrays, record = saved['arrays'], saved['record']
       if _digest(arrays, record['record']) != record['digest']:
         raise ValueError('it is not what was written')
     except Exception as error:  # Whatever damaged files make orbax raise.
       raise CorruptError(
         f'checkpoint of frame {frames} is corrupt: '
-        + ' '.join(str(error).split())[:200]
+        + ' '.join(str(error).split())[:100]
       ) from error
     return arrays, record['record']
 
@@ -178,8 +210,8 @@ class Store:
 class Checkpoints:
   """The newest moments of one run, and the best parameters it has had.
 
-  The best ones are those that the newest moment tells of: a run that goes on
-  from there forgets better ones that came later.
+  The best ones are those that a moment tells of: a run that goes on from there
+  forgets better ones that came later.
   """
 
   def __init__(self, workdir: pathlib.Path, *, keep: int):
@@ -193,11 +225,11 @@ class Checkpoints:
     self._best = Store(workdir / 'best')
 
   def save(self, moment: Moment, *, best: int | None = None) -> None:
-    """Writes a moment; no second one of the same count of frames.
+    """Writes a moment, in the place of one of the same count of frames.
 
     Args:
       moment: what to write.
-      best: the count of frames of the best parameters so far, which stay.
+      best: the count of frames of the best parameters so far.
 
     Raises:
       OSError: if it cannot be written; the earlier ones are as they were.
@@ -210,12 +242,12 @@ class Checkpoints:
       'best': best,
     }
     self._store.save(snapshot.frames, _to_arrays(moment), record)
-    self._forget_all_but(best)
+    self._forget()
 
   def save_best(
     self, params: base.Params, frames: int, record: Mapping[str, Any]
   ) -> None:
-    """Writes parameters alone; those before stay until the next moment."""
+    """Writes parameters alone; older ones stay while a moment tells of them."""
     self._best.save(frames, {'params': _state_dict(params)}, record)
 
   def restore(self, like: Moment) -> tuple[Moment | None, list[str]]:
@@ -232,15 +264,21 @@ class Checkpoints:
     """
     arrays, record, problems = self._store.newest()
     if arrays is None:
-      self._forget_all_but(None)
       return None, problems
     moment = _from_arrays(arrays, record, like)
-    self._forget_all_but(record['best'])
+    self._forget()
     return moment, problems
 
-  def _forget_all_but(self, best):
+  def has_best(self, frames: int) -> bool:
+    """Whether the parameters of this count of frames are kept."""
+    return frames in self._best.frames()
+
+  def _forget(self):
+    """Removes the best ones of which no moment tells."""
+    records = [self._store.record(frames) for frames in self._store.frames()]
+    named = {record['best'] for record in records if record}
     for frames in self._best.frames():
-      if frames != best:
+      if frames not in named:
         self._best.delete(frames)
 
 

@@ -117,8 +117,8 @@ class Config:
     may_change=True,
   )
   max_env_restarts: int = checks.count(
-    'How many times a thread may make its environment anew after it raised '
-    'something.',
+    'How many times a thread of one process may make its environment anew '
+    'after it raised something.',
     least=0,
     may_change=True,
   )
@@ -144,7 +144,7 @@ class Config:
   )
   override: tuple[str, ...] = checks.setting(
     'Settings, separated by commas, that a run in --workdir goes on with '
-    'although it began with other values.',
+    'although it has other values.',
     'names of flags',
     may_change=True,
   )

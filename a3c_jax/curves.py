@@ -13,6 +13,13 @@ from a3c_jax import checks
 from a3c_jax import workdir as workdir_lib
 from a3c_jax.config import Config
 
+_TEXT = ('algo', 'env', 'protocol', 'policy', 'best')
+_NEEDED = {
+  'episodes.csv': ('frames', 'seconds', 'episode_return'),
+  'train.csv': ('frames',),
+  'eval.csv': ('frames', 'seconds', 'mean_return', 'standard_error'),
+}
+
 
 class Run(NamedTuple):
   """What a run has written so far."""
@@ -51,29 +58,41 @@ def read(workdir: str | pathlib.Path) -> Run:
   return Run(
     path,
     config,
-    *(
-      _columns(path / name)
-      for name in ('episodes.csv', 'train.csv', 'eval.csv')
-    ),
+    *(_columns(path / name, needed) for name, needed in _NEEDED.items()),
   )
 
 
-def _columns(path) -> dict[str, np.ndarray]:
+def _columns(path, needed) -> dict[str, np.ndarray]:
+  """Columns of numbers; rows that are not whole do not count."""
+  problem = 'is not that of a run'
   try:
     with path.open(newline='') as file:
-      rows = [row for row in csv.DictReader(file) if None not in row.values()]
+      table = csv.DictReader(file)
+      names = [name for name in table.fieldnames or () if name not in _TEXT]
+      if {*needed} <= {*names}:
+        rows = [row for row in map(_numbers, table) if row]
+        return {
+          name: np.array([row[name] for row in rows]) for name in names if rows
+        }
   except OSError as error:
-    raise checks.UsageError(
-      f'--workdir={path.parent}: {path.name}: {error.strerror}; allowed: the '
-      'folder of a run'
-    ) from error
-  columns = {}
-  for name in rows[0] if rows else ():
-    try:
-      columns[name] = np.array([float(row[name] or 'nan') for row in rows])
-    except ValueError:
-      continue  # Text, such as the name of the algorithm.
-  return columns
+    problem = error.strerror
+  except (UnicodeDecodeError, csv.Error):
+    pass
+  raise checks.UsageError(
+    f'--workdir={path.parent}: {path.name}: {problem}; allowed: the folder of '
+    'a run'
+  )
+
+
+def _numbers(row) -> dict[str, float] | None:
+  try:
+    return {
+      name: float('nan' if value == '' else value)
+      for name, value in row.items()
+      if name not in _TEXT
+    }
+  except (TypeError, ValueError):
+    return None
 
 
 def group(runs: Sequence[Run]) -> list[Group]:

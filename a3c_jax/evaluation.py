@@ -100,10 +100,6 @@ class Episode(NamedTuple):
   steps: int  # agent decisions
 
 
-class Stopped(Exception):
-  """An evaluation was told to stop before its end."""
-
-
 def play(
   env: gymnasium.vector.VectorEnv,
   policy: Policy,
@@ -175,7 +171,7 @@ def play_all(
 
       def before_step(index=index):
         if stop.is_set():
-          raise Stopped
+          raise workers.Stopped
         on_step(index, env)
 
       episode = play(
@@ -316,14 +312,13 @@ class Background:
       def on_step():
         self.steps += 1
         if stop.is_set():
-          raise Stopped
+          raise workers.Stopped
 
-      with contextlib.suppress(Stopped):
-        episodes = [
-          self._play(policy, episode_seed(seed, index), on_step)
-          for index in range(self._episodes)
-        ]
-        self._evaluated = Evaluated(snapshot, summarize(episodes))
+      episodes = [
+        self._play(policy, episode_seed(seed, index), on_step)
+        for index in range(self._episodes)
+      ]
+      self._evaluated = Evaluated(snapshot, summarize(episodes))
 
     self._workers = workers.Workers(body, 1, name='evaluation')
     self._workers.start()

@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 import contextlib
 import csv
 import itertools
+import os
 import pathlib
+import sys
 import time
 from typing import Any, NamedTuple
 
@@ -99,6 +101,18 @@ class Reports:
     return [self._reports.popleft() for _ in range(len(self._reports))]
 
 
+def _cut(path, position) -> int:
+  """Where the last whole line before a position ends."""
+  try:
+    content = path.read_bytes()[:position]
+  except FileNotFoundError:
+    content = b''
+  end = content.rfind(b'\n') + 1
+  if end < position:
+    print(f'{path} is shorter than it was: rows are lost', flush=True)
+  return end
+
+
 def has_rows(workdir: pathlib.Path) -> bool:
   """Whether a run has written any results."""
   for name in ('episodes.csv', 'train.csv', 'eval.csv'):
@@ -132,7 +146,7 @@ class Log:
       stats: names of the scalars that updates report, in their order.
       total_frames: emulator frames at which the progress bar is full.
       place: where to go on, from `place`; what the files hold beyond it is cut
-        off. None begins anew.
+        off, and what a file has lost is told. None begins anew.
 
     Raises:
       OSError: if a file cannot be written.
@@ -182,6 +196,8 @@ class Log:
     Args:
       frames: count of emulator frames that they stand at.
     """
+    for file in self._files.values():
+      os.fsync(file.fileno())  # A checkpoint must not know more than the disk.
     return {
       'positions': {name: file.tell() for name, file in self._files.items()},
       'frames': frames,
@@ -210,16 +226,14 @@ class Log:
 
   def _csv(self, path, columns, positions):
     position = positions.get(path.name)
+    end = 0 if position is None else _cut(path, position)
     # Line buffering, so that whole lines reach the disk.
-    mode = 'w' if position is None else 'r+'
-    file = self._exit.enter_context(path.open(mode, newline='', buffering=1))
+    file = self._exit.enter_context(path.open('a', newline='', buffering=1))
+    file.truncate(end)
     self._files[path.name] = file
     rows = csv.DictWriter(file, [*self._run, *columns])
-    if position is None:
+    if not end:
       rows.writeheader()
-    else:
-      file.seek(position)
-      file.truncate()
     return rows
 
   def _write_event(self, frames, **content):
@@ -269,16 +283,17 @@ class Log:
     )
     for name in ('mean_return', 'median_return', 'human_normalized'):
       value = getattr(row, name)
-      if value is not None:
+      if value is not None and not np.isnan(value):
         self._scalar(f'eval/{name}', value, row.frames)
     self._events.flush()
-    scale = ''
+    error = scale = ''
+    if not np.isnan(row.standard_error):
+      error = f' ± {row.standard_error:.2f}'
     if row.human_normalized is not None:
       scale = f', {row.human_normalized:.1f}% of human'
     self._progress.say(
-      f'evaluation at frame {row.frames:,}: mean return {row.mean_return:.2f} '
-      f'± {row.standard_error:.2f}, {row.episodes} episodes, {row.protocol}'
-      + scale
+      f'evaluation at frame {row.frames:,}: mean return {row.mean_return:.2f}'
+      f'{error}, {row.episodes} episodes, {row.protocol}{scale}'
     )
 
   def show(self, *, frames: int, seconds: float) -> None:
@@ -332,6 +347,13 @@ class Log:
 
   def __exit__(self, *exception):
     return self._exit.__exit__(*exception)
+
+
+def leave_terminal() -> None:
+  """Shows the cursor again, where the process ends without cleaning up."""
+  with contextlib.suppress(OSError, ValueError):
+    if sys.stdout.isatty():
+      os.write(sys.stdout.fileno(), b'\x1b[?25h\n')
 
 
 class _Progress:

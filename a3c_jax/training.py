@@ -8,6 +8,7 @@ import faulthandler
 import functools
 import os
 import pathlib
+import shlex
 import signal
 import sys
 import threading
@@ -53,7 +54,7 @@ class Result(NamedTuple):
   cpu_seconds: float  # of this process, likewise
   phases: dict[str, float]  # seconds by phase, of all threads
   workdir: str
-  finished: bool  # all frames are done
+  finished: bool  # all frames are done, and evaluated
 
 
 def run(
@@ -90,7 +91,8 @@ def run(
   with contextlib.ExitStack() as stack:
     workdir = stack.enter_context(workdir_lib.Workdir(config))
     envs = []
-    stack.callback(_close, envs)
+    unless_hung = stack.enter_context(contextlib.ExitStack())
+    unless_hung.callback(_close, envs)
     making = threading.Lock()
 
     def recorder(make):
@@ -130,7 +132,7 @@ def run(
         max_env_restarts=config.max_env_restarts,
         reports=reports,
       )
-      stack.callback(background.close)
+      unless_hung.callback(background.close)
     trainer = _Trainer(
       config,
       workdir.path,
@@ -147,7 +149,11 @@ def run(
     if workdir.goes_on:
       trainer.restore()
     workdir.claim(trainer.state.snapshot().frames)
-    return trainer.train()
+    try:
+      return trainer.train()
+    finally:
+      if trainer.hung:
+        unless_hung.pop_all()  # They may still be in use.
 
 
 def describe(result: Result) -> str:
@@ -162,7 +168,8 @@ def describe(result: Result) -> str:
     f'results in {result.workdir}'
   )
   if not result.finished:
-    text += f'\nto go on: the same command with --workdir={result.workdir}'
+    workdir = shlex.quote(result.workdir)
+    text += f'\nto go on: the same command with --workdir={workdir}'
   return text
 
 
@@ -216,6 +223,7 @@ class _Trainer:
   ):
     self.state = state
     self._background: evaluation.Background | None = background
+    self.hung: list[str] = []  # Names of threads that did not end.
     self._eval_began = 0.0
     self._evaluated = 0  # Frames at the newest evaluation.
     self._best = None  # Frames and score of the best one.
@@ -251,8 +259,9 @@ class _Trainer:
   def restore(self) -> None:
     """Goes on from the newest checkpoint, if there is one yet."""
     like = checkpoints.Moment(self.state.capture()[0], self._points, {})
+    store = self._store()
     try:
-      moment, problems = self._store().restore(like)
+      moment, problems = store.restore(like)
     except checkpoints.MismatchError as error:
       raise checks.UsageError(
         f'--workdir={self._path}: its checkpoint does not fit, {error}; '
@@ -271,7 +280,9 @@ class _Trainer:
     self._seconds_before = moment.record['seconds']
     self._place = moment.record['log']
     self._evaluated = moment.record['evaluated']
-    self._best = moment.record['best']
+    best = moment.record['best']
+    if best and store.has_best(best['frames']):
+      self._best = best
     print(
       f'going on at frame {moment.captured.snapshot.frames:,}; '
       'bringing the games to where they were',
@@ -285,21 +296,35 @@ class _Trainer:
     def body(thread, stop):
       del stop
       env, point = self._envs[thread], saved[thread]
-      obs = rollout.as_network_input(env.replay(point.past))
-      if not np.array_equal(obs, point.carry.obs):
-        strangers.append(thread)
-        seed = recorded.next_seed(int(point.past.seeds[0]))
-        carry = rollout.start(
-          env, self._learner, seed=seed, key=point.carry.key
-        )
-        point = checkpoints.Point(carry, env.past())
-      self._points[thread] = point
+      try:
+        obs = rollout.as_network_input(env.replay(point.past))
+        if np.array_equal(obs, point.carry.obs):
+          self._points[thread] = point
+          return
+      except Exception as error:
+        if error is not env.failure:
+          raise
+        with contextlib.suppress(Exception):  # It is broken already.
+          env.close()
+        self._envs[thread] = env = self._make_env()
+      strangers.append(thread)
+      seed = recorded.next_seed(int(point.past.seeds[0]))
+      carry = rollout.start(env, self._learner, seed=seed, key=point.carry.key)
+      self._points[thread] = checkpoints.Point(carry, env.past())
 
     count = min(len(saved), len(self._envs))
     workers = workers_lib.Workers(body, count, name='replay')
+    watchdog = _Watchdog(self._config.watchdog_seconds)
     workers.start()
     while workers.wait(_REFRESH_SECONDS):
-      pass
+      hung = watchdog.look(
+        {
+          name: self._envs[thread].replayed
+          for thread, name in workers.alive().items()
+        }
+      )
+      if hung:
+        self._end_process(hung)
     workers.stop(_STOP_SECONDS)
     if workers.error is not None:
       raise workers.error
@@ -357,19 +382,23 @@ class _Trainer:
           workers.start()
           self._watch(workers, store, log, signals, began)
         finally:
-          hung = workers.stop(_STOP_SECONDS)
+          self.hung = workers.stop(_STOP_SECONDS)
           seconds = time.perf_counter() - began
           cpu_seconds = time.process_time() - cpu_began
-          if self._finished() and not hung and workers.error is None:
-            self._evaluate_at_the_end(store, log, signals, seconds)
-          hung += self._stop_evaluation()
-        self._finish(workers, store, log, seconds)
-    for error in (workers.error, self._evaluation_error()):
-      if error is not None:
-        raise error
-    if hung:
-      raise RuntimeError(
-        f'did not end within {_STOP_SECONDS} s: {", ".join(hung)}'
+          if sys.exception() is not None:
+            self._stop_evaluation()
+        if self._frames_are_done() and not (self.hung or workers.error):
+          self._evaluate_at_the_end(store, log, signals, seconds)
+        self._stop_evaluation()
+        error = workers.error or self._evaluation_error()
+        self._finish(error, store, log, seconds)
+    if error is not None:
+      raise error
+    if self.hung:
+      print(
+        f'did not end within {_STOP_SECONDS:g} s: {", ".join(self.hung)}; '
+        'what was unfinished there is lost',
+        flush=True,
       )
     snapshot = self.state.snapshot()
     return Result(
@@ -385,10 +414,11 @@ class _Trainer:
         for phase in telemetry.PHASES
       },
       workdir=str(self._path),
-      finished=self._finished(),
+      finished=self._frames_are_done()
+      and (self._background is None or self._evaluated == snapshot.frames),
     )
 
-  def _finished(self) -> bool:
+  def _frames_are_done(self) -> bool:
     return self.state.snapshot().frames >= self._config.frames
 
   def _watch(self, workers, store, log, signals, began) -> None:
@@ -412,7 +442,6 @@ class _Trainer:
         self._checkpoint(store, log, seconds)
         next_checkpoint = _next_multiple(frames, config.checkpoint_frames)
       if signals.received:
-        print('\nstopping', flush=True)
         return
       if config.seconds and seconds - first >= config.seconds:
         return
@@ -424,7 +453,7 @@ class _Trainer:
         | self._evaluation_progress()
       )
       if hung:
-        self._end_process(store, log, seconds, hung)
+        self._end_process(hung, self._last_words(store, log, seconds))
 
   def _evaluate(self, store, log, seconds) -> None:
     """Notes an evaluation that has ended, and begins the next that is due."""
@@ -446,15 +475,17 @@ class _Trainer:
       return
     snapshot = self.state.snapshot()
     watchdog = _Watchdog(self._config.watchdog_seconds)
-    while self._evaluated < snapshot.frames:
+    if self._evaluated < snapshot.frames and not signals.received:
+      print('evaluating the parameters at the end', flush=True)
+    while self._evaluated < snapshot.frames and not signals.received:
       if not self._background.busy:
         self._begin_evaluation(snapshot, seconds)
       self._note(self._background.take(_REFRESH_SECONDS), store, log)
-      if self._evaluation_error() or signals.received:
+      if self._evaluation_error():
         return
       hung = watchdog.look(self._evaluation_progress())
       if hung:
-        self._end_process(store, log, seconds, hung)
+        self._end_process(hung, self._last_words(store, log, seconds))
 
   def _note(self, evaluated, store, log) -> None:
     if evaluated is None:
@@ -464,21 +495,24 @@ class _Trainer:
     reference = published.reference(
       config.environment['name'], config.eval_protocol
     )
-    best = self._best is None or summary.mean_return > self._best['score']
+    score = summary.mean_return
+    best = bool(np.isfinite(score)) and (
+      self._best is None or score > self._best['score']
+    )
     row = telemetry.EvalRow(
       frames=snapshot.frames,
       seconds=self._eval_began,
       protocol=config.eval_protocol,
       policy=evaluation.describe_policy(config.algo),
       human_normalized=reference
-      and published.human_normalized(summary.mean_return, reference),
+      and published.human_normalized(score, reference),
       best=best,
       **summary._asdict(),
     )
     log.evaluated(row)
     self._evaluated = snapshot.frames
     if best:
-      self._best = {'frames': snapshot.frames, 'score': summary.mean_return}
+      self._best = {'frames': snapshot.frames, 'score': score}
       with self._telling_of_the_disk(snapshot.frames):
         store.save_best(snapshot.params, snapshot.frames, row._asdict())
 
@@ -489,11 +523,14 @@ class _Trainer:
     busy = self._background and self._background.busy
     return {'evaluation': self._background.steps} if busy else {}
 
-  def _stop_evaluation(self) -> list[str]:
-    return self._background.stop(_STOP_SECONDS) if self._background else []
+  def _stop_evaluation(self) -> None:
+    if self._background:
+      self.hung += self._background.stop(_STOP_SECONDS)
 
-  def _checkpoint(self, store, log, seconds, *, wait: float = -1) -> None:
+  def _checkpoint(self, store, log, seconds, *, wait=None) -> None:
     """Writes what a later process needs to go on from this moment."""
+    if wait is None:
+      wait = self._config.watchdog_seconds
     captured, (points, reports) = self.state.capture(
       lambda: (list(self._points), self._reports.take()), seconds=wait
     )
@@ -526,6 +563,11 @@ class _Trainer:
         + ' '.join(str(getattr(error, 'strerror', None) or error).split())[:200]
       ) from error
 
+  def _last_words(self, store, log, seconds) -> Callable[[], None]:
+    return functools.partial(
+      self._checkpoint, store, log, seconds, wait=_STOP_SECONDS
+    )
+
   def _write_row(self, log, seconds) -> None:
     snapshot = self.state.snapshot()
     log.write_row(
@@ -535,13 +577,20 @@ class _Trainer:
       learning_rate=_learning_rate(self._config)(snapshot.frames),
     )
 
-  def _finish(self, workers, store, log, seconds) -> None:
-    log.take(self._reports.take())
-    self._write_row(log, seconds)
-    if not isinstance(workers.error, actor_learner.BadGradientError):
-      self._checkpoint(store, log, seconds, wait=_STOP_SECONDS)
+  def _finish(self, error, store, log, seconds) -> None:
+    try:
+      log.take(self._reports.take())
+      self._write_row(log, seconds)
+      if not isinstance(error, actor_learner.BadGradientError):
+        self._last_words(store, log, seconds)()
+    except (OSError, checks.RunError) as problem:
+      if error is None:
+        raise
+      error.add_note(f'and there is no checkpoint of it: {problem}')
 
-  def _end_process(self, store, log, seconds, hung) -> None:
+  def _end_process(
+    self, hung: list[str], last_words: Callable[[], None] = lambda: None
+  ) -> None:
     """Leaves all that can be left; a thread that hangs cannot be joined."""
     print(
       f'error: no progress of {", ".join(hung)} for '
@@ -551,9 +600,10 @@ class _Trainer:
     )
     faulthandler.dump_traceback(all_threads=True)
     try:
-      self._checkpoint(store, log, seconds, wait=_STOP_SECONDS)
+      last_words()
     except (OSError, checks.RunError) as error:
       print(f'error: {error}', file=sys.stderr)
+    telemetry.leave_terminal()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(1)
@@ -608,8 +658,12 @@ class _Signals:
   def _note(self, number, frame):
     del frame
     if self.received:
+      telemetry.leave_terminal()
       os._exit(128 + number)
     self.received = True
+    # Not by print, which the handler may have interrupted.
+    with contextlib.suppress(OSError, ValueError):
+      os.write(sys.stdout.fileno(), b'\nstopping\n')
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import fcntl
 import importlib.metadata
 import json
@@ -30,6 +31,7 @@ _PACKAGES = (
   'tensorboardX',
 )
 _ALLOWED = 'a new or empty folder that can be written to, or that of a run'
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _UNFINISHED = 'config.json.new'  # Left behind if a process ends while writing.
 
 
@@ -56,7 +58,7 @@ class Workdir:
       if name not in [*settings(config)]:
         raise checks.UsageError(
           f'--override={name}: no setting that has to stay; allowed: '
-          'names of flags'
+          + ', '.join(sorted(settings(config)))
         )
     try:
       self.goes_on = self._check_folder()
@@ -75,26 +77,33 @@ class Workdir:
     Args:
       frames: emulator frames that the run has seen, for the record of changes.
     """
+    new = self.path / _UNFINISHED
     try:
       self.path.mkdir(parents=True, exist_ok=True)
       changes = [{'frames': frames} | change for change in self._changes]
-      new = self.path / _UNFINISHED
       record = _record(self._config) | {'changes': changes}
       # No buffer that would be written, and fail, once more at closing time.
-      file = self._exit.enter_context(new.open('wb', buffering=0))
+      file = self._exit.enter_context(new.open('ab', buffering=0))
+      self._lock(file)  # Before a byte of it changes: it may be another's.
+      file.truncate(0)
       rest = (json.dumps(record, indent=2) + '\n').encode()
       while rest:
         rest = rest[file.write(rest) :]
       os.fsync(file.fileno())
-      self._lock(file)
       if self.goes_on:
         new.replace(self.path / 'config.json')
       else:
         os.link(new, self.path / 'config.json')
         new.unlink()
-    except FileExistsError:
-      self._refuse('another process is using it')
     except OSError as error:
+      with contextlib.suppress(OSError):
+        new.unlink()
+      if isinstance(error, FileExistsError):
+        self._refuse('another process is using it')
+      if error.errno in _NO_SPACE:
+        raise checks.RunError(
+          f'--workdir={self.path}: {error.strerror}; nothing was changed'
+        ) from error
       self._refuse(error.strerror)
 
   def __enter__(self):
@@ -142,7 +151,7 @@ class Workdir:
         continue
       if name not in self._config.override:
         raise checks.UsageError(
-          f'--{name}={_text(value)}: the run in {self.path} began with '
+          f'--{name}={_text(value)}: the run in {self.path} has '
           f'{_text(was)}; allowed: that value, or --override={name}'
         )
       self._changes.append({'setting': name, 'was': was, 'became': value})
@@ -161,10 +170,14 @@ def read_config(path: pathlib.Path) -> Config:
   """
   try:
     values = json.loads((path / 'config.json').read_text())['config']
+    if 'name' not in values['environment']:
+      raise ValueError('an environment without a name')
     for field in dataclasses.fields(Config):
       if field.type.startswith('tuple'):
         values[field.name] = tuple(values[field.name])
-    return Config(**values)
+    config = Config(**values)
+    checks.check_settings(config)
+    return config
   except OSError as error:
     problem = f'config.json: {error.strerror}'
   except (ValueError, TypeError, KeyError):

@@ -9,6 +9,10 @@ import threading
 import time
 
 
+class Stopped(Exception):
+  """A thread was told to return; for its body to raise, from anywhere."""
+
+
 class Workers:
   """Threads of which the first failure ends the work of all.
 
@@ -24,7 +28,7 @@ class Workers:
 
     Args:
       body: what thread `i` does, given `i` and an event that is set when it
-        should return early.
+        should return early, or raise `Stopped`.
       count: number of threads.
       name: what one thread is called, followed by its number.
     """
@@ -36,6 +40,8 @@ class Workers:
     def run(thread):
       try:
         body(thread, self._stop)
+      except Stopped:
+        self._endings.put(None)
       except Exception as error:
         error.add_note(f'raised in {name} thread {thread}')
         self._endings.put(error)

@@ -10,6 +10,7 @@ import csv
 import dataclasses
 import os
 import pathlib
+import tempfile
 
 import gymnasium
 
@@ -18,7 +19,6 @@ from a3c_jax import config as config_lib
 from a3c_jax import workdir as workdir_lib
 import a3c_jax.flags
 
-_LONGEST_VIDEO = 9_000  # Pictures, which are kept in memory.
 _PROTOCOLS = {
   'noop30': '0 to 30 no-ops first, whole games of at most 108,000 frames',
   'sticky': 'actions repeat with probability 0.25 per frame, no no-ops, whole '
@@ -94,6 +94,8 @@ class Options:
   )
 
 
+_LONGEST_VIDEO = 9_000  # Pictures: moviepy's time grows with their square.
+
 _options = a3c_jax.flags.define_options(Options)
 
 
@@ -108,6 +110,7 @@ class Videos:
     """
     try:
       from gymnasium.utils import save_video
+      from PIL import Image
     except (ImportError, gymnasium.error.DependencyNotInstalled) as error:
       raise checks.UsageError(
         f"--video={folder}: needs moviepy; pip install 'moviepy>=2.2,<3'"
@@ -116,7 +119,10 @@ class Videos:
     self._folder = pathlib.Path(folder)
     self._label = label
     self._fps = None
-    self._pictures = {index: [] for index in range(episodes)}
+    self._save_picture = lambda pixels, path: Image.fromarray(pixels).save(path)
+    self._files = {index: [] for index in range(episodes)}
+    # On disk: ten minutes of Atari are almost a gigabyte.
+    self._album = tempfile.TemporaryDirectory()
     try:
       self._folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -132,24 +138,28 @@ class Videos:
 
   def picture(self, index: int, env: gymnasium.vector.VectorEnv) -> None:
     """Takes a picture, if this episode is filmed."""
-    pictures = self._pictures.get(index)
-    if pictures is not None and len(pictures) < _LONGEST_VIDEO:
-      pictures.append(env.render()[0])
+    files = self._files.get(index)
+    if files is not None and len(files) < _LONGEST_VIDEO:
+      path = f'{self._album.name}/{index}-{len(files)}.png'
+      self._save_picture(env.render()[0], path)
+      files.append(path)
       self._fps = env.metadata.get('render_fps', 30)
 
   def write(self, index: int) -> None:
     """Writes the video of an episode that has ended, if it was filmed."""
-    pictures = self._pictures.pop(index, None)
-    if pictures is None:
+    files = self._files.pop(index, None)
+    if files is None:
       return
     self._save_video(
-      pictures,
+      files,
       str(self._folder),
       episode_trigger=lambda episode: True,
       episode_index=index,
       name_prefix=self._label,
       fps=self._fps,
     )
+    for path in files:
+      os.remove(path)
     print(f'video in {self._folder}/{self._label}-episode-{index}.mp4')
 
 
@@ -175,20 +185,25 @@ class Table:
       UsageError: if it cannot be written to, or has other columns.
     """
     self._path = path
+    problem = None
     try:
-      with path.open('a+', newline='') as file:
-        file.seek(0)
-        found = next(csv.reader(file), None)
-    except (OSError, UnicodeDecodeError) as error:
-      problem = getattr(error, 'strerror', None) or 'is no CSV file'
-    else:
-      if found in (None, [*self.columns]):
-        return
-      problem = 'has other columns'
-    raise checks.UsageError(
-      f'--csv={path}: {problem}; allowed: a file to write, new or of this '
-      'script'
-    )
+      with path.open(newline='') as file:
+        if next(csv.reader(file), None) not in (None, [*self.columns]):
+          problem = 'has other columns'
+    except FileNotFoundError:
+      if not path.parent.is_dir():
+        problem = f'{path.parent} is no folder'
+    except OSError as error:
+      problem = error.strerror
+    except (UnicodeDecodeError, csv.Error):
+      problem = 'is no CSV file'
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+      problem = problem or 'no permission to write to it'
+    if problem:
+      raise checks.UsageError(
+        f'--csv={path}: {problem}; allowed: a file to write, new or of this '
+        'script'
+      )
 
   def add(self, row) -> None:
     """Adds a row, after the names of the columns if the file is empty."""
@@ -210,12 +225,15 @@ def _check_epsilon(options, algo) -> None:
 
 
 def _describe(summary, game, protocol, policy) -> str:
+  error = ''
+  if summary.episodes > 1:
+    error = f'standard error {summary.standard_error:.2f}, '
   lines = [
     f'{summary.episodes} episodes, {protocol}: {_PROTOCOLS[protocol]}',
     f'actions: {policy}; raw scores',
-    f'mean {summary.mean_return:.2f}, standard error '
-    f'{summary.standard_error:.2f}, median {summary.median_return:.2f}, '
-    f'from {summary.lowest_return:.2f} to {summary.highest_return:.2f}',
+    f'mean {summary.mean_return:.2f}, {error}median '
+    f'{summary.median_return:.2f}, from {summary.lowest_return:.2f} to '
+    f'{summary.highest_return:.2f}',
   ]
   reference = published.reference(game, protocol)
   if reference:

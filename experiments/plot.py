@@ -121,7 +121,11 @@ def _draw_line(axes, curve, **style) -> None:
 def _draw_scores(axes, groups, against, points) -> None:
   column, scale = {'frames': ('frames', 1), 'hours': ('seconds', 3600)}[against]
   for number, group in enumerate(groups):
-    seeds = f', {len(group.runs)} seeds' if len(group.runs) > 1 else ''
+    seeds = {run.config.seed for run in group.runs}
+    many = ''
+    if len(group.runs) > 1:
+      what = 'seeds' if len(seeds) == len(group.runs) else 'runs'
+      many = f', {len(group.runs)} {what}'
     curve = curves.binned(
       [
         (run.episodes[column] / scale, run.episodes['episode_return'])
@@ -130,7 +134,7 @@ def _draw_scores(axes, groups, against, points) -> None:
       ],
       points,
     )
-    label = textwrap.fill(group.label + seeds, 60)
+    label = textwrap.fill(group.label + many, 60)
     _draw_line(axes, curve, color=f'C{number}', label=label)
     for run in group.runs:
       if run.evaluations:
@@ -212,9 +216,13 @@ def main(folders: Sequence[str]) -> None:
   checks.check_settings(options)
   _check_can_be_written(options.out)
   _pyplot()
-  runs = [curves.read(folder) for folder in options.workdir]
+  folders = {pathlib.Path(name).resolve(): name for name in options.workdir}
+  runs = [curves.read(folder) for folder in folders.values()]
   figure = draw(runs, options)
-  figure.savefig(options.out, dpi=120)
+  try:
+    figure.savefig(options.out, dpi=120)
+  except OSError as error:
+    raise checks.RunError(f'--out={options.out}: {error.strerror}') from error
   print(f'picture in {options.out}')
 
 

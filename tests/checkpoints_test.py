@@ -100,15 +100,42 @@ def test_none_yet(tmp_path):
   assert store.restore(make_moment(1)) == (None, [])
 
 
-def test_the_same_count_of_frames_is_written_once(tmp_path):
-  store = checkpoints.Checkpoints(tmp_path, keep=2)
-  store.save(make_moment(1))
+def other_of_frame_1():
   other = make_moment(2)
   snapshot = other.captured.snapshot._replace(frames=1)
-  store.save(
-    other._replace(captured=other.captured._replace(snapshot=snapshot))
+  return other._replace(captured=other.captured._replace(snapshot=snapshot))
+
+
+def test_one_of_the_same_count_of_frames_is_replaced(tmp_path):
+  store = checkpoints.Checkpoints(tmp_path, keep=2)
+  store.save(make_moment(1))
+  store.save(other_of_frame_1())
+  assert saved(tmp_path) == [1]
+  assert_same(store.restore(make_moment(1))[0], other_of_frame_1())
+  assert sorted(path.name for path in tmp_path.iterdir()) == [
+    'best',
+    'checkpoints',
+  ]
+
+
+def test_a_replacement_that_was_cut_short_loses_nothing(tmp_path, monkeypatch):
+  store = checkpoints.Checkpoints(tmp_path, keep=1)
+  store.save(make_moment(1))
+  monkeypatch.setattr(
+    store._store._manager, 'save', lambda *args, **kwargs: 1 / 0
   )
-  assert_same(store.restore(other)[0], make_moment(1))
+  with pytest.raises(ZeroDivisionError):  # As if the process had ended there.
+    store.save(other_of_frame_1())
+  assert saved(tmp_path) == []
+  store = checkpoints.Checkpoints(tmp_path, keep=1)
+  assert_same(store.restore(make_moment(1))[0], make_moment(1))
+  # And the one before goes only when the new one is there.
+  (tmp_path / 'checkpoints-1-replaced').mkdir()
+  checkpoints.Checkpoints(tmp_path, keep=1)
+  assert sorted(path.name for path in tmp_path.iterdir()) == [
+    'best',
+    'checkpoints',
+  ]
 
 
 def damage_bytes(folder):
@@ -200,7 +227,7 @@ def test_another_network_is_refused(tmp_path, given, named):
   assert saved(tmp_path) == [1]
 
 
-def test_the_best_ones_are_those_that_the_newest_moment_tells_of(tmp_path):
+def test_the_best_ones_are_those_that_moments_tell_of(tmp_path):
   store = checkpoints.Checkpoints(tmp_path, keep=2)
   params = [make_moment(frames).captured.snapshot.params for frames in range(4)]
   store.save_best(params[1], 1, {})
@@ -211,12 +238,15 @@ def test_the_best_ones_are_those_that_the_newest_moment_tells_of(tmp_path):
   store = checkpoints.Checkpoints(tmp_path, keep=2)
   store.restore(make_moment(0))
   assert saved(tmp_path, 'best') == [1]
+  assert store.has_best(1) and not store.has_best(2)
   store.save_best(params[3], 3, {})
   store.save(make_moment(20), best=3)
+  # The moment of frame 10 is still there, should this one be damaged.
+  assert saved(tmp_path, 'best') == [1, 3]
+  store.save(make_moment(30), best=3)
   assert saved(tmp_path, 'best') == [3]
   store = checkpoints.Checkpoints(tmp_path, keep=2)
   store.restore(make_moment(0))
-  assert saved(tmp_path, 'best') == [3]
   found, frames, _ = checkpoints.read_params(tmp_path, 'best', params[0])
   assert_same(found, params[3])
   assert frames == 3

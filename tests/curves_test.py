@@ -18,14 +18,18 @@ def make_run(path, episodes='', **given):
     folder.claim(0)
   (path / 'episodes.csv').write_text(EPISODES + episodes)
   (path / 'train.csv').write_text('frames,entropy\n10,0.5\n20,nan\n')
-  (path / 'eval.csv').write_text('frames,human_normalized\n5,\n')
+  (path / 'eval.csv').write_text(
+    'frames,seconds,mean_return,standard_error,human_normalized,best\n'
+    '5,1,2,nan,,True\n'
+  )
   return curves.read(path)
 
 
 def test_columns_of_numbers(tmp_path):
-  run = make_run(tmp_path, 'catch,9,0.5,1.0\ncatch,18,0.75,-1.0\ncatch,27')
+  rows = ['9,0.5,1.0', '18,0.75,-1.0', '20,x,1.0', '21,0.8,1.0,1.0', '27']
+  run = make_run(tmp_path, '\n'.join(f'catch,{row}' for row in rows))
   assert set(run.episodes) == {'frames', 'seconds', 'episode_return'}
-  # The last row is still being written.
+  # One row is damaged, one has too much, and the last is not whole yet.
   np.testing.assert_array_equal(run.episodes['frames'], [9, 18])
   np.testing.assert_array_equal(run.episodes['episode_return'], [1, -1])
   np.testing.assert_array_equal(run.train['entropy'], [0.5, np.nan])
@@ -33,12 +37,26 @@ def test_columns_of_numbers(tmp_path):
   assert run.config.environment['name'] == 'catch'
 
 
-def test_a_folder_without_the_files_is_refused(tmp_path):
+@pytest.mark.parametrize(
+  ('content', 'problem'),
+  [
+    (None, 'No such file or directory'),
+    (b'', 'is not that of a run'),
+    (b'frames,seconds\n1,2\n', 'is not that of a run'),
+    (b'\xff\xfe\x00', 'is not that of a run'),
+  ],
+)
+def test_a_folder_without_the_files_is_refused(tmp_path, content, problem):
   make_run(tmp_path)
   (tmp_path / 'episodes.csv').unlink()
+  if content is not None:
+    (tmp_path / 'episodes.csv').write_bytes(content)
   with pytest.raises(checks.UsageError) as error:
     curves.read(tmp_path)
-  assert str(error.value).startswith(f'--workdir={tmp_path}: episodes.csv: ')
+  assert str(error.value) == (
+    f'--workdir={tmp_path}: episodes.csv: {problem}; allowed: the folder of a '
+    'run'
+  )
 
 
 def test_seeds_are_one_group_and_settings_tell_groups_apart(tmp_path):

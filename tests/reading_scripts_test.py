@@ -278,9 +278,9 @@ def test_a_video_of_what_cannot_be_filmed_is_refused(tmp_path):
     'evaluate.py', '--workdir=results', '--video=films', cwd=tmp_path
   )
   assert (code, out) == (2, '')
-  assert (
-    "mine:make renders None; allowed: environments with render_mode='rgb_array'"
-    in err
+  assert err == (
+    'error: --video of mine:make: it renders None; allowed: environments that '
+    'render rgb_array\n'
   )
 
 

@@ -278,15 +278,21 @@ def test_an_evaluation_is_written_and_told(tmp_path, capsys):
   with make_log(tmp_path) as log:
     log.evaluated(EVAL_ROW)
     log.evaluated(EVAL_ROW._replace(human_normalized=None, best=False))
+    nan = float('nan')
+    log.evaluated(EVAL_ROW._replace(mean_return=nan, standard_error=nan))
   with (tmp_path / 'eval.csv').open(newline='') as file:
     rows = [*csv.DictReader(file)]
   assert [*rows[0]][-13:] == [*telemetry.EvalRow._fields]
-  assert [row['human_normalized'] for row in rows] == ['50.125', '']
-  assert [row['best'] for row in rows] == ['True', 'False']
+  assert [row['human_normalized'] for row in rows] == ['50.125', '', '50.125']
+  assert [row['best'] for row in rows] == ['True', 'False', 'True']
   assert rows[0]['protocol'] == 'noop30'
   lines = capsys.readouterr().out.splitlines()
   line = 'evaluation at frame 20: mean return -3.00 ± 0.50, 3 episodes, noop30'
-  assert lines == [line + ', 50.1% of human', line]
+  assert lines == [
+    line + ', 50.1% of human',
+    line,
+    line.replace('-3.00 ± 0.50', 'nan') + ', 50.1% of human',
+  ]
   (path,) = tmp_path.glob('events.out.tfevents.*')
   scalars = {
     (value.tag, event.step): value.simple_value
@@ -323,6 +329,28 @@ def test_files_go_on_from_a_place_as_if_nothing_had_been(tmp_path):
       (tmp_path / folder / name).read_text() for folder in ('stopped', 'whole')
     )
     assert stopped == whole
+
+
+def test_a_file_that_has_lost_rows_goes_on_with_whole_ones(tmp_path, capsys):
+  with make_log(tmp_path) as log:
+    write(log, 10)
+    write(log, 20)
+    place = log.place(20)
+  lines = (tmp_path / 'train.csv').read_bytes().splitlines(keepends=True)
+  (tmp_path / 'train.csv').write_bytes(lines[0] + lines[1] + lines[2][:-4])
+  (tmp_path / 'eval.csv').unlink()
+  (tmp_path / 'episodes.csv').unlink()
+  capsys.readouterr()
+  with make_log(tmp_path, place=place) as log:
+    told = capsys.readouterr().out.splitlines()
+    write(log, 30)
+  assert told == [
+    f'{tmp_path}/{name} is shorter than it was: rows are lost'
+    for name in ('episodes.csv', 'train.csv', 'eval.csv')
+  ]
+  with (tmp_path / 'train.csv').open(newline='') as file:
+    assert [row['frames'] for row in csv.DictReader(file)] == ['10', '30']
+  assert (tmp_path / 'eval.csv').read_text().startswith('algo,')
 
 
 def test_tensorboard_forgets_what_came_after_the_place(tmp_path):

@@ -78,6 +78,11 @@ def read_rows(path):
     return list(csv.DictReader(file))
 
 
+def saved(folder):
+  """The counts of frames of the checkpoints in a folder."""
+  return sorted(int(path.name) for path in folder.iterdir())
+
+
 def digest(params):
   """A hash of all bits of all parameters."""
   leaves = [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(params)]
@@ -394,19 +399,34 @@ def test_a_stopped_run_ends_in_the_same_bits(tmp_path, monkeypatch, given):
   # Whether an evaluation is over before the run ends is chance, but for this.
   assert frames[-1] == last.frames
   best = max(scores, key=lambda row: float(row['mean_return']))
-  (kept,) = (tmp_path / 'parts' / 'best').iterdir()
-  assert kept.name == best['frames']
+  assert best['frames'] == str(max(saved(tmp_path / 'parts' / 'best')))
   assert best['best'] == 'True'
 
 
-def test_a_finished_run_stays_as_it_is(tmp_path):
-  first = run(tmp_path)
-  kept = (tmp_path / 'train.csv').read_text()
-  again = run(tmp_path)
-  assert again.finished
-  assert digest(again.params) == digest(first.params)
-  assert again.episodes == first.episodes
-  assert (tmp_path / 'train.csv').read_text() == kept
+def test_a_finished_run_stays_as_it_is(tmp_path, monkeypatch):
+  # The main thread looks so often that it writes checkpoints at the very end.
+  monkeypatch.setattr(training, '_REFRESH_SECONDS', 0.001)
+  given = {
+    'threads': 3,
+    'frames': 2000,
+    'checkpoint_frames': 100,
+    'eval_frames': 500,
+  }
+
+  def state():
+    names = ('episodes.csv', 'train.csv', 'eval.csv')
+    return [(tmp_path / name).read_text() for name in names] + [
+      saved(tmp_path / name) for name in ('checkpoints', 'best')
+    ]
+
+  first = run(tmp_path, **given)
+  kept = state()
+  for change in ({}, {'eval_frames': 0}, {}):
+    again = run(tmp_path, **given | change)
+    assert again.finished
+    assert digest(again.params) == digest(first.params)
+    assert again.episodes == first.episodes
+    assert state() == kept
 
 
 def test_many_threads_go_on(tmp_path, monkeypatch):
@@ -640,9 +660,9 @@ def test_the_best_parameters_are_kept(tmp_path):
   rows = read_rows(tmp_path / 'eval.csv')
   assert [row['mean_return'] for row in rows] == ['5.0', '4.0']
   assert [row['best'] for row in rows] == ['True', 'False']
-  assert [path.name for path in (tmp_path / 'best').iterdir()] == ['100']
-  result = run_scored(tmp_path, [6.0], frames=300, **more)
-  assert [path.name for path in (tmp_path / 'best').iterdir()] == ['300']
+  assert saved(tmp_path / 'best') == [100]
+  result = run_scored(tmp_path, [6.0], frames=300, keep=1, **more)
+  assert saved(tmp_path / 'best') == [300]
   best, *_ = checkpoints.read_params(tmp_path, 'best', result.params)
   assert digest(best) == digest(result.params)
 
@@ -657,6 +677,71 @@ def test_evaluations_do_not_touch_training(tmp_path):
   plain = run(tmp_path / 'plain', **given)
   evaluated = run(tmp_path / 'evaluated', eval_frames=1, **given)
   assert digest(plain.params) == digest(evaluated.params)
+
+
+def test_a_score_that_is_no_number_is_never_the_best(tmp_path):
+  more = {'override': ('frames', 'anneal_frames'), 'eval_frames': 10**6}
+  run_scored(tmp_path, [float('nan')], frames=100, **more)
+  assert saved(tmp_path / 'best') == []
+  run_scored(tmp_path, [-5.0], frames=200, **more)
+  assert saved(tmp_path / 'best') == [200]
+
+
+def test_an_environment_that_breaks_in_replay_begins_anew(tmp_path, capsys):
+  run(tmp_path, frames=500)
+  makers = iter([lambda: Breaks(at_step=50), catch.Catch, catch.Catch])
+
+  def make_env():
+    return gymnasium.vector.SyncVectorEnv(
+      [next(makers)], autoreset_mode=AutoresetMode.SAME_STEP
+    )
+
+  more = {'override': ('frames', 'anneal_frames')}
+  assert run(tmp_path, make_env, frames=1000, **more).finished
+  assert '1 of 1 environments do not repeat' in capsys.readouterr().out
+
+
+def test_an_environment_whose_resets_fail_is_made_anew(tmp_path, capsys):
+  class FailsAtReset(catch.Catch):
+    def reset(self, **kwargs):
+      raise Failure('no reset')
+
+  makers = iter(
+    [
+      lambda: Breaks(at_step=23),
+      FailsAtReset,
+      FailsAtReset,
+      catch.Catch,
+    ]
+  )
+
+  def make_env():
+    return gymnasium.vector.SyncVectorEnv(
+      [next(makers)], autoreset_mode=AutoresetMode.SAME_STEP
+    )
+
+  assert run(tmp_path, make_env, frames=1000).finished
+  told = capsys.readouterr().out
+  assert told.count("raised Failure('no reset'); made anew") == 2
+  (row,) = read_rows(tmp_path / 'train.csv')
+  assert row['env_restarts'] == '3'
+
+
+def test_a_signal_ends_a_long_segment(tmp_path, monkeypatch):
+  monkeypatch.setattr(training, '_REFRESH_SECONDS', 0.01)
+  steps = []
+
+  class Signals(catch.Catch):
+    def step(self, action):
+      steps.append(1)
+      if len(steps) == 10:
+        signal.raise_signal(signal.SIGTERM)
+      return super().step(action)
+
+  result = run(tmp_path, gym.make(Signals), t_max=10_000, frames=10**6)
+  assert not result.finished
+  assert result.frames == 0
+  assert our_threads() == []
 
 
 def test_an_error_in_an_evaluation_ends_the_run(tmp_path):
@@ -701,6 +786,6 @@ def test_a_signal_ends_an_evaluation(tmp_path, monkeypatch):
     functools.partial(agents.make_learner, settings),
     gym.make(Endless),
   )
-  assert result.finished
+  assert not result.finished
   assert read_rows(tmp_path / 'eval.csv') == []
   assert (tmp_path / 'checkpoints' / str(result.frames)).is_dir()

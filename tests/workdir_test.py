@@ -98,22 +98,21 @@ def test_the_same_settings_go_on(tmp_path):
   [
     (
       {'seed': 2},
-      '--seed=2: the run in {} began with 1; allowed: that value, '
-      'or --override=seed',
+      '--seed=2: the run in {} has 1; allowed: that value, or --override=seed',
     ),
     (
       {'learning_rate': 0.5},
-      '--learning_rate=0.5: the run in {} began with '
+      '--learning_rate=0.5: the run in {} has '
       '0.003; allowed: that value, or --override=learning_rate',
     ),
     (
       {'exploration_ends': (0.2,)},
       '--exploration_ends=0.2: the run in {} '
-      'began with 0.05; allowed: that value, or --override=exploration_ends',
+      'has 0.05; allowed: that value, or --override=exploration_ends',
     ),
     (
       {'threads': 3},
-      '--threads=3: the run in {} began with 2; allowed: that '
+      '--threads=3: the run in {} has 2; allowed: that '
       'value, or --override=threads',
     ),
   ],
@@ -133,12 +132,12 @@ def test_settings_of_the_environment_are_compared_too(tmp_path):
     environment={'name': 'catch', 'size': 6},
     threads=2,
   )
-  with pytest.raises(checks.UsageError, match='--size=6.* began with 5'):
+  with pytest.raises(checks.UsageError, match='--size=6.* has 5'):
     workdir.Workdir(other)
   other = config.make(
     'catch', workdir=str(tmp_path), environment={'name': 'tag'}, threads=2
   )
-  with pytest.raises(checks.UsageError, match='--env=tag.* began with catch'):
+  with pytest.raises(checks.UsageError, match='--env=tag.* has catch'):
     workdir.Workdir(other)
 
 
@@ -156,9 +155,11 @@ def test_overrides_are_noted(tmp_path):
 
 def test_an_override_of_nothing_is_refused(tmp_path):
   for name in ('sed', 'keep', 'workdir'):
-    assert refusal(tmp_path, override=(name,)) == (
-      f'--override={name}: no setting that has to stay; allowed: names of flags'
+    line = refusal(tmp_path, override=(name,))
+    assert line.startswith(
+      f'--override={name}: no setting that has to stay; allowed: action_repeat'
     )
+    assert 'seed, size, t_max' in line and 'keep' not in line[40:]
 
 
 def test_one_process_at_a_time(tmp_path):
@@ -185,10 +186,14 @@ def test_a_full_disk_is_told_in_one_line_and_the_run_is_as_it_was(tmp_path):
   limits = resource.getrlimit(resource.RLIMIT_FSIZE)
   resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
   try:
-    line = refusal(tmp_path)
+    with pytest.raises(checks.RunError) as error:
+      claim(tmp_path)
   finally:
     resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-  assert line == f'--workdir={tmp_path}: File too large; {ALLOWED}'
+  assert str(error.value) == (
+    f'--workdir={tmp_path}: File too large; nothing was changed'
+  )
+  assert [path.name for path in tmp_path.iterdir()] == ['config.json']
   assert (tmp_path / 'config.json').read_bytes() == before
   assert claim(tmp_path)
 
@@ -198,3 +203,21 @@ def test_settings_come_back_from_the_folder(tmp_path):
   with workdir.Workdir(settings) as folder:
     folder.claim(0)
   assert workdir.read_config(tmp_path) == settings
+
+
+def test_two_that_claim_a_new_folder_at_once(tmp_path):
+  with (
+    workdir.Workdir(make_config(tmp_path, seed=1)) as first,
+    workdir.Workdir(make_config(tmp_path, seed=2)) as second,
+  ):
+    # The first has opened the file that it is about to fill.
+    file = (tmp_path / 'config.json.new').open('ab')
+    first._lock(file)
+    with pytest.raises(checks.UsageError, match='another process is using it'):
+      second.claim(0)
+    file.close()
+    first.claim(0)
+    with pytest.raises(checks.UsageError, match='another process is using it'):
+      second.claim(0)
+  assert record(tmp_path)['config']['seed'] == 1
+  assert [path.name for path in tmp_path.iterdir()] == ['config.json']

@@ -34,9 +34,6 @@ def make(
     expected.append(ImportError)  # Of the user's own module it is a bug there.
   try:
     probe = make_one()
-    if film and probe.render_mode == 'rgb_array':
-      probe.reset(seed=0)
-      probe.render()
   except tuple(expected) as error:
     raise checks.UsageError(f'--env={env}: {error}') from error
   if not isinstance(probe, gymnasium.Env):
@@ -44,11 +41,8 @@ def make(
       f'--env={env}: returned {type(probe).__name__}; '
       'allowed: module:function that returns a gymnasium.Env'
     )
-  if film and probe.render_mode != 'rgb_array':
-    raise checks.UsageError(
-      f'--video: {env} renders {probe.render_mode}; allowed: environments with '
-      "render_mode='rgb_array'"
-    )
+  if film:
+    _check_film(probe, env)
   check_spaces(probe.observation_space, probe.action_space, env)
   probe.close()
 
@@ -58,6 +52,20 @@ def make(
     )
 
   return make_env
+
+
+def _check_film(probe, name):
+  problem = f'it renders {probe.render_mode}'
+  if probe.render_mode == 'rgb_array':
+    try:
+      probe.reset(seed=0)
+      probe.render()
+      return
+    except (gymnasium.error.Error, ImportError) as error:
+      problem = str(error)
+  raise checks.UsageError(
+    f'--video of {name}: {problem}; allowed: environments that render rgb_array'
+  )
 
 
 def check_spaces(

@@ -35,6 +35,7 @@ class Recorded(gymnasium.vector.VectorWrapper):
 
   Attributes:
     failure: what the environment raised in its last step or reset, or None.
+    replayed: steps of `replay` so far, a sign of life.
   """
 
   def __init__(
@@ -52,6 +53,7 @@ class Recorded(gymnasium.vector.VectorWrapper):
     """
     super().__init__(env)
     self.failure: Exception | None = None
+    self.replayed = 0
     self._reseed_steps = reseed_steps or RESEED_STEPS
     self._begin(np.zeros(env.num_envs, np.int64))
 
@@ -121,13 +123,15 @@ class Recorded(gymnasium.vector.VectorWrapper):
     than it gave then.
     """
     seeds = past.seeds.tolist()
-    obs, _ = self.env.reset(seed=seeds)
-    for step in range(len(past.actions) + 1):
-      due = (past.starts == step) & (step > 0)
-      if due.any():
-        obs, _ = self.env.reset(seed=seeds, options={'reset_mask': due})
-      if step < len(past.actions):
-        obs, *_ = self.env.step(past.actions[step])
+    with self._noting_failure():
+      obs, _ = self.env.reset(seed=seeds)
+      for step in range(len(past.actions) + 1):
+        self.replayed = step
+        due = (past.starts == step) & (step > 0)
+        if due.any():
+          obs, _ = self.env.reset(seed=seeds, options={'reset_mask': due})
+        if step < len(past.actions):
+          obs, *_ = self.env.step(past.actions[step])
     self._begin(past.seeds)
     self._starts = past.starts
     self._actions = np.concatenate([past.actions, self._actions])
