@@ -122,7 +122,7 @@ class Store:
       args=ocp.args.Composite(
         arrays=ocp.args.StandardSave(arrays),
         record=ocp.args.JsonSave(
-          {'record': record, 'digest': _digest(arrays, record)}
+          {'record': record, 'digests': _digests(arrays, record)}
         ),
       ),
       force=True,
@@ -170,7 +170,7 @@ class Store:
           ),
         )
       arrays, record = saved['arrays'], saved['record']
-      if _digest(arrays, record['record']) != record['digest']:
+      if _digests(arrays, record['record']) != record['digests']:
         raise ValueError('it is not what was written')
     except Exception as error:  # Whatever damaged files make orbax raise.
       raise CorruptError(
@@ -426,10 +426,14 @@ def _shapes(tree):
   }
 
 
-def _digest(arrays, record) -> str:
-  digest = hashlib.sha256(json.dumps(record, sort_keys=True).encode())
+def _digests(arrays, record) -> dict[str, str]:
+  digest = hashlib.sha256()
   for path, leaf in jax.tree_util.tree_leaves_with_path(arrays):
     name = jax.tree_util.keystr(path)
     digest.update(f'{name} {leaf.dtype} {leaf.shape}'.encode())
     digest.update(np.ascontiguousarray(leaf))
-  return digest.hexdigest()
+  text = json.dumps(record, sort_keys=True).encode()
+  return {
+    'arrays': digest.hexdigest(),
+    'record': hashlib.sha256(text).hexdigest(),
+  }

@@ -102,8 +102,14 @@ _options = a3c_jax.flags.define_options(Options)
 class Videos:
   """Films the first episodes. Checks all that can fail before that."""
 
-  def __init__(self, folder: str, episodes: int, label: str):
+  def __init__(self, folder: str, episodes: int, label: str, album: str):
     """Prepares the folder.
+
+    Args:
+      folder: for the videos.
+      episodes: how many are filmed.
+      label: with which their names begin.
+      album: folder for pictures until the episode has ended.
 
     Raises:
       UsageError: if moviepy is missing, or the folder cannot be written to.
@@ -121,8 +127,7 @@ class Videos:
     self._fps = None
     self._save_picture = lambda pixels, path: Image.fromarray(pixels).save(path)
     self._files = {index: [] for index in range(episodes)}
-    # On disk: ten minutes of Atari are almost a gigabyte.
-    self._album = tempfile.TemporaryDirectory()
+    self._album = album  # On disk: ten minutes of Atari are a gigabyte.
     try:
       self._folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -140,7 +145,7 @@ class Videos:
     """Takes a picture, if this episode is filmed."""
     files = self._files.get(index)
     if files is not None and len(files) < _LONGEST_VIDEO:
-      path = f'{self._album.name}/{index}-{len(files)}.png'
+      path = f'{self._album}/{index}-{len(files)}.png'
       self._save_picture(env.render()[0], path)
       files.append(path)
       self._fps = env.metadata.get('render_fps', 30)
@@ -267,20 +272,21 @@ def main() -> None:
   }
   policy = loading.load(workdir, checkpoint=options.checkpoint, **choice)
   table = Table(pathlib.Path(options.csv or workdir / 'evaluations.csv'))
-  videos = None
-  if options.video:
-    label = f'{workdir.resolve().name}-frame{policy.frames}'
-    videos = Videos(options.video, options.video_episodes, label)
-  make_env = agents.make_env(config, protocol=protocol, film=bool(videos))
-  print(f'parameters of frame {policy.frames:,}', flush=True)
-
-  def on_episode(index, episode):
-    outcome = f'return {episode.raw_return:g}, {episode.steps:,} steps'
-    print(f'episode {index}: {outcome}', flush=True)
-    if videos:
-      videos.write(index)
-
   with contextlib.ExitStack() as stack:
+    videos = None
+    if options.video:
+      label = f'{workdir.resolve().name}-frame{policy.frames}'
+      album = stack.enter_context(tempfile.TemporaryDirectory())
+      videos = Videos(options.video, options.video_episodes, label, album)
+    make_env = agents.make_env(config, protocol=protocol, film=bool(videos))
+    print(f'parameters of frame {policy.frames:,}', flush=True)
+
+    def on_episode(index, episode):
+      outcome = f'return {episode.raw_return:g}, {episode.steps:,} steps'
+      print(f'episode {index}: {outcome}', flush=True)
+      if videos:
+        videos.write(index)
+
     envs = []
     for _ in range(min(options.threads, options.episodes)):
       envs.append(make_env())

@@ -8,10 +8,11 @@ import runpy
 import sys
 from unittest import mock
 
-from absl import flags
+from absl import app, flags
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
+app.define_help_flags()  # Now, and not as if they were those of a script.
 
 
 def run(script, *arguments, cwd):

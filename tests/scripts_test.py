@@ -178,7 +178,8 @@ def test_interrupt_ends_in_good_order(tmp_path):
 def final_digest(workdir):
   """Of every array that the newest checkpoint holds."""
   newest = max((workdir / 'checkpoints').iterdir(), key=lambda p: int(p.name))
-  return json.loads((newest / 'record' / 'metadata').read_text())['digest']
+  record = json.loads((newest / 'record' / 'metadata').read_text())
+  return record['digests']['arrays']
 
 
 def test_sigterm_leaves_a_run_that_goes_on(tmp_path):
@@ -238,7 +239,7 @@ def test_a_thread_that_hangs_ends_the_run_with_its_stack(tmp_path):
     cwd=tmp_path,
   )
   assert code == 1
-  assert 'error: no segment of actor-learner-' in err
+  assert 'error: no progress of actor-learner-' in err
   assert 'mine.py' in err
   assert 'wait_for_ever' in err
   frames = [
