@@ -91,7 +91,7 @@ class Store:
     return self.folder.with_name(f'{self.folder.name}-{frames}-replaced')
 
   def _put_back(self):
-    """Undoes what was replaced when the process ended in the middle of it."""
+    """Undoes a replacement that was cut short; forgets those that were not."""
     for old in self.folder.parent.glob(f'{self.folder.name}-*-replaced'):
       frames = old.name.removesuffix('-replaced').rpartition('-')[2]
       if (self.folder / frames).exists():
@@ -117,18 +117,20 @@ class Store:
     if frames in self._manager.all_steps():
       (self.folder / str(frames)).rename(old)
       self._manager.reload()
-    self._manager.save(
-      frames,
-      args=ocp.args.Composite(
-        arrays=ocp.args.StandardSave(arrays),
-        record=ocp.args.JsonSave(
-          {'record': record, 'digests': _digests(arrays, record)}
+    try:
+      self._manager.save(
+        frames,
+        args=ocp.args.Composite(
+          arrays=ocp.args.StandardSave(arrays),
+          record=ocp.args.JsonSave(
+            {'record': record, 'digests': _digests(arrays, record)}
+          ),
         ),
-      ),
-      force=True,
-    )
-    if old.exists():
-      shutil.rmtree(old)
+        force=True,
+      )
+    finally:
+      self._put_back()
+      self._manager.reload()
 
   def _check_space(self, size):
     """Orbax tells of a full disk too, but in hundreds of lines."""
@@ -143,12 +145,15 @@ class Store:
   def record(self, frames: int) -> Mapping[str, Any] | None:
     """The record alone; None where it cannot be read."""
     try:
-      saved = self._manager.restore(
-        frames, args=ocp.args.Composite(record=ocp.args.JsonRestore())
-      )
-      return saved['record']['record']
+      with contextlib.redirect_stderr(io.StringIO()):
+        saved = self._manager.restore(
+          frames, args=ocp.args.Composite(record=ocp.args.JsonRestore())
+        )['record']
     except Exception:  # Whatever damaged files make orbax raise.
       return None
+    digests = _digests({}, saved['record'])
+    intact = digests['record'] == saved['digests']['record']
+    return saved['record'] if intact else None
 
   def delete(self, frames: int) -> None:
     """Removes one checkpoint."""
@@ -241,6 +246,12 @@ class Checkpoints:
       'updates': snapshot.updates,
       'best': best,
     }
+    if snapshot.frames in self._store.frames():
+      old = self._store.record(snapshot.frames)
+      if old and _but_seconds(old) == _but_seconds(
+        json.loads(json.dumps(record))
+      ):
+        return
     self._store.save(snapshot.frames, _to_arrays(moment), record)
     self._forget()
 
@@ -276,10 +287,17 @@ class Checkpoints:
   def _forget(self):
     """Removes the best ones of which no moment tells."""
     records = [self._store.record(frames) for frames in self._store.frames()]
-    named = {record['best'] for record in records if record}
+    if None in records:
+      return  # It may tell of any.
+    named = {record['best'] for record in records}
     for frames in self._best.frames():
       if frames not in named:
         self._best.delete(frames)
+
+
+def _but_seconds(record):
+  run = {name: v for name, v in record['run'].items() if name != 'seconds'}
+  return record | {'run': run}
 
 
 def read_params(

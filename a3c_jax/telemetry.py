@@ -351,9 +351,9 @@ class Log:
 
 def leave_terminal() -> None:
   """Shows the cursor again, where the process ends without cleaning up."""
-  with contextlib.suppress(OSError, ValueError):
-    if sys.stdout.isatty():
-      os.write(sys.stdout.fileno(), b'\x1b[?25h\n')
+  if sys.stdout and sys.stdout.isatty():
+    with contextlib.suppress(OSError):
+      os.write(1, b'\x1b[?25h\n')
 
 
 class _Progress:

@@ -146,10 +146,10 @@ def run(
       reports,
     )
     trainer.set_up()
-    if workdir.goes_on:
-      trainer.restore()
-    workdir.claim(trainer.state.snapshot().frames)
     try:
+      if workdir.goes_on:
+        trainer.restore()
+      workdir.claim(trainer.state.snapshot().frames)
       return trainer.train()
     finally:
       if trainer.hung:
@@ -292,18 +292,31 @@ class _Trainer:
 
   def _replay(self, saved: list[checkpoints.Point]) -> None:
     strangers = []
+    count = min(len(saved), len(self._envs))
+    steps = [0] * count
 
     def body(thread, stop):
-      del stop
       env, point = self._envs[thread], saved[thread]
+
+      def on_step():
+        steps[thread] += 1
+        if stop.is_set():
+          raise workers_lib.Stopped
+
       try:
-        obs = rollout.as_network_input(env.replay(point.past))
+        obs = rollout.as_network_input(env.replay(point.past, on_step))
         if np.array_equal(obs, point.carry.obs):
           self._points[thread] = point
           return
       except Exception as error:
-        if error is not env.failure:
+        if error is not env.failure or isinstance(error, workers_lib.Stopped):
           raise
+        self._reports.add(
+          telemetry.Trouble(
+            'env_restarts',
+            f'environment of thread {thread} raised {error!r}; made anew',
+          )
+        )
         with contextlib.suppress(Exception):  # It is broken already.
           env.close()
         self._envs[thread] = env = self._make_env()
@@ -312,20 +325,18 @@ class _Trainer:
       carry = rollout.start(env, self._learner, seed=seed, key=point.carry.key)
       self._points[thread] = checkpoints.Point(carry, env.past())
 
-    count = min(len(saved), len(self._envs))
     workers = workers_lib.Workers(body, count, name='replay')
     watchdog = _Watchdog(self._config.watchdog_seconds)
     workers.start()
-    while workers.wait(_REFRESH_SECONDS):
-      hung = watchdog.look(
-        {
-          name: self._envs[thread].replayed
-          for thread, name in workers.alive().items()
-        }
-      )
-      if hung:
-        self._end_process(hung)
-    workers.stop(_STOP_SECONDS)
+    try:
+      while workers.wait(_REFRESH_SECONDS):
+        hung = watchdog.look(
+          {name: steps[thread] for thread, name in workers.alive().items()}
+        )
+        if hung:
+          self._end_process(hung)
+    finally:
+      self.hung = workers.stop(_STOP_SECONDS)
     if workers.error is not None:
       raise workers.error
     if strangers:
@@ -360,38 +371,48 @@ class _Trainer:
       )
 
     workers = workers_lib.Workers(body, config.threads, name='actor-learner')
-    with _clear_errors(self._path):
-      store = self._store()
-      with (
-        telemetry.Log(
-          self._path,
-          run={
-            'algo': config.algo,
-            'env': config.environment['name'],
-            'seed': config.seed,
-          },
-          stats=self._stats,
-          total_frames=config.frames,
-          place=self._place,
-        ) as log,
-        _Signals() as signals,
-      ):
-        if self._place is None:
-          self._checkpoint(store, log, 0.0)
-        try:
-          workers.start()
-          self._watch(workers, store, log, signals, began)
-        finally:
-          self.hung = workers.stop(_STOP_SECONDS)
-          seconds = time.perf_counter() - began
-          cpu_seconds = time.process_time() - cpu_began
-          if sys.exception() is not None:
-            self._stop_evaluation()
-        if self._frames_are_done() and not (self.hung or workers.error):
-          self._evaluate_at_the_end(store, log, signals, seconds)
-        self._stop_evaluation()
-        error = workers.error or self._evaluation_error()
-        self._finish(error, store, log, seconds)
+    error = None
+    try:
+      with _clear_errors(self._path):
+        store = self._store()
+        with (
+          telemetry.Log(
+            self._path,
+            run={
+              'algo': config.algo,
+              'env': config.environment['name'],
+              'seed': config.seed,
+            },
+            stats=self._stats,
+            total_frames=config.frames,
+            place=self._place,
+          ) as log,
+          _Signals() as signals,
+        ):
+          if self._place is None:
+            self._checkpoint(store, log, 0.0)
+          try:
+            workers.start()
+            self._watch(workers, store, log, signals, began)
+          except BaseException:
+            self._stop(workers)
+            raise
+          try:
+            self.hung = workers.stop(_STOP_SECONDS)
+            seconds = time.perf_counter() - began
+            cpu_seconds = time.process_time() - cpu_began
+            error = workers.error or self._evaluation_error()
+            if self._frames_are_done() and not (self.hung or error):
+              self._checkpoint(store, log, seconds)
+              self._evaluate_at_the_end(store, log, signals, seconds)
+          finally:
+            self._stop(workers)
+          error = workers.error or self._evaluation_error()
+          self._finish(error, store, log, seconds)
+    except checks.RunError as problem:
+      if error is None:
+        raise
+      error.add_note(f'and there is no checkpoint of it: {problem}')
     if error is not None:
       raise error
     if self.hung:
@@ -523,7 +544,9 @@ class _Trainer:
     busy = self._background and self._background.busy
     return {'evaluation': self._background.steps} if busy else {}
 
-  def _stop_evaluation(self) -> None:
+  def _stop(self, workers) -> None:
+    """Ends all threads, or learns which of them hang."""
+    self.hung = workers.stop(_STOP_SECONDS)
     if self._background:
       self.hung += self._background.stop(_STOP_SECONDS)
 
@@ -531,9 +554,13 @@ class _Trainer:
     """Writes what a later process needs to go on from this moment."""
     if wait is None:
       wait = self._config.watchdog_seconds
-    captured, (points, reports) = self.state.capture(
-      lambda: (list(self._points), self._reports.take()), seconds=wait
-    )
+    try:
+      captured, (points, reports) = self.state.capture(
+        lambda: (list(self._points), self._reports.take()),
+        seconds=min(wait, threading.TIMEOUT_MAX),
+      )
+    except TimeoutError:
+      self._end_process(['the thread that holds the lock'])
     log.take(reports)
     if not all(
       np.isfinite(leaf).all()
@@ -579,11 +606,13 @@ class _Trainer:
 
   def _finish(self, error, store, log, seconds) -> None:
     try:
+      if self._background and error is None:  # One may just have ended.
+        self._note(self._background.take(), store, log)
       log.take(self._reports.take())
       self._write_row(log, seconds)
       if not isinstance(error, actor_learner.BadGradientError):
         self._last_words(store, log, seconds)()
-    except (OSError, checks.RunError) as problem:
+    except Exception as problem:
       if error is None:
         raise
       error.add_note(f'and there is no checkpoint of it: {problem}')
@@ -601,12 +630,13 @@ class _Trainer:
     faulthandler.dump_traceback(all_threads=True)
     try:
       last_words()
-    except (OSError, checks.RunError) as error:
+    except Exception as error:
       print(f'error: {error}', file=sys.stderr)
-    telemetry.leave_terminal()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(1)
+    finally:
+      telemetry.leave_terminal()
+      with contextlib.suppress(OSError):
+        sys.stdout.flush()
+      os._exit(1)
 
 
 class _Watchdog:
@@ -662,8 +692,8 @@ class _Signals:
       os._exit(128 + number)
     self.received = True
     # Not by print, which the handler may have interrupted.
-    with contextlib.suppress(OSError, ValueError):
-      os.write(sys.stdout.fileno(), b'\nstopping\n')
+    with contextlib.suppress(OSError):
+      os.write(1, b'\nstopping\n')
 
 
 @contextlib.contextmanager

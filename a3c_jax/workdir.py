@@ -176,12 +176,13 @@ def read_config(path: pathlib.Path) -> Config:
       if field.type.startswith('tuple'):
         values[field.name] = tuple(values[field.name])
     config = Config(**values)
-    checks.check_settings(config)
-    return config
   except OSError as error:
     problem = f'config.json: {error.strerror}'
   except (ValueError, TypeError, KeyError):
     problem = 'its config.json is not that of a run'
+  else:
+    checks.check_settings(config)
+    return config
   raise checks.UsageError(
     f'--workdir={path}: {problem}; allowed: the folder of a run'
   )

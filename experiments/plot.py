@@ -222,7 +222,7 @@ def main(folders: Sequence[str]) -> None:
   try:
     figure.savefig(options.out, dpi=120)
   except OSError as error:
-    raise checks.RunError(f'--out={options.out}: {error.strerror}') from error
+    raise checks.RunError(f'--out={options.out}: {error}') from error
   print(f'picture in {options.out}')
 
 

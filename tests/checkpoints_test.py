@@ -124,9 +124,12 @@ def test_a_replacement_that_was_cut_short_loses_nothing(tmp_path, monkeypatch):
   monkeypatch.setattr(
     store._store._manager, 'save', lambda *args, **kwargs: 1 / 0
   )
-  with pytest.raises(ZeroDivisionError):  # As if the process had ended there.
+  with pytest.raises(ZeroDivisionError):
     store.save(other_of_frame_1())
-  assert saved(tmp_path) == []
+  assert_same(store.restore(make_moment(1))[0], make_moment(1))
+  # The process may end there too.
+  folder = tmp_path / 'checkpoints'
+  (folder / '1').rename(tmp_path / 'checkpoints-1-replaced')
   store = checkpoints.Checkpoints(tmp_path, keep=1)
   assert_same(store.restore(make_moment(1))[0], make_moment(1))
   # And the one before goes only when the new one is there.
@@ -136,6 +139,18 @@ def test_a_replacement_that_was_cut_short_loses_nothing(tmp_path, monkeypatch):
     'best',
     'checkpoints',
   ]
+
+
+def test_nothing_is_written_where_only_the_time_has_passed(tmp_path):
+  store = checkpoints.Checkpoints(tmp_path, keep=1)
+  store.save(make_moment(1))
+  before = (tmp_path / 'checkpoints' / '1').stat().st_ino
+  later = make_moment(1)
+  store.save(later._replace(record=later.record | {'seconds': 99.0}))
+  assert (tmp_path / 'checkpoints' / '1').stat().st_ino == before
+  changed = later.record | {'log': {'row_began': [5, 0.25]}}
+  store.save(later._replace(record=changed))
+  assert store.restore(later)[0].record['log'] == changed['log']
 
 
 def damage_bytes(folder):
@@ -155,11 +170,15 @@ def cut_all(folder):
       path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-def change_record(folder):
+def change_text(folder, old, new):
   path = folder / 'record' / 'metadata'
   text = path.read_text()
-  assert text.count('"frames": 2') == 1
-  path.write_text(text.replace('"frames": 2', '"frames": 3'))
+  assert text.count(old) == 1
+  path.write_text(text.replace(old, new))
+
+
+def change_record(folder):
+  change_text(folder, '"frames": 2', '"frames": 3')
 
 
 def remove_record(folder):
@@ -250,6 +269,17 @@ def test_the_best_ones_are_those_that_moments_tell_of(tmp_path):
   found, frames, _ = checkpoints.read_params(tmp_path, 'best', params[0])
   assert_same(found, params[3])
   assert frames == 3
+
+
+def test_no_best_is_forgotten_while_a_record_cannot_be_read(tmp_path):
+  store = checkpoints.Checkpoints(tmp_path, keep=2)
+  params = make_moment(1).captured.snapshot.params
+  store.save_best(params, 1, {})
+  store.save(make_moment(10), best=1)
+  change_text(tmp_path / 'checkpoints' / '10', '"best": 1', '"best": 7')
+  store.save_best(params, 2, {})
+  store.save(make_moment(20), best=2)
+  assert saved(tmp_path, 'best') == [1, 2]
 
 
 def test_reading_leaves_a_half_written_one_to_its_writer(tmp_path):

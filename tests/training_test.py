@@ -559,6 +559,20 @@ def test_a_checkpoint_that_cannot_be_written_ends_in_one_line(
   assert run(tmp_path, **given).finished
 
 
+def test_a_failure_and_a_full_disk_are_both_told(tmp_path, monkeypatch):
+  def save(self, moment, *, best):
+    if moment.captured.snapshot.frames:
+      raise OSError(28, 'No space left on device')
+
+  monkeypatch.setattr(checkpoints.Checkpoints, 'save', save)
+  make_env, _ = breaking(at_step=23)
+  with pytest.raises(Failure, match='the game broke') as raised:
+    run(tmp_path, make_env, frames=10**9, max_env_restarts=0)
+  where, disk = raised.value.__notes__
+  assert where == 'raised in actor-learner thread 0'
+  assert 'there is no checkpoint' in disk and 'No space left' in disk
+
+
 def test_a_file_that_cannot_be_written_ends_in_one_line(tmp_path, monkeypatch):
   def write_row(self, **figures):
     raise OSError(28, 'No space left on device')
@@ -698,7 +712,10 @@ def test_an_environment_that_breaks_in_replay_begins_anew(tmp_path, capsys):
 
   more = {'override': ('frames', 'anneal_frames')}
   assert run(tmp_path, make_env, frames=1000, **more).finished
-  assert '1 of 1 environments do not repeat' in capsys.readouterr().out
+  told = capsys.readouterr().out
+  assert "environment of thread 0 raised Failure('the game broke')" in told
+  assert '1 of 1 environments do not repeat' in told
+  assert read_rows(tmp_path / 'train.csv')[-1]['env_restarts'] == '1'
 
 
 def test_an_environment_whose_resets_fail_is_made_anew(tmp_path, capsys):

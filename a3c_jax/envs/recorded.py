@@ -6,6 +6,7 @@ lead to the same state.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 import contextlib
 from typing import NamedTuple
 
@@ -35,7 +36,6 @@ class Recorded(gymnasium.vector.VectorWrapper):
 
   Attributes:
     failure: what the environment raised in its last step or reset, or None.
-    replayed: steps of `replay` so far, a sign of life.
   """
 
   def __init__(
@@ -53,7 +53,6 @@ class Recorded(gymnasium.vector.VectorWrapper):
     """
     super().__init__(env)
     self.failure: Exception | None = None
-    self.replayed = 0
     self._reseed_steps = reseed_steps or RESEED_STEPS
     self._begin(np.zeros(env.num_envs, np.int64))
 
@@ -116,8 +115,12 @@ class Recorded(gymnasium.vector.VectorWrapper):
     """How the games came to where they are; costs no copy."""
     return Past(self._seeds, self._starts, self._actions[: self._steps])
 
-  def replay(self, past: Past) -> np.ndarray:
+  def replay(
+    self, past: Past, on_step: Callable[[], None] = lambda: None
+  ) -> np.ndarray:
     """Does again what `past` tells, and returns the observation [K, ...].
+
+    `on_step` is called before every step; what it raises ends the replay.
 
     An environment that depends on more than seeds and actions gives another one
     than it gave then.
@@ -126,7 +129,7 @@ class Recorded(gymnasium.vector.VectorWrapper):
     with self._noting_failure():
       obs, _ = self.env.reset(seed=seeds)
       for step in range(len(past.actions) + 1):
-        self.replayed = step
+        on_step()
         due = (past.starts == step) & (step > 0)
         if due.any():
           obs, _ = self.env.reset(seed=seeds, options={'reset_mask': due})
