@@ -30,13 +30,17 @@ def make_env(
   """A function that makes the environment of one thread.
 
   Args:
-    config: whose domain and environment count.
-    protocol: of an evaluation; None for training.
+    config: whose domain, environment and games per thread count.
+    protocol: of an evaluation, which has one game; None for training.
     film: whether `render` gives a picture of each game.
 
   Raises:
     UsageError: if there is no such environment, or it cannot be filmed.
   """
+  games = {
+    'envs': config.envs_per_thread if protocol is None else 1,
+    'film': film,
+  }
   if config.domain == 'atari':
     names = [field.name for field in dataclasses.fields(atari.Options)]
     options = atari.Options(
@@ -44,11 +48,11 @@ def make_env(
     )
     if protocol is not None:
       options = atari.for_evaluation(options, protocol)
-    return atari.make(options, film=film)
+    return atari.make(options, **games)
   if config.domain == 'catch':
     mode = 'rgb_array' if film else None
-    return gym.make(functools.partial(catch.Catch, render_mode=mode), film=film)
-  return gym.make(config.environment['name'], film=film)
+    return gym.make(functools.partial(catch.Catch, render_mode=mode), **games)
+  return gym.make(config.environment['name'], **games)
 
 
 def make_learner(

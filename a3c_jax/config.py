@@ -31,7 +31,10 @@ class Config:
 
   algo: str = checks.one_of('Algorithm.', ALGORITHMS)
   threads: int = checks.count(
-    'Actor-learner threads, each with its own game.', most=1000
+    'Actor-learner threads, each with its own games.', most=1000
+  )
+  envs_per_thread: int = checks.count(
+    'Games of one thread, which acts in all of them by one call.', most=1000
   )
   frames: int = checks.count('Emulator frames of training, over all threads.')
   seconds: float = checks.not_negative(
@@ -175,6 +178,7 @@ _PAPER = {
     min(2 * cores(), 16),
     "twice the cores, at most the paper's 16",
   ),
+  'envs_per_thread': (1, 'paper, section 4'),
   'frames': (40_000_000, 'ours'),
   'seconds': (0.0, 'ours'),
   'seed': (1, 'ours'),

@@ -43,7 +43,8 @@ def load(
   """
   path = pathlib.Path(workdir)
   config = workdir_lib.read_config(path)
-  env = (make_env or agents.make_env(config))()
+  protocol = config.eval_protocol
+  env = (make_env or agents.make_env(config, protocol=protocol))()
   try:
     learner = (
       make_learner(env) if make_learner else agents.make_learner(config, env)

@@ -17,6 +17,7 @@ def main() -> None:
     config,
     agents.make_env(config),
     functools.partial(agents.make_learner, config),
+    agents.make_env(config, protocol=config.eval_protocol),
   )
   print(training.describe(result))
 

@@ -283,18 +283,23 @@ def test_environments_of_a_config():
 def test_atari_by_protocol(monkeypatch, protocol, noops, sticky, life_loss):
   made = []
   monkeypatch.setattr(
-    atari, 'make', lambda options, film: made.append((options, film))
+    atari,
+    'make',
+    lambda options, envs, film: made.append((options, envs, film)),
   )
   options = atari.Options(
     game='breakout', noops=12, sticky=0.5, full_action_space=True
   )
-  settings = config.make('atari', environment=atari.describe(options))
+  settings = config.make(
+    'atari', environment=atari.describe(options), envs_per_thread=3
+  )
   agents.make_env(settings, protocol=protocol)
   assert made == [
     (
       dataclasses.replace(
         options, noops=noops, sticky=sticky, life_loss_terminal=life_loss
       ),
+      1 if protocol else 3,
       False,
     )
   ]

@@ -42,6 +42,7 @@ BAD = {
   'exploration_anneal_frames': TOO_SMALL,
   'network': ['resnet', ''],
   'log_seconds': TOO_SMALL,
+  'envs_per_thread': [0, 1001, 1.5],
   'checkpoint_frames': [0, 1.5],
   'keep': [0, -1],
   'watchdog_seconds': TOO_SMALL,

@@ -129,6 +129,7 @@ def test_every_flag_reaches_the_config(parse):
   given = {
     'algo': 'one_step_q',
     'threads': 3,
+    'envs_per_thread': 2,
     'frames': 1000,
     'seconds': 2.5,
     'seed': 7,

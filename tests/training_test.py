@@ -68,7 +68,7 @@ def run(workdir, make_env=None, make_learner=agents.make_learner, **given):
   settings = make_config(workdir, **given)
   return training.run(
     settings,
-    make_env or gym.make(catch.Catch),
+    make_env or agents.make_env(settings),
     lambda env: make_learner(settings, env),
   )
 
@@ -349,7 +349,9 @@ class Interrupts(catch.Catch):
 
 
 def interrupted(workdir, at_step, **given):
-  result = run(workdir, gym.make(lambda: Interrupts(at_step)), **given)
+  envs = given.get('envs_per_thread', 1)
+  make_env = gym.make(lambda: Interrupts(at_step // envs), envs=envs)
+  result = run(workdir, make_env, **given)
   assert not result.finished
   assert 0 < result.frames < given['frames']
   assert f'--workdir={workdir}' in training.describe(result)
@@ -361,7 +363,7 @@ def interrupted(workdir, at_step, **given):
   [
     {'algo': 'a3c', 'lstm': True},
     {'algo': 'one_step_sarsa', 'optimizer': 'momentum_sgd'},
-    {'algo': 'nstep_q', 'optimizer': 'rmsprop'},
+    {'algo': 'nstep_q', 'optimizer': 'rmsprop', 'envs_per_thread': 3},
   ],
 )
 def test_a_stopped_run_ends_in_the_same_bits(tmp_path, monkeypatch, given):
