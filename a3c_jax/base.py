@@ -25,6 +25,7 @@ class Segment(NamedTuple):
   discount_t: np.ndarray  # [T, K] float32, γ per step, 0 where no future counts
   is_first: np.ndarray  # [T+1, K] bool, obs[t] is the first of its episode
   state: State  # recurrent state before obs[0]
+  activations: tuple[Any, ...] = ()  # of each step of acting, if they were kept
 
 
 class Learner(NamedTuple):
@@ -47,6 +48,9 @@ class Learner(NamedTuple):
     acts_on: 'snapshot', the parameters as they were when the segment began, or
       'newest', the shared parameters as they are at each step.
     uses_target: whether `target_params` matters.
+    act_and_keep: as `act`, with one more result, that step's part of
+      `Segment.activations`: `gradients` takes them for the forward pass. None
+      if the parameters of gradients are not those of acting.
   """
 
   init: Callable[[jax.Array, np.ndarray], Params]
@@ -57,6 +61,9 @@ class Learner(NamedTuple):
   gradients: Callable[[Params, Params, Segment], tuple[Params, Stats]]
   acts_on: str
   uses_target: bool = True
+  act_and_keep: (
+    Callable[..., tuple[jax.Array, State, jax.Array, Any]] | None
+  ) = None
 
 
 class Snapshot(NamedTuple):

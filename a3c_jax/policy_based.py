@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from a3c_jax import base, losses
+from a3c_jax import base, losses, networks
 
 
 def a3c(
@@ -36,17 +36,22 @@ def a3c(
   def one_step(params, state, obs):
     # The rollout hands over a zero state at the start of an episode.
     is_first = jnp.zeros((1, len(obs)), bool)
-    output, state = network.apply(params, obs[None], state, is_first)
-    return output.logits[0], output.v[0], state
+    (output, state), activations = networks.apply_and_keep(
+      network, params, obs[None], state, is_first
+    )
+    return output.logits[0], output.v[0], state, activations
 
-  def act(params, state, obs, key, exploration_epsilon):
+  def act_and_keep(params, state, obs, key, exploration_epsilon):
     del exploration_epsilon  # The policy explores by itself.
-    logits, _, state = one_step(params, state, obs)
+    logits, _, state, activations = one_step(params, state, obs)
     key, subkey = jax.random.split(key)
-    return jax.random.categorical(subkey, logits), state, key
+    return jax.random.categorical(subkey, logits), state, key, activations
+
+  def act(*args):
+    return act_and_keep(*args)[:3]
 
   def greedy(params, state, obs):
-    logits, _, state = one_step(params, state, obs)
+    logits, _, state, _ = one_step(params, state, obs)
     return jnp.argmax(logits, axis=1), state
 
   def bootstrap(params, target_params, state, obs, key, exploration_epsilon):
@@ -55,8 +60,14 @@ def a3c(
 
   def loss(params, target_params, segment):
     del target_params
-    output, _ = network.apply(
-      params, segment.obs, segment.state, segment.is_first
+    output, state = network.apply(
+      networks.with_activations(params, segment.activations),
+      segment.obs[:-1],
+      segment.state,
+      segment.is_first[:-1],
+    )
+    following, _ = network.apply(
+      params, segment.obs[-1:], state, segment.is_first[-1:]
     )
     over_streams = jax.vmap(
       lambda *streams: losses.a3c_loss(
@@ -65,12 +76,12 @@ def a3c(
       in_axes=(1, 1, 1, 1, 1, 0),
     )
     loss_tm1, stats = over_streams(
-      output.logits[:-1],
-      output.v[:-1],
+      output.logits,
+      output.v,
       segment.a[:-1],
       segment.r_t,
       segment.discount_t,
-      output.v[-1],
+      following.v[0],
     )
     # Sum, not mean: Algorithm S3 accumulates dθ over the segment.
     return jnp.sum(loss_tm1), {
@@ -78,7 +89,7 @@ def a3c(
       'policy_loss': jnp.mean(stats.policy_loss),
       'value_loss': jnp.mean(stats.value_loss),
       'entropy': jnp.mean(stats.entropy),
-      'mean_v': jnp.mean(output.v[:-1]),
+      'mean_v': jnp.mean(output.v),
     }
 
   return base.Learner(
@@ -90,4 +101,5 @@ def a3c(
     gradients=jax.jit(jax.grad(loss, has_aux=True)),
     acts_on='snapshot',
     uses_target=False,
+    act_and_keep=jax.jit(act_and_keep),
   )

@@ -115,6 +115,7 @@ def collect(
   is_first = np.zeros((t_max + 1, streams), bool)
   episodes = []
   first_state = carry.state
+  activations = []
   obs[0] = carry.obs
   is_first[0] = carry.is_first
   action, state, key = carry.action, carry.state, carry.key
@@ -122,11 +123,14 @@ def collect(
   clipped_return = carry.clipped_return.copy()
   episode_steps = carry.episode_steps.copy()
 
+  act_fn = learner.act_and_keep or learner.act
+
   def act(t):
     phases.lap('other')
-    action, next_state, next_key = learner.act(
+    action, next_state, next_key, *kept = act_fn(
       snapshot().params, state, obs[t], key, exploration_epsilon
     )
+    activations.extend(kept)
     action = np.asarray(action)
     phases.lap('acting')
     return action, next_state, next_key
@@ -183,7 +187,9 @@ def collect(
     action, state, key = act(t_max)
     a[t_max] = action
 
-  segment = base.Segment(obs, a, r_t, discount_t, is_first, first_state)
+  segment = base.Segment(
+    obs, a, r_t, discount_t, is_first, first_state, tuple(activations)
+  )
   carry = Carry(
     obs=obs[t_max],
     is_first=is_first[t_max],

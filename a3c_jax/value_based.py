@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from a3c_jax import base, losses
+from a3c_jax import base, losses, networks
 
 
 def epsilon_greedy(
@@ -48,10 +48,14 @@ def _make(
 ) -> base.Learner:
   """The part that all three share; `network.apply(params, obs)` gives Q."""
 
-  def act(params, state, obs, key, exploration_epsilon):
+  def act_and_keep(params, state, obs, key, exploration_epsilon):
     key, subkey = jax.random.split(key)
-    q = network.apply(params, obs)
-    return epsilon_greedy(q, subkey, exploration_epsilon), state, key
+    q, activations = networks.apply_and_keep(network, params, obs[None])
+    action = epsilon_greedy(q[0], subkey, exploration_epsilon)
+    return action, state, key, activations
+
+  def act(*args):
+    return act_and_keep(*args)[:3]
 
   def greedy(params, state, obs):
     return jnp.argmax(network.apply(params, obs), axis=1), state
@@ -73,6 +77,7 @@ def _make(
     gradients=jax.jit(jax.grad(summed_loss, has_aux=True)),
     acts_on=acts_on,
     uses_target=True,
+    act_and_keep=jax.jit(act_and_keep) if acts_on == 'snapshot' else None,
   )
 
 
@@ -136,6 +141,7 @@ def nstep_q(network: nn.Module) -> base.Learner:
 
   def loss(params, target_params, segment):
     over_streams = jax.vmap(losses.nstep_q_loss, in_axes=(1, 1, 1, 1, 0))
+    params = networks.with_activations(params, segment.activations)
     return over_streams(
       network.apply(params, segment.obs[:-1]),
       segment.a[:-1],

@@ -262,9 +262,9 @@ def test_each_function_compiles_once(name):
   traces = []
 
   class Counted(networks.ActorCritic):
-    def apply(self, *args):
+    def apply(self, *args, **kwargs):
       traces.append(None)
-      return super().apply(*args)
+      return super().apply(*args, **kwargs)
 
   network = NETWORKS[name]
   learner = policy_based.a3c(Counted(network.torso, 3, network.core), **COSTS)
@@ -280,7 +280,8 @@ def test_each_function_compiles_once(name):
       _, state, key = learner.act(params, state, obs, key, EPSILON)
     learner.gradients(params, None, segment)
     counts.append(len(traces))
-  assert counts == [3, 3, 3]
+  # Gradients apply it to the segment and to the state after it.
+  assert counts == [4, 4, 4]
 
 
 def test_what_the_rollout_needs_to_know():

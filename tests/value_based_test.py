@@ -204,9 +204,9 @@ def test_each_function_compiles_once(name):
   traces = []
 
   class Counted(networks.QNetwork):
-    def apply(self, *args):
+    def apply(self, *args, **kwargs):
       traces.append(None)
-      return super().apply(*args)
+      return super().apply(*args, **kwargs)
 
   learner = getattr(value_based, name)(Counted(NETWORK.torso, 3))
   counts = []

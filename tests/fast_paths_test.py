@@ -1,0 +1,172 @@
+"""The fast forms give what the plain ones give, on whole segments."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from a3c_jax import base, networks, policy_based, value_based
+
+STEPS, ACTIONS = 5, 3
+EPSILON = np.float32(0.5)
+
+
+class PlainTorso(nn.Module):
+  """`networks.NipsTorso` in flax's own layers."""
+
+  @nn.compact
+  def __call__(self, obs):
+    x = jnp.moveaxis(obs.reshape(-1, *obs.shape[-3:]), 1, -1) / 255
+    x = nn.relu(PlainConvolution(16, 8, 4, name='Convolution_0')(x))
+    x = nn.relu(PlainConvolution(32, 4, 2, name='Convolution_1')(x))
+    x = x.reshape(len(x), -1)
+    x = nn.relu(PlainLinear(256, name='Linear_0')(x))
+    return x.reshape(*obs.shape[:-3], -1)
+
+
+class PlainConvolution(nn.Module):
+  features: int
+  size: int
+  stride: int
+
+  @nn.compact
+  def __call__(self, x):
+    shape = (self.size, self.size, x.shape[-1], self.features)
+    kernel = self.param('kernel', nn.initializers.normal(), shape)
+    bias = self.param('bias', nn.initializers.zeros, (self.features,))
+    x = jax.lax.conv_general_dilated(
+      x,
+      kernel,
+      (self.stride, self.stride),
+      'VALID',
+      dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+    )
+    return x + bias.reshape(1, 1, 1, -1)
+
+
+class PlainLinear(nn.Module):
+  features: int
+
+  @nn.compact
+  def __call__(self, x):
+    return nn.Dense(self.features)(x)
+
+
+def make(algo, torso):
+  if algo == 'nstep_q':
+    return value_based.nstep_q(networks.QNetwork(torso, ACTIONS))
+  core = networks.LSTMCore(cells=8) if algo == 'lstm' else None
+  return policy_based.a3c(
+    networks.ActorCritic(torso, ACTIONS, core),
+    entropy_cost=0.01,
+    value_cost=0.5,
+  )
+
+
+def acted_segment(learner, params, streams, shape=(4, 84, 84)):
+  """A segment that was played with the learner, an episode's end within."""
+  rng = np.random.default_rng(0)
+  obs = rng.integers(0, 256, (STEPS + 1, streams, *shape)).astype(np.uint8)
+  discount_t = np.full((STEPS, streams), 0.9, np.float32)
+  discount_t[2, 0] = 0.0
+  is_first = np.zeros((STEPS + 1, streams), bool)
+  is_first[3, 0] = True
+  a = np.zeros((STEPS + 1, streams), np.int32)
+  state = first_state = learner.initial_state(streams)
+  key, activations = jax.random.PRNGKey(1), []
+  for t in range(STEPS):
+    state = jax.tree.map(
+      lambda kept, t=t: np.where(is_first[t][:, None], np.float32(0), kept),
+      state,
+    )
+    inputs = params, state, obs[t], key, EPSILON
+    plain = learner.act(*inputs)
+    a[t], state, key, kept = learner.act_and_keep(*inputs)
+    jax.tree.map(np.testing.assert_array_equal, plain, (a[t], state, key))
+    activations.append(kept)
+  return base.Segment(
+    obs=obs,
+    a=a,
+    r_t=rng.normal(size=(STEPS, streams)).astype(np.float32),
+    discount_t=discount_t,
+    is_first=is_first,
+    state=first_state,
+    activations=tuple(activations),
+  )
+
+
+def assert_close(tree, expected):
+  def check(x, y):
+    np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-4 * np.abs(y).max())
+
+  jax.tree.map(check, tree, expected)
+
+
+@pytest.mark.parametrize('streams', [1, 3])  # One piece of images, and two.
+@pytest.mark.parametrize('algo', ['a3c', 'lstm', 'nstep_q'])
+def test_fast_and_plain_gradients_of_a_segment(algo, streams):
+  fast = make(algo, networks.NipsTorso(stacked_first=True))
+  init = jax.jit(fast.init)
+  obs = np.zeros((streams, 4, 84, 84), np.uint8)
+  params, target_params = (
+    init(jax.random.key(0), obs),
+    init(jax.random.key(1), obs),
+  )
+  segment = acted_segment(fast, params, streams)
+  grads, stats = fast.gradients(params, target_params, segment)
+  again = fast.gradients(
+    params, target_params, segment._replace(activations=())
+  )
+  assert_close((grads, stats), again)
+  plain = make(algo, PlainTorso())
+  assert_close(
+    (grads, stats),
+    plain.gradients(params, target_params, segment._replace(activations=())),
+  )
+  assert all(np.any(grad) for grad in jax.tree.leaves(grads))
+
+
+def test_activations_stand_for_the_forward_pass():
+  learner = make('nstep_q', networks.MLPTorso(3, hidden=(4,)))
+  shape = (2, 2, 1)
+  obs = np.zeros((2, *shape), np.uint8)
+  params = learner.init(jax.random.key(0), obs)
+  segment = acted_segment(learner, params, 2, shape)
+  _, stats = learner.gradients(params, params, segment)
+  changed = jax.tree.map(lambda kept: kept + 1, segment.activations)
+  _, found = learner.gradients(
+    params, params, segment._replace(activations=changed)
+  )
+  np.testing.assert_allclose(found['mean_q'], stats['mean_q'] + 1, rtol=1e-5)
+
+
+def test_a_network_of_other_layers_keeps_nothing():
+  class Own(nn.Module):
+    @nn.compact
+    def __call__(self, obs):
+      return nn.Dense(4)(obs.reshape(*obs.shape[:2], -1) / 255)
+
+  learner = policy_based.a3c(
+    networks.ActorCritic(Own(), ACTIONS), entropy_cost=0.1, value_cost=0.5
+  )
+  shape = (2, 2)
+  params = learner.init(jax.random.key(0), np.zeros((2, *shape), np.uint8))
+  segment = acted_segment(learner, params, 2, shape)
+  heads = {'Linear_0', 'Linear_1'}
+  assert set(segment.activations[0]['activations']) == heads
+  assert_close(
+    learner.gradients(params, None, segment),
+    learner.gradients(params, None, segment._replace(activations=())),
+  )
+
+
+def test_one_step_methods_keep_nothing():
+  network = networks.QNetwork(networks.MLPTorso(), ACTIONS)
+  for make_learner in value_based.one_step_q, value_based.one_step_sarsa:
+    assert make_learner(network).act_and_keep is None
+
+
+def test_initial_parameters_hold_no_activations():
+  learner = make('a3c', networks.MLPTorso())
+  assert set(learner.init(jax.random.key(0), np.zeros((1, 3)))) == {'params'}
