@@ -44,7 +44,9 @@ class Learner(NamedTuple):
       exploration_epsilon) -> (value [K], key)`, what the algorithm takes a
       state to be worth when a time limit cuts the episode there.
     gradients: `(params, target_params, segment) -> (grads, stats)`. The
-      gradients are summed over steps and streams; stats are scalars.
+      gradients are like the parameters, summed over steps and streams; stats
+      are scalars. With `segment.activations`, the gradient of a kernel may be
+      an `activations.Outer`.
     acts_on: 'snapshot', the parameters as they were when the segment began, or
       'newest', the shared parameters as they are at each step.
     uses_target: whether `target_params` matters.

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 import functools
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from a3c_jax import base
+from a3c_jax import activations, base
 
 
 def _uniform(fan_in: int) -> nn.initializers.Initializer:
@@ -28,61 +28,6 @@ def _uniform(fan_in: int) -> nn.initializers.Initializer:
   return init
 
 
-_ACTIVATIONS = 'activations'
-
-
-def apply_and_keep(
-  network: nn.Module, params: base.Params, *inputs: Any
-) -> tuple[Any, Any]:
-  """`network.apply`, and what its layers computed, for `with_activations`."""
-  output, kept = network.apply(params, *inputs, mutable=[_ACTIVATIONS])
-  return output, kept
-
-
-def with_activations(
-  params: base.Params, activations: Sequence[Any]
-) -> base.Params:
-  """Parameters whose network need not be computed again.
-
-  `network.apply` of the result to the inputs of all steps gives what it gave in
-  each, and has the gradient that it would have: only the backward pass is left
-  to do.
-
-  Args:
-    params: those that the activations were computed with.
-    activations: from `apply_and_keep`, of each step, whose inputs have one more
-      axis in front, of length 1; without any, the network is computed as usual.
-  """
-  if not activations:
-    return params
-  return params | jax.tree.map(
-    lambda *steps: jnp.concatenate(steps), *activations
-  )
-
-
-def _recall(layer, y):
-  """Keeps a layer's output, or takes the one that was kept."""
-  if layer.is_initializing():
-    return y
-  if layer.is_mutable_collection(_ACTIVATIONS):
-    layer.put_variable(_ACTIVATIONS, 'output', y)
-  elif layer.has_variable(_ACTIVATIONS, 'output'):
-    return _known(y, layer.get_variable(_ACTIVATIONS, 'output'))
-  return y
-
-
-@jax.custom_vjp
-def _known(y, value):
-  """The value, with the gradient of y: XLA leaves out what only y is for."""
-  del y
-  return value
-
-
-_known.defvjp(
-  lambda y, value: (value, None), lambda _, dy: (dy, jnp.zeros_like(dy))
-)
-
-
 class Linear(nn.Module):
   """A dense layer, [..., in] -> [..., features]."""
 
@@ -92,7 +37,7 @@ class Linear(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     init = _uniform(x.shape[-1])
     y = nn.Dense(self.features, kernel_init=init, bias_init=init)(x)
-    return _recall(self, y)
+    return activations.recall(self, x, y)
 
 
 def strided_convolution(
@@ -252,7 +197,7 @@ class Convolution(nn.Module):
         'VALID',
         dimension_numbers=(layout, 'HWIO', 'NHWC'),
       )
-    return _recall(self, y + bias.reshape(1, 1, 1, -1))
+    return activations.recall(self, None, y + bias.reshape(1, 1, 1, -1))
 
 
 def _as_floats(obs: jax.Array) -> jax.Array:

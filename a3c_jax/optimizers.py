@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from a3c_jax import base
+from a3c_jax import activations, base
 
 
 class Optimizer(NamedTuple):
@@ -25,10 +25,25 @@ class Optimizer(NamedTuple):
 
 
 def _rms(decay: float, epsilon: float) -> optax.GradientTransformation:
+  """optax.scale_by_rms, but an `Outer` is never written to memory."""
   # g starts at 0, and ε is under the root: equations S2 and S3.
-  return optax.scale_by_rms(
+  rms = optax.scale_by_rms(
     decay=decay, eps=epsilon, initial_scale=0.0, eps_in_sqrt=True
   )
+
+  def update(updates, state, params=None):
+    del params
+    nu = optax.tree.update_moment(
+      activations.multiplied_out(updates), state.nu, decay, order=2
+    )
+    # Multiplied out a second time, which is cheaper than to store the result.
+    updates = activations.multiplied_out(jax.lax.optimization_barrier(updates))
+    direction = jax.tree.map(
+      lambda grad, square: grad * jax.lax.rsqrt(square + epsilon), updates, nu
+    )
+    return direction, state._replace(nu=nu)
+
+  return optax.GradientTransformation(rms.init, update)
 
 
 def shared_rmsprop(*, decay: float, epsilon: float) -> Optimizer:
@@ -60,7 +75,14 @@ def momentum_sgd(*, momentum: float) -> Optimizer:
   Args:
     momentum: α per update, in [0, 1).
   """
-  return Optimizer(optax.ema(momentum, debias=False), per_thread=True)
+  ema = optax.ema(momentum, debias=False)
+
+  def update(updates, state, params=None):
+    return ema.update(activations.multiplied_out(updates), state, params)
+
+  return Optimizer(
+    optax.GradientTransformation(ema.init, update), per_thread=True
+  )
 
 
 def clipped(
@@ -83,14 +105,12 @@ def clipped(
 
   def clipped_gradients(params, target_params, segment):
     grads, stats = gradients(params, target_params, segment)
-    grad_norm = optax.global_norm(grads)
+    grad_norm = activations.global_norm(grads)
     if max_grad_norm is not None:
       # A pass over all parameters would cost a quarter of the gradient.
       grads = jax.lax.cond(
         grad_norm > max_grad_norm,
-        lambda grads: jax.tree.map(
-          lambda grad: grad * (max_grad_norm / grad_norm), grads
-        ),
+        lambda grads: activations.scaled(grads, max_grad_norm / grad_norm),
         lambda grads: grads,
         grads,
       )

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from a3c_jax import base, losses, networks
+from a3c_jax import activations, base, losses
 
 
 def a3c(
@@ -36,16 +36,16 @@ def a3c(
   def one_step(params, state, obs):
     # The rollout hands over a zero state at the start of an episode.
     is_first = jnp.zeros((1, len(obs)), bool)
-    (output, state), activations = networks.apply_and_keep(
+    (output, state), kept = activations.apply_and_keep(
       network, params, obs[None], state, is_first
     )
-    return output.logits[0], output.v[0], state, activations
+    return output.logits[0], output.v[0], state, kept
 
   def act_and_keep(params, state, obs, key, exploration_epsilon):
     del exploration_epsilon  # The policy explores by itself.
-    logits, _, state, activations = one_step(params, state, obs)
+    logits, _, state, kept = one_step(params, state, obs)
     key, subkey = jax.random.split(key)
-    return jax.random.categorical(subkey, logits), state, key, activations
+    return jax.random.categorical(subkey, logits), state, key, kept
 
   def act(*args):
     return act_and_keep(*args)[:3]
@@ -61,7 +61,7 @@ def a3c(
   def loss(params, target_params, segment):
     del target_params
     output, state = network.apply(
-      networks.with_activations(params, segment.activations),
+      activations.given(params, segment.activations),
       segment.obs[:-1],
       segment.state,
       segment.is_first[:-1],
@@ -98,7 +98,7 @@ def a3c(
     act=jax.jit(act),
     greedy=jax.jit(greedy),
     bootstrap=jax.jit(bootstrap),
-    gradients=jax.jit(jax.grad(loss, has_aux=True)),
+    gradients=jax.jit(activations.gradients(loss)),
     acts_on='snapshot',
     uses_target=False,
     act_and_keep=jax.jit(act_and_keep),

@@ -97,8 +97,8 @@ class SharedState:
 
     Args:
       thread: index of the calling thread, in [0, threads).
-      grads: like the parameters, summed over the segment; None counts the
-        frames alone.
+      grads: from `Learner.gradients`, clipped or not; None counts the frames
+        alone.
       frames: emulator frames that the segment took.
       then: called under the lock, so that what it notes belongs to exactly this
         version.
@@ -162,12 +162,12 @@ class SharedState:
     kept = states[: len(self._optimizer_states)]
     self._optimizer_states[: len(kept)] = kept
 
-  def warm_up(self) -> None:
-    """Compiles the update, and changes nothing."""
+  def warm_up(self, grads: base.Params) -> None:
+    """Compiles the update for such gradients, and changes nothing."""
     params = self._snapshot.params
     self._update(
       params,
       jax.tree.map(jnp.copy, self._optimizer_states[0]),
-      jax.tree.map(jnp.zeros_like, params),
+      grads,
       np.float32(0),
     )

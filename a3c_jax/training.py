@@ -736,8 +736,8 @@ def _warm_up(config, learner, gradients, state, carry) -> list[str]:
     state=carry.state,
     activations=tuple(kept * steps),
   )
-  gradients(params, target_params, segment)
-  state.warm_up()
+  grads, _ = gradients(params, target_params, segment)
+  state.warm_up(grads)
   return optimizers.stat_names(
     learner.gradients, params, target_params, segment
   )

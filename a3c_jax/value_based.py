@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from a3c_jax import base, losses, networks
+from a3c_jax import activations, base, losses
 
 
 def epsilon_greedy(
@@ -50,9 +50,9 @@ def _make(
 
   def act_and_keep(params, state, obs, key, exploration_epsilon):
     key, subkey = jax.random.split(key)
-    q, activations = networks.apply_and_keep(network, params, obs[None])
+    q, kept = activations.apply_and_keep(network, params, obs[None])
     action = epsilon_greedy(q[0], subkey, exploration_epsilon)
-    return action, state, key, activations
+    return action, state, key, kept
 
   def act(*args):
     return act_and_keep(*args)[:3]
@@ -74,7 +74,7 @@ def _make(
     act=jax.jit(act),
     greedy=jax.jit(greedy),
     bootstrap=jax.jit(bootstrap),
-    gradients=jax.jit(jax.grad(summed_loss, has_aux=True)),
+    gradients=jax.jit(activations.gradients(summed_loss)),
     acts_on=acts_on,
     uses_target=True,
     act_and_keep=jax.jit(act_and_keep) if acts_on == 'snapshot' else None,
@@ -141,7 +141,7 @@ def nstep_q(network: nn.Module) -> base.Learner:
 
   def loss(params, target_params, segment):
     over_streams = jax.vmap(losses.nstep_q_loss, in_axes=(1, 1, 1, 1, 0))
-    params = networks.with_activations(params, segment.activations)
+    params = activations.given(params, segment.activations)
     return over_streams(
       network.apply(params, segment.obs[:-1]),
       segment.a[:-1],

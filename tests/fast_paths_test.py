@@ -4,9 +4,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
-from a3c_jax import base, networks, policy_based, value_based
+from a3c_jax import activations, base, networks, policy_based, value_based
 
 STEPS, ACTIONS = 5, 3
 EPSILON = np.float32(0.5)
@@ -74,7 +75,7 @@ def acted_segment(learner, params, streams, shape=(4, 84, 84)):
   is_first[3, 0] = True
   a = np.zeros((STEPS + 1, streams), np.int32)
   state = first_state = learner.initial_state(streams)
-  key, activations = jax.random.PRNGKey(1), []
+  key, steps = jax.random.PRNGKey(1), []
   for t in range(STEPS):
     state = jax.tree.map(
       lambda kept, t=t: np.where(is_first[t][:, None], np.float32(0), kept),
@@ -84,7 +85,7 @@ def acted_segment(learner, params, streams, shape=(4, 84, 84)):
     plain = learner.act(*inputs)
     a[t], state, key, kept = learner.act_and_keep(*inputs)
     jax.tree.map(np.testing.assert_array_equal, plain, (a[t], state, key))
-    activations.append(kept)
+    steps.append(kept)
   return base.Segment(
     obs=obs,
     a=a,
@@ -92,7 +93,7 @@ def acted_segment(learner, params, streams, shape=(4, 84, 84)):
     discount_t=discount_t,
     is_first=is_first,
     state=first_state,
-    activations=tuple(activations),
+    activations=tuple(steps),
   )
 
 
@@ -115,6 +116,11 @@ def test_fast_and_plain_gradients_of_a_segment(algo, streams):
   )
   segment = acted_segment(fast, params, streams)
   grads, stats = fast.gradients(params, target_params, segment)
+  kernel = grads['params']['torso']['Linear_0']['Dense_0']['kernel']
+  assert isinstance(kernel, activations.Outer) == (streams == 1)
+  norm = optax.global_norm(activations.multiplied_out(grads))
+  np.testing.assert_allclose(activations.global_norm(grads), norm, rtol=1e-4)
+  grads = activations.multiplied_out(grads)
   again = fast.gradients(
     params, target_params, segment._replace(activations=())
   )
@@ -154,11 +160,27 @@ def test_a_network_of_other_layers_keeps_nothing():
   params = learner.init(jax.random.key(0), np.zeros((2, *shape), np.uint8))
   segment = acted_segment(learner, params, 2, shape)
   heads = {'Linear_0', 'Linear_1'}
-  assert set(segment.activations[0]['activations']) == heads
+  assert set(segment.activations[0]) == heads
   assert_close(
     learner.gradients(params, None, segment),
     learner.gradients(params, None, segment._replace(activations=())),
   )
+
+
+def test_a_layer_that_is_used_twice_is_computed_again():
+  class Twice(nn.Module):
+    @nn.compact
+    def __call__(self, obs):
+      layer = networks.Linear(300)
+      return layer(jnp.sin(layer(obs / 255)))
+
+  learner = make('nstep_q', Twice())
+  shape = (300,)
+  params = learner.init(jax.random.key(0), np.zeros((1, 1, *shape), np.uint8))
+  segment = acted_segment(learner, params, 1, shape)
+  grads, stats = learner.gradients(params, params, segment)
+  expected = learner.gradients(params, params, segment._replace(activations=()))
+  assert_close((activations.multiplied_out(grads), stats), expected)
 
 
 def test_one_step_methods_keep_nothing():

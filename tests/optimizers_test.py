@@ -1,9 +1,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
-from a3c_jax import optimizers
+from a3c_jax import activations, optimizers
 
 
 def some_grads(updates, seed=0):
@@ -52,6 +53,68 @@ def test_rmsprop_is_the_papers_equation(make):
       g = 0.9 * g + 0.1 * grad[name] ** 2
       expected = grad[name] / np.sqrt(g + 1e-3)
       np.testing.assert_allclose(direction[name], expected, rtol=1e-5)
+
+
+def test_rmsprop_is_optax_rmsprop():
+  grads = some_grads(updates=6)
+  expected = optimizers.Optimizer(
+    optax.scale_by_rms(
+      decay=0.9, eps=1e-3, initial_scale=0.0, eps_in_sqrt=True
+    ),
+    per_thread=False,
+  )
+  found = run(optimizers.shared_rmsprop(decay=0.9, epsilon=1e-3), grads)
+  for one, other in zip(found, run(expected, grads), strict=True):
+    jax.tree.map(
+      lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-6), one, other
+    )
+
+
+@pytest.mark.parametrize(
+  'optimizer',
+  [
+    optimizers.shared_rmsprop(decay=0.9, epsilon=1e-3),
+    optimizers.momentum_sgd(momentum=0.5),
+  ],
+)
+def test_a_gradient_in_factors_is_its_product(optimizer):
+  grads = some_grads(updates=3)
+  rng = np.random.default_rng(1)
+  factored = []
+  for grad in grads:
+    x, dy = rng.normal(size=(4, 2)), rng.normal(size=(4, 3))
+    grad['kernel'] = np.float32(x.T @ dy)
+    outer = activations.Outer(np.float32(x), np.float32(dy))
+    factored.append(grad | {'kernel': outer})
+  transformation = optimizer.transformation
+  update = jax.jit(transformation.update)
+  state = other_state = transformation.init(grads[0])
+  for grad, factors in zip(grads, factored, strict=True):
+    expected, state = update(grad, state)
+    found, other_state = update(factors, other_state)
+    jax.tree.map(
+      lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6),
+      (found, other_state),
+      (expected, state),
+    )
+
+
+def test_factors_are_clipped_as_their_product():
+  # x.T @ dy = [[4, 2]] + [[0, 1]] = [[4, 3]], of norm 5.
+  outer = activations.Outer(
+    jnp.array([[2.0], [1.0]]), jnp.array([[2.0, 1.0], [0.0, 1.0]])
+  )
+  gradients = lambda *_: ({'kernel': outer}, {'loss': 1.0})
+  grads, stats = optimizers.clipped(gradients, 10.0)(None, None, None)
+  np.testing.assert_allclose(stats, [1, 5], rtol=1e-6)
+  np.testing.assert_array_equal(
+    activations.multiplied_out(grads)['kernel'], [[4, 3]]
+  )
+  grads, stats = optimizers.clipped(gradients, 1.0)(None, None, None)
+  np.testing.assert_allclose(stats, [1, 5], rtol=1e-6)
+  np.testing.assert_allclose(
+    activations.multiplied_out(grads)['kernel'], [[0.8, 0.6]], rtol=1e-6
+  )
 
 
 def test_momentum_by_hand():

@@ -52,7 +52,7 @@ def test_gradients_of_many_threads_add_up_exactly():
   threads, updates = 8, 150
   params = {'w': jnp.zeros((300, 300)), 'b': jnp.ones(3)}
   state = make(params, threads=threads)
-  state.warm_up()
+  state.warm_up(state.snapshot().params)
 
   def body(thread):
     grads = jax.tree.map(lambda leaf: jnp.full_like(leaf, thread + 1), params)
@@ -74,7 +74,7 @@ def test_gradients_of_many_threads_add_up_exactly():
 def test_snapshots_are_whole_versions_and_never_change():
   params = {'big': jnp.zeros(50_000), 'small': jnp.zeros(2)}
   state = make(params, threads=2, target_period_frames=3)
-  state.warm_up()
+  state.warm_up(state.snapshot().params)
   ones = jax.tree.map(jnp.ones_like, params)
   written, kept = [], []
 
@@ -147,7 +147,7 @@ def test_statistics_per_thread_by_hand():
   steps = {}
   for make_optimizer in (optimizers.rmsprop, optimizers.shared_rmsprop):
     state = make(optimizer=make_optimizer(**settings), threads=2)
-    state.warm_up()
+    state.warm_up(state.snapshot().params)
     state.apply(0, jnp.full((), 2.0), frames=1)
     state.apply(1, jnp.full((), 2.0), frames=1)
     steps[make_optimizer] = float(state.snapshot().params)
@@ -173,8 +173,8 @@ def test_learning_rate_is_that_of_the_frames_before_the_update():
 )
 def test_warm_up_changes_nothing(optimizer):
   warm, cold = (make(optimizer=optimizer, threads=2) for _ in range(2))
-  warm.warm_up()
-  warm.warm_up()
+  warm.warm_up(warm.snapshot().params)
+  warm.warm_up(warm.snapshot().params)
   assert warm.snapshot() == cold.snapshot()
   for thread in (0, 1, 0):
     for state in (warm, cold):
@@ -197,7 +197,7 @@ def test_update_compiles_once():
   state = make(
     optimizer=optimizer, threads=3, learning_rate=lambda frames: 30 - frames
   )
-  state.warm_up()
+  state.warm_up(state.snapshot().params)
 
   def body(thread):
     for _ in range(3):
