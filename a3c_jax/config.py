@@ -114,6 +114,11 @@ class Config:
   keep: int = checks.count(
     'Checkpoints to keep, the newest ones.', may_change=True
   )
+  profile: str = checks.setting(
+    'Folder for a trace of 3 seconds of training, after the first 5.',
+    "a path, or '' for none",
+    may_change=True,
+  )
   watchdog_seconds: float = checks.positive(
     'Seconds without a segment of a thread after which the run ends, with a '
     'checkpoint and the stack of every thread.',
@@ -202,6 +207,7 @@ _PAPER = {
   'log_seconds': (10.0, 'ours'),
   'checkpoint_frames': (1_000_000, 'ours'),
   'keep': (3, 'ours'),
+  'profile': ('', 'ours'),
   'watchdog_seconds': (300.0, 'ours'),
   'max_env_restarts': (3, 'ours'),
   'max_bad_gradients': (10, 'ours'),

@@ -140,7 +140,7 @@ def _describe(name, table):
   if name == 'anneal_frames':
     return '--frames (paper, section 8)'
   value, source = table[name]
-  return f'{checks.as_text(value)} ({source})'
+  return f'{checks.as_text(value) or "nothing"} ({source})'
 
 
 def run(main: Callable[..., None], *, takes_arguments: bool = False) -> None:

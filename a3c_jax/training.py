@@ -27,6 +27,7 @@ from a3c_jax import (
   checks,
   evaluation,
   optimizers,
+  profiling,
   published,
   rollout,
   schedules,
@@ -238,6 +239,7 @@ class _Trainer:
       learner.gradients, config.max_grad_norm or None
     )
     self._reports = reports
+    self._profile = profiling.Profile(config.profile)
     self._seconds_before = 0.0
     self._place = None  # Of the log, where the run goes on.
 
@@ -388,6 +390,7 @@ class _Trainer:
             place=self._place,
           ) as log,
           _Signals() as signals,
+          self._profile,
         ):
           if self._place is None:
             self._checkpoint(store, log, 0.0)
@@ -456,6 +459,7 @@ class _Trainer:
       log.take(self._reports.take())
       frames = self.state.snapshot().frames
       log.show(frames=frames, seconds=seconds)
+      self._profile.look(seconds - first)
       if seconds >= next_row:
         self._write_row(log, seconds)
         next_row = seconds + config.log_seconds

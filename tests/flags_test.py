@@ -155,6 +155,7 @@ def test_every_flag_reaches_the_config(parse):
     'log_seconds': 0.5,
     'checkpoint_frames': 32,
     'keep': 5,
+    'profile': 'traces',
     'watchdog_seconds': 7.5,
     'max_env_restarts': 0,
     'max_bad_gradients': 6,

@@ -19,7 +19,7 @@ LAYERS = {
   ),
   2: ('losses', 'rollout', 'shared'),
   3: ('value_based', 'policy_based', 'checkpoints'),  # Equals do not meet.
-  4: ('actor_learner', 'agents', 'evaluation', 'workdir'),
+  4: ('actor_learner', 'agents', 'evaluation', 'profiling', 'workdir'),
   5: ('training', 'loading', 'curves', 'flags'),
 }
 LAYER = {

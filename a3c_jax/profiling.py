@@ -1,0 +1,70 @@
+"""A trace of some seconds of training, to see where time goes."""
+
+from __future__ import annotations
+
+import contextlib
+import pathlib
+
+import jax
+
+from a3c_jax import checks
+
+_AFTER_SECONDS = 5.0
+_SECONDS = 3.0
+
+
+class Profile(contextlib.AbstractContextManager):
+  """Traces three seconds of training, after the first five.
+
+  Looked at by the main thread now and then, and used as a context manager: what
+  has begun is written at its end. JAX traces one thing at a time.
+  """
+
+  def __init__(self, folder: str):
+    """Makes the folder; none for ''.
+
+    Raises:
+      UsageError: if it cannot be made.
+    """
+    self._folder = folder
+    self._began: float | None = None
+    self._done = not folder
+    if folder:
+      try:
+        pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
+      except OSError as error:
+        raise checks.UsageError(
+          f'--profile={folder}: {error.strerror}; allowed: a folder to write to'
+        ) from error
+
+  def look(self, seconds: float) -> None:
+    """Begins or ends the trace, if it is time to.
+
+    Args:
+      seconds: of training so far in this process.
+    """
+    if self._done:
+      return
+    if self._began is None:
+      if seconds >= _AFTER_SECONDS:
+        self._began = seconds
+        jax.profiler.start_trace(self._folder, create_perfetto_trace=True)
+    elif seconds >= self._began + _SECONDS:
+      self._end()
+
+  def _end(self):
+    self._done = True
+    try:
+      jax.profiler.stop_trace()
+    except (OSError, RuntimeError) as error:  # Training is worth more.
+      print(f'--profile={self._folder}: no trace, {error}', flush=True)
+    else:
+      print(f'a trace of training is below {self._folder}', flush=True)
+
+  def __exit__(self, *exception):
+    if self._done:
+      return
+    if self._began is None:
+      print(f'training ended before --profile={self._folder} began', flush=True)
+    else:
+      self._end()
