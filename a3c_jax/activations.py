@@ -43,11 +43,9 @@ def given(params: Any, activations: Sequence[Any]) -> Any:
 
   Args:
     params: those that the activations were computed with.
-    activations: from `apply_and_keep`, of each step, whose inputs have one more
-      axis in front, of length 1; without any, the network is computed as usual.
+    activations: from `apply_and_keep`, of one part of the steps after another;
+      its inputs have time as their first axis.
   """
-  if not activations:
-    return params
   return params | {_COLLECTION: _joined(activations)}
 
 
@@ -89,11 +87,21 @@ def _known(y, kept):
 _known.defvjp(lambda y, kept: (kept, None), lambda _, dy: (dy, dy))
 
 
-def gradients(loss: Callable[..., tuple[jax.Array, Any]]) -> Callable[..., Any]:
-  """`jax.grad(loss, has_aux=True)` of `loss(params, target_params, segment)`.
+def gradients(
+  loss: Callable[..., tuple[jax.Array, Any]],
+  keep: Callable[[Any, Any], Any],
+) -> Callable[..., Any]:
+  """`jax.grad(loss, has_aux=True)`, but an `Outer` for a large kernel.
 
-  With `segment.activations`, the gradient of a large kernel is an `Outer` if
-  the segment is short.
+  Args:
+    loss: `(params, target_params, segment) -> (loss, stats)`, which applies the
+      network once to `given(params, segment.activations)` and all observations
+      but the last; all that has a gradient comes from there.
+    keep: `(params, segment) -> activations` of that, for a segment without.
+
+  Returns:
+    `(params, target_params, segment) -> (grads, stats)`. In a long segment
+    every gradient is an array.
   """
 
   def of_all(params, activations, target_params, segment):
@@ -101,11 +109,11 @@ def gradients(loss: Callable[..., tuple[jax.Array, Any]]) -> Callable[..., Any]:
     return loss(params, target_params, segment)
 
   def both(params, target_params, segment):
-    steps = segment.activations
+    steps = segment.activations or (keep(params, segment),)
     (grads, step_grads), stats = jax.grad(of_all, argnums=(0, 1), has_aux=True)(
       params, steps, target_params, segment
     )
-    if steps and segment.r_t.size <= _FEW_ROWS:
+    if segment.r_t.size <= _FEW_ROWS:
       layers = _in_factors(grads['params'], _joined(steps), _joined(step_grads))
       grads = grads | {'params': layers}
     return grads, stats

@@ -45,14 +45,15 @@ class Learner(NamedTuple):
       state to be worth when a time limit cuts the episode there.
     gradients: `(params, target_params, segment) -> (grads, stats)`. The
       gradients are like the parameters, summed over steps and streams; stats
-      are scalars. With `segment.activations`, the gradient of a kernel may be
-      an `activations.Outer`.
+      are scalars. In a short segment, that of a large kernel is an
+      `activations.Outer`: `activations.multiplied_out` makes it an array.
     acts_on: 'snapshot', the parameters as they were when the segment began, or
       'newest', the shared parameters as they are at each step.
     uses_target: whether `target_params` matters.
     act_and_keep: as `act`, with one more result, that step's part of
       `Segment.activations`: `gradients` takes them for the forward pass. None
-      if the parameters of gradients are not those of acting.
+      if the parameters of gradients are not those of acting. The rollout calls
+      it instead of `act`.
   """
 
   init: Callable[[jax.Array, np.ndarray], Params]

@@ -92,13 +92,23 @@ def a3c(
       'mean_v': jnp.mean(output.v),
     }
 
+  def keep(params, segment):
+    _, kept = activations.apply_and_keep(
+      network,
+      params,
+      segment.obs[:-1],
+      segment.state,
+      segment.is_first[:-1],
+    )
+    return kept
+
   return base.Learner(
     init=init,
     initial_state=network.initial_state,
     act=jax.jit(act),
     greedy=jax.jit(greedy),
     bootstrap=jax.jit(bootstrap),
-    gradients=jax.jit(activations.gradients(loss)),
+    gradients=jax.jit(activations.gradients(loss, keep)),
     acts_on='snapshot',
     uses_target=False,
     act_and_keep=jax.jit(act_and_keep),

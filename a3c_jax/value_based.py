@@ -60,8 +60,14 @@ def _make(
   def greedy(params, state, obs):
     return jnp.argmax(network.apply(params, obs), axis=1), state
 
+  def keep(params, segment):
+    return activations.apply_and_keep(network, params, segment.obs[:-1])[1]
+
   def summed_loss(params, target_params, segment):
-    loss_tm1, stats = loss_of_segment(params, target_params, segment)
+    q_tm1 = network.apply(
+      activations.given(params, segment.activations), segment.obs[:-1]
+    )
+    loss_tm1, stats = loss_of_segment(q_tm1, target_params, segment)
     # Sum, not mean: the paper accumulates dθ over the segment.
     return jnp.sum(loss_tm1), {
       'loss': jnp.mean(loss_tm1),
@@ -74,7 +80,7 @@ def _make(
     act=jax.jit(act),
     greedy=jax.jit(greedy),
     bootstrap=jax.jit(bootstrap),
-    gradients=jax.jit(activations.gradients(summed_loss)),
+    gradients=jax.jit(activations.gradients(summed_loss, keep)),
     acts_on=acts_on,
     uses_target=True,
     act_and_keep=jax.jit(act_and_keep) if acts_on == 'snapshot' else None,
@@ -88,10 +94,10 @@ def one_step_q(network: nn.Module) -> base.Learner:
     network: maps obs [..., *shape] to Q [..., A], as `networks.QNetwork`.
   """
 
-  def loss(params, target_params, segment):
+  def loss(q_tm1, target_params, segment):
     over_streams = jax.vmap(losses.one_step_q_loss, in_axes=1)
     return over_streams(
-      network.apply(params, segment.obs[:-1]),
+      q_tm1,
       segment.a[:-1],
       segment.r_t,
       segment.discount_t,
@@ -108,10 +114,10 @@ def one_step_sarsa(network: nn.Module) -> base.Learner:
     network: maps obs [..., *shape] to Q [..., A], as `networks.QNetwork`.
   """
 
-  def loss(params, target_params, segment):
+  def loss(q_tm1, target_params, segment):
     over_streams = jax.vmap(losses.one_step_sarsa_loss, in_axes=1)
     return over_streams(
-      network.apply(params, segment.obs[:-1]),
+      q_tm1,
       segment.a[:-1],
       segment.r_t,
       segment.discount_t,
@@ -139,11 +145,10 @@ def nstep_q(network: nn.Module) -> base.Learner:
     network: maps obs [..., *shape] to Q [..., A], as `networks.QNetwork`.
   """
 
-  def loss(params, target_params, segment):
+  def loss(q_tm1, target_params, segment):
     over_streams = jax.vmap(losses.nstep_q_loss, in_axes=(1, 1, 1, 1, 0))
-    params = activations.given(params, segment.activations)
     return over_streams(
-      network.apply(params, segment.obs[:-1]),
+      q_tm1,
       segment.a[:-1],
       segment.r_t,
       segment.discount_t,

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from a3c_jax import agents, base, checks, config
+from a3c_jax import activations, agents, base, checks, config
 from a3c_jax.envs import atari
 
 IMAGE = spaces.Box(0, 255, (40, 44, 3), np.uint8)
@@ -69,6 +69,7 @@ def use(learner, space, streams=2, steps=3):
     state=state,
   )
   grads, stats = learner.gradients(params, target, segment)
+  grads = activations.multiplied_out(grads)
   assert jax.tree.map(np.shape, grads) == jax.tree.map(np.shape, params)
   assert all(np.shape(stat) == () for stat in stats.values())
   return params, action, grads

@@ -55,8 +55,9 @@ class PlainLinear(nn.Module):
 
 
 def make(algo, torso):
-  if algo == 'nstep_q':
-    return value_based.nstep_q(networks.QNetwork(torso, ACTIONS))
+  if algo in ('one_step_q', 'one_step_sarsa', 'nstep_q'):
+    make_learner = getattr(value_based, algo)
+    return make_learner(networks.QNetwork(torso, ACTIONS))
   core = networks.LSTMCore(cells=8) if algo == 'lstm' else None
   return policy_based.a3c(
     networks.ActorCritic(torso, ACTIONS, core),
@@ -82,10 +83,11 @@ def acted_segment(learner, params, streams, shape=(4, 84, 84)):
       state,
     )
     inputs = params, state, obs[t], key, EPSILON
-    plain = learner.act(*inputs)
-    a[t], state, key, kept = learner.act_and_keep(*inputs)
-    jax.tree.map(np.testing.assert_array_equal, plain, (a[t], state, key))
-    steps.append(kept)
+    a[t], state, key = acted = learner.act(*inputs)
+    if learner.act_and_keep:
+      *again, kept = learner.act_and_keep(*inputs)
+      jax.tree.map(np.testing.assert_array_equal, tuple(again), acted)
+      steps.append(kept)
   return base.Segment(
     obs=obs,
     a=a,
@@ -105,7 +107,9 @@ def assert_close(tree, expected):
 
 
 @pytest.mark.parametrize('streams', [1, 3])  # One piece of images, and two.
-@pytest.mark.parametrize('algo', ['a3c', 'lstm', 'nstep_q'])
+@pytest.mark.parametrize(
+  'algo', ['a3c', 'lstm', 'nstep_q', 'one_step_q', 'one_step_sarsa']
+)
 def test_fast_and_plain_gradients_of_a_segment(algo, streams):
   fast = make(algo, networks.NipsTorso(stacked_first=True))
   init = jax.jit(fast.init)
@@ -115,22 +119,19 @@ def test_fast_and_plain_gradients_of_a_segment(algo, streams):
     init(jax.random.key(1), obs),
   )
   segment = acted_segment(fast, params, streams)
+  without = segment._replace(activations=())
   grads, stats = fast.gradients(params, target_params, segment)
   kernel = grads['params']['torso']['Linear_0']['Dense_0']['kernel']
   assert isinstance(kernel, activations.Outer) == (streams == 1)
   norm = optax.global_norm(activations.multiplied_out(grads))
   np.testing.assert_allclose(activations.global_norm(grads), norm, rtol=1e-4)
-  grads = activations.multiplied_out(grads)
-  again = fast.gradients(
-    params, target_params, segment._replace(activations=())
-  )
-  assert_close((grads, stats), again)
-  plain = make(algo, PlainTorso())
-  assert_close(
-    (grads, stats),
-    plain.gradients(params, target_params, segment._replace(activations=())),
-  )
   assert all(np.any(grad) for grad in jax.tree.leaves(grads))
+  for learner in fast, make(algo, PlainTorso()):
+    expected, expected_stats = learner.gradients(params, target_params, without)
+    assert_close(
+      (activations.multiplied_out(grads), stats),
+      (activations.multiplied_out(expected), expected_stats),
+    )
 
 
 def test_activations_stand_for_the_forward_pass():
@@ -169,18 +170,23 @@ def test_a_network_of_other_layers_keeps_nothing():
 
 def test_a_layer_that_is_used_twice_is_computed_again():
   class Twice(nn.Module):
+    layer: type[nn.Module]
+
     @nn.compact
     def __call__(self, obs):
-      layer = networks.Linear(300)
+      layer = self.layer(300, name='layer')
       return layer(jnp.sin(layer(obs / 255)))
 
-  learner = make('nstep_q', Twice())
+  learner = make('nstep_q', Twice(networks.Linear))
   shape = (300,)
   params = learner.init(jax.random.key(0), np.zeros((1, 1, *shape), np.uint8))
   segment = acted_segment(learner, params, 1, shape)
-  grads, stats = learner.gradients(params, params, segment)
-  expected = learner.gradients(params, params, segment._replace(activations=()))
-  assert_close((activations.multiplied_out(grads), stats), expected)
+  assert_close(
+    learner.gradients(params, params, segment),
+    make('nstep_q', Twice(PlainLinear)).gradients(
+      params, params, segment._replace(activations=())
+    ),
+  )
 
 
 def test_one_step_methods_keep_nothing():

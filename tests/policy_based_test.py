@@ -280,8 +280,8 @@ def test_each_function_compiles_once(name):
       _, state, key = learner.act(params, state, obs, key, EPSILON)
     learner.gradients(params, None, segment)
     counts.append(len(traces))
-  # Gradients apply it to the segment and to the state after it.
-  assert counts == [4, 4, 4]
+  # Gradients apply it to the segment, forward and backward, and to its end.
+  assert counts == [5, 5, 5]
 
 
 def test_what_the_rollout_needs_to_know():
