@@ -287,22 +287,26 @@ class LSTMCore(nn.Module):
     self, x: jax.Array, state: base.State, is_first: jax.Array
   ) -> tuple[jax.Array, base.State]:
     """Runs over [T, K, F] from `state`; `is_first` [T, K] zeroes the state."""
+    # All gates in one product, and what comes from x for all steps at once;
+    # flax's cell would join its kernels, 2 MB of them, again in every step.
     init = _uniform(self.cells)
-    cell = nn.OptimizedLSTMCell(
-      self.cells, kernel_init=init, recurrent_kernel_init=init, bias_init=init
-    )
+    from_x = nn.Dense(4 * self.cells, kernel_init=init, bias_init=init)(x)
+    kernel = self.param('kernel', init, (self.cells, 4 * self.cells))
 
-    def step(cell, state, inputs):
-      x, is_first = inputs
-      state = jax.tree.map(
+    def step(state, inputs):
+      from_x, is_first = inputs
+      memory, output = jax.tree.map(
         lambda kept: jnp.where(is_first[:, None], 0.0, kept), state
       )
-      return cell(state, x)
+      gates = from_x + output @ kernel
+      admit, keep, candidate, release = jnp.split(gates, 4, axis=1)
+      memory = nn.sigmoid(keep) * memory + nn.sigmoid(admit) * nn.tanh(
+        candidate
+      )
+      output = nn.sigmoid(release) * nn.tanh(memory)
+      return (memory, output), output
 
-    scan = nn.scan(
-      step, variable_broadcast='params', split_rngs={'params': False}
-    )
-    state, x = scan(cell, state, (x, is_first))
+    state, x = jax.lax.scan(step, state, (from_x, is_first))
     return x, state
 
 

@@ -256,12 +256,12 @@ def plain_lstm(params, x, state, is_first):
   outputs = []
   for t in range(len(x)):
     c, h = (np.where(is_first[t][:, None], 0.0, kept) for kept in (c, h))
-    i, f, g, o = (
-      x[t] @ weights[f'i{gate}']['kernel']
-      + h @ weights[f'h{gate}']['kernel']
-      + weights[f'h{gate}']['bias']
-      for gate in 'ifgo'
+    gates = (
+      x[t] @ weights['Dense_0']['kernel']
+      + weights['Dense_0']['bias']
+      + h @ weights['kernel']
     )
+    i, f, g, o = np.split(gates, 4, axis=1)
     c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
     h = sigmoid(o) * np.tanh(c)
     outputs.append(h)
@@ -284,8 +284,7 @@ def test_lstm_is_the_plain_loop_with_resets():
   core = networks.LSTMCore(cells=4)
   params = jax.jit(core.init)(KEY, x, state, is_first)
   found, found_state = jax.jit(core.apply)(params, x, state, is_first)
-  [cell] = params['params'].values()
-  expected, expected_state = plain_lstm(cell, x, state, is_first)
+  expected, expected_state = plain_lstm(params['params'], x, state, is_first)
   np.testing.assert_allclose(found, expected, atol=1e-6)
   for kept, expected_kept in zip(found_state, expected_state, strict=True):
     np.testing.assert_allclose(kept, expected_kept, atol=1e-6)
