@@ -14,7 +14,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-_COLLECTION = 'activations'
+_COLLECTION = 'a3c_jax_activations'
+_PREFIX = 'kept_'  # Of what was kept, by the name of its layer.
 _FEW_ROWS = 10  # With more, the product is faster made by itself.
 _LARGE = 2**16  # Weights.
 
@@ -53,27 +54,32 @@ def _joined(activations):
   return jax.tree.map(lambda *steps: jnp.concatenate(steps), *activations)
 
 
-def recall(layer: nn.Module, x: jax.Array | None, y: jax.Array) -> jax.Array:
-  """Called by a layer: keeps what it computed, or takes what was kept.
+def call(parent: nn.Module, layer: nn.Module, x: jax.Array) -> jax.Array:
+  """`layer(x)`; keeps it, or takes what was kept.
+
+  Only for a torso that a whole network calls once, whose rows are the steps in
+  their order: elsewhere, what was kept of one step after another would not be
+  what the layer computes for all of them.
 
   Args:
-    layer: that calls; what it is called twice for is not kept.
-    x: its input, if it is a `Dense_0`, whose kernel may be large.
-    y: its output.
+    parent: the torso, in its compact `__call__`.
+    layer: its child, a `networks.Linear` or `networks.Convolution`.
+    x: [N, ...] its input.
 
   Returns:
-    The output.
+    [N, ...] its output.
   """
-  if layer.is_initializing():
+  y = layer(x)
+  name = _PREFIX + layer.name
+  if parent.is_initializing():
     return y
-  if layer.is_mutable_collection(_COLLECTION):
-    again = layer.has_variable(_COLLECTION, 'output')
-    layer.put_variable(_COLLECTION, 'output', () if again else y)
-    if x is not None and x.shape[-1] * y.shape[-1] >= _LARGE:
-      layer.put_variable(_COLLECTION, 'input', () if again else x)
-  elif layer.has_variable(_COLLECTION, 'output'):
-    kept = layer.get_variable(_COLLECTION, 'output')
-    return y if isinstance(kept, tuple) else _known(y, kept)
+  if parent.is_mutable_collection(_COLLECTION):
+    kept = {'output': y}
+    if y.ndim == 2 and x.shape[1] * y.shape[1] >= _LARGE:
+      kept['input'] = x
+    parent.put_variable(_COLLECTION, name, kept)
+  elif parent.has_variable(_COLLECTION, name):
+    return _known(y, parent.get_variable(_COLLECTION, name)['output'])
   return y
 
 
@@ -108,29 +114,29 @@ def gradients(
     segment = segment._replace(activations=activations)
     return loss(params, target_params, segment)
 
-  def both(params, target_params, segment):
+  def of_segment(params, target_params, segment):
     steps = segment.activations or (keep(params, segment),)
     (grads, step_grads), stats = jax.grad(of_all, argnums=(0, 1), has_aux=True)(
       params, steps, target_params, segment
     )
-    if segment.r_t.size <= _FEW_ROWS:
-      layers = _in_factors(grads['params'], _joined(steps), _joined(step_grads))
-      grads = grads | {'params': layers}
-    return grads, stats
+    layers = _in_factors(grads['params'], _joined(steps), _joined(step_grads))
+    return grads | {'params': layers}, stats
 
-  return both
+  return of_segment
 
 
 def _in_factors(grads, kept, kept_grads):
-  if jax.tree.leaves(kept.get('input', ())):
-    flat = lambda y: y.reshape(-1, y.shape[-1])
-    kernel = Outer(flat(kept['input']), flat(kept_grads['output']))
-    return grads | {'Dense_0': grads['Dense_0'] | {'kernel': kernel}}
-  return grads | {
-    name: _in_factors(grads[name], kept[name], kept_grads[name])
-    for name in kept
-    if name not in ('input', 'output')
-  }
+  """Gradients with an `Outer` for each layer whose input was kept."""
+  grads = dict(grads)
+  for name, value in kept.items():
+    layer = name.removeprefix(_PREFIX)
+    if layer == name:
+      grads[name] = _in_factors(grads[name], value, kept_grads[name])
+    elif 'input' in value and len(value['input']) <= _FEW_ROWS:
+      outer = Outer(value['input'], kept_grads[name]['output'])
+      dense = grads[layer]['Dense_0'] | {'kernel': outer}  # Of `Linear`.
+      grads[layer] = grads[layer] | {'Dense_0': dense}
+  return grads
 
 
 def multiplied_out(grads: Any) -> Any:
@@ -163,7 +169,7 @@ def global_norm(grads: Any) -> jax.Array:
   def squared(grad):
     if isinstance(grad, Outer):
       x, dy = grad
-      # Rounding may make it negative where it is next to nothing.
+      # Rounding, of the size of all rows' squares, may make it negative.
       return jnp.maximum(jnp.sum((x @ x.T) * (dy @ dy.T)), 0.0)
     return jnp.sum(grad**2)
 

@@ -10,7 +10,15 @@ import time
 import jax
 import numpy as np
 
-from a3c_jax import base, checkpoints, rollout, shared, telemetry, workers
+from a3c_jax import (
+  activations,
+  base,
+  checkpoints,
+  rollout,
+  shared,
+  telemetry,
+  workers,
+)
 from a3c_jax.config import Config
 from a3c_jax.envs import recorded
 
@@ -167,6 +175,7 @@ def run(
 
 
 def _first_bad(grads) -> str:
+  grads = activations.multiplied_out(grads)
   for path, leaf in jax.tree_util.tree_leaves_with_path(grads):
     if not np.isfinite(leaf).all():
       return jax.tree_util.keystr(path, simple=True, separator='/')

@@ -25,7 +25,7 @@ class Segment(NamedTuple):
   discount_t: np.ndarray  # [T, K] float32, γ per step, 0 where no future counts
   is_first: np.ndarray  # [T+1, K] bool, obs[t] is the first of its episode
   state: State  # recurrent state before obs[0]
-  activations: tuple[Any, ...] = ()  # of each step of acting, if they were kept
+  activations: tuple[Any, ...] = ()  # kept of each step of acting, or nothing
 
 
 class Learner(NamedTuple):
@@ -53,7 +53,7 @@ class Learner(NamedTuple):
     act_and_keep: as `act`, with one more result, that step's part of
       `Segment.activations`: `gradients` takes them for the forward pass. None
       if the parameters of gradients are not those of acting. The rollout calls
-      it instead of `act`.
+      it instead of `act`, so whoever replaces one replaces both.
   """
 
   init: Callable[[jax.Array, np.ndarray], Params]

@@ -115,7 +115,8 @@ class Config:
     'Checkpoints to keep, the newest ones.', may_change=True
   )
   profile: str = checks.setting(
-    'Folder for a trace of 3 seconds of training, after the first 5.',
+    'Folder for a trace of 2 seconds of training, after the first 5. While it '
+    'is written, training nearly stops for some seconds.',
     "a path, or '' for none",
     may_change=True,
   )

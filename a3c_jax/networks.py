@@ -36,8 +36,7 @@ class Linear(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     init = _uniform(x.shape[-1])
-    y = nn.Dense(self.features, kernel_init=init, bias_init=init)(x)
-    return activations.recall(self, x, y)
+    return nn.Dense(self.features, kernel_init=init, bias_init=init)(x)
 
 
 def strided_convolution(
@@ -63,10 +62,12 @@ def strided_convolution(
     convolve = functools.partial(_over_blocks, channels_first=channels_first)
   else:
     convolve = _over_windows
-  # What a piece of 8 images becomes in between still fits the cache.
+  # What a piece of 8 images becomes in between still fits the cache. But more
+  # than 16 pieces would take long to compile.
+  length = max(8, math.ceil(len(x) / 16))
   pieces = [
-    convolve(x[first : first + 8], kernel, stride)
-    for first in range(0, len(x), 8)
+    convolve(x[first : first + length], kernel, stride)
+    for first in range(0, max(len(x), 1), length)
   ]
   return jnp.concatenate(pieces)
 
@@ -101,14 +102,14 @@ def _over_blocks(x, kernel, stride, *, channels_first):
 
 def _over_windows(x, kernel, stride):
   """As one matrix product over all windows of the images."""
-  streams, height, width, channels = x.shape
+  count, height, width, channels = x.shape
   size, _, _, features = kernel.shape
   rows = (height - size) // stride + 1
   columns = (width - size) // stride + 1
   blocks = size // stride
   x = x[:, :, : (columns - 1 + blocks) * stride]
   # Pieces of `stride` pixels of a row, which lie together in memory.
-  x = x.reshape(streams, height, -1, stride * channels)
+  x = x.reshape(count, height, -1, stride * channels)
   windows = jnp.stack(
     [
       x[:, row : row + (rows - 1) * stride + 1 : stride, column:][
@@ -120,9 +121,9 @@ def _over_windows(x, kernel, stride):
     axis=3,
   )
   y = _product(
-    windows.reshape(streams * rows * columns, -1), kernel.reshape(-1, features)
+    windows.reshape(count * rows * columns, -1), kernel.reshape(-1, features)
   )
-  return y.reshape(streams, rows, columns, features)
+  return y.reshape(count, rows, columns, features)
 
 
 @jax.custom_vjp
@@ -197,13 +198,20 @@ class Convolution(nn.Module):
         'VALID',
         dimension_numbers=(layout, 'HWIO', 'NHWC'),
       )
-    return activations.recall(self, None, y + bias.reshape(1, 1, 1, -1))
+    return y + bias.reshape(1, 1, 1, -1)
 
 
 def _as_floats(obs: jax.Array) -> jax.Array:
   if obs.dtype == jnp.uint8:
     return obs.astype(jnp.float32) / 255
   return obs.astype(jnp.float32)
+
+
+def _calling(torso, keep):
+  """How a torso calls its layers."""
+  if keep:
+    return functools.partial(activations.call, torso)
+  return lambda layer, x: layer(x)
 
 
 class NipsTorso(nn.Module):
@@ -218,11 +226,12 @@ class NipsTorso(nn.Module):
   stacked_first: bool = False
 
   @nn.compact
-  def __call__(self, obs: jax.Array) -> jax.Array:
+  def __call__(self, obs: jax.Array, *, keep: bool = False) -> jax.Array:
+    call = _calling(self, keep)
     x = obs.reshape(-1, *obs.shape[-3:])
-    x = nn.relu(Convolution(16, 8, 4, self.stacked_first)(x))
-    x = nn.relu(Convolution(32, 4, 2)(x))
-    x = nn.relu(Linear(256)(x.reshape(len(x), -1)))
+    x = nn.relu(call(Convolution(16, 8, 4, self.stacked_first), x))
+    x = nn.relu(call(Convolution(32, 4, 2), x))
+    x = nn.relu(call(Linear(256), x.reshape(len(x), -1)))
     return x.reshape(*obs.shape[:-3], -1)
 
 
@@ -239,12 +248,13 @@ class NatureTorso(nn.Module):
   stacked_first: bool = False
 
   @nn.compact
-  def __call__(self, obs: jax.Array) -> jax.Array:
+  def __call__(self, obs: jax.Array, *, keep: bool = False) -> jax.Array:
+    call = _calling(self, keep)
     x = obs.reshape(-1, *obs.shape[-3:])
-    x = nn.relu(Convolution(32, 8, 4, self.stacked_first)(x))
-    x = nn.relu(Convolution(64, 4, 2)(x))
-    x = nn.relu(Convolution(64, 3, 1)(x))
-    x = nn.relu(Linear(512)(x.reshape(len(x), -1)))
+    x = nn.relu(call(Convolution(32, 8, 4, self.stacked_first), x))
+    x = nn.relu(call(Convolution(64, 4, 2), x))
+    x = nn.relu(call(Convolution(64, 3, 1), x))
+    x = nn.relu(call(Linear(512), x.reshape(len(x), -1)))
     return x.reshape(*obs.shape[:-3], -1)
 
 
@@ -260,12 +270,13 @@ class MLPTorso(nn.Module):
   hidden: Sequence[int] = (64, 64)
 
   @nn.compact
-  def __call__(self, obs: jax.Array) -> jax.Array:
+  def __call__(self, obs: jax.Array, *, keep: bool = False) -> jax.Array:
+    call = _calling(self, keep)
     lead = obs.shape[: obs.ndim - self.obs_dims]
-    x = _as_floats(obs).reshape(*lead, -1)
+    x = _as_floats(obs).reshape(math.prod(lead), -1)
     for units in self.hidden:
-      x = nn.relu(Linear(units)(x))
-    return x
+      x = nn.relu(call(Linear(units), x))
+    return x.reshape(*lead, -1)
 
 
 class LSTMCore(nn.Module):
@@ -310,6 +321,13 @@ class LSTMCore(nn.Module):
     return x, state
 
 
+def _features(torso, obs):
+  """What a torso of ours computes may be kept; of others nothing is known."""
+  if type(torso) in (NipsTorso, NatureTorso, MLPTorso):
+    return torso(obs, keep=True)
+  return torso(obs)
+
+
 class QNetwork(nn.Module):
   """A torso and one linear output per action: [..., *shape] -> [..., A]."""
 
@@ -318,7 +336,7 @@ class QNetwork(nn.Module):
 
   @nn.compact
   def __call__(self, obs: jax.Array) -> jax.Array:
-    return Linear(self.num_actions)(self.torso(obs))
+    return Linear(self.num_actions)(_features(self.torso, obs))
 
 
 class PolicyAndValue(NamedTuple):
@@ -353,7 +371,7 @@ class ActorCritic(nn.Module):
     self, obs: jax.Array, state: base.State, is_first: jax.Array
   ) -> tuple[PolicyAndValue, base.State]:
     """Runs over obs [T, K, ...] from `state`; `is_first` is [T, K] bool."""
-    x = self.torso(obs)
+    x = _features(self.torso, obs)
     if self.core:
       x, state = self.core(x, state, is_first)
     logits = Linear(self.num_actions)(x)

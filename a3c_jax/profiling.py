@@ -10,11 +10,11 @@ import jax
 from a3c_jax import checks
 
 _AFTER_SECONDS = 5.0
-_SECONDS = 3.0
+_SECONDS = 2.0
 
 
 class Profile(contextlib.AbstractContextManager):
-  """Traces three seconds of training, after the first five.
+  """Traces two seconds of training, after the first five.
 
   Looked at by the main thread now and then, and used as a context manager: what
   has begun is written at its end. JAX traces one thing at a time.
@@ -47,19 +47,28 @@ class Profile(contextlib.AbstractContextManager):
       return
     if self._began is None:
       if seconds >= _AFTER_SECONDS:
-        self._began = seconds
-        jax.profiler.start_trace(self._folder, create_perfetto_trace=True)
+        self._begin(seconds)
     elif seconds >= self._began + _SECONDS:
       self._end()
 
+  def _begin(self, seconds):
+    self._began = seconds
+    with self._telling():
+      jax.profiler.start_trace(self._folder, create_perfetto_trace=True)
+
   def _end(self):
     self._done = True
-    try:
+    with self._telling():
       jax.profiler.stop_trace()
-    except (OSError, RuntimeError) as error:  # Training is worth more.
-      print(f'--profile={self._folder}: no trace, {error}', flush=True)
-    else:
       print(f'a trace of training is below {self._folder}', flush=True)
+
+  @contextlib.contextmanager
+  def _telling(self):
+    try:
+      yield
+    except Exception as error:  # Training is worth more than its trace.
+      self._done = True
+      print(f'--profile={self._folder}: no trace, {error}', flush=True)
 
   def __exit__(self, *exception):
     if self._done:

@@ -97,6 +97,11 @@ def our_threads():
   ]
 
 
+def make_wide():
+  """A torso with a kernel whose gradient is handed over in factors."""
+  return networks.MLPTorso(obs_dims=2, hidden=(700,))
+
+
 class Failure(Exception):
   """What the scripted environment raises."""
 
@@ -327,7 +332,9 @@ def test_gradients_are_traced_once(tmp_path):
       traced.append('gradients')
       return learner.gradients(*args)
 
-    return learner._replace(act=jax.jit(act), gradients=jax.jit(gradients))
+    return learner._replace(
+      act=jax.jit(act), act_and_keep=None, gradients=jax.jit(gradients)
+    )
 
   run(tmp_path, make_learner=make_learner, threads=3, frames=500)
   assert sorted(traced) == ['act', 'gradients']
@@ -364,6 +371,7 @@ def interrupted(workdir, at_step, **given):
     {'algo': 'a3c', 'lstm': True},
     {'algo': 'one_step_sarsa', 'optimizer': 'momentum_sgd'},
     {'algo': 'nstep_q', 'optimizer': 'rmsprop', 'envs_per_thread': 3},
+    {'algo': 'a3c', 't_max': 5, 'network': 'training_test:make_wide'},
   ],
 )
 def test_a_stopped_run_ends_in_the_same_bits(tmp_path, monkeypatch, given):
@@ -514,11 +522,18 @@ def bad_gradients(which):
   return make_learner, gym.make(Poisoned)
 
 
-def test_a_gradient_that_is_not_finite_is_dropped(tmp_path, capsys):
+@pytest.mark.parametrize('network', ['mlp', 'training_test:make_wide'])
+def test_a_gradient_that_is_not_finite_is_dropped(tmp_path, capsys, network):
   # Steps 6, 21 and 36 are the first ones of their segments.
   make_learner, make_env = bad_gradients(lambda step: step in (6, 21, 36))
   result = run(
-    tmp_path, make_env, make_learner, t_max=5, max_bad_gradients=1, frames=500
+    tmp_path,
+    make_env,
+    make_learner,
+    network=network,
+    t_max=5,
+    max_bad_gradients=1,
+    frames=500,
   )
   assert result.finished
   assert result.updates == 100 - 3
