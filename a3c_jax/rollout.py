@@ -123,11 +123,11 @@ def collect(
   clipped_return = carry.clipped_return.copy()
   episode_steps = carry.episode_steps.copy()
 
-  act_fn = learner.act_and_keep or learner.act
+  acting = learner.act_and_keep or learner.act
 
   def act(t):
     phases.lap('other')
-    action, next_state, next_key, *kept = act_fn(
+    action, next_state, next_key, *kept = acting(
       snapshot().params, state, obs[t], key, exploration_epsilon
     )
     activations.extend(kept)
