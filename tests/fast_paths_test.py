@@ -106,9 +106,15 @@ def assert_close(tree, expected):
   jax.tree.map(check, tree, expected)
 
 
-@pytest.mark.parametrize('streams', [1, 3])  # One piece of images, and two.
 @pytest.mark.parametrize(
-  'algo', ['a3c', 'lstm', 'nstep_q', 'one_step_q', 'one_step_sarsa']
+  ('algo', 'streams'),  # 5 images are one piece, 15 are two.
+  [
+    ('a3c', 3),
+    ('lstm', 1),
+    ('nstep_q', 1),
+    ('one_step_q', 3),
+    ('one_step_sarsa', 1),
+  ],
 )
 def test_fast_and_plain_gradients_of_a_segment(algo, streams):
   fast = make(algo, networks.NipsTorso(stacked_first=True))
