@@ -52,8 +52,8 @@ class Learner(NamedTuple):
     uses_target: whether `target_params` matters.
     act_and_keep: as `act`, with one more result, that step's part of
       `Segment.activations`: `gradients` takes them for the forward pass. None
-      if the parameters of gradients are not those of acting. The rollout calls
-      it instead of `act`, so whoever replaces one replaces both.
+      if the parameters of gradients are not those of acting. In short segments
+      it is called instead of `act`: whoever replaces one replaces both.
   """
 
   init: Callable[[jax.Array, np.ndarray], Params]

@@ -64,6 +64,14 @@ def start(
   )
 
 
+def acting(learner: base.Learner, t_max: int) -> Callable[..., tuple]:
+  """What a learner acts by in segments of `t_max` steps."""
+  # What each step keeps are arguments of its own, which take long to compile.
+  if learner.act_and_keep and t_max <= 32:
+    return learner.act_and_keep
+  return learner.act
+
+
 def as_network_input(obs: np.ndarray) -> np.ndarray:
   """uint8 stays as it is, everything else becomes float32."""
   return obs if obs.dtype == np.uint8 else np.asarray(obs, np.float32)
@@ -123,11 +131,11 @@ def collect(
   clipped_return = carry.clipped_return.copy()
   episode_steps = carry.episode_steps.copy()
 
-  acting = learner.act_and_keep or learner.act
+  choose = acting(learner, t_max)
 
   def act(t):
     phases.lap('other')
-    action, next_state, next_key, *kept = acting(
+    action, next_state, next_key, *kept = choose(
       snapshot().params, state, obs[t], key, exploration_epsilon
     )
     activations.extend(kept)

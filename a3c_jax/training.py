@@ -725,7 +725,7 @@ def _warm_up(config, learner, gradients, state, carry) -> list[str]:
   streams = len(carry.obs)
   params, target_params, *_ = state.snapshot()
   epsilon = np.float32(1)
-  act = learner.act_and_keep or learner.act
+  act = rollout.acting(learner, config.t_max)
   _, _, _, *kept = act(params, carry.state, carry.obs, carry.key, epsilon)
   learner.bootstrap(
     params, target_params, carry.state, carry.obs, carry.key, epsilon

@@ -427,3 +427,14 @@ def test_collecting_on_does_not_disturb_a_jitted_call_in_flight():
   collected.set()
   worker.join(WAIT_SECONDS)
   np.testing.assert_allclose(results[0], expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize(('t_max', 'kept'), [(32, 32), (33, 0)])
+def test_only_short_segments_keep_activations(t_max, kept):
+  env = vector_env([(1.0, 'terminated')] * 100)
+  learner = counting_learner()
+  learner = learner._replace(
+    act_and_keep=lambda *args: (*learner.act(*args), 'kept')
+  )
+  _, segment, _ = collect(env, learner, start(env, learner), t_max=t_max)
+  assert segment.activations == ('kept',) * kept
