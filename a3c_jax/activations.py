@@ -7,7 +7,7 @@ few rows, is shorter told by what it is a product of.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -35,7 +35,7 @@ def apply_and_keep(
   return output, kept.get(_COLLECTION, {})
 
 
-def given(params: Any, activations: Sequence[Any]) -> Any:
+def given(params: Any, activations: Any) -> Any:
   """Parameters whose network need not be computed again.
 
   `network.apply` of the result to the inputs of all steps gives what it gave in
@@ -44,14 +44,10 @@ def given(params: Any, activations: Sequence[Any]) -> Any:
 
   Args:
     params: those that the activations were computed with.
-    activations: from `apply_and_keep`, of one part of the steps after another;
-      its inputs have time as their first axis.
+    activations: from `apply_and_keep`, of all steps at once; its inputs have
+      time as their first axis.
   """
-  return params | {_COLLECTION: _joined(activations)}
-
-
-def _joined(activations):
-  return jax.tree.map(lambda *steps: jnp.concatenate(steps), *activations)
+  return params | {_COLLECTION: activations}
 
 
 def call(parent: nn.Module, layer: nn.Module, x: jax.Array) -> jax.Array:
@@ -100,26 +96,25 @@ def gradients(
   """`jax.grad(loss, has_aux=True)`, but an `Outer` for a large kernel.
 
   Args:
-    loss: `(params, target_params, segment) -> (loss, stats)`, which applies the
-      network once to `given(params, segment.activations)` and all observations
-      but the last; all that has a gradient comes from there.
-    keep: `(params, segment) -> activations` of that, for a segment without.
+    loss: `(params, target_params, segment, kept) -> (loss, stats)`, which
+      applies the network once to `given(params, kept)` and all observations but
+      the last; all that has a gradient comes from there.
+    keep: `(params, segment) -> kept`, for a segment without activations.
 
   Returns:
     `(params, target_params, segment) -> (grads, stats)`. In a long segment
     every gradient is an array.
   """
-
-  def of_all(params, activations, target_params, segment):
-    segment = segment._replace(activations=activations)
-    return loss(params, target_params, segment)
+  gradient = jax.grad(loss, argnums=(0, 3), has_aux=True)
 
   def of_segment(params, target_params, segment):
-    steps = segment.activations or (keep(params, segment),)
-    (grads, step_grads), stats = jax.grad(of_all, argnums=(0, 1), has_aux=True)(
-      params, steps, target_params, segment
-    )
-    layers = _in_factors(grads['params'], _joined(steps), _joined(step_grads))
+    if segment.activations:
+      join = lambda *steps: jnp.concatenate(steps)
+      kept = jax.tree.map(join, *segment.activations)
+    else:
+      kept = keep(params, segment)
+    (grads, kept_grads), stats = gradient(params, target_params, segment, kept)
+    layers = _in_factors(grads['params'], kept, kept_grads)
     return grads | {'params': layers}, stats
 
   return of_segment

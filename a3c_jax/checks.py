@@ -7,6 +7,8 @@ import dataclasses
 import importlib
 import inspect
 import math
+import os
+import pathlib
 import re
 from typing import Any
 
@@ -53,6 +55,28 @@ def check_shapes(**arrays: tuple[jax.Array, str]) -> None:
       length, owner = known.setdefault(axis, (size - len(extra), name))
       if size - len(extra) != length:
         raise ValueError(f'{problem} with {axis} = {length} as in {owner}')
+
+
+def make_folder(path: str, *, flag: str) -> pathlib.Path:
+  """The folder at a path, made if it is not there yet.
+
+  Raises:
+    UsageError: naming the flag, if it cannot be made or written to.
+  """
+  folder = pathlib.Path(path)
+  problem = None
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    problem = error.strerror
+  else:
+    if not os.access(folder, os.W_OK | os.X_OK):
+      problem = 'no permission to write to it'
+  if problem:
+    raise UsageError(
+      f'--{flag}={path}: {problem}; allowed: a folder that can be written to'
+    )
+  return folder
 
 
 def load_function(name: str, *, flag: str) -> Callable[[], Any]:

@@ -58,10 +58,10 @@ def a3c(
     del target_params, exploration_epsilon
     return one_step(params, state, obs)[1], key
 
-  def loss(params, target_params, segment):
+  def loss(params, target_params, segment, kept):
     del target_params
     output, state = network.apply(
-      activations.given(params, segment.activations),
+      activations.given(params, kept),
       segment.obs[:-1],
       segment.state,
       segment.is_first[:-1],

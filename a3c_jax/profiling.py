@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import pathlib
 
 import jax
 
@@ -24,18 +23,13 @@ class Profile(contextlib.AbstractContextManager):
     """Makes the folder; none for ''.
 
     Raises:
-      UsageError: if it cannot be made.
+      UsageError: if it cannot be made or written to.
     """
     self._folder = folder
     self._began: float | None = None
     self._done = not folder
     if folder:
-      try:
-        pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
-      except OSError as error:
-        raise checks.UsageError(
-          f'--profile={folder}: {error.strerror}; allowed: a folder to write to'
-        ) from error
+      checks.make_folder(folder, flag='profile')
 
   def look(self, seconds: float) -> None:
     """Begins or ends the trace, if it is time to.

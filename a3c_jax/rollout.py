@@ -12,6 +12,9 @@ import numpy as np
 
 from a3c_jax import base, telemetry
 
+# What each step keeps are arguments of the gradient: many compile for long.
+_MOST_KEPT_STEPS = 32
+
 
 class Carry(NamedTuple):
   """What one thread keeps from one segment to the next, for its K games."""
@@ -66,8 +69,7 @@ def start(
 
 def acting(learner: base.Learner, t_max: int) -> Callable[..., tuple]:
   """What a learner acts by in segments of `t_max` steps."""
-  # What each step keeps are arguments of its own, which take long to compile.
-  if learner.act_and_keep and t_max <= 32:
+  if learner.act_and_keep and t_max <= _MOST_KEPT_STEPS:
     return learner.act_and_keep
   return learner.act
 

@@ -63,10 +63,8 @@ def _make(
   def keep(params, segment):
     return activations.apply_and_keep(network, params, segment.obs[:-1])[1]
 
-  def summed_loss(params, target_params, segment):
-    q_tm1 = network.apply(
-      activations.given(params, segment.activations), segment.obs[:-1]
-    )
+  def summed_loss(params, target_params, segment, kept):
+    q_tm1 = network.apply(activations.given(params, kept), segment.obs[:-1])
     loss_tm1, stats = loss_of_segment(q_tm1, target_params, segment)
     # Sum, not mean: the paper accumulates dθ over the segment.
     return jnp.sum(loss_tm1), {

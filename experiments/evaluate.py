@@ -122,24 +122,12 @@ class Videos:
         f"--video={folder}: needs moviepy; pip install 'moviepy>=2.2,<3'"
       ) from error
     self._save_video = save_video.save_video
-    self._folder = pathlib.Path(folder)
+    self._folder = checks.make_folder(folder, flag='video')
     self._label = label
     self._fps = None
     self._save_picture = lambda pixels, path: Image.fromarray(pixels).save(path)
     self._files = {index: [] for index in range(episodes)}
     self._album = album  # On disk: ten minutes of Atari are a gigabyte.
-    try:
-      self._folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-      self._refuse(error.strerror)
-    if not os.access(self._folder, os.W_OK | os.X_OK):
-      self._refuse('no permission to write to it')
-
-  def _refuse(self, problem):
-    raise checks.UsageError(
-      f'--video={self._folder}: {problem}; allowed: a folder that can be '
-      'written to'
-    )
 
   def picture(self, index: int, env: gymnasium.vector.VectorEnv) -> None:
     """Takes a picture, if this episode is filmed."""

@@ -170,3 +170,19 @@ def test_check_settings_names_the_first_bad_one(given, message):
   with pytest.raises(checks.UsageError) as error:
     checks.check_settings(Settings(**{'cost': 1.0} | given))
   assert str(error.value) == message
+
+
+def test_a_folder_is_made_with_its_parents(tmp_path):
+  folder = checks.make_folder(str(tmp_path / 'a' / 'b'), flag='video')
+  assert folder == tmp_path / 'a' / 'b' and folder.is_dir()
+  assert checks.make_folder(str(folder), flag='video') == folder
+
+
+def test_a_folder_that_cannot_be_made_is_named_with_its_flag(tmp_path):
+  (tmp_path / 'file').write_text('')
+  path = str(tmp_path / 'file' / 'folder')
+  with pytest.raises(checks.UsageError) as error:
+    checks.make_folder(path, flag='video')
+  assert str(error.value) == (
+    f'--video={path}: Not a directory; allowed: a folder that can be written to'
+  )

@@ -18,32 +18,15 @@ class PlainTorso(nn.Module):
 
   @nn.compact
   def __call__(self, obs):
+    convolution = lambda features, size, stride, name: nn.Conv(
+      features, (size, size), (stride, stride), 'VALID', name=name
+    )
     x = jnp.moveaxis(obs.reshape(-1, *obs.shape[-3:]), 1, -1) / 255
-    x = nn.relu(PlainConvolution(16, 8, 4, name='Convolution_0')(x))
-    x = nn.relu(PlainConvolution(32, 4, 2, name='Convolution_1')(x))
+    x = nn.relu(convolution(16, 8, 4, name='Convolution_0')(x))
+    x = nn.relu(convolution(32, 4, 2, name='Convolution_1')(x))
     x = x.reshape(len(x), -1)
     x = nn.relu(PlainLinear(256, name='Linear_0')(x))
     return x.reshape(*obs.shape[:-3], -1)
-
-
-class PlainConvolution(nn.Module):
-  features: int
-  size: int
-  stride: int
-
-  @nn.compact
-  def __call__(self, x):
-    shape = (self.size, self.size, x.shape[-1], self.features)
-    kernel = self.param('kernel', nn.initializers.normal(), shape)
-    bias = self.param('bias', nn.initializers.zeros, (self.features,))
-    x = jax.lax.conv_general_dilated(
-      x,
-      kernel,
-      (self.stride, self.stride),
-      'VALID',
-      dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
-    )
-    return x + bias.reshape(1, 1, 1, -1)
 
 
 class PlainLinear(nn.Module):
