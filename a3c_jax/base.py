@@ -76,3 +76,22 @@ class Snapshot(NamedTuple):
   target_params: Params  # None for a learner without target
   frames: int  # emulator frames so far, of all threads
   updates: int  # gradients applied so far
+
+
+class EnvProgram(NamedTuple):
+  """The steps of an environment of K games as part of an XLA program.
+
+  An environment's method `program(steps)` gives one, or None where the next
+  steps may need more than it can: a truncation. After them, `played(a, state)`
+  with the actions [steps, K] and the last state tells the environment.
+
+  Attributes:
+    step: `(state, action [K]) -> (state, (obs [K, ...], reward [K], done [K]
+      bool, life_loss [K] bool))`, for tracing, as one `step` with autoreset in
+      the same step. One function for all environments of a kind, which share
+      what is compiled.
+    state: a pytree of arrays, that of the environment now.
+  """
+
+  step: Callable[..., tuple[Any, tuple[jax.Array, ...]]]
+  state: Any

@@ -20,4 +20,7 @@ def set_up() -> None:
     + os.environ.get('XLA_FLAGS', '')
   )
   jax.config.update('jax_cpu_enable_async_dispatch', False)
+  # Of the default's many loops, in a program of many steps, XLA would hand
+  # half to that thread.
+  jax.config.update('jax_default_prng_impl', 'unsafe_rbg')
   jax.config.update('jax_platforms', 'cpu')

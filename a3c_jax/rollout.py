@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+import functools
 import math
 from typing import NamedTuple
 
 import gymnasium
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from a3c_jax import base, telemetry
@@ -74,6 +76,21 @@ def acting(learner: base.Learner, t_max: int) -> Callable[..., tuple]:
   return learner.act
 
 
+def compile_program(
+  env: gymnasium.vector.VectorEnv,
+  learner: base.Learner,
+  carry: Carry,
+  *,
+  t_max: int,
+  params: base.Params,
+) -> None:
+  """Compiles the program of `collect`, if it will use one; plays nothing."""
+  program = _program_of(env, learner, t_max)
+  if program:
+    arguments = _arguments(program, learner, carry, t_max, params)
+    _program.lower(*arguments, np.float32(1)).compile()
+
+
 def as_network_input(obs: np.ndarray) -> np.ndarray:
   """uint8 stays as it is, everything else becomes float32."""
   return obs if obs.dtype == np.uint8 else np.asarray(obs, np.float32)
@@ -103,36 +120,90 @@ def collect(
   The arrays of a segment are made afresh each time: JAX may alias them, so
   refilling them would change a segment that is still in use.
 
+  Where both `env` and the learner can, all steps are one XLA program. It plays
+  the same, but needs neither Python nor its lock: with threads enough to wait
+  for one another, that is what they would wait for.
+
   Args:
-    env: resets in the same step, raw rewards.
+    env: resets in the same step, raw rewards; may have a `base.EnvProgram`.
     learner: how to act, and what a truncated state is worth.
     carry: from `start` or from the last segment.
     t_max: T, steps.
     gamma: γ per step.
     reward_clip: largest reward kept, in absolute value; None keeps all.
-    snapshot: gives the parameters to use, asked at each step.
+    snapshot: gives the parameters to use, asked at each step, or once for all
+      steps of a program.
     exploration_epsilon: ε of this segment.
     phases: where the time of acting and of the emulator is added up.
 
   Returns:
     The carry for the next segment, the segment, and the episodes that ended.
   """
+  program = _program_of(env, learner, t_max)
+  if program:
+    played = _play_in_program(
+      env, program, learner, carry, t_max, snapshot, exploration_epsilon, phases
+    )
+  else:
+    played = _play(
+      env, learner, carry, t_max, gamma, snapshot, exploration_epsilon, phases
+    )
+
+  r_t = played.reward.astype(np.float32)
+  if reward_clip is not None:
+    np.minimum(np.maximum(r_t, -reward_clip), reward_clip, out=r_t)
+  done = played.done
+  segment = base.Segment(
+    obs=played.obs,
+    a=played.a,
+    r_t=r_t + played.final_worth,
+    discount_t=np.where(done | played.life_loss, 0, gamma).astype(np.float32),
+    is_first=np.concatenate([carry.is_first[None], done]),
+    state=carry.state,
+    activations=played.activations,
+  )
+  sums = (carry.episode_return, carry.clipped_return, carry.episode_steps)
+  sums, ended = _sums_of_episodes(
+    sums, (played.reward, r_t, np.ones_like(done, np.int64)), done
+  )
+  carry = Carry(
+    played.obs[t_max], done[-1], played.action, played.state, played.key, *sums
+  )
+  episodes = [
+    Episode(float(raw_return), float(clipped_return), int(steps))
+    for raw_return, clipped_return, steps in ended
+  ]
+  return carry, segment, episodes
+
+
+class _Played(NamedTuple):
+  """What `t_max` steps of K games gave."""
+
+  obs: np.ndarray  # [T+1, K, ...]
+  a: np.ndarray  # [T+1, K] int32
+  reward: np.ndarray  # [T, K] raw
+  final_worth: np.ndarray  # [T, K] float32, γ · value where an episode was cut
+  done: np.ndarray  # [T, K] bool
+  life_loss: np.ndarray  # [T, K] bool
+  action: np.ndarray | None  # [K], as in `Carry`
+  state: base.State
+  key: jax.Array
+  activations: tuple
+
+
+def _play(
+  env, learner, carry, t_max, gamma, snapshot, exploration_epsilon, phases
+) -> _Played:
   streams = env.num_envs
   obs = _aligned_empty((t_max + 1, *carry.obs.shape), carry.obs.dtype)
   a = np.zeros((t_max + 1, streams), np.int32)
-  r_t = np.empty((t_max, streams), np.float32)
-  discount_t = np.full((t_max, streams), gamma, np.float32)
-  is_first = np.zeros((t_max + 1, streams), bool)
-  episodes = []
-  first_state = carry.state
+  reward = np.empty((t_max, streams))
+  final_worth = np.zeros((t_max, streams), np.float32)
+  done = np.zeros((t_max, streams), bool)
+  life_loss = np.zeros((t_max, streams), bool)
   activations = []
   obs[0] = carry.obs
-  is_first[0] = carry.is_first
   action, state, key = carry.action, carry.state, carry.key
-  episode_return = carry.episode_return.copy()
-  clipped_return = carry.clipped_return.copy()
-  episode_steps = carry.episode_steps.copy()
-
   choose = acting(learner, t_max)
 
   def act(t):
@@ -150,22 +221,13 @@ def collect(
       action, state, key = act(t)
     a[t] = action
     phases.lap('other')
-    next_obs, reward, terminated, truncated, info = env.step(action)
+    next_obs, reward[t], terminated, truncated, info = env.step(action)
     obs[t + 1] = next_obs
     phases.lap('emulator')
-
-    r_t[t] = reward
-    if reward_clip is not None:
-      np.minimum(np.maximum(reward, -reward_clip), reward_clip, out=r_t[t])
-    episode_return += reward
-    clipped_return += r_t[t]
-    episode_steps += 1
     action = None
-
-    if 'life_loss' in info:
-      discount_t[t, np.asarray(info['life_loss'], bool)] = 0.0
-    done = terminated | truncated
-    if not done.any():
+    life_loss[t] = info.get('life_loss', False)
+    done[t] = terminated | truncated
+    if not done[t].any():
       continue
     cut = truncated & ~terminated
     if cut.any():
@@ -176,46 +238,137 @@ def collect(
       value, key = learner.bootstrap(
         params, target_params, state, final_obs, key, exploration_epsilon
       )
-      r_t[t] += np.where(cut, gamma * np.asarray(value), 0.0)
+      final_worth[t] = np.where(cut, gamma * np.asarray(value), 0.0)
       phases.lap('acting')
-    discount_t[t, done] = 0.0
-    is_first[t + 1] = done
-    state = _reset_where(done, learner.initial_state(streams), state)
-    for k in np.flatnonzero(done):
-      episodes.append(
-        Episode(
-          raw_return=float(episode_return[k]),
-          clipped_return=float(clipped_return[k]),
-          steps=int(episode_steps[k]),
-        )
-      )
-      episode_return[k] = clipped_return[k] = episode_steps[k] = 0
+    state = _reset_where(done[t], learner.initial_state(streams), state)
 
   if learner.acts_on == 'newest':
     # Drawn when the state is reached, so Sarsa's target holds the action that
     # the next segment begins with.
     action, state, key = act(t_max)
     a[t_max] = action
-
-  segment = base.Segment(
-    obs, a, r_t, discount_t, is_first, first_state, tuple(activations)
+  return _Played(
+    obs,
+    a,
+    reward,
+    final_worth,
+    done,
+    life_loss,
+    action,
+    state,
+    key,
+    tuple(activations),
   )
-  carry = Carry(
-    obs=obs[t_max],
-    is_first=is_first[t_max],
-    action=action,
+
+
+def _program_of(env, learner, t_max) -> base.EnvProgram | None:
+  keeps = acting(learner, t_max) is learner.act_and_keep
+  # Its own: a wrapper must not be left out because it passes on the name.
+  return env.program(t_max) if keeps and hasattr(type(env), 'program') else None
+
+
+def _arguments(program, learner, carry, t_max, params) -> tuple:
+  return (
+    learner.act_and_keep,
+    learner.initial_state,
+    program.step,
+    t_max,
+    program.state,
+    params,
+    carry.state,
+    carry.obs,
+    carry.key,
+  )
+
+
+def _play_in_program(
+  env, program, learner, carry, t_max, snapshot, exploration_epsilon, phases
+) -> _Played:
+  phases.lap('other')
+  arguments = _arguments(program, learner, carry, t_max, snapshot().params)
+  obs, told, state, key, env_state, activations = _program(
+    *arguments, exploration_epsilon
+  )
+  a, reward, done, life_loss = np.asarray(told)
+  a = a.astype(np.int32)
+  env.played(a, jax.tree.map(np.asarray, env_state))
+  phases.lap('playing')
+  return _Played(
+    obs=np.asarray(obs),
+    a=np.concatenate([a, np.zeros_like(a[:1])]),
+    reward=reward,
+    final_worth=np.zeros_like(reward),
+    done=done.astype(bool),
+    life_loss=life_loss.astype(bool),
+    action=None,
     state=state,
     key=key,
-    episode_return=episode_return,
-    clipped_return=clipped_return,
-    episode_steps=episode_steps,
+    activations=activations,
   )
-  return carry, segment, episodes
 
 
-def _reset_where(done, initial_state, state):
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _program(
+  act_and_keep,
+  initial_state,
+  step,
+  t_max,
+  env_state,
+  params,
+  state,
+  obs,
+  key,
+  exploration_epsilon,
+):
+  """`t_max` steps without Python."""
+  all_obs, told, activations = [obs], [], []
+  # Not a scan: XLA would hand over what is in its loop to its own threads.
+  for _ in range(t_max):
+    action, state, key, kept = act_and_keep(
+      params, state, obs, key, exploration_epsilon
+    )
+    env_state, (obs, reward, done, life_loss) = step(env_state, action)
+    state = _reset_where(done, initial_state(len(obs)), state, jnp.where)
+    all_obs.append(obs)
+    activations.append(kept)
+    # In one array, since each costs Python some microseconds.
+    step_told = (action, reward, done, life_loss)
+    told.append(jnp.stack([x.astype(jnp.float32) for x in step_told]))
+  told = jnp.stack(told, axis=1)
+  return jnp.stack(all_obs), told, state, key, env_state, tuple(activations)
+
+
+def _sums_of_episodes(before, added, done):
+  """Sums over the steps of each episode.
+
+  Args:
+    before: arrays [K], sums up to these steps, of the episodes that go on.
+    added: for each of them an array [T, K].
+    done: [T, K], the step is the last of its episode.
+
+  Returns:
+    For each the sums [K] of the episodes that go on beyond these steps, and for
+    each episode that ended, in their order, its sums.
+  """
+  if not done.any():
+    return [
+      x + y.sum(0, dtype=x.dtype) for x, y in zip(before, added, strict=True)
+    ], []
+  sums = [x.copy() for x in before]
+  ended = []
+  for t, ends in enumerate(done):
+    for total, y in zip(sums, added, strict=True):
+      total += y[t]
+    for k in np.flatnonzero(ends):
+      ended.append([total[k] for total in sums])
+      for total in sums:
+        total[k] = 0
+  return sums, ended
+
+
+def _reset_where(done, initial_state, state, where=np.where):
   def reset(initial, kept):
-    return np.where(done.reshape(-1, *[1] * (kept.ndim - 1)), initial, kept)
+    return where(done.reshape(-1, *[1] * (kept.ndim - 1)), initial, kept)
 
   return jax.tree.map(reset, initial_state, state)
 

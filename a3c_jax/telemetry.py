@@ -20,7 +20,15 @@ from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto import event_pb2
 
-PHASES = ('acting', 'emulator', 'gradients', 'lock_wait', 'update', 'other')
+PHASES = (
+  'playing',  # acting and emulator in one program
+  'acting',
+  'emulator',
+  'gradients',
+  'lock_wait',
+  'update',
+  'other',
+)
 TROUBLES = ('env_restarts', 'bad_gradients')
 
 

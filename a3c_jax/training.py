@@ -252,6 +252,13 @@ class _Trainer:
       self.state,
       self._points[0].carry,
     )
+    rollout.compile_program(
+      self._envs[0],
+      self._learner,
+      self._points[0].carry,
+      t_max=self._config.t_max,
+      params=self.state.snapshot().params,
+    )
     if self._background:
       self._background.set_up(self.state.snapshot().params)
 

@@ -123,6 +123,7 @@ def test_benchmark(tmp_path):
   )
   phases = figures['ms_per_step']
   assert set(phases) == {
+    'playing',
     'acting',
     'emulator',
     'gradients',

@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 import dataclasses
 import difflib
+import functools
 from typing import Any
 
 import gymnasium
 from gymnasium.vector import AutoresetMode
+import jax
+import jax.numpy as jnp
 import numpy as np
 
-from a3c_jax import checks
+from a3c_jax import base, checks
 
 MAX_FRAMES_PER_EPISODE = 108_000  # 30 minutes at 60 Hz
+_STEP = 'a3c_jax_atari_step'  # Its name within XLA.
 
 # With one player these end the whole process from inside the emulator.
 UNPLAYABLE = ('combat', 'joust', 'maze_craze', 'warlords')
@@ -174,6 +178,9 @@ class _Atari(gymnasium.vector.VectorWrapper):
       **(screen if colour else {}),
     )
     super().__init__(env)
+    self._handle = np.frombuffer(env.ale.handle(), np.uint8)
+    self._can_program = not colour and _register_step()
+    self._action_repeat = options.action_repeat
     self.metadata = env.metadata | {'render_fps': 60 / options.action_repeat}
     self._episode_frames = np.zeros(envs, np.int32)
 
@@ -192,6 +199,53 @@ class _Atari(gymnasium.vector.VectorWrapper):
     self._episode_frames = info['episode_frame_number']
     info['life_loss'] = terminated & ~new_game
     return obs, reward, terminated & new_game, truncated, info
+
+  def program(self, steps: int) -> base.EnvProgram | None:
+    """Steps without Python; None where an episode may reach its time limit."""
+    frames = self._episode_frames + steps * self._action_repeat
+    if not self._can_program or frames.max() >= MAX_FRAMES_PER_EPISODE:
+      return None
+    return base.EnvProgram(
+      _step_in_program, (self._handle, self._episode_frames)
+    )
+
+  def played(self, actions: np.ndarray, state: Any) -> None:
+    """Takes over the last state of a program."""
+    del actions
+    _, self._episode_frames = state
+
+
+@functools.cache
+def _register_step() -> bool:
+  """Tells XLA of the emulator; False where ale-py was built without that."""
+  make = getattr(_ale_py()._ale_py, 'VectorXLAStep', None)
+  if make:
+    jax.ffi.register_ffi_target(_STEP, make(), platform='cpu')
+  return make is not None
+
+
+def _step_in_program(state, action):
+  # ale-py's own `xla` wants another autoreset, of which the emulator takes no
+  # notice: it plays here as it does for `step`. Said to have no side effect,
+  # since JAX is slow to call what has one; each step needs the handle of the
+  # step before, so none is left out, done twice, or out of order.
+  handle, episode_frames = state
+  streams = len(action)
+  numbers = jax.ShapeDtypeStruct((streams,), jnp.int32)
+  marks = jax.ShapeDtypeStruct((streams,), jnp.bool_)
+  screens = jax.ShapeDtypeStruct((streams, 4, 84, 84), jnp.uint8)
+  step = jax.ffi.ffi_call(
+    _STEP,
+    # After the marks: environment, lives, frames, frames of this episode.
+    (handle, screens, numbers, marks, marks, *[numbers] * 4),
+  )
+  paddle_strength = jnp.ones(streams, jnp.float32)
+  handle, obs, reward, terminated, _, _, _, _, frames = step(
+    handle, action, paddle_strength
+  )
+  new_game = frames < episode_frames
+  outcome = (obs, reward, terminated & new_game, terminated & ~new_game)
+  return (handle, frames), outcome
 
 
 class _Filmed(gymnasium.vector.VectorWrapper):

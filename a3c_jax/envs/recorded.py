@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 import contextlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
+
+from a3c_jax import base
 
 # An episode that ends so many steps after its game's last seeded reset is
 # followed by the next one: to go on after a stop, all steps since are replayed.
@@ -77,14 +79,33 @@ class Recorded(gymnasium.vector.VectorWrapper):
       self.failure = error
       raise
 
-  def step(self, actions):
-    if self._steps == len(self._actions):
+  def _note(self, actions):
+    """Notes actions [N, K, ...]."""
+    steps = self._steps + len(actions)
+    while steps > len(self._actions):
       # A new array: `past` has handed out the rows of the old one.
       self._actions = np.concatenate(
         [self._actions, np.empty_like(self._actions)]
       )
-    self._actions[self._steps] = actions
-    self._steps += 1
+    self._actions[self._steps : steps] = actions
+    self._steps = steps
+
+  def program(self, steps: int) -> base.EnvProgram | None:
+    """That of the environment; None where a seeded reset may be due."""
+    # Its own: a wrapper must not be left out because it passes on the name.
+    if not hasattr(type(self.env), 'program'):
+      return None
+    if (self._steps + steps - self._starts >= self._reseed_steps).any():
+      return None
+    return self.env.program(steps)
+
+  def played(self, actions: np.ndarray, state: Any) -> None:
+    """Notes the actions [N, K, ...] that a program took, and its last state."""
+    self._note(actions)
+    self.env.played(actions, state)
+
+  def step(self, actions):
+    self._note(np.asarray(actions)[None])
     with self._noting_failure():
       obs, reward, terminated, truncated, info = self.env.step(actions)
       due = terminated | truncated

@@ -1,0 +1,148 @@
+"""Segments played in one XLA program are those that are played step by step."""
+
+import gymnasium
+import jax
+import numpy as np
+import pytest
+
+from a3c_jax import (
+  base,
+  networks,
+  policy_based,
+  rollout,
+  telemetry,
+  value_based,
+)
+from a3c_jax.envs import atari, recorded
+
+pytest.importorskip('ale_py')
+
+T_MAX = 5
+
+
+class Stepwise(gymnasium.vector.VectorWrapper):
+  """Has no program of its own."""
+
+
+def make_learner(algo, num_actions=4):
+  torso = networks.MLPTorso(obs_dims=3, hidden=(8,))
+  if algo == 'nstep_q':
+    return value_based.nstep_q(networks.QNetwork(torso, num_actions))
+  core = networks.LSTMCore(cells=8) if algo == 'lstm' else None
+  network = networks.ActorCritic(torso, num_actions, core)
+  return policy_based.a3c(network, entropy_cost=0.01, value_cost=0.5)
+
+
+def play(env, learner, *, segments):
+  carry = rollout.start(env, learner, seed=3, key=jax.random.PRNGKey(4))
+  params = learner.init(jax.random.PRNGKey(5), carry.obs)
+  phases = telemetry.Phases()
+  episodes = []
+  for _ in range(segments):
+    carry, segment, ended = rollout.collect(
+      env,
+      learner,
+      carry,
+      t_max=T_MAX,
+      gamma=0.9,
+      reward_clip=1.0,
+      snapshot=lambda: base.Snapshot(params, params, frames=0, updates=0),
+      exploration_epsilon=np.float32(0.7),
+      phases=phases,
+    )
+    episodes.extend(ended)
+    yield carry, segment, list(episodes), phases.seconds
+
+
+def assert_plays_alike(algo, *, streams, segments, **kwargs):
+  """The same in a program and step by step; returns the end of the former."""
+  make_env = atari.make(atari.Options(game='breakout'), envs=streams)
+  learner = make_learner(algo)
+  one, other = (recorded.Recorded(make_env(), **kwargs) for _ in range(2))
+  for found, expected in zip(
+    play(one, learner, segments=segments),
+    play(Stepwise(other), learner, segments=segments),
+    strict=True,
+  ):
+    jax.tree.map(assert_alike, found[:3], expected[:3])
+  jax.tree.map(np.testing.assert_array_equal, one.past(), other.past())
+  assert found[3]['playing'] > 0 == expected[3]['playing']
+  return one, *found
+
+
+def assert_alike(found, expected):
+  found, expected = np.asarray(found), np.asarray(expected)
+  assert (found.dtype, found.shape) == (expected.dtype, expected.shape)
+  if found.dtype == np.float32:  # The network's, compiled in another program.
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+  else:
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(
+  ('algo', 'streams'), [('a3c', 1), ('lstm', 2), ('nstep_q', 3)]
+)
+def test_over_lives_and_ends_of_games(algo, streams):
+  _, _, _, episodes, seconds = assert_plays_alike(
+    algo, streams=streams, segments=120
+  )
+  assert episodes and any(episode.raw_return for episode in episodes)
+  assert seconds['acting'] == seconds['emulator'] == 0
+
+
+def test_a_time_limit_is_played_step_by_step(monkeypatch):
+  monkeypatch.setattr(atari, 'MAX_FRAMES_PER_EPISODE', 330)
+  _, _, _, episodes, seconds = assert_plays_alike(
+    'lstm', streams=2, segments=60
+  )
+  # No-ops count towards the limit; an episode that lost its lives is shorter.
+  assert max(episode.steps for episode in episodes) in range(76, 84)
+  assert seconds['playing'] > 0 and seconds['emulator'] > 0
+
+
+def test_seeded_resets_fall_into_no_program():
+  env, carry, _, episodes, seconds = assert_plays_alike(
+    'a3c', streams=2, segments=200, reseed_steps=300
+  )
+  assert len(episodes) > 3 and seconds['emulator'] > 0
+  past = env.past()
+  assert past.seeds.tolist() != [3, 4] and len(past.actions) < 200 * T_MAX
+  fresh = recorded.Recorded(
+    atari.make(atari.Options(game='breakout'), envs=2)(), reseed_steps=300
+  )
+  np.testing.assert_array_equal(fresh.replay(past), carry.obs)
+  # What decides on a program is restored as well.
+  for steps in (1, T_MAX, 150, 299):
+    assert bool(fresh.program(steps)) == bool(env.program(steps))
+
+
+def test_wrappers_of_the_emulator_are_not_left_out():
+  env = atari.make(atari.Options(game='breakout'))()
+  env.reset(seed=1)
+  assert env.program(T_MAX)
+  assert recorded.Recorded(env).program(T_MAX)
+  assert recorded.Recorded(Stepwise(env)).program(T_MAX) is None
+
+
+def test_a_program_is_compiled_beforehand_without_playing():
+  env = recorded.Recorded(atari.make(atari.Options(game='breakout'))())
+  learner = make_learner('a3c')
+  carry = rollout.start(env, learner, seed=3, key=jax.random.PRNGKey(4))
+  params = learner.init(jax.random.PRNGKey(5), carry.obs)
+  plain, traced = learner.act_and_keep, []
+
+  def act_and_keep(*args):
+    traced.append(args)
+    return plain(*args)
+
+  learner = learner._replace(act_and_keep=act_and_keep)
+  compile_for = lambda t_max: rollout.compile_program(
+    env, learner, carry, t_max=t_max, params=params
+  )
+  compile_for(1000)
+  assert not traced  # So long a program would take minutes.
+  compile_for(T_MAX)
+  assert len(traced) == T_MAX and len(env.past().actions) == 0
+  for _ in play(env, learner, segments=3):
+    assert len(traced) == T_MAX
+  assert len(env.past().actions) == 3 * T_MAX
