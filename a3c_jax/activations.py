@@ -108,11 +108,7 @@ def gradients(
   gradient = jax.grad(loss, argnums=(0, 3), has_aux=True)
 
   def of_segment(params, target_params, segment):
-    if segment.activations:
-      join = lambda *steps: jnp.concatenate(steps)
-      kept = jax.tree.map(join, *segment.activations)
-    else:
-      kept = keep(params, segment)
+    kept = segment.activations or keep(params, segment)
     (grads, kept_grads), stats = gradient(params, target_params, segment, kept)
     layers = _in_factors(grads['params'], kept, kept_grads)
     return grads | {'params': layers}, stats

@@ -25,7 +25,7 @@ class Segment(NamedTuple):
   discount_t: np.ndarray  # [T, K] float32, γ per step, 0 where no future counts
   is_first: np.ndarray  # [T+1, K] bool, obs[t] is the first of its episode
   state: State  # recurrent state before obs[0]
-  activations: tuple[Any, ...] = ()  # kept of each step of acting, or nothing
+  activations: Any = ()  # what acting kept, a pytree of [T·K, ...], or nothing
 
 
 class Learner(NamedTuple):
@@ -52,8 +52,8 @@ class Learner(NamedTuple):
     uses_target: whether `target_params` matters.
     act_and_keep: as `act`, with one more result, that step's part of
       `Segment.activations`: `gradients` takes them for the forward pass. None
-      if the parameters of gradients are not those of acting. In short segments
-      it is called instead of `act`: whoever replaces one replaces both.
+      if the parameters of gradients are not those of acting. It is called
+      instead of `act`: whoever replaces one replaces both.
   """
 
   init: Callable[[jax.Array, np.ndarray], Params]

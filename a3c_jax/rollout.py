@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import functools
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import gymnasium
 import jax
@@ -14,8 +14,7 @@ import numpy as np
 
 from a3c_jax import base, telemetry
 
-# What each step keeps are arguments of the gradient: many compile for long.
-_MOST_KEPT_STEPS = 32
+_LONGEST_PROGRAM = 32  # Steps: each is compiled for itself.
 
 
 class Carry(NamedTuple):
@@ -69,13 +68,6 @@ def start(
   )
 
 
-def acting(learner: base.Learner, t_max: int) -> Callable[..., tuple]:
-  """What a learner acts by in segments of `t_max` steps."""
-  if learner.act_and_keep and t_max <= _MOST_KEPT_STEPS:
-    return learner.act_and_keep
-  return learner.act
-
-
 def compile_program(
   env: gymnasium.vector.VectorEnv,
   learner: base.Learner,
@@ -89,6 +81,16 @@ def compile_program(
   if program:
     arguments = _arguments(program, learner, carry, t_max, params)
     _program.lower(*arguments, np.float32(1)).compile()
+
+
+def joined(activations: Sequence[Any]) -> Any:
+  """`Segment.activations`, of what `act_and_keep` kept of each step."""
+
+  def join(*steps):
+    shape = (sum(map(len, steps)), *steps[0].shape[1:])
+    return np.concatenate(steps, out=_aligned_empty(shape, steps[0].dtype))
+
+  return jax.tree.map(join, *activations) if activations else ()
 
 
 def as_network_input(obs: np.ndarray) -> np.ndarray:
@@ -188,7 +190,7 @@ class _Played(NamedTuple):
   action: np.ndarray | None  # [K], as in `Carry`
   state: base.State
   key: jax.Array
-  activations: tuple
+  activations: Any
 
 
 def _play(
@@ -204,7 +206,7 @@ def _play(
   activations = []
   obs[0] = carry.obs
   action, state, key = carry.action, carry.state, carry.key
-  choose = acting(learner, t_max)
+  choose = learner.act_and_keep or learner.act
 
   def act(t):
     phases.lap('other')
@@ -257,14 +259,15 @@ def _play(
     action,
     state,
     key,
-    tuple(activations),
+    joined(activations),
   )
 
 
 def _program_of(env, learner, t_max) -> base.EnvProgram | None:
-  keeps = acting(learner, t_max) is learner.act_and_keep
   # Its own: a wrapper must not be left out because it passes on the name.
-  return env.program(t_max) if keeps and hasattr(type(env), 'program') else None
+  if not hasattr(type(env), 'program') or t_max > _LONGEST_PROGRAM:
+    return None
+  return env.program(t_max) if learner.act_and_keep else None
 
 
 def _arguments(program, learner, carry, t_max, params) -> tuple:
@@ -335,7 +338,8 @@ def _program(
     step_told = (action, reward, done, life_loss)
     told.append(jnp.stack([x.astype(jnp.float32) for x in step_told]))
   told = jnp.stack(told, axis=1)
-  return jnp.stack(all_obs), told, state, key, env_state, tuple(activations)
+  kept = jax.tree.map(lambda *steps: jnp.concatenate(steps), *activations)
+  return jnp.stack(all_obs), told, state, key, env_state, kept
 
 
 def _sums_of_episodes(before, added, done):

@@ -732,7 +732,7 @@ def _warm_up(config, learner, gradients, state, carry) -> list[str]:
   streams = len(carry.obs)
   params, target_params, *_ = state.snapshot()
   epsilon = np.float32(1)
-  act = rollout.acting(learner, config.t_max)
+  act = learner.act_and_keep or learner.act
   _, _, _, *kept = act(params, carry.state, carry.obs, carry.key, epsilon)
   learner.bootstrap(
     params, target_params, carry.state, carry.obs, carry.key, epsilon
@@ -745,7 +745,7 @@ def _warm_up(config, learner, gradients, state, carry) -> list[str]:
     discount_t=np.zeros((steps, streams), np.float32),
     is_first=np.zeros((steps + 1, streams), bool),
     state=carry.state,
-    activations=tuple(kept * steps),
+    activations=rollout.joined(kept * steps),
   )
   grads, _ = gradients(params, target_params, segment)
   state.warm_up(grads)

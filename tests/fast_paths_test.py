@@ -7,7 +7,14 @@ import numpy as np
 import optax
 import pytest
 
-from a3c_jax import activations, base, networks, policy_based, value_based
+from a3c_jax import (
+  activations,
+  base,
+  networks,
+  policy_based,
+  rollout,
+  value_based,
+)
 
 STEPS, ACTIONS = 5, 3
 EPSILON = np.float32(0.5)
@@ -78,7 +85,7 @@ def acted_segment(learner, params, streams, shape=(4, 84, 84)):
     discount_t=discount_t,
     is_first=is_first,
     state=first_state,
-    activations=tuple(steps),
+    activations=rollout.joined(steps),
   )
 
 

@@ -429,12 +429,19 @@ def test_collecting_on_does_not_disturb_a_jitted_call_in_flight():
   np.testing.assert_allclose(results[0], expected, rtol=1e-4)
 
 
-@pytest.mark.parametrize(('t_max', 'kept'), [(32, 32), (33, 0)])
-def test_only_short_segments_keep_activations(t_max, kept):
-  env = vector_env([(1.0, 'terminated')] * 100)
+def test_what_acting_kept_is_joined_in_the_order_of_steps():
+  env = vector_env([(1.0, 'terminated')] * 9, [])
   learner = counting_learner()
   learner = learner._replace(
-    act_and_keep=lambda *args: (*learner.act(*args), 'kept')
+    act_and_keep=lambda params, state, obs, *rest: (
+      *learner.act(params, state, obs, *rest),
+      {'obs': jnp.array(obs), 'nothing': {}},
+    )
   )
-  _, segment, _ = collect(env, learner, start(env, learner), t_max=t_max)
-  assert segment.activations == ('kept',) * kept
+  _, segment, _ = collect(env, learner, start(env, learner), t_max=3)
+  kept = segment.activations['obs']
+  np.testing.assert_array_equal(kept, segment.obs[:-1].reshape(6, 1))
+  assert kept.ctypes.data % 64 == 0
+  learner = learner._replace(act_and_keep=None)
+  _, segment, _ = collect(env, learner, start(env, learner), t_max=3)
+  assert segment.activations == ()
