@@ -51,8 +51,9 @@ def run(
 
   Args:
     thread: index of this thread.
-    stop: set when the thread should end early, even within a segment, which is
-      lost then: the thread's point is that before it.
+    stop: set when the thread should end early, even within a segment that is
+      played step by step, which is lost then: the thread's point is that
+      before it.
     config: settings of the run.
     envs: of all threads; this one plays and replaces its own.
     make_env: makes a new one; one call at a time.

@@ -83,7 +83,8 @@ class EnvProgram(NamedTuple):
 
   An environment's method `program(steps)` gives one, or None where the next
   steps may need more than it can: a truncation. After them, `played(a, state)`
-  with the actions [steps, K] and the last state tells the environment.
+  with the actions [steps, K] and the last state tells the environment. What
+  fails in a program ends the run, as if it were the learner's.
 
   Attributes:
     step: `(state, action [K]) -> (state, (obs [K, ...], reward [K], done [K]

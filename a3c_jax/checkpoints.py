@@ -410,11 +410,11 @@ def _point(arrays, like: Point) -> Point:
   carry, past = arrays['carry'], arrays['past']
   return Point(
     rollout.Carry(
-      **{
-        name: _fill(like.carry.state, carry.get('state'), 'recurrent state')
-        if name == 'state'
-        else carry.get(name)
-        for name in rollout.Carry._fields
+      **{name: carry.get(name) for name in rollout.Carry._fields}
+      | {
+        'state': _fill(like.carry.state, carry.get('state'), 'recurrent state'),
+        # Of another shape if another generator drew.
+        **_fill({'key': like.carry.key}, {'key': carry['key']}, 'PRNG'),
       }
     ),
     recorded.Past(

@@ -246,6 +246,17 @@ def test_another_network_is_refused(tmp_path, given, named):
   assert saved(tmp_path) == [1]
 
 
+def test_the_key_of_another_generator_is_refused(tmp_path):
+  store = checkpoints.Checkpoints(tmp_path, keep=1)
+  moment = make_moment(1)
+  store.save(moment)
+  point = moment.points[0]
+  key = np.zeros(len(point.carry.key) + 2, np.uint32)
+  other = point._replace(carry=point.carry._replace(key=key))
+  with pytest.raises(checkpoints.MismatchError, match='PRNG: key has shape'):
+    store.restore(moment._replace(points=[other]))
+
+
 def test_the_best_ones_are_those_that_moments_tell_of(tmp_path):
   store = checkpoints.Checkpoints(tmp_path, keep=2)
   params = [make_moment(frames).captured.snapshot.params for frames in range(4)]

@@ -116,6 +116,29 @@ def test_seeded_resets_fall_into_no_program():
     assert bool(fresh.program(steps)) == bool(env.program(steps))
 
 
+@pytest.mark.parametrize('limit', [40, 41, 42, 43, 44])
+def test_no_program_reaches_a_time_limit(monkeypatch, limit):
+  monkeypatch.setattr(atari, 'MAX_FRAMES_PER_EPISODE', limit)
+  env = atari.make(atari.Options(game='breakout', noops=0))()
+  env.reset(seed=1)
+  steps = 0
+  possible, truncated = [], False
+  while not truncated:
+    steps += 1
+    possible.append(bool(env.program(1)))
+    _, _, _, truncated, _ = env.step(np.zeros(1, int))
+  assert steps > 5 and possible[-1] is False and all(possible[:-2])
+
+
+def test_no_program_reaches_a_seeded_reset():
+  make_env = atari.make(atari.Options(game='breakout'))
+  env = recorded.Recorded(make_env(), reseed_steps=10)
+  env.reset(seed=1)
+  for played in range(3):
+    assert env.program(9 - played) and not env.program(10 - played)
+    env.step(np.zeros(1, int))
+
+
 def test_wrappers_of_the_emulator_are_not_left_out():
   env = atari.make(atari.Options(game='breakout'))()
   env.reset(seed=1)
@@ -124,7 +147,7 @@ def test_wrappers_of_the_emulator_are_not_left_out():
   assert recorded.Recorded(Stepwise(env)).program(T_MAX) is None
 
 
-def test_a_program_is_compiled_beforehand_without_playing():
+def test_a_program_is_compiled_beforehand_without_playing(caplog):
   env = recorded.Recorded(atari.make(atari.Options(game='breakout'))())
   learner = make_learner('a3c')
   carry = rollout.start(env, learner, seed=3, key=jax.random.PRNGKey(4))
@@ -139,10 +162,14 @@ def test_a_program_is_compiled_beforehand_without_playing():
   compile_for = lambda t_max: rollout.compile_program(
     env, learner, carry, t_max=t_max, params=params
   )
-  compile_for(1000)
-  assert not traced  # So long a program would take minutes.
-  compile_for(T_MAX)
-  assert len(traced) == T_MAX and len(env.past().actions) == 0
-  for _ in play(env, learner, segments=3):
-    assert len(traced) == T_MAX
+  compiled = lambda: caplog.text.count('XLA compilation of jit(_program)')
+  with jax.log_compiles():
+    compile_for(1000)
+    assert not traced  # So long a program would take minutes.
+    compile_for(T_MAX)
+    assert len(traced) == T_MAX and len(env.past().actions) == 0
+    assert compiled() == 1
+    for _ in play(env, learner, segments=3):
+      assert len(traced) == T_MAX
+    assert compiled() == 1
   assert len(env.past().actions) == 3 * T_MAX

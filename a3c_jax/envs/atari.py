@@ -217,11 +217,12 @@ class _Atari(gymnasium.vector.VectorWrapper):
 
 @functools.cache
 def _register_step() -> bool:
-  """Tells XLA of the emulator; False where ale-py was built without that."""
-  make = getattr(_ale_py()._ale_py, 'VectorXLAStep', None)
-  if make:
-    jax.ffi.register_ffi_target(_STEP, make(), platform='cpu')
-  return make is not None
+  """Tells XLA of the emulator; False where it cannot be used there."""
+  make = getattr(_ale_py()._ale_py, 'VectorXLAStep', None)  # Not in all builds.
+  if make is None or jax.default_backend() != 'cpu':
+    return False
+  jax.ffi.register_ffi_target(_STEP, make(), platform='cpu')
+  return True
 
 
 def _step_in_program(state, action):
@@ -241,7 +242,7 @@ def _step_in_program(state, action):
   )
   paddle_strength = jnp.ones(streams, jnp.float32)
   handle, obs, reward, terminated, _, _, _, _, frames = step(
-    handle, action, paddle_strength
+    handle, action.astype(jnp.int32), paddle_strength
   )
   new_game = frames < episode_frames
   outcome = (obs, reward, terminated & new_game, terminated & ~new_game)
