@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import gymnasium
 import jax
 import numpy as np
 
@@ -96,3 +97,11 @@ class EnvProgram(NamedTuple):
 
   step: Callable[..., tuple[Any, tuple[jax.Array, ...]]]
   state: Any
+
+
+def program_of(
+  env: gymnasium.vector.VectorEnv, steps: int
+) -> EnvProgram | None:
+  """`env.program(steps)`; None for an environment without that method."""
+  # Its own: a wrapper must not be left out because it passes on the name.
+  return env.program(steps) if hasattr(type(env), 'program') else None

@@ -264,10 +264,9 @@ def _play(
 
 
 def _program_of(env, learner, t_max) -> base.EnvProgram | None:
-  # Its own: a wrapper must not be left out because it passes on the name.
-  if not hasattr(type(env), 'program') or t_max > _LONGEST_PROGRAM:
-    return None
-  return env.program(t_max) if learner.act_and_keep else None
+  if learner.act_and_keep and t_max <= _LONGEST_PROGRAM:
+    return base.program_of(env, t_max)
+  return None
 
 
 def _arguments(program, learner, carry, t_max, params) -> tuple:
@@ -354,10 +353,6 @@ def _sums_of_episodes(before, added, done):
     For each the sums [K] of the episodes that go on beyond these steps, and for
     each episode that ended, in their order, its sums.
   """
-  if not done.any():
-    return [
-      x + y.sum(0, dtype=x.dtype) for x, y in zip(before, added, strict=True)
-    ], []
   sums = [x.copy() for x in before]
   ended = []
   for t, ends in enumerate(done):

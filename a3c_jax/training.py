@@ -247,17 +247,11 @@ class _Trainer:
     """Compiles everything before threads start."""
     self._stats = _warm_up(
       self._config,
+      self._envs[0],
       self._learner,
       self._gradients,
       self.state,
       self._points[0].carry,
-    )
-    rollout.compile_program(
-      self._envs[0],
-      self._learner,
-      self._points[0].carry,
-      t_max=self._config.t_max,
-      params=self.state.snapshot().params,
     )
     if self._background:
       self._background.set_up(self.state.snapshot().params)
@@ -727,7 +721,7 @@ def _next_multiple(count, step):
   return (count // step + 1) * step
 
 
-def _warm_up(config, learner, gradients, state, carry) -> list[str]:
+def _warm_up(config, env, learner, gradients, state, carry) -> list[str]:
   """Compiles everything before threads start; returns the names of stats."""
   streams = len(carry.obs)
   params, target_params, *_ = state.snapshot()
@@ -738,6 +732,7 @@ def _warm_up(config, learner, gradients, state, carry) -> list[str]:
     params, target_params, carry.state, carry.obs, carry.key, epsilon
   )
   steps = config.t_max
+  rollout.compile_program(env, learner, carry, t_max=steps, params=params)
   segment = base.Segment(
     obs=np.zeros((steps + 1, *carry.obs.shape), carry.obs.dtype),
     a=np.zeros((steps + 1, streams), np.int32),

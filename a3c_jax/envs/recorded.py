@@ -92,12 +92,9 @@ class Recorded(gymnasium.vector.VectorWrapper):
 
   def program(self, steps: int) -> base.EnvProgram | None:
     """That of the environment; None where a seeded reset may be due."""
-    # Its own: a wrapper must not be left out because it passes on the name.
-    if not hasattr(type(self.env), 'program'):
-      return None
     if (self._steps + steps - self._starts >= self._reseed_steps).any():
       return None
-    return self.env.program(steps)
+    return base.program_of(self.env, steps)
 
   def played(self, actions: np.ndarray, state: Any) -> None:
     """Notes the actions [N, K, ...] that a program took, and its last state."""
