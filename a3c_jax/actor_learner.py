@@ -79,7 +79,7 @@ def run(
   restarts = bad_gradients = 0
   seed, key = None, carry.key  # Of the episode that an environment begins with.
 
-  def hand_over(grads, stats, episodes, point, updates):
+  def hand_over(grads, stats, episodes, point, updates, seen):
     def note(applied):
       points[thread] = point
       if grads is not None:
@@ -97,7 +97,7 @@ def run(
           )
         )
 
-    applied = state.apply(thread, grads, frames_per_segment, note)
+    applied = state.apply(thread, grads, frames_per_segment, note, seen=seen)
     phases.lap('update')
     phases.move('update', 'lock_wait', applied.lock_wait)
 
@@ -115,12 +115,13 @@ def run(
       if carry is None:
         carry = rollout.start(env, learner, seed=seed, key=key)
       key = carry.key
-      carry, segment, episodes = rollout.collect(
+      carry, segment, episodes, seen = rollout.collect(
         env,
         learner,
         carry,
         t_max=config.t_max,
         gamma=config.gamma,
+        reward_scale=config.reward_scale,
         reward_clip=config.reward_clip or None,
         snapshot=current,
         exploration_epsilon=np.float32(exploration_epsilon(snapshot.frames)),
@@ -172,6 +173,7 @@ def run(
       episodes,
       checkpoints.Point(carry, env.past()),
       snapshot.updates,
+      seen.reshape(-1, *seen.shape[2:]),
     )
 
 

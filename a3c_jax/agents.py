@@ -21,7 +21,14 @@ from a3c_jax import (
   value_based,
 )
 from a3c_jax.config import Config
-from a3c_jax.envs import atari, catch, gym
+from a3c_jax.envs import atari, catch, control, gym
+
+_CELLS_OF_EACH = 128  # Of policy and value: the paper, section 9.
+_FOR_IMAGES = {
+  'nips': networks.NipsTorso,
+  'nature': networks.NatureTorso,
+  'linear_conv': networks.LinearConvTorso,
+}
 
 
 def make_env(
@@ -52,6 +59,8 @@ def make_env(
   if config.domain == 'catch':
     mode = 'rgb_array' if film else None
     return gym.make(functools.partial(catch.Catch, render_mode=mode), **games)
+  if config.domain == 'control':
+    return control.make(control.from_record(config.environment), **games)
   return gym.make(config.environment['name'], **games)
 
 
@@ -62,23 +71,38 @@ def make_learner(
 
   Args:
     config: algorithm, network and its hyperparameters.
-    env: whose single spaces count: Box observations and Discrete actions.
+    env: whose single spaces count: Box observations, and Discrete actions or a
+      Box of one axis.
 
   Raises:
-    UsageError: if `--network` cannot be had or does not fit the observations.
+    UsageError: if `--network` cannot be had or does not fit the observations,
+      or the algorithm does not fit the actions.
   """
-  torso = _torso(
-    config.network,
-    env.single_observation_space,
-    stacked_first=config.domain == 'atari',  # [C, H, W] and not [H, W, C].
-  )
-  num_actions = int(env.single_action_space.n)
+  torso = _torso(config, env.single_observation_space)
+  costs = {
+    'entropy_cost': config.entropy_cost,
+    'value_cost': config.value_cost,
+  }
+  space = env.single_action_space
+  if isinstance(space, gymnasium.spaces.Box):
+    if config.algo != 'a3c':
+      raise checks.UsageError(
+        f'--algo={config.algo}: actions of {config.environment["name"]} are '
+        f'continuous, Box of {space.shape[0]} numbers; allowed: a3c'
+      )
+    cores = [
+      networks.LSTMCore(_CELLS_OF_EACH) if config.lstm else None
+      for _ in range(2)
+    ]
+    network = networks.GaussianActorCritic(
+      torso, torso.copy(), space.shape[0], *cores
+    )
+    return policy_based.gaussian_a3c(network, **costs)
+  num_actions = int(space.n)
   if config.algo == 'a3c':
     core = networks.LSTMCore() if config.lstm else None
     network = networks.ActorCritic(torso, num_actions, core)
-    return policy_based.a3c(
-      network, entropy_cost=config.entropy_cost, value_cost=config.value_cost
-    )
+    return policy_based.a3c(network, **costs)
   make = {
     'nstep_q': value_based.nstep_q,
     'one_step_q': value_based.one_step_q,
@@ -98,24 +122,36 @@ def make_optimizer(config: Config) -> optimizers.Optimizer:
   return make(decay=config.rms_decay, epsilon=config.rms_epsilon)
 
 
-def _torso(name, space, stacked_first) -> nn.Module:
+def _torso(config, space) -> nn.Module:
+  name = config.network
   dims = len(space.shape)
   if name == 'auto':
-    name = 'nips' if dims == 3 else 'mlp'
+    name = _automatic(config, dims)
   if name == 'mlp':
     torso = networks.MLPTorso(obs_dims=dims)
-  elif name in ('nips', 'nature'):
+  elif name == 'hidden200':
+    torso = networks.MLPTorso(obs_dims=dims, hidden=(200,))
+  elif name in _FOR_IMAGES:
     if dims != 3:
       raise checks.UsageError(
         f'--network={name}: needs images, observations are {space}; '
-        'allowed: mlp or module:function'
+        'allowed: mlp, hidden200 or module:function'
       )
-    make = {'nips': networks.NipsTorso, 'nature': networks.NatureTorso}[name]
-    torso = make(stacked_first=stacked_first)
+    # Atari's are [C, H, W] and not [H, W, C].
+    torso = _FOR_IMAGES[name](stacked_first=config.domain == 'atari')
   else:
     torso = _own_torso(name)
   _check_features(name, torso, space)
   return torso
+
+
+def _automatic(config, dims) -> str:
+  if config.domain != 'control':
+    return 'nips' if dims == 3 else 'mlp'
+  if dims != 3:
+    return 'hidden200'
+  # Without an LSTM core, all would be linear.
+  return 'linear_conv' if config.lstm else 'nips'
 
 
 def _own_torso(name) -> nn.Module:

@@ -9,6 +9,8 @@ import gymnasium
 import jax
 import numpy as np
 
+from a3c_jax import normalization
+
 Params = Any  # A pytree of arrays.
 State = Any  # Recurrent state: a pytree of [K, ...] arrays, () without one.
 Stats = dict[str, jax.Array]  # Named scalars of one segment.
@@ -21,8 +23,9 @@ class Segment(NamedTuple):
   """
 
   obs: np.ndarray  # [T+1, K, ...] uint8 or float32; obs[t] was acted on at t
-  a: np.ndarray  # [T+1, K] int32; a[T] is 0 unless the learner acts on 'newest'
-  r_t: np.ndarray  # [T, K] float32, clipped, plus γ · value at a truncation
+  a: np.ndarray  # [T+1, K] int32 or [T+1, K, D] float32, what `act` gave; a[T]
+  # is 0 unless the learner acts on 'newest'
+  r_t: np.ndarray  # [T, K] float32, scaled and clipped, plus γ · value at a cut
   discount_t: np.ndarray  # [T, K] float32, γ per step, 0 where no future counts
   is_first: np.ndarray  # [T+1, K] bool, obs[t] is the first of its episode
   state: State  # recurrent state before obs[0]
@@ -32,15 +35,16 @@ class Segment(NamedTuple):
 class Learner(NamedTuple):
   """An algorithm: pure, jitted functions, built once, shared by all threads.
 
-  K is the number of games of one thread, A the number of actions.
+  K is the number of games of one thread. An action is [K] int32, or [K, D]
+  float32 where the environment takes D numbers.
 
   Attributes:
     init: `(key, obs [K, ...]) -> params`.
     initial_state: `(streams) -> state` at the start of an episode.
     act: `(params, state, obs [K, ...], key, exploration_epsilon)
-      -> (action [K] int32, state, key)`.
-    greedy: `(params, state, obs [K, ...]) -> (action [K] int32, state)`, the
-      best action without any chance.
+      -> (action, state, key)`.
+    greedy: `(params, state, obs [K, ...]) -> (action, state)`, the best action
+      without any chance: of a Gaussian policy, its mean.
     bootstrap: `(params, target_params, state, obs [K, ...], key,
       exploration_epsilon) -> (value [K], key)`, what the algorithm takes a
       state to be worth when a time limit cuts the episode there.
@@ -77,6 +81,7 @@ class Snapshot(NamedTuple):
   target_params: Params  # None for a learner without target
   frames: int  # emulator frames so far, of all threads
   updates: int  # gradients applied so far
+  moments: normalization.Moments | None = None  # of observations, if they count
 
 
 class EnvProgram(NamedTuple):

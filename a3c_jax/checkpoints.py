@@ -19,7 +19,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-from a3c_jax import base, rollout, shared
+from a3c_jax import base, normalization, rollout, shared
 from a3c_jax.envs import recorded
 
 _METADATA_BYTES = 1_000_000  # At most, of orbax's own.
@@ -256,10 +256,10 @@ class Checkpoints:
     self._forget()
 
   def save_best(
-    self, params: base.Params, frames: int, record: Mapping[str, Any]
+    self, snapshot: base.Snapshot, record: Mapping[str, Any]
   ) -> None:
-    """Writes parameters alone; older ones stay while a moment tells of them."""
-    self._best.save(frames, {'params': _state_dict(params)}, record)
+    """Writes what acts alone; older ones stay while a moment tells of them."""
+    self._best.save(snapshot.frames, _acting(snapshot), record)
 
   def restore(self, like: Moment) -> tuple[Moment | None, list[str]]:
     """The newest moment that can be read, and the trouble with newer ones.
@@ -302,7 +302,7 @@ def _but_seconds(record):
 
 def read_params(
   workdir: pathlib.Path, which: str, like: base.Params
-) -> tuple[base.Params, int, list[str]]:
+) -> tuple[base.Params, normalization.Moments | None, int, list[str]]:
   """Parameters of a run, which may be going on meanwhile.
 
   Args:
@@ -311,8 +311,9 @@ def read_params(
     like: parameters of the same network.
 
   Returns:
-    Parameters, the count of frames at which they were those of the run, and a
-    line for each corrupt checkpoint that is newer than 'latest'.
+    Parameters, the moments that observations are normalised by, the count of
+    frames at which they were those of the run, and a line for each corrupt
+    checkpoint that is newer than 'latest'.
 
   Raises:
     FileNotFoundError: if there is no such checkpoint, naming those there are.
@@ -329,8 +330,7 @@ def read_params(
   if which == 'latest' and found.get('checkpoints'):
     arrays, record, problems = stores['checkpoints'].newest()
     if arrays is not None:
-      params = _fill(like, arrays['params'], 'parameters')
-      return params, record['frames'], problems
+      return *_what_acts(arrays, like), record['frames'], problems
   elif which == 'best' and found.get('best'):
     store, frames = stores['best'], found['best'][-1]
   elif which.isdecimal():
@@ -344,13 +344,25 @@ def read_params(
       '; '.join([*problems, f'there are those of frames: {counts or "none"}'])
     )
   arrays, _ = store.read(frames)
-  return _fill(like, arrays['params'], 'parameters'), frames, problems
+  return *_what_acts(arrays, like), frames, problems
+
+
+def _acting(snapshot) -> dict[str, Any]:
+  """All that a policy is made of."""
+  return _state_dict({'params': snapshot.params, 'moments': snapshot.moments})
+
+
+def _what_acts(arrays, like):
+  moments = arrays.get('moments')
+  return (
+    _fill(like, arrays['params'], 'parameters'),
+    moments and normalization.Moments(**moments),
+  )
 
 
 def _to_arrays(moment) -> dict[str, Any]:
   snapshot, optimizer_states = moment.captured
   tree = {
-    'params': snapshot.params,
     'target_params': snapshot.target_params,
     'optimizer': optimizer_states,
     'threads': [
@@ -361,7 +373,7 @@ def _to_arrays(moment) -> dict[str, Any]:
       for point in moment.points
     ],
   }
-  return _state_dict(tree)
+  return _acting(snapshot) | _state_dict(tree)
 
 
 def _state_dict(tree):
@@ -383,7 +395,9 @@ def _without_empty(tree):
 
 def _from_arrays(arrays, record, like: Moment) -> Moment:
   snapshot, optimizer_states = like.captured
-  params = _fill(snapshot.params, arrays['params'], 'parameters')
+  params, moments = _what_acts(arrays, snapshot.params)
+  # Whether observations are normalised is for the run to say.
+  moments = snapshot.moments and (moments or snapshot.moments)
   target_params = snapshot.target_params
   if target_params is not None:
     target_params = _fill(
@@ -400,7 +414,9 @@ def _from_arrays(arrays, record, like: Moment) -> Moment:
     for thread in range(len(arrays['threads']))
   ]
   captured = shared.Captured(
-    base.Snapshot(params, target_params, record['frames'], record['updates']),
+    base.Snapshot(
+      params, target_params, record['frames'], record['updates'], moments
+    ),
     states,
   )
   return Moment(captured, points, record['run'])

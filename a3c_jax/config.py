@@ -13,11 +13,12 @@ from typing import Any
 from a3c_jax import checks
 
 ALGORITHMS = ('a3c', 'nstep_q', 'one_step_q', 'one_step_sarsa')
-NETWORKS = ('nips', 'nature', 'mlp', 'auto')
+NETWORKS = ('nips', 'nature', 'mlp', 'hidden200', 'linear_conv', 'auto')
 PROTOCOLS = {
   'atari': ('noop30', 'sticky'),
   'gym': ('plain',),
   'catch': ('plain',),
+  'control': ('plain',),
 }
 OPTIMIZERS = ('shared_rmsprop', 'rmsprop', 'momentum_sgd')
 
@@ -74,6 +75,13 @@ class Config:
   reward_clip: float = checks.not_negative(
     'Largest reward per agent step, in absolute value; 0 for no clipping.'
   )
+  reward_scale: float = checks.positive(
+    'What rewards are multiplied by, before they are clipped.'
+  )
+  normalize_obs: bool = checks.setting(
+    'Normalise observations, unless they are images, by the mean and variance '
+    'of those of all threads so far.'
+  )
   entropy_cost: float = checks.not_negative(
     'Weight of the entropy, per nat (a3c).'
   )
@@ -99,12 +107,18 @@ class Config:
   )
   network: str = checks.setting(
     'Torso: nips (conv 16, 32, linear 256), nature (conv 32, 64, 64, linear '
-    '512), mlp (linear 64, 64), auto (nips for images, mlp otherwise), or '
-    'module:function returning a flax module.',
+    '512), mlp (linear 64, 64), hidden200 (linear 200), linear_conv (conv 16, '
+    '32 without non-linearity), auto (nips for images, mlp otherwise; in '
+    'continuous_control.py linear_conv with an LSTM core and nips without one '
+    'for images, hidden200 otherwise), or module:function returning a flax '
+    'module.',
     f'{", ".join(NETWORKS)} or module:function',
     lambda value: value in NETWORKS or ':' in value,
   )
-  lstm: bool = checks.setting('Put 256 LSTM cells after the torso (a3c).')
+  lstm: bool = checks.setting(
+    'Put LSTM cells after the torso (a3c): 256, or 128 if actions are '
+    'continuous, for policy and value each.'
+  )
   log_seconds: float = checks.positive(
     'Seconds between rows of train.csv.', may_change=True
   )
@@ -158,7 +172,7 @@ class Config:
     may_change=True,
   )
   domain: str = checks.setting(
-    "Whose defaults hold: 'atari', 'gym' or 'catch'.", flag=False
+    "Whose defaults hold: 'atari', 'gym', 'catch' or 'control'.", flag=False
   )
   action_repeat: int = checks.setting(
     'Emulator frames per agent step.', flag=False
@@ -197,6 +211,8 @@ _PAPER = {
   'momentum': (0.99, 'ours, as RMSProp'),
   'max_grad_norm': (40.0, 'authors'),
   'reward_clip': (1.0, 'authors'),
+  'reward_scale': (1.0, 'paper'),
+  'normalize_obs': (False, 'paper'),
   'entropy_cost': (0.01, 'paper, section 8'),
   'value_cost': (0.5, 'authors'),
   'target_period_frames': (40_000, 'paper, section 8'),
@@ -239,24 +255,40 @@ _DOMAINS = {
   'atari': {},
   'gym': _SMALL | {'t_max': (20, 'ours')},
   'catch': _SMALL | {'frames': (200_000, 'ours'), 'network': ('mlp', 'ours')},
+  'control': _SMALL
+  | {
+    'frames': (1_000_000, 'ours'),
+    't_max': (20, 'ours; the paper updates once per episode'),
+    'learning_rate': (1e-3, 'ours'),
+    'entropy_cost': (1e-4, 'paper, section 9'),
+    'lstm': (True, 'paper, section 9'),
+    'normalize_obs': (True, 'ours'),
+    'checkpoint_frames': (100_000, 'ours'),
+    'eval_frames': (100_000, 'ours'),
+  },
 }
 
 
-def defaults(domain: str, *, lstm: bool = False) -> dict[str, tuple[Any, str]]:
+def defaults(
+  domain: str, *, lstm: bool | None = None
+) -> dict[str, tuple[Any, str]]:
   """Default value and its source, for every setting that has one.
 
   Args:
-    domain: 'atari', 'gym' or 'catch'.
-    lstm: whether the network has an LSTM core.
+    domain: 'atari', 'gym', 'catch' or 'control'.
+    lstm: whether the network has an LSTM core; None for the domain's default.
   """
-  return _PAPER | _DOMAINS[domain] | (_LSTM if lstm else {})
+  table = _PAPER | _DOMAINS[domain]
+  if lstm is None:
+    lstm, _ = table['lstm']
+  return _PAPER | (_LSTM if lstm else {}) | _DOMAINS[domain]
 
 
 def make(domain: str, *, environment: Mapping[str, Any], **given) -> Config:
   """A checked Config: what is given, and defaults for the rest.
 
   Args:
-    domain: 'atari', 'gym' or 'catch'.
+    domain: 'atari', 'gym', 'catch' or 'control'.
     environment: its 'name' and options, for the record.
     **given: fields of `Config`; None counts as not given.
 
@@ -264,7 +296,7 @@ def make(domain: str, *, environment: Mapping[str, Any], **given) -> Config:
     UsageError: naming the first setting whose value is not allowed.
   """
   given = {name: value for name, value in given.items() if value is not None}
-  table = defaults(domain, lstm=given.get('lstm', False))
+  table = defaults(domain, lstm=given.get('lstm'))
   values = {name: value for name, (value, _) in table.items()} | given
   values.setdefault('anneal_frames', values['frames'])
   if 'workdir' not in values:

@@ -11,7 +11,7 @@ import gymnasium
 import jax
 import numpy as np
 
-from a3c_jax import base, rollout, telemetry, workers
+from a3c_jax import base, normalization, rollout, telemetry, workers
 from a3c_jax.envs import recorded
 
 POLICIES = ('sample', 'greedy')
@@ -38,6 +38,7 @@ class Policy:
     learner: base.Learner,
     params: base.Params,
     *,
+    moments: normalization.Moments | None = None,
     frames: int = 0,
     greedy: bool = False,
     exploration_epsilon: float = EXPLORATION_EPSILON,
@@ -47,6 +48,7 @@ class Policy:
     Args:
       learner: the algorithm.
       params: of its network.
+      moments: that observations are normalised by, if they are.
       frames: for the record.
       greedy: take the best action, without any chance.
       exploration_epsilon: of a value-based learner that is not greedy; a
@@ -55,6 +57,7 @@ class Policy:
     self.params = params
     self.frames = frames
     self._learner = learner
+    self._normalize = normalization.normalizer(moments)
     self._greedy = greedy
     self._exploration_epsilon = np.float32(exploration_epsilon)
 
@@ -79,9 +82,9 @@ class Policy:
       state: from `initial_state` or from the step before.
 
     Returns:
-      [K] int32 actions, and the state for the next step.
+      [K] int32 or [K, D] float32 actions, and the state for the next step.
     """
-    obs = rollout.as_network_input(np.asarray(obs))
+    obs = self._normalize(rollout.as_network_input(np.asarray(obs)))
     if self._greedy:
       action, recurrent = self._learner.greedy(
         self.params, state.recurrent, obs
@@ -304,7 +307,12 @@ class Background:
   def start(self, snapshot: base.Snapshot) -> None:
     """Begins to evaluate a snapshot; only while not busy."""
     seed = episode_seed(self._seed, snapshot.frames)
-    policy = Policy(self._learner, snapshot.params, frames=snapshot.frames)
+    policy = Policy(
+      self._learner,
+      snapshot.params,
+      moments=snapshot.moments,
+      frames=snapshot.frames,
+    )
 
     def body(thread, stop):
       del thread

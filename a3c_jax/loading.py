@@ -55,7 +55,7 @@ def load(
   obs = rollout.as_network_input(space.sample()[None])
   like = jax.eval_shape(learner.init, jax.random.PRNGKey(0), obs)
   try:
-    params, frames, problems = checkpoints.read_params(
+    params, moments, frames, problems = checkpoints.read_params(
       path, str(checkpoint), like
     )
   except checkpoints.MismatchError as error:
@@ -73,6 +73,7 @@ def load(
   return evaluation.Policy(
     learner,
     params,
+    moments=moments,
     frames=frames,
     greedy=greedy,
     exploration_epsilon=exploration_epsilon,

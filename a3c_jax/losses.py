@@ -171,6 +171,16 @@ def nstep_q_loss(
   return _half_squared_error(q_tm1, a_tm1, target_tm1)
 
 
+def _check_actor_critic(v_tm1, r_t, discount_t, v_bootstrap, **policy):
+  checks.check_shapes(
+    **policy,
+    v_tm1=(v_tm1, 'T'),
+    r_t=(r_t, 'T'),
+    discount_t=(discount_t, 'T'),
+    v_bootstrap=(v_bootstrap, ''),
+  )
+
+
 def _actor_critic(
   log_pi_tm1,
   entropy_tm1,
@@ -234,22 +244,15 @@ def a3c_loss(
   Raises:
     ValueError: while tracing, naming the argument whose shape disagrees.
   """
-  checks.check_shapes(
-    logits_tm1=(logits_tm1, 'TA'),
-    v_tm1=(v_tm1, 'T'),
-    a_tm1=(a_tm1, 'T'),
-    r_t=(r_t, 'T'),
-    discount_t=(discount_t, 'T'),
-    v_bootstrap=(v_bootstrap, ''),
+  critic = (v_tm1, r_t, discount_t, v_bootstrap)
+  _check_actor_critic(
+    *critic, logits_tm1=(logits_tm1, 'TA'), a_tm1=(a_tm1, 'T')
   )
   log_pi = jax.nn.log_softmax(logits_tm1)
   return _actor_critic(
     jnp.take_along_axis(log_pi, a_tm1[:, None], axis=1)[:, 0],
     -jnp.sum(jnp.exp(log_pi) * log_pi, axis=1),
-    v_tm1,
-    r_t,
-    discount_t,
-    v_bootstrap,
+    *critic,
     entropy_cost=entropy_cost,
     value_cost=value_cost,
   )
@@ -295,14 +298,12 @@ def gaussian_a3c_loss(
   Raises:
     ValueError: while tracing, naming the argument whose shape disagrees.
   """
-  checks.check_shapes(
+  critic = (v_tm1, r_t, discount_t, v_bootstrap)
+  _check_actor_critic(
+    *critic,
     mean_tm1=(mean_tm1, 'TD'),
     variance_tm1=(variance_tm1, 'T'),
-    v_tm1=(v_tm1, 'T'),
     a_tm1=(a_tm1, 'TD'),
-    r_t=(r_t, 'T'),
-    discount_t=(discount_t, 'T'),
-    v_bootstrap=(v_bootstrap, ''),
   )
   dimensions = mean_tm1.shape[1]
   log_2pi_variance = jnp.log(2 * jnp.pi * variance_tm1)
@@ -312,10 +313,7 @@ def gaussian_a3c_loss(
   return _actor_critic(
     -0.5 * (squared_distance / variance_tm1 + dimensions * log_2pi_variance),
     0.5 * dimensions * (log_2pi_variance + 1),
-    v_tm1,
-    r_t,
-    discount_t,
-    v_bootstrap,
+    *critic,
     entropy_cost=entropy_cost,
     value_cost=value_cost,
   )

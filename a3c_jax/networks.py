@@ -279,6 +279,27 @@ class MLPTorso(nn.Module):
     return x.reshape(*lead, -1)
 
 
+class LinearConvTorso(nn.Module):
+  """Two convolutions without any non-linearity: conv 16, conv 32.
+
+  Source: Mnih et al. 2016, arXiv:1602.01783, section 9, for continuous control
+  from pixels; it gives no sizes, so these are those of `NipsTorso`.
+
+  Attributes:
+    stacked_first: observations are [..., C, H, W] and not [..., H, W, C].
+  """
+
+  stacked_first: bool = False
+
+  @nn.compact
+  def __call__(self, obs: jax.Array, *, keep: bool = False) -> jax.Array:
+    call = _calling(self, keep)
+    x = obs.reshape(-1, *obs.shape[-3:])
+    x = call(Convolution(16, 8, 4, self.stacked_first), x)
+    x = call(Convolution(32, 4, 2), x)
+    return x.reshape(*obs.shape[:-3], -1)
+
+
 class LSTMCore(nn.Module):
   """An LSTM over time that forgets at the start of an episode.
 
@@ -323,7 +344,7 @@ class LSTMCore(nn.Module):
 
 def _features(torso, obs):
   """What a torso of ours computes may be kept; of others nothing is known."""
-  if type(torso) in (NipsTorso, NatureTorso, MLPTorso):
+  if type(torso) in (NipsTorso, NatureTorso, MLPTorso, LinearConvTorso):
     return torso(obs, keep=True)
   return torso(obs)
 
@@ -376,3 +397,58 @@ class ActorCritic(nn.Module):
       x, state = self.core(x, state, is_first)
     logits = Linear(self.num_actions)(x)
     return PolicyAndValue(logits=logits, v=Linear(1)(x)[..., 0]), state
+
+
+class GaussianAndValue(NamedTuple):
+  """Output of an actor-critic network for continuous actions."""
+
+  mean: jax.Array  # [T, K, D], μ
+  variance: jax.Array  # [T, K], σ² of each of the D dimensions
+  v: jax.Array  # [T, K]
+
+
+class GaussianActorCritic(nn.Module):
+  """A spherical Gaussian policy and a value, which share nothing.
+
+      μ = linear(x),    σ² = softplus(linear(x)) = log(1 + exp(linear(x)))
+
+  Source: Mnih et al. 2016, arXiv:1602.01783, section 9.
+
+  Attributes:
+    policy_torso: maps observations to features x of the policy.
+    value_torso: another one, for the value.
+    dimensions: D, of an action.
+    policy_core: recurrent core between torso and policy, or None.
+    value_core: another one, for the value; None if the policy has none.
+  """
+
+  policy_torso: nn.Module
+  value_torso: nn.Module
+  dimensions: int
+  policy_core: LSTMCore | None = None
+  value_core: LSTMCore | None = None
+
+  def initial_state(self, streams: int) -> base.State:
+    """States of policy and value at the start of an episode; () without."""
+    if not self.policy_core:
+      return ()
+    return tuple(
+      core.initial_state(streams)
+      for core in (self.policy_core, self.value_core)
+    )
+
+  @nn.compact
+  def __call__(
+    self, obs: jax.Array, state: base.State, is_first: jax.Array
+  ) -> tuple[GaussianAndValue, base.State]:
+    """Runs over obs [T, K, ...] from `state`; `is_first` is [T, K] bool."""
+    x = _features(self.policy_torso, obs)
+    y = _features(self.value_torso, obs)
+    if self.policy_core:
+      policy_state, value_state = state
+      x, policy_state = self.policy_core(x, policy_state, is_first)
+      y, value_state = self.value_core(y, value_state, is_first)
+      state = (policy_state, value_state)
+    mean = Linear(self.dimensions)(x)
+    variance = nn.softplus(Linear(1)(x)[..., 0])
+    return GaussianAndValue(mean, variance, Linear(1)(y)[..., 0]), state

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -25,6 +28,62 @@ def a3c(
     entropy_cost: β, reward units per nat.
     value_cost: weight of the half squared value error.
   """
+  return _actor_critic(
+    network,
+    draw=lambda key, output: jax.random.categorical(key, output.logits),
+    best=lambda output: jnp.argmax(output.logits, axis=-1),
+    loss_of_stream=functools.partial(
+      losses.a3c_loss, entropy_cost=entropy_cost, value_cost=value_cost
+    ),
+  )
+
+
+def gaussian_a3c(
+  network: nn.Module, *, entropy_cost: float, value_cost: float
+) -> base.Learner:
+  """A3C for continuous actions: Mnih et al. 2016, sections 5.3 and 9.
+
+  Actions [K, D] float32 are drawn from a spherical Gaussian and know no bounds;
+  the environment clips what it does not take, and the loss goes by what was
+  drawn. The best action is the mean. All else is as in `a3c`.
+
+  Args:
+    network: as for `a3c`, but gives `(networks.GaussianAndValue, state)`, as
+      `networks.GaussianActorCritic`.
+    entropy_cost: reward units per nat of differential entropy.
+    value_cost: weight of the half squared value error.
+  """
+
+  def draw(key, output):
+    noise = jax.random.normal(key, output.mean.shape)
+    return output.mean + jnp.sqrt(output.variance)[..., None] * noise
+
+  return _actor_critic(
+    network,
+    draw=draw,
+    best=lambda output: output.mean,
+    loss_of_stream=functools.partial(
+      losses.gaussian_a3c_loss, entropy_cost=entropy_cost, value_cost=value_cost
+    ),
+  )
+
+
+def _actor_critic(
+  network: nn.Module,
+  *,
+  draw: Callable[..., jax.Array],
+  best: Callable[..., jax.Array],
+  loss_of_stream: Callable[..., tuple[jax.Array, losses.PolicyStats]],
+) -> base.Learner:
+  """What all policies share.
+
+  Args:
+    network: whose output is a tuple [T, K, ...], of which the last is `v`.
+    draw: `(key, output [K, ...]) -> action [K, ...]`.
+    best: `(output [K, ...]) -> action [K, ...]`.
+    loss_of_stream: `(*output, a, r_t, discount_t, v_bootstrap)`, each of one
+      stream, gives the loss of each step and `losses.PolicyStats`.
+  """
 
   def init(key, obs):
     streams = len(obs)
@@ -39,24 +98,25 @@ def a3c(
     (output, state), kept = activations.apply_and_keep(
       network, params, obs[None], state, is_first
     )
-    return output.logits[0], output.v[0], state, kept
+    return jax.tree.map(lambda x: x[0], output), state, kept
 
   def act_and_keep(params, state, obs, key, exploration_epsilon):
     del exploration_epsilon  # The policy explores by itself.
-    logits, _, state, kept = one_step(params, state, obs)
+    output, state, kept = one_step(params, state, obs)
     key, subkey = jax.random.split(key)
-    return jax.random.categorical(subkey, logits), state, key, kept
+    return draw(subkey, output), state, key, kept
 
   def act(*args):
     return act_and_keep(*args)[:3]
 
   def greedy(params, state, obs):
-    logits, _, state, _ = one_step(params, state, obs)
-    return jnp.argmax(logits, axis=1), state
+    output, state, _ = one_step(params, state, obs)
+    return best(output), state
 
   def bootstrap(params, target_params, state, obs, key, exploration_epsilon):
     del target_params, exploration_epsilon
-    return one_step(params, state, obs)[1], key
+    output, _, _ = one_step(params, state, obs)
+    return output.v, key
 
   def loss(params, target_params, segment, kept):
     del target_params
@@ -70,14 +130,10 @@ def a3c(
       params, segment.obs[-1:], state, segment.is_first[-1:]
     )
     over_streams = jax.vmap(
-      lambda *streams: losses.a3c_loss(
-        *streams, entropy_cost=entropy_cost, value_cost=value_cost
-      ),
-      in_axes=(1, 1, 1, 1, 1, 0),
+      loss_of_stream, in_axes=(*[1] * len(output), 1, 1, 1, 0)
     )
     loss_tm1, stats = over_streams(
-      output.logits,
-      output.v,
+      *output,
       segment.a[:-1],
       segment.r_t,
       segment.discount_t,

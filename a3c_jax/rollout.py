@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from a3c_jax import base, telemetry
+from a3c_jax import base, normalization, telemetry
 
 _LONGEST_PROGRAM = 32  # Steps: each is compiled for itself.
 
@@ -20,9 +20,9 @@ _LONGEST_PROGRAM = 32  # Steps: each is compiled for itself.
 class Carry(NamedTuple):
   """What one thread keeps from one segment to the next, for its K games."""
 
-  obs: np.ndarray  # [K, ...] newest observation
+  obs: np.ndarray  # [K, ...] newest observation, as the environment gave it
   is_first: np.ndarray  # [K] bool, it is the first of its episode
-  action: np.ndarray | None  # [K] int32, drawn on arrival but not yet taken
+  action: np.ndarray | None  # [K, ...], drawn on arrival but not yet taken
   state: base.State  # recurrent state before obs
   key: jax.Array  # PRNG key of the thread
   episode_return: np.ndarray  # [K] float64, raw rewards so far
@@ -109,7 +109,8 @@ def collect(
   snapshot: Callable[[], base.Snapshot],
   exploration_epsilon: np.float32,
   phases: telemetry.Phases,
-) -> tuple[Carry, base.Segment, list[Episode]]:
+  reward_scale: float = 1.0,
+) -> tuple[Carry, base.Segment, list[Episode], np.ndarray]:
   """Plays `t_max` steps of K games, over the ends of episodes.
 
   `env` resets in the step that ends an episode (`AutoresetMode.SAME_STEP`). A
@@ -121,6 +122,9 @@ def collect(
 
   The arrays of a segment are made afresh each time: JAX may alias them, so
   refilling them would change a segment that is still in use.
+
+  Where the snapshot has moments, the learner sees normalised observations, by
+  the moments of the snapshot at the start of the segment.
 
   Where both `env` and the learner can, all steps are one XLA program. It plays
   the same, but needs neither Python nor its lock: with threads enough to wait
@@ -137,21 +141,33 @@ def collect(
       steps of a program.
     exploration_epsilon: ε of this segment.
     phases: where the time of acting and of the emulator is added up.
+    reward_scale: what rewards are multiplied by, before they are clipped.
 
   Returns:
-    The carry for the next segment, the segment, and the episodes that ended.
+    The carry for the next segment, the segment, the episodes that ended, and
+    the observations [T, K, ...] that were acted on, as the environment gave
+    them.
   """
-  program = _program_of(env, learner, t_max)
+  moments = snapshot().moments
+  program = None if moments else _program_of(env, learner, t_max)
   if program:
     played = _play_in_program(
       env, program, learner, carry, t_max, snapshot, exploration_epsilon, phases
     )
   else:
     played = _play(
-      env, learner, carry, t_max, gamma, snapshot, exploration_epsilon, phases
+      env,
+      learner,
+      carry,
+      t_max,
+      gamma,
+      snapshot,
+      exploration_epsilon,
+      phases,
+      moments,
     )
 
-  r_t = played.reward.astype(np.float32)
+  r_t = (reward_scale * played.reward).astype(np.float32)
   if reward_clip is not None:
     np.minimum(np.maximum(r_t, -reward_clip), reward_clip, out=r_t)
   done = played.done
@@ -169,42 +185,54 @@ def collect(
     sums, (played.reward, r_t, np.ones_like(done, np.int64)), done
   )
   carry = Carry(
-    played.obs[t_max], done[-1], played.action, played.state, played.key, *sums
+    played.seen[t_max], done[-1], played.action, played.state, played.key, *sums
   )
   episodes = [
     Episode(float(raw_return), float(clipped_return), int(steps))
     for raw_return, clipped_return, steps in ended
   ]
-  return carry, segment, episodes
+  return carry, segment, episodes, played.seen[:-1]
 
 
 class _Played(NamedTuple):
   """What `t_max` steps of K games gave."""
 
-  obs: np.ndarray  # [T+1, K, ...]
-  a: np.ndarray  # [T+1, K] int32
+  seen: np.ndarray  # [T+1, K, ...] observations, as the environment gave them
+  obs: np.ndarray  # [T+1, K, ...] the same, as the learner saw them
+  a: np.ndarray  # [T+1, K, ...]
   reward: np.ndarray  # [T, K] raw
   final_worth: np.ndarray  # [T, K] float32, γ · value where an episode was cut
   done: np.ndarray  # [T, K] bool
   life_loss: np.ndarray  # [T, K] bool
-  action: np.ndarray | None  # [K], as in `Carry`
+  action: np.ndarray | None  # as in `Carry`
   state: base.State
   key: jax.Array
   activations: Any
 
 
 def _play(
-  env, learner, carry, t_max, gamma, snapshot, exploration_epsilon, phases
+  env,
+  learner,
+  carry,
+  t_max,
+  gamma,
+  snapshot,
+  exploration_epsilon,
+  phases,
+  moments,
 ) -> _Played:
   streams = env.num_envs
+  normalize = normalization.normalizer(moments)
   obs = _aligned_empty((t_max + 1, *carry.obs.shape), carry.obs.dtype)
-  a = np.zeros((t_max + 1, streams), np.int32)
+  seen = obs if moments is None else np.empty_like(obs)
+  a = []
   reward = np.empty((t_max, streams))
   final_worth = np.zeros((t_max, streams), np.float32)
   done = np.zeros((t_max, streams), bool)
   life_loss = np.zeros((t_max, streams), bool)
   activations = []
-  obs[0] = carry.obs
+  seen[0] = carry.obs
+  obs[0] = normalize(carry.obs)
   action, state, key = carry.action, carry.state, carry.key
   choose = learner.act_and_keep or learner.act
 
@@ -221,10 +249,11 @@ def _play(
   for t in range(t_max):
     if action is None:
       action, state, key = act(t)
-    a[t] = action
+    a.append(action)
     phases.lap('other')
     next_obs, reward[t], terminated, truncated, info = env.step(action)
-    obs[t + 1] = next_obs
+    seen[t + 1] = next_obs
+    obs[t + 1] = normalize(seen[t + 1])
     phases.lap('emulator')
     action = None
     life_loss[t] = info.get('life_loss', False)
@@ -233,12 +262,17 @@ def _play(
       continue
     cut = truncated & ~terminated
     if cut.any():
-      final_obs = obs[t + 1].copy()
+      final_obs = seen[t + 1].copy()
       for k in np.flatnonzero(cut):
         final_obs[k] = info['final_obs'][k]
       params, target_params, *_ = snapshot()
       value, key = learner.bootstrap(
-        params, target_params, state, final_obs, key, exploration_epsilon
+        params,
+        target_params,
+        state,
+        normalize(final_obs),
+        key,
+        exploration_epsilon,
       )
       final_worth[t] = np.where(cut, gamma * np.asarray(value), 0.0)
       phases.lap('acting')
@@ -248,10 +282,11 @@ def _play(
     # Drawn when the state is reached, so Sarsa's target holds the action that
     # the next segment begins with.
     action, state, key = act(t_max)
-    a[t_max] = action
+  a.append(np.zeros_like(a[0]) if action is None else action)
   return _Played(
+    seen,
     obs,
-    a,
+    np.stack(a),
     reward,
     final_worth,
     done,
@@ -295,8 +330,10 @@ def _play_in_program(
   a = a.astype(np.int32)
   env.played(a, jax.tree.map(np.asarray, env_state))
   phases.lap('playing')
+  obs = np.asarray(obs)
   return _Played(
-    obs=np.asarray(obs),
+    seen=obs,
+    obs=obs,
     a=np.concatenate([a, np.zeros_like(a[:1])]),
     reward=reward,
     final_worth=np.zeros_like(reward),

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from a3c_jax import base, optimizers
+from a3c_jax import base, normalization, optimizers
 
 
 class Applied(NamedTuple):
@@ -45,6 +45,7 @@ class SharedState:
     threads: int,
     learning_rate: Callable[[int], float],
     target_period_frames: int | None,
+    moments: normalization.Moments | None = None,
   ):
     """Starts at frame 0 with fresh optimizer statistics.
 
@@ -55,12 +56,15 @@ class SharedState:
       learning_rate: η as a function of global emulator frames.
       target_period_frames: emulator frames between two copies into the target
         parameters; None for a learner without target.
+      moments: of observations, where they are normalised.
     """
     self._lock = threading.Lock()
     self._learning_rate = learning_rate
     self._target_period_frames = target_period_frames
     target_params = None if target_period_frames is None else params
-    self._snapshot = base.Snapshot(params, target_params, frames=0, updates=0)
+    self._snapshot = base.Snapshot(
+      params, target_params, frames=0, updates=0, moments=moments
+    )
     count = threads if optimizer.per_thread else 1
     init = optimizer.transformation.init
     self._optimizer_states = [init(params) for _ in range(count)]
@@ -88,6 +92,8 @@ class SharedState:
     grads: base.Params | None,
     frames: int,
     then: Callable[[Applied], None] = lambda applied: None,
+    *,
+    seen: np.ndarray | None = None,
   ) -> Applied:
     """Updates the parameters with one gradient and counts its frames.
 
@@ -102,6 +108,8 @@ class SharedState:
       frames: emulator frames that the segment took.
       then: called under the lock, so that what it notes belongs to exactly this
         version.
+      seen: [N, ...] observations that count in the moments from here on, as
+        the environment gave them.
 
     Returns:
       The counts after this update, and the seconds waited for the lock.
@@ -122,7 +130,12 @@ class SharedState:
       period = self._target_period_frames
       crossed = period is not None and total // period > old.frames // period
       target_params = params if crossed else old.target_params
-      self._snapshot = base.Snapshot(params, target_params, total, updates)
+      moments = old.moments
+      if moments is not None and seen is not None:
+        moments = normalization.merged(moments, seen)
+      self._snapshot = base.Snapshot(
+        params, target_params, total, updates, moments
+      )
       applied = Applied(total, updates, waited)
       then(applied)
     return applied
@@ -153,12 +166,14 @@ class SharedState:
 
     With another number of threads, those that are new keep fresh statistics.
     """
-    params, target_params, frames, updates = captured.snapshot
+    params, target_params, *_ = captured.snapshot
     # Copies: the optimizer's arrays are given away at each update.
     params, target_params, states = jax.tree.map(
       jnp.array, (params, target_params, captured.optimizer_states)
     )
-    self._snapshot = base.Snapshot(params, target_params, frames, updates)
+    self._snapshot = captured.snapshot._replace(
+      params=params, target_params=target_params
+    )
     kept = states[: len(self._optimizer_states)]
     self._optimizer_states[: len(kept)] = kept
 

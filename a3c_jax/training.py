@@ -26,6 +26,7 @@ from a3c_jax import (
   checkpoints,
   checks,
   evaluation,
+  normalization,
   optimizers,
   profiling,
   published,
@@ -202,6 +203,11 @@ def _shared_state(config, learner, key, carry) -> shared.SharedState:
     learning_rate=_learning_rate(config),
     target_period_frames=(
       config.target_period_frames if learner.uses_target else None
+    ),
+    moments=(
+      normalization.initial(carry.obs.shape[1:])
+      if config.normalize_obs
+      else None
     ),
   )
 
@@ -540,7 +546,7 @@ class _Trainer:
     if best:
       self._best = {'frames': snapshot.frames, 'score': score}
       with self._telling_of_the_disk(snapshot.frames):
-        store.save_best(snapshot.params, snapshot.frames, row._asdict())
+        store.save_best(snapshot, row._asdict())
 
   def _evaluation_error(self):
     return self._background.error if self._background else None
@@ -727,7 +733,7 @@ def _warm_up(config, env, learner, gradients, state, carry) -> list[str]:
   params, target_params, *_ = state.snapshot()
   epsilon = np.float32(1)
   act = learner.act_and_keep or learner.act
-  _, _, _, *kept = act(params, carry.state, carry.obs, carry.key, epsilon)
+  action, _, _, *kept = act(params, carry.state, carry.obs, carry.key, epsilon)
   learner.bootstrap(
     params, target_params, carry.state, carry.obs, carry.key, epsilon
   )
@@ -735,7 +741,7 @@ def _warm_up(config, env, learner, gradients, state, carry) -> list[str]:
   rollout.compile_program(env, learner, carry, t_max=steps, params=params)
   segment = base.Segment(
     obs=np.zeros((steps + 1, *carry.obs.shape), carry.obs.dtype),
-    a=np.zeros((steps + 1, streams), np.int32),
+    a=np.zeros((steps + 1, *action.shape), action.dtype),
     r_t=np.zeros((steps, streams), np.float32),
     discount_t=np.zeros((steps, streams), np.float32),
     is_first=np.zeros((steps + 1, streams), bool),

@@ -1,34 +1,67 @@
-"""Any Gymnasium environment with Box observations and Discrete actions."""
+"""Any Gymnasium environment with Box observations, and tasks of dm_control."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 import difflib
+import importlib.util
 
 import gymnasium
+from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
+import numpy as np
 
 from a3c_jax import checks
+from a3c_jax.envs import simulations
+
+_DM_CONTROL = 'dm_control/'
+_FILM = {'height': 480, 'width': 480}  # Pixels of a video of MuJoCo.
 
 
 def make(
-  env: str | Callable[[], gymnasium.Env], *, envs: int = 1, film: bool = False
+  env: str | Callable[[], gymnasium.Env],
+  *,
+  envs: int = 1,
+  film: bool = False,
+  camera: str = 'auto',
+  wrap: Callable[[gymnasium.Env], gymnasium.Env] = lambda env: env,
 ) -> Callable[[], gymnasium.vector.VectorEnv]:
   """A function that makes the vector environment of one thread.
 
+  Discrete actions are taken as 0 to A - 1. Continuous ones [K, D] are taken
+  without bounds: -1 to 1 is the box of the environment, and what is beyond is
+  clipped.
+
   Args:
-    env: a registered id such as 'CartPole-v1', 'module:function' where the
-      function returns a `gymnasium.Env`, or such a function.
+    env: a registered id such as 'CartPole-v1', 'dm_control/DOMAIN-TASK',
+      'module:function' where the function returns a `gymnasium.Env`, or such a
+      function.
     envs: games per environment.
     film: whether `render` gives a picture of each game; a function must make
-      environments with `render_mode='rgb_array'` for this.
+      environments with `render_mode='rgb_array'` for this, unless they are of
+      MuJoCo.
+    camera: which films MuJoCo, as for `simulations.Camera`.
+    wrap: what is put around each game.
 
   Raises:
     UsageError: for an unknown id, module or function, a missing dependency,
-      spaces other than Box observations and Discrete actions, or an environment
-      that cannot be filmed.
+      spaces that `check_spaces` refuses, or an environment that cannot be
+      filmed.
   """
-  make_one = env if callable(env) else _factory(env, film)
+  make_game = env if callable(env) else _factory(env, film)
+
+  def make_one():
+    game = make_game()
+    if not isinstance(game, gymnasium.Env):
+      raise checks.UsageError(
+        f'--env={env}: returned {type(game).__name__}; '
+        'allowed: module:function that returns a gymnasium.Env'
+      )
+    game = wrap(game)
+    if film and simulations.simulation(game):
+      game = _Filmed(game, camera)
+    return game
+
   expected = [gymnasium.error.Error]
   if env in gymnasium.registry:
     expected.append(ImportError)  # Of the user's own module it is a bug there.
@@ -36,19 +69,17 @@ def make(
     probe = make_one()
   except tuple(expected) as error:
     raise checks.UsageError(f'--env={env}: {error}') from error
-  if not isinstance(probe, gymnasium.Env):
-    raise checks.UsageError(
-      f'--env={env}: returned {type(probe).__name__}; '
-      'allowed: module:function that returns a gymnasium.Env'
-    )
   if film:
     _check_film(probe, env)
   check_spaces(probe.observation_space, probe.action_space, env)
   probe.close()
 
+  def make_checked():
+    return _with_our_actions(_Finite(make_one(), env))
+
   def make_env() -> gymnasium.vector.VectorEnv:
     return gymnasium.vector.SyncVectorEnv(
-      [_from_zero(make_one)] * envs, autoreset_mode=AutoresetMode.SAME_STEP
+      [make_checked] * envs, autoreset_mode=AutoresetMode.SAME_STEP
     )
 
   return make_env
@@ -76,35 +107,97 @@ def check_spaces(
   Raises:
     UsageError: naming the space that is not supported.
   """
-  box = isinstance(observation_space, gymnasium.spaces.Box)
+  box = isinstance(observation_space, spaces.Box)
   if not box or 0 in observation_space.shape:
     raise checks.UsageError(
-      f'--env={name}: observation space {observation_space} is not supported; '
-      'allowed: Box that is not empty'
+      f'--env={name}: observation space {_in_one_line(observation_space)} is '
+      'not supported; allowed: Box that is not empty'
     )
-  if not isinstance(action_space, gymnasium.spaces.Discrete):
+  if isinstance(action_space, spaces.Discrete):
+    return
+  if not isinstance(action_space, spaces.Box) or not (
+    len(action_space.shape) == 1
+    and 0 not in action_space.shape
+    and np.issubdtype(action_space.dtype, np.floating)
+    and np.isfinite([action_space.low, action_space.high]).all()
+    and (action_space.low < action_space.high).all()
+  ):
     raise checks.UsageError(
-      f'--env={name}: action space {action_space} is not supported; '
-      'allowed: Discrete'
+      f'--env={name}: action space {_in_one_line(action_space)} is not '
+      'supported; allowed: Discrete, or a Box of floats of one axis with a '
+      'finite least and a larger finite greatest value for each'
     )
 
 
-def _from_zero(make_one):
-  def make():
-    env = make_one()
-    first = int(env.action_space.start)
-    if not first:
-      return env
-    return gymnasium.wrappers.TransformAction(
-      env,
-      lambda action: action + first,
-      gymnasium.spaces.Discrete(env.action_space.n),
-    )
+def _in_one_line(space):
+  return ' '.join(str(space).split())
 
-  return make
+
+class _Finite(gymnasium.Wrapper):
+  """Raises where an observation is not finite."""
+
+  def __init__(self, env, name):
+    super().__init__(env)
+    self._name = name
+    self._may_fail = np.issubdtype(env.observation_space.dtype, np.floating)
+
+  def reset(self, **kwargs):
+    obs, info = self.env.reset(**kwargs)
+    return self._checked(obs), info
+
+  def step(self, action):
+    obs, *rest = self.env.step(action)
+    return self._checked(obs), *rest
+
+  def _checked(self, obs):
+    if self._may_fail and not np.isfinite(obs).all():
+      index = np.argwhere(~np.isfinite(obs))[0]
+      raise checks.RunError(
+        f'--env={self._name}: observation{index.tolist()} is '
+        f'{np.asarray(obs)[tuple(index)]}, of the space '
+        f'{_in_one_line(self.observation_space)}; allowed: finite observations'
+      )
+    return obs
+
+
+class _Filmed(gymnasium.Wrapper):
+  """Renders MuJoCo in any thread, with a camera that follows the robot."""
+
+  render_mode = 'rgb_array'
+
+  def __init__(self, env, camera):
+    super().__init__(env)
+    self._camera = simulations.Camera(env, **_FILM, camera=camera)
+    self.metadata = {
+      'render_modes': [self.render_mode],
+      'render_fps': round(1 / env.unwrapped.dt),
+    }
+
+  def render(self):
+    return self._camera.picture()
+
+  def close(self):
+    self._camera.close()
+    super().close()
+
+
+def _with_our_actions(env):
+  space = env.action_space
+  if isinstance(space, spaces.Box):
+    one = np.ones(space.shape, space.dtype)
+    env = gymnasium.wrappers.RescaleAction(env, -one, one)
+    return gymnasium.wrappers.ClipAction(env)
+  first = int(space.start)
+  if not first:
+    return env
+  return gymnasium.wrappers.TransformAction(
+    env, lambda action: action + first, spaces.Discrete(space.n)
+  )
 
 
 def _factory(name: str, film: bool) -> Callable[[], gymnasium.Env]:
+  if name.startswith(_DM_CONTROL):
+    return _dm_control_factory(name)
   if ':' in name:
     return checks.load_function(name, flag='env')
   if name.startswith('ALE/'):
@@ -118,5 +211,41 @@ def _factory(name: str, film: bool) -> Callable[[], gymnasium.Env]:
       f'--env={name}: unknown; '
       + (f'did you mean {", ".join(near)}?' if near else 'try CartPole-v1')
     )
+  if str(gymnasium.spec(name).entry_point).startswith('gymnasium.envs.mujoco'):
+    _check_installed(name, 'mujoco')
+    simulations.tell_warnings_once()
+    return lambda: gymnasium.make(name)  # Filmed by a camera of ours.
   mode = {'render_mode': 'rgb_array'} if film else {}
   return lambda: gymnasium.make(name, **mode)
+
+
+def _check_installed(name, *modules):
+  for module in modules:
+    if importlib.util.find_spec(module) is None:
+      raise checks.UsageError(
+        f"--env={name}: {module} is not installed; pip install -e '.[mujoco]'"
+      )
+
+
+def _dm_control_factory(name: str) -> Callable[[], gymnasium.Env]:
+  _check_installed(name, 'mujoco', 'dm_control', 'shimmy')
+  simulations.set_backend()  # Otherwise it looks for a screen.
+  from dm_control import suite
+  from shimmy import dm_control_compatibility
+
+  simulations.tell_warnings_once()  # Importing dm_control changed that.
+  known = ['-'.join(task) for task in suite.ALL_TASKS]
+  task = name.removeprefix(_DM_CONTROL)
+  if task not in known:
+    near = difflib.get_close_matches(task, known, n=3, cutoff=0.4)
+    names = ', '.join(_DM_CONTROL + each for each in near or known[:3])
+    raise checks.UsageError(f'--env={name}: unknown; did you mean {names}?')
+  domain, task = task.split('-', maxsplit=1)
+
+  def make_task():
+    env = dm_control_compatibility.DmControlCompatibilityV0(
+      suite.load(domain, task)
+    )
+    return gymnasium.wrappers.FlattenObservation(env)
+
+  return make_task

@@ -1,0 +1,132 @@
+"""Continuous control: MuJoCo's tasks, from physical state or from pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+import dataclasses
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from a3c_jax import checks
+from a3c_jax.envs import gym, simulations
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+  """Which task, and what of it is seen."""
+
+  env: str = checks.setting(
+    'Task: a Gymnasium id, dm_control/DOMAIN-TASK, or module:function that '
+    'returns a gymnasium.Env.',
+    default='HalfCheetah-v5',
+    source='ours',
+  )
+  pixels: bool = checks.setting(
+    'Observe pictures of MuJoCo and nothing else.',
+    default=False,
+    source='ours',
+  )
+  image_size: int = checks.count(
+    'Height and width of pictures, pixels.',
+    least=36,
+    most=480,
+    default=84,
+    source='as Atari',
+  )
+  camera: str = checks.setting(
+    'Camera of pictures: a name or number of those that the model has; auto '
+    'follows the robot where the model has a camera that does.',
+    'auto, or a camera of the model',
+    default='auto',
+    source='ours',
+  )
+  action_repeat: int = checks.count(
+    'Environment steps per agent step; their rewards are added up.',
+    most=1000,
+    default=1,
+    source='ours',
+  )
+
+
+def describe(options: Options) -> Mapping[str, Any]:
+  """Name and options, for the record of a run.
+
+  Raises:
+    UsageError: naming the first option whose value is not allowed.
+  """
+  checks.check_settings(options)
+  values = dataclasses.asdict(options)
+  return {'name': values.pop('env')} | values
+
+
+def from_record(environment: Mapping[str, Any]) -> Options:
+  """The options that `describe` told of."""
+  values = dict(environment)
+  return Options(env=values.pop('name'), **values)
+
+
+class Repeat(gymnasium.Wrapper):
+  """Takes each action several times, and adds the rewards up."""
+
+  def __init__(self, env: gymnasium.Env, times: int):
+    super().__init__(env)
+    self._times = times
+
+  def step(self, action):
+    total = 0.0
+    for _ in range(self._times):
+      obs, reward, terminated, truncated, info = self.env.step(action)
+      total += float(reward)
+      if terminated or truncated:
+        break
+    return obs, total, terminated, truncated, info
+
+
+class Pixels(gymnasium.ObservationWrapper):
+  """Observations are pictures, [size, size, 3] uint8, and nothing else."""
+
+  def __init__(self, env: gymnasium.Env, *, size: int, camera: str):
+    super().__init__(env)
+    self.observation_space = gymnasium.spaces.Box(
+      0, 255, (size, size, 3), np.uint8
+    )
+    self._camera = simulations.Camera(
+      env, height=size, width=size, camera=camera
+    )
+
+  def observation(self, observation):
+    del observation
+    return self._camera.picture()
+
+  def close(self):
+    self._camera.close()
+    super().close()
+
+
+def make(
+  options: Options, *, envs: int = 1, film: bool = False
+) -> Callable[[], gymnasium.vector.VectorEnv]:
+  """A function that makes the vector environment of one thread.
+
+  Args:
+    options: which task, and what of it is seen.
+    envs: games per environment.
+    film: whether `render` gives a picture of each game.
+
+  Raises:
+    UsageError: as `gym.make`, and if pictures are wanted that cannot be had.
+  """
+  checks.check_settings(options)
+
+  def wrap(env):
+    if options.action_repeat > 1:
+      env = Repeat(env, options.action_repeat)
+    if options.pixels:
+      env = Pixels(env, size=options.image_size, camera=options.camera)
+    return env
+
+  return gym.make(
+    options.env, envs=envs, film=film, camera=options.camera, wrap=wrap
+  )

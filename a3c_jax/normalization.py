@@ -1,0 +1,66 @@
+"""Observations in units of their own spread: running mean and variance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from gymnasium.wrappers import utils
+import numpy as np
+
+_FIRST_COUNT = 1e-4  # Of mean 0 and variance 1, as in Gymnasium's wrapper.
+_VARIANCE_EPSILON = 1e-8
+_FARTHEST = 10.0  # Standard deviations.
+
+
+class Moments(NamedTuple):
+  """Mean and variance of each number of an observation. Never edited."""
+
+  mean: np.ndarray  # [...] float64
+  variance: np.ndarray  # [...] float64
+  count: np.ndarray  # [] float64, observations
+
+
+def initial(shape: tuple[int, ...]) -> Moments:
+  """Moments of nothing yet: observations of this shape stay as they are."""
+  return Moments(np.zeros(shape), np.ones(shape), np.array(_FIRST_COUNT))
+
+
+def merged(moments: Moments, obs: np.ndarray) -> Moments:
+  """Moments of what was seen before and of some more observations.
+
+  Args:
+    moments: of what was seen before.
+    obs: [N, ...], N >= 1.
+  """
+  obs = np.asarray(obs, np.float64)
+  mean, variance, count = utils.update_mean_var_count_from_moments(
+    *moments, obs.mean(axis=0), obs.var(axis=0), len(obs)
+  )
+  return Moments(mean, variance, np.asarray(count))
+
+
+def normalizer(
+  moments: Moments | None,
+) -> Callable[[np.ndarray], np.ndarray]:
+  """A function from observations [..., *shape] to normalised ones.
+
+      (obs - mean) / √(variance + 1e-8), at most 10 either way
+
+  Args:
+    moments: None leaves observations as they are.
+
+  Returns:
+    A function that gives a new float32 array, or its argument.
+  """
+  if moments is None:
+    return lambda obs: obs
+  mean = moments.mean.astype(np.float32)
+  scale = 1 / np.sqrt(moments.variance + _VARIANCE_EPSILON)
+  scale = scale.astype(np.float32)
+
+  def normalize(obs):
+    obs = (obs - mean) * scale
+    return np.minimum(np.maximum(obs, -_FARTHEST), _FARTHEST)
+
+  return normalize

@@ -1,0 +1,33 @@
+"""Trains A3C with a Gaussian policy on a task with continuous actions.
+
+  python experiments/continuous_control.py --env=HalfCheetah-v5
+
+For the tasks of MuJoCo and dm_control: pip install -e '.[mujoco]'
+"""
+
+import functools
+
+from a3c_jax import agents, training
+from a3c_jax.envs import control
+import a3c_jax.flags
+
+_options = a3c_jax.flags.define_options(control.Options)
+_config = a3c_jax.flags.define('control')
+
+
+def main() -> None:
+  options = _options()
+  config = _config(
+    control.describe(options), action_repeat=options.action_repeat
+  )
+  result = training.run(
+    config,
+    agents.make_env(config),
+    functools.partial(agents.make_learner, config),
+    agents.make_env(config, protocol=config.eval_protocol),
+  )
+  print(training.describe(result))
+
+
+if __name__ == '__main__':
+  a3c_jax.flags.run(main)
