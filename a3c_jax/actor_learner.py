@@ -126,6 +126,7 @@ def run(
         snapshot=current,
         exploration_epsilon=np.float32(exploration_epsilon(snapshot.frames)),
         phases=phases,
+        moments=snapshot.moments,
       )
     except Exception as error:
       if error is not env.failure or restarts == config.max_env_restarts:

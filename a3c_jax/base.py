@@ -9,8 +9,6 @@ import gymnasium
 import jax
 import numpy as np
 
-from a3c_jax import normalization
-
 Params = Any  # A pytree of arrays.
 State = Any  # Recurrent state: a pytree of [K, ...] arrays, () without one.
 Stats = dict[str, jax.Array]  # Named scalars of one segment.
@@ -74,6 +72,14 @@ class Learner(NamedTuple):
   ) = None
 
 
+class Moments(NamedTuple):
+  """Mean and variance of each number of an observation. Never edited."""
+
+  mean: np.ndarray  # [...] float64
+  variance: np.ndarray  # [...] float64
+  count: np.ndarray  # [] float64, observations
+
+
 class Snapshot(NamedTuple):
   """One whole version of what all threads share."""
 
@@ -81,7 +87,7 @@ class Snapshot(NamedTuple):
   target_params: Params  # None for a learner without target
   frames: int  # emulator frames so far, of all threads
   updates: int  # gradients applied so far
-  moments: normalization.Moments | None = None  # of observations, if they count
+  moments: Moments | None = None  # that observations are normalised by
 
 
 class EnvProgram(NamedTuple):

@@ -19,7 +19,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-from a3c_jax import base, normalization, rollout, shared
+from a3c_jax import base, rollout, shared
 from a3c_jax.envs import recorded
 
 _METADATA_BYTES = 1_000_000  # At most, of orbax's own.
@@ -302,7 +302,7 @@ def _but_seconds(record):
 
 def read_params(
   workdir: pathlib.Path, which: str, like: base.Params
-) -> tuple[base.Params, normalization.Moments | None, int, list[str]]:
+) -> tuple[base.Params, base.Moments | None, int, list[str]]:
   """Parameters of a run, which may be going on meanwhile.
 
   Args:
@@ -356,7 +356,7 @@ def _what_acts(arrays, like):
   moments = arrays.get('moments')
   return (
     _fill(like, arrays['params'], 'parameters'),
-    moments and normalization.Moments(**moments),
+    moments and base.Moments(**moments),
   )
 
 

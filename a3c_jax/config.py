@@ -327,6 +327,10 @@ def check_protocol(config: Config, protocol: str, *, flag: str) -> None:
 
 def _check_together(config: Config) -> None:
   check_protocol(config, config.eval_protocol, flag='eval_protocol')
+  if config.domain == 'control' and config.algo != 'a3c':
+    raise checks.UsageError(
+      f'--algo={config.algo}: allowed with continuous actions: a3c'
+    )
   if config.lstm and config.algo != 'a3c':
     raise checks.UsageError(
       f'--lstm with --algo={config.algo}: allowed with --algo=a3c only'

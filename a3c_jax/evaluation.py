@@ -14,7 +14,7 @@ import numpy as np
 from a3c_jax import base, normalization, rollout, telemetry, workers
 from a3c_jax.envs import recorded
 
-POLICIES = ('sample', 'greedy')
+POLICIES = ('sample', 'greedy', 'mean')
 EXPLORATION_EPSILON = 0.05
 
 
@@ -38,7 +38,7 @@ class Policy:
     learner: base.Learner,
     params: base.Params,
     *,
-    moments: normalization.Moments | None = None,
+    moments: base.Moments | None = None,
     frames: int = 0,
     greedy: bool = False,
     exploration_epsilon: float = EXPLORATION_EPSILON,
@@ -50,7 +50,8 @@ class Policy:
       params: of its network.
       moments: that observations are normalised by, if they are.
       frames: for the record.
-      greedy: take the best action, without any chance.
+      greedy: take the best action, without any chance; of a Gaussian policy
+        the mean.
       exploration_epsilon: of a value-based learner that is not greedy; a
         policy-based one samples from its policy.
     """
@@ -232,12 +233,12 @@ def summarize(episodes: Sequence[Episode]) -> Summary:
 def describe_policy(
   algo: str,
   *,
-  greedy: bool = False,
+  policy: str = 'sample',
   exploration_epsilon: float = EXPLORATION_EPSILON,
 ) -> str:
   """How actions are chosen, for the record of a score."""
-  if greedy:
-    return 'greedy'
+  if policy != 'sample':
+    return policy
   if algo == 'a3c':
     return 'sampled'
   return f'epsilon-greedy {exploration_epsilon:g}'

@@ -30,7 +30,8 @@ def load(
     workdir: of the run.
     checkpoint: 'latest', 'best' (by the evaluations during training), or a
       count of frames.
-    greedy: take the best action, without any chance.
+    greedy: take the best action, without any chance; of a Gaussian policy the
+      mean.
     exploration_epsilon: ε of a value-based policy that is not greedy.
     make_env: makes the environment, for its spaces; that of the run unless
       given.

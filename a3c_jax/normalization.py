@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 from gymnasium.wrappers import utils
 import numpy as np
+
+from a3c_jax import base
 
 _FIRST_COUNT = 1e-4  # Of mean 0 and variance 1, as in Gymnasium's wrapper.
 _VARIANCE_EPSILON = 1e-8
 _FARTHEST = 10.0  # Standard deviations.
 
 
-class Moments(NamedTuple):
-  """Mean and variance of each number of an observation. Never edited."""
-
-  mean: np.ndarray  # [...] float64
-  variance: np.ndarray  # [...] float64
-  count: np.ndarray  # [] float64, observations
-
-
-def initial(shape: tuple[int, ...]) -> Moments:
+def initial(shape: tuple[int, ...]) -> base.Moments:
   """Moments of nothing yet: observations of this shape stay as they are."""
-  return Moments(np.zeros(shape), np.ones(shape), np.array(_FIRST_COUNT))
+  return base.Moments(np.zeros(shape), np.ones(shape), np.array(_FIRST_COUNT))
 
 
-def merged(moments: Moments, obs: np.ndarray) -> Moments:
+def merged(moments: base.Moments, obs: np.ndarray) -> base.Moments:
   """Moments of what was seen before and of some more observations.
 
   Args:
@@ -37,11 +30,11 @@ def merged(moments: Moments, obs: np.ndarray) -> Moments:
   mean, variance, count = utils.update_mean_var_count_from_moments(
     *moments, obs.mean(axis=0), obs.var(axis=0), len(obs)
   )
-  return Moments(mean, variance, np.asarray(count))
+  return base.Moments(mean, variance, np.asarray(count))
 
 
 def normalizer(
-  moments: Moments | None,
+  moments: base.Moments | None,
 ) -> Callable[[np.ndarray], np.ndarray]:
   """A function from observations [..., *shape] to normalised ones.
 

@@ -110,6 +110,7 @@ def collect(
   exploration_epsilon: np.float32,
   phases: telemetry.Phases,
   reward_scale: float = 1.0,
+  moments: base.Moments | None = None,
 ) -> tuple[Carry, base.Segment, list[Episode], np.ndarray]:
   """Plays `t_max` steps of K games, over the ends of episodes.
 
@@ -122,9 +123,6 @@ def collect(
 
   The arrays of a segment are made afresh each time: JAX may alias them, so
   refilling them would change a segment that is still in use.
-
-  Where the snapshot has moments, the learner sees normalised observations, by
-  the moments of the snapshot at the start of the segment.
 
   Where both `env` and the learner can, all steps are one XLA program. It plays
   the same, but needs neither Python nor its lock: with threads enough to wait
@@ -142,13 +140,13 @@ def collect(
     exploration_epsilon: ε of this segment.
     phases: where the time of acting and of the emulator is added up.
     reward_scale: what rewards are multiplied by, before they are clipped.
+    moments: by which the learner sees observations normalised, if it does.
 
   Returns:
     The carry for the next segment, the segment, the episodes that ended, and
     the observations [T, K, ...] that were acted on, as the environment gave
     them.
   """
-  moments = snapshot().moments
   program = None if moments else _program_of(env, learner, t_max)
   if program:
     played = _play_in_program(

@@ -45,7 +45,7 @@ class SharedState:
     threads: int,
     learning_rate: Callable[[int], float],
     target_period_frames: int | None,
-    moments: normalization.Moments | None = None,
+    moments: base.Moments | None = None,
   ):
     """Starts at frame 0 with fresh optimizer statistics.
 

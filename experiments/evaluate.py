@@ -52,7 +52,7 @@ class Options:
   )
   policy: str = checks.one_of(
     'sample from the policy, epsilon-greedily if it is value-based, or take '
-    'the best action (greedy).',
+    'the best action: greedy, or mean if actions are continuous.',
     evaluation.POLICIES,
     default='sample',
     source='paper, section 4',
@@ -210,10 +210,19 @@ class Table:
 
 def _check_epsilon(options, algo) -> None:
   given = options.exploration_epsilon != evaluation.EXPLORATION_EPSILON
-  if given and (algo == 'a3c' or options.policy == 'greedy'):
+  if given and (algo == 'a3c' or options.policy != 'sample'):
     raise checks.UsageError(
       f'--exploration_epsilon={options.exploration_epsilon:g}: allowed for '
       'value-based algorithms with --policy=sample'
+    )
+
+
+def _check_policy(options, env, space) -> None:
+  continuous = isinstance(space, gymnasium.spaces.Box)
+  allowed = ('sample', 'mean' if continuous else 'greedy')
+  if options.policy not in allowed:
+    raise checks.UsageError(
+      f'--policy={options.policy}: allowed for {env}: {", ".join(allowed)}'
     )
 
 
@@ -254,11 +263,12 @@ def main() -> None:
     protocol = config.eval_protocol
   config_lib.check_protocol(config, protocol, flag='protocol')
   _check_epsilon(options, config.algo)
-  choice = {
-    'greedy': options.policy == 'greedy',
-    'exploration_epsilon': options.exploration_epsilon,
-  }
-  policy = loading.load(workdir, checkpoint=options.checkpoint, **choice)
+  policy = loading.load(
+    workdir,
+    checkpoint=options.checkpoint,
+    greedy=options.policy != 'sample',
+    exploration_epsilon=options.exploration_epsilon,
+  )
   table = Table(pathlib.Path(options.csv or workdir / 'evaluations.csv'))
   with contextlib.ExitStack() as stack:
     videos = None
@@ -267,6 +277,11 @@ def main() -> None:
       album = stack.enter_context(tempfile.TemporaryDirectory())
       videos = Videos(options.video, options.video_episodes, label, album)
     make_env = agents.make_env(config, protocol=protocol, film=bool(videos))
+    envs = []
+    for _ in range(min(options.threads, options.episodes)):
+      envs.append(make_env())
+      stack.callback(envs[-1].close)
+    _check_policy(options, game, envs[0].single_action_space)
     print(f'parameters of frame {policy.frames:,}', flush=True)
 
     def on_episode(index, episode):
@@ -275,10 +290,6 @@ def main() -> None:
       if videos:
         videos.write(index)
 
-    envs = []
-    for _ in range(min(options.threads, options.episodes)):
-      envs.append(make_env())
-      stack.callback(envs[-1].close)
     episodes = evaluation.play_all(
       envs,
       policy,
@@ -288,7 +299,11 @@ def main() -> None:
       on_episode=on_episode,
     )
   summary = evaluation.summarize(episodes)
-  actions = evaluation.describe_policy(config.algo, **choice)
+  actions = evaluation.describe_policy(
+    config.algo,
+    policy=options.policy,
+    exploration_epsilon=options.exploration_epsilon,
+  )
   print(_describe(summary, game, protocol, actions))
   reference = published.reference(game, protocol)
   table.add(

@@ -21,7 +21,9 @@ class Spaces(gymnasium.vector.VectorEnv):
 
   def __init__(self, observation_space, actions=5):
     self.single_observation_space = observation_space
-    self.single_action_space = spaces.Discrete(actions)
+    self.single_action_space = (
+      actions if isinstance(actions, spaces.Space) else spaces.Discrete(actions)
+    )
 
 
 class Own(nn.Module):
@@ -62,7 +64,7 @@ def use(learner, space, streams=2, steps=3):
   assert jax.tree.map(np.shape, state) == jax.tree.map(np.shape, next_state)
   segment = base.Segment(
     obs=obs,
-    a=np.zeros((steps + 1, streams), np.int32),
+    a=np.zeros((steps + 1, *action.shape), action.dtype),
     r_t=np.ones((steps, streams), np.float32),
     discount_t=np.full((steps, streams), 0.9, np.float32),
     is_first=np.zeros((steps + 1, streams), bool),
@@ -304,3 +306,39 @@ def test_atari_by_protocol(monkeypatch, protocol, noops, sticky, life_loss):
       False,
     )
   ]
+
+
+JOINTS = spaces.Box(-np.inf, np.inf, (3,), np.float32)
+
+
+@pytest.mark.parametrize(
+  'domain, given, space, layers',
+  [
+    # 200 units, then 128 cells, for policy and value each.
+    ('control', {}, VECTOR, {(6, 200): 2, (200, 512): 2, (128, 512): 2}),
+    ('control', {'lstm': False}, VECTOR, {(6, 200): 2, (200, 3): 1}),
+    ('control', {}, IMAGE, {(8, 8, 3, 16): 2, (4, 4, 16, 32): 2}),
+    ('control', {'lstm': False}, IMAGE, {(384, 256): 2, (256, 3): 1}),
+    ('control', {'network': 'agents_test:make_own'}, VECTOR, {(6, 7): 2}),
+    ('gym', {}, VECTOR, {(6, 64): 2, (64, 64): 2}),
+    ('gym', {'lstm': True}, VECTOR, {(128, 512): 2}),
+  ],
+)
+def test_continuous_actions(domain, given, space, layers):
+  learner = agents.make_learner(
+    make_config(domain=domain, **given), Spaces(space, JOINTS)
+  )
+  params, action, _ = use(learner, space)
+  assert action.shape == (2, 3) and action.dtype == np.float32
+  shapes = [leaf.shape for leaf in jax.tree.leaves(params)]
+  assert {shape: shapes.count(shape) for shape in layers} == layers
+
+
+@pytest.mark.parametrize('algo', ['nstep_q', 'one_step_q', 'one_step_sarsa'])
+def test_continuous_actions_with_a_value_method(algo):
+  with pytest.raises(checks.UsageError) as error:
+    agents.make_learner(make_config(algo), Spaces(VECTOR, JOINTS))
+  assert str(error.value) == (
+    f'--algo={algo}: actions of e are continuous, Box of 3 numbers; allowed: '
+    'a3c'
+  )

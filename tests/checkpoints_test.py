@@ -8,11 +8,13 @@ import numpy as np
 import optax
 import pytest
 
-from a3c_jax import base, checkpoints, rollout, shared
+from a3c_jax import base, checkpoints, normalization, rollout, shared
 from a3c_jax.envs import recorded
 
 
-def make_moment(frames, *, hidden=4, threads=2, state=(), target=True):
+def make_moment(
+  frames, *, hidden=4, threads=2, state=(), target=True, normalized=False
+):
   """A moment of which every array tells the frames and its place."""
   values = np.random.default_rng(frames)
   params = {
@@ -44,8 +46,15 @@ def make_moment(frames, *, hidden=4, threads=2, state=(), target=True):
       actions=np.arange(frames * thread)[:, None],
     )
     points.append(checkpoints.Point(carry, past))
+  moments = normalization.initial((4, 5))
   snapshot = base.Snapshot(
-    params, params if target else None, frames, updates=2 * frames
+    params,
+    params if target else None,
+    frames,
+    updates=2 * frames,
+    moments=normalization.merged(moments, points[0].carry.obs)
+    if normalized
+    else None,
   )
   return checkpoints.Moment(
     shared.Captured(snapshot, [optimizer_state]),
@@ -73,8 +82,13 @@ LSTM = (jnp.zeros((1, 3)), jnp.ones((1, 3)))
 
 @pytest.mark.parametrize(
   'given',
-  [{}, {'state': LSTM, 'target': False}, {'threads': 1}],
-  ids=['two threads', 'recurrent', 'one thread'],
+  [
+    {},
+    {'state': LSTM, 'target': False},
+    {'threads': 1},
+    {'normalized': True},
+  ],
+  ids=['two threads', 'recurrent', 'one thread', 'normalized'],
 )
 def test_all_comes_back_as_it_was(tmp_path, given):
   moment = make_moment(3, **given)
@@ -259,17 +273,20 @@ def test_the_key_of_another_generator_is_refused(tmp_path):
 
 def test_the_best_ones_are_those_that_moments_tell_of(tmp_path):
   store = checkpoints.Checkpoints(tmp_path, keep=2)
-  params = [make_moment(frames).captured.snapshot.params for frames in range(4)]
-  store.save_best(params[1], 1, {})
+  best = [
+    make_moment(frames, normalized=True).captured.snapshot
+    for frames in range(4)
+  ]
+  store.save_best(best[1], {})
   store.save(make_moment(10), best=1)
-  store.save_best(params[2], 2, {})
+  store.save_best(best[2], {})
   assert saved(tmp_path, 'best') == [1, 2]
   # Ended here: the run goes on from 10, and forgets what came later.
   store = checkpoints.Checkpoints(tmp_path, keep=2)
   store.restore(make_moment(0))
   assert saved(tmp_path, 'best') == [1]
   assert store.has_best(1) and not store.has_best(2)
-  store.save_best(params[3], 3, {})
+  store.save_best(best[3], {})
   store.save(make_moment(20), best=3)
   # The moment of frame 10 is still there, should this one be damaged.
   assert saved(tmp_path, 'best') == [1, 3]
@@ -277,18 +294,20 @@ def test_the_best_ones_are_those_that_moments_tell_of(tmp_path):
   assert saved(tmp_path, 'best') == [3]
   store = checkpoints.Checkpoints(tmp_path, keep=2)
   store.restore(make_moment(0))
-  found, frames, _ = checkpoints.read_params(tmp_path, 'best', params[0])
-  assert_same(found, params[3])
+  params, moments, frames, _ = checkpoints.read_params(
+    tmp_path, 'best', best[0].params
+  )
+  assert_same((params, moments), (best[3].params, best[3].moments))
   assert frames == 3
 
 
 def test_no_best_is_forgotten_while_a_record_cannot_be_read(tmp_path):
   store = checkpoints.Checkpoints(tmp_path, keep=2)
-  params = make_moment(1).captured.snapshot.params
-  store.save_best(params, 1, {})
+  snapshot = make_moment(1).captured.snapshot
+  store.save_best(snapshot, {})
   store.save(make_moment(10), best=1)
   change_text(tmp_path / 'checkpoints' / '10', '"best": 1', '"best": 7')
-  store.save_best(params, 2, {})
+  store.save_best(snapshot._replace(frames=2), {})
   store.save(make_moment(20), best=2)
   assert saved(tmp_path, 'best') == [1, 2]
 
@@ -298,9 +317,11 @@ def test_reading_leaves_a_half_written_one_to_its_writer(tmp_path):
   half = tmp_path / 'checkpoints' / '2.orbax-checkpoint-tmp'
   half.mkdir()
   like = make_moment(5).captured.snapshot.params
-  found, frames, problems = checkpoints.read_params(tmp_path, 'latest', like)
+  found, moments, frames, problems = checkpoints.read_params(
+    tmp_path, 'latest', like
+  )
   assert_same(found, make_moment(1).captured.snapshot.params)
-  assert (frames, problems) == (1, [])
+  assert (moments, frames, problems) == (None, 1, [])
   assert half.is_dir()
 
 
@@ -329,3 +350,14 @@ def test_a_full_disk_is_noticed_before_anything_is_written(
   ):
     store.save(make_moment(2, hidden=10**5))
   assert sorted(tmp_path.rglob('*')) == before
+
+
+@pytest.mark.parametrize('saved_with', [True, False])
+def test_whether_observations_are_normalised_is_for_the_run_to_say(
+  tmp_path, saved_with
+):
+  store = checkpoints.Checkpoints(tmp_path, keep=1)
+  store.save(make_moment(1, normalized=saved_with))
+  like = make_moment(2, normalized=not saved_with)
+  found, _ = store.restore(like)
+  assert_same(found.captured.snapshot.moments, like.captured.snapshot.moments)

@@ -1,11 +1,12 @@
 import dataclasses
+import itertools
 import math
 
 import pytest
 
 from a3c_jax import checks, config
 
-DOMAINS = ('atari', 'gym', 'catch')
+DOMAINS = ('atari', 'gym', 'catch', 'control')
 NAN, INF = math.nan, math.inf
 TOO_SMALL = [0, -1, NAN, INF]
 NEGATIVE = [-0.1, NAN, INF]
@@ -27,6 +28,7 @@ BAD = {
   'momentum': NO_DECAY,
   'max_grad_norm': NEGATIVE,
   'reward_clip': NEGATIVE,
+  'reward_scale': TOO_SMALL,
   'entropy_cost': NEGATIVE,
   'value_cost': NEGATIVE,
   'target_period_frames': TOO_SMALL,
@@ -88,12 +90,18 @@ def test_every_flag_has_bad_values_above():
     for field in dataclasses.fields(config.Config)
     if field.metadata['flag']
   }
-  # Both values of the first are good; folders judge the others.
-  assert flags - set(BAD) == {'lstm', 'override', 'profile'}
+  # Both values of the first two are good; folders judge the others.
+  good = {'lstm', 'normalize_obs', 'override', 'profile'}
+  assert flags - set(BAD) == good
 
 
-@pytest.mark.parametrize('domain', DOMAINS)
-@pytest.mark.parametrize('algo', config.ALGORITHMS)
+@pytest.mark.parametrize(
+  ('domain', 'algo'),
+  [
+    *itertools.product(('atari', 'gym', 'catch'), config.ALGORITHMS),
+    ('control', 'a3c'),
+  ],
+)
 def test_defaults_pass_their_own_checks(domain, algo):
   made = make(domain, algo=algo)
   assert made.algo == algo
@@ -129,6 +137,18 @@ def test_lstm_takes_longer_segments_unless_told(domain, t_max):
   assert make(domain).t_max == t_max
   assert make(domain, lstm=True).t_max == 20
   assert make(domain, lstm=True, t_max=7).t_max == 7
+
+
+def test_continuous_control_has_an_lstm_and_its_own_segments():
+  made = make('control')
+  assert made.lstm and made.normalize_obs
+  assert made.t_max == make('control', lstm=False).t_max
+  assert (made.entropy_cost, made.reward_clip) == (1e-4, 0.0)
+
+
+def test_continuous_control_with_a_value_method():
+  with pytest.raises(checks.UsageError, match='^--algo=nstep_q: .* a3c$'):
+    make('control', algo='nstep_q')
 
 
 @pytest.mark.parametrize('algo', ['nstep_q', 'one_step_q', 'one_step_sarsa'])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from a3c_jax import checks
-from a3c_jax.envs import gym
+from a3c_jax.envs import gym, recorded
 
 
 class Custom(gymnasium.Env):
@@ -23,7 +23,7 @@ class Custom(gymnasium.Env):
     return self.observation_space.sample(), {}
 
   def step(self, action):
-    self.actions.append(int(action))
+    self.actions.append(np.asarray(action).tolist())
     return self.observation_space.sample(), 1.0, False, False, {}
 
   def close(self):
@@ -90,8 +90,20 @@ def test_actions_count_from_the_first_of_the_space(first):
   [
     (spaces.Dict({'a': box(2)}), spaces.Discrete(2), "Dict('a'"),
     (spaces.Discrete(16), spaces.Discrete(2), 'Discrete(16)'),
-    (box(3), box(2), 'Box(0.0, 1.0, (2,), float32)'),
+    (spaces.Tuple([box(2), box(3)]), box(2), 'Tuple(Box('),
+    (spaces.MultiDiscrete([2, 3]), box(2), 'MultiDiscrete([2 3])'),
     (box(3), spaces.MultiDiscrete([2, 3]), 'MultiDiscrete([2 3])'),
+    (box(3), spaces.Dict({'a': box(2)}), "Dict('a'"),
+    (box(3), spaces.Tuple([box(2)]), 'Tuple(Box('),
+    (box(3), box(2, high=np.inf), 'Box(0.0, inf, (2,), float32)'),
+    (box(3), spaces.Box(-np.inf, 1.0, (1,)), 'Box(-inf, 1.0, (1,), float32)'),
+    (box(3), spaces.Box(1.0, 1.0, (1,)), 'Box(1.0, 1.0, (1,), float32)'),
+    (box(3), spaces.Box(0, 5, (2,), np.int32), 'Box(0, 5, (2,), int32)'),
+    (box(3), box(2, 3), 'Box(0.0, 1.0, (2, 3), float32)'),
+    (box(3), box(), 'Box(0.0, 1.0, (), float32)'),
+    (box(3), box(0), 'Box([], [], (0,), float32)'),
+    # Printed in several lines.
+    (box(3), spaces.Box(0.0, np.arange(40, dtype=np.float32)), '(40,)'),
   ],
 )
 def test_other_spaces_are_refused_by_name(
@@ -112,9 +124,10 @@ def test_other_spaces_are_refused_by_name(
     ('Acrobat-v1', 'Acrobot-v1'),
     ('§§§', 'try CartPole-v1'),
     ('', 'try CartPole-v1'),
-    # Discrete observations; Box actions; no such version; no longer there.
+    # Discrete observations; no longer there; no such task.
     ('FrozenLake-v1', 'observation space Discrete(16)'),
-    ('Pendulum-v1', 'action space Box'),
+    ('dm_control/cheetah', 'did you mean dm_control/cheetah-run'),
+    ('dm_control/', 'did you mean dm_control/acrobot-swingup'),
     ('Ant-v2', 'Ant-v2'),
     ('no_such_module:make', 'no_such_module'),
     ('envs_gym_test:no_such_function', 'no_such_function'),
@@ -131,6 +144,104 @@ def test_bad_names_are_refused_in_one_line(name, hint):
   line = one_line(error)
   assert line.startswith(f'--env={name}:')
   assert hint in line
+
+
+def test_continuous_actions_are_scaled_and_clipped():
+  space = spaces.Box(np.float32([-2, 0]), np.float32([2, 10]))
+  env = gym.make(lambda: Custom(box(2), space), envs=2)()
+  env.reset(seed=1)
+  assert env.action_space == spaces.Box(-np.inf, np.inf, (2, 2), np.float32)
+  env.step(np.array([[0.5, 0.0], [-1.0, 1.0]], np.float32))
+  env.step(np.array([[7.0, -1.5], [-1e9, 0.2]], np.float32))
+  first, second = [one.unwrapped.actions for one in env.envs]
+  np.testing.assert_allclose(first, [[1.0, 5.0], [2.0, 0.0]])
+  np.testing.assert_allclose(second, [[-2.0, 10.0], [-2.0, 6.0]], rtol=1e-6)
+
+
+def test_pendulum_takes_its_own_torque():
+  env, plain = gym.make('Pendulum-v1')(), gymnasium.make('Pendulum-v1')
+  env.reset(seed=3)
+  plain.reset(seed=3)
+  for torque in (0.3, -1.9):
+    obs, reward, *_ = env.step(np.array([[torque / 2]], np.float32))
+    expected, expected_reward, *_ = plain.step(np.array([torque], np.float32))
+    np.testing.assert_allclose(obs[0], expected, rtol=1e-5)
+    np.testing.assert_allclose(reward, [expected_reward], rtol=1e-5)
+
+
+class Spoilt(Custom):
+  """Its observations are not finite from some step on."""
+
+  def __init__(self, at_step, value):
+    wide = spaces.Box(-np.inf, np.inf, (3,), np.float64)
+    super().__init__(wide, spaces.Discrete(2))
+    self._at_step, self._value = at_step, value
+
+  def reset(self, *, seed=None, options=None):
+    return self._observe(0), {}
+
+  def step(self, action):
+    self.actions.append(action)
+    return self._observe(len(self.actions)), 1.0, False, False, {}
+
+  def _observe(self, step):
+    return np.array([0.0, self._value if step >= self._at_step else 1.0, 0.0])
+
+
+@pytest.mark.parametrize('value', [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize('at_step', [0, 2])
+def test_observations_that_are_not_finite(at_step, value):
+  def make_spoilt():
+    return Spoilt(at_step, value)
+
+  env = gym.make(make_spoilt)()
+  with pytest.raises(checks.RunError) as error:
+    env.reset(seed=1)
+    for _ in range(3):
+      env.step(np.array([0]))
+  assert len(env.envs[0].unwrapped.actions) == at_step
+  (line,) = str(error.value).splitlines()
+  assert 'make_spoilt' in line
+  assert f'observation[1] is {value}' in line
+  assert 'Box(-inf, inf, (3,), float64)' in line
+
+
+def test_mujoco_is_missing(monkeypatch):
+  monkeypatch.setattr(gym.importlib.util, 'find_spec', lambda name: None)
+  for name in ('Hopper-v5', 'dm_control/hopper-hop'):
+    with pytest.raises(checks.UsageError) as error:
+      gym.make(name)
+    assert one_line(error) == (
+      f"--env={name}: mujoco is not installed; pip install -e '.[mujoco]'"
+    )
+
+
+@pytest.mark.parametrize('name', ['Hopper-v5', 'dm_control/hopper-hop'])
+def test_mujoco_repeats_itself_to_the_last_bit(name):
+  env = recorded.Recorded(gym.make(name, envs=2)(), reseed_steps=30)
+  env.reset(seed=5)
+  rng = np.random.default_rng(0)
+  actions = rng.normal(size=(60, *env.action_space.shape)).astype(np.float32)
+  for action in actions[:40]:
+    obs, *_ = env.step(action)
+  past = env.past()
+  other = recorded.Recorded(gym.make(name, envs=2)(), reseed_steps=30)
+  np.testing.assert_array_equal(other.replay(past), obs)
+  for action in actions[40:]:
+    for one, another in zip(env.step(action), other.step(action), strict=True):
+      if isinstance(one, np.ndarray):
+        np.testing.assert_array_equal(one, another)
+
+
+def test_dm_control_is_flat_and_cut_by_its_time_limit():
+  env = gym.make('dm_control/pendulum-swingup')()
+  obs, _ = env.reset(seed=1)
+  assert obs.shape == (1, 3)  # Cosine, sine and velocity.
+  assert env.single_action_space.shape == (1,)
+  for step in range(1000):
+    _, reward, terminated, truncated, _ = env.step(np.zeros((1, 1)))
+    assert (terminated[0], truncated[0]) == (False, step == 999)
+    assert 0 <= reward[0] <= 1
 
 
 def test_missing_dependency_tells_what_to_install():

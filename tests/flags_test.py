@@ -144,6 +144,8 @@ def test_every_flag_reaches_the_config(parse):
     'momentum': 0.5,
     'max_grad_norm': 0.0,
     'reward_clip': 0.0,
+    'reward_scale': 0.5,
+    'normalize_obs': True,
     'entropy_cost': 0.0,
     'value_cost': 2.0,
     'target_period_frames': 8,

@@ -11,6 +11,7 @@ LAYERS = {
   1: (
     'returns',
     'schedules',
+    'normalization',
     'networks',
     'optimizers',
     'telemetry',
@@ -22,6 +23,7 @@ LAYERS = {
   4: ('actor_learner', 'agents', 'evaluation', 'profiling', 'workdir'),
   5: ('training', 'loading', 'curves', 'flags'),
 }
+ENVS = {'gym': 1.1, 'control': 1.2}  # One upon the other; the rest is 1.
 LAYER = {
   f'a3c_jax.{name}': layer for layer, names in LAYERS.items() for name in names
 }
@@ -43,8 +45,10 @@ def imports(path):
 
 
 def layer(name):
-  module = '.'.join(name.split('.')[:2])  # a3c_jax.config.Config: its module.
-  return 1 if module == 'a3c_jax.envs' else LAYER[module]
+  names = name.split('.')
+  if names[1] == 'envs':
+    return ENVS.get(names[2], 1)
+  return LAYER['.'.join(names[:2])]  # a3c_jax.config.Config: its module.
 
 
 @pytest.mark.parametrize('path', MODULES, ids=lambda path: path.stem)
@@ -56,7 +60,13 @@ def test_imports_only_smaller_layers(path):
 
 @pytest.mark.parametrize(
   ('package', 'only_in'),
-  [('absl', {'flags.py'}), ('ale_py', {'atari.py'}), ('experiments', set())],
+  [
+    ('absl', {'flags.py'}),
+    ('ale_py', {'atari.py'}),
+    ('mujoco', {'simulations.py'}),
+    ('dm_control', {'gym.py'}),
+    ('experiments', set()),
+  ],
 )
 def test_imported_in_one_place(package, only_in):
   found = {

@@ -364,3 +364,70 @@ def test_q_network_takes_any_torso():
   bias, kernel = map(np.asarray, jax.tree.leaves(params))
   assert kernel.shape == (5, 3)
   np.testing.assert_allclose(q, 2 * obs @ kernel + bias, rtol=1e-5)
+
+
+def test_linear_conv_torso_has_no_non_linearity():
+  torso = networks.LinearConvTorso()
+  rng = np.random.default_rng(0)
+  one, other = rng.normal(size=(2, 1, 36, 36, 3)).astype(np.float32)
+  params = torso.init(jax.random.key(0), one)
+  zero = torso.apply(params, np.zeros_like(one))
+  both = torso.apply(params, one - 3 * other)
+  expected = (
+    torso.apply(params, one) - 3 * torso.apply(params, other) + 3 * zero
+  )
+  np.testing.assert_allclose(both, expected, atol=1e-4)
+  assert np.ptp(both) > 0.1
+  assert torso.apply(params, np.zeros([2, 84, 84, 3], np.uint8)).shape == (
+    2,
+    9 * 9 * 32,
+  )
+
+
+@pytest.mark.parametrize('recurrent', [False, True])
+def test_gaussian_policy_and_value_share_nothing(recurrent):
+  torsos = [networks.MLPTorso(hidden=(5,)) for _ in range(2)]
+  cores = [networks.LSTMCore(cells=4) if recurrent else None for _ in range(2)]
+  network = networks.GaussianActorCritic(*torsos, 3, *cores)
+  state = network.initial_state(2)
+  obs = np.random.default_rng(0).normal(size=(6, 2, 7)).astype(np.float32)
+  is_first = np.zeros([6, 2], bool)
+  params = network.init(jax.random.key(0), obs, state, is_first)
+
+  def touched(of):
+    def total(params):
+      output, _ = network.apply(params, obs, state, is_first)
+      return jnp.sum(getattr(output, of))
+
+    grads = jax.grad(total)(params)['params']
+    return {
+      name
+      for name, grad in grads.items()
+      if any(np.any(leaf) for leaf in jax.tree.leaves(grad))
+    }
+
+  assert touched('mean') & touched('variance')
+  policy = touched('mean') | touched('variance')
+  assert policy & touched('v') == set()
+  assert policy | touched('v') == set(params['params'])
+
+
+def test_gaussian_variance_is_softplus():
+  network = networks.GaussianActorCritic(
+    networks.MLPTorso(hidden=()), networks.MLPTorso(hidden=()), 2
+  )
+  obs = np.array([[[-50.0], [0.0], [3.0]]], np.float32)
+  is_first = np.zeros([1, 3], bool)
+  params = network.init(jax.random.key(0), obs, (), is_first)
+  params['params']['Linear_1']['Dense_0'] = {
+    'kernel': np.array([[1.0]], np.float32),
+    'bias': np.zeros(1, np.float32),
+  }
+  output, _ = network.apply(params, obs, (), is_first)
+  assert output.mean.shape == (1, 3, 2)
+  assert (output.variance > 0).all()
+  np.testing.assert_allclose(
+    output.variance[0],
+    [np.exp(-50.0), np.log(2.0), np.log1p(np.exp(3.0))],
+    rtol=1e-5,
+  )

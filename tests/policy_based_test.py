@@ -291,3 +291,145 @@ def test_what_the_rollout_needs_to_know():
   assert LEARNERS['linear'].initial_state(2) == ()
   for zeros in LEARNERS['recurrent'].initial_state(2):
     np.testing.assert_array_equal(zeros, np.zeros([2, 4]))
+
+
+def make_gaussian(cells=None):
+  cores = [cells and networks.LSTMCore(cells=cells) for _ in range(2)]
+  return networks.GaussianActorCritic(
+    networks.MLPTorso(hidden=()), networks.MLPTorso(hidden=()), 2, *cores
+  )
+
+
+GAUSSIAN = make_gaussian()
+
+
+def make_continuous_segment(learner, seed=0):
+  segment = make_segment('linear', seed=seed)
+  rng = np.random.default_rng(seed)
+  steps, streams = segment.r_t.shape
+  return segment._replace(
+    a=rng.normal(size=(steps + 1, streams, 2)).astype(np.float32),
+    state=jax.tree.map(
+      lambda zeros: rng.normal(size=zeros.shape).astype(np.float32),
+      learner.initial_state(streams),
+    ),
+  )
+
+
+def init_gaussian(learner):
+  return jax.jit(learner.init)(jax.random.key(1), np.zeros([2, 2], np.float32))
+
+
+def test_gaussian_gradient_by_hand():
+  # With μ = linear(s), σ² = softplus(linear(s)), D = 2 and advantage A:
+  # dL/dμ = -A (a - μ) / σ²,
+  # dL/dσ² = -A (|a - μ|² / 2σ⁴ - D / 2σ²) - β D / 2σ², and dL/dV = -c A.
+  learner = policy_based.gaussian_a3c(GAUSSIAN, **COSTS)
+  params = init_gaussian(learner)
+  segment = make_continuous_segment(learner)
+
+  def head(index):
+    bias, kernel = map(
+      np.asarray, jax.tree.leaves(params['params'][f'Linear_{index}'])
+    )
+    return segment.obs @ kernel + bias
+
+  mean, raw = head(0)[:-1], head(1)[:-1]
+  variance = np.log1p(np.exp(raw))
+  v = head(2)[..., 0]
+  advantage = (plain_returns(segment, v[-1]) - v[:-1])[..., None]
+  difference = segment.a[:-1] - mean
+  squared = np.sum(difference**2, axis=2, keepdims=True)
+  by_mean = -advantage * difference / variance
+  by_variance = -advantage * (squared / variance**2 / 2 - 1 / variance)
+  by_variance -= 0.1 / variance
+  by_raw = by_variance / (1 + np.exp(-raw))
+  by_v = -0.5 * advantage
+
+  grads, stats = learner.gradients(params, None, segment)
+  for index, cotangent in enumerate((by_mean, by_raw, by_v)):
+    bias, kernel = jax.tree.leaves(grads['params'][f'Linear_{index}'])
+    assert_close(bias, np.sum(cotangent, axis=(0, 1)))
+    expected = np.einsum('tko,tkf->of', segment.obs[:-1], cotangent)
+    assert_close(kernel, expected)
+
+  log_2pi_variance = np.log(2 * np.pi * variance)
+  log_pi = -squared / variance / 2 - log_2pi_variance
+  expected_stats = {
+    'policy_loss': np.mean(-log_pi * advantage),
+    'value_loss': np.mean(advantage**2) / 2,
+    'entropy': np.mean(log_2pi_variance + 1),
+    'mean_v': np.mean(v[:-1]),
+  }
+  expected_stats['loss'] = (
+    expected_stats['policy_loss']
+    + 0.5 * expected_stats['value_loss']
+    - 0.1 * expected_stats['entropy']
+  )
+  assert_close(stats, expected_stats)
+
+
+def test_gaussian_actions_have_its_mean_and_variance():
+  learner = policy_based.gaussian_a3c(GAUSSIAN, **COSTS)
+  params = init_gaussian(learner)
+  obs = np.tile(np.array([0.7, -1.3], np.float32), (20_000, 1))
+  output, _ = GAUSSIAN.apply(params, obs[None, :1], (), np.zeros([1, 1], bool))
+  best, _ = learner.greedy(params, (), obs)
+  assert_close(best[5], output.mean[0, 0])
+  action, _, key = learner.act(params, (), obs, KEY, EPSILON)
+  assert action.shape == (20_000, 2) and action.dtype == np.float32
+  assert not np.array_equal(jax.random.key_data(key), jax.random.key_data(KEY))
+  np.testing.assert_allclose(action.mean(axis=0), best[0], atol=0.03)
+  np.testing.assert_allclose(
+    action.var(axis=0), [output.variance[0, 0]] * 2, rtol=0.05
+  )
+  # Both numbers of an action have noise of their own.
+  assert abs(np.corrcoef(action.T)[0, 1]) < 0.05
+
+
+def test_recurrent_gaussian_gradient_is_that_of_a_plain_loop():
+  network = make_gaussian(cells=3)
+  learner = policy_based.gaussian_a3c(network, **COSTS)
+  params = init_gaussian(learner)
+  segment = make_continuous_segment(learner)
+  steps, streams = segment.r_t.shape
+
+  def plain_loss(params):
+    state, outputs = segment.state, []
+    for t in range(steps + 1):
+      state = jax.tree.map(
+        lambda kept, t=t: kept * (1.0 - segment.is_first[t][:, None]), state
+      )
+      output, state = network.apply(
+        params, segment.obs[t : t + 1], state, np.zeros([1, streams], bool)
+      )
+      outputs.append(output)
+    loss = 0.0
+    return_t = jax.lax.stop_gradient(outputs[-1].v[0])
+    for t in reversed(range(steps)):
+      return_t = segment.r_t[t] + segment.discount_t[t] * return_t
+      error = return_t - outputs[t].v[0]
+      for k in range(streams):
+        mean, variance = outputs[t].mean[0, k], outputs[t].variance[0, k]
+        log_pi = jnp.sum(
+          jax.scipy.stats.norm.logpdf(segment.a[t, k], mean, jnp.sqrt(variance))
+        )
+        entropy = jnp.log(2 * jnp.pi * jnp.e * variance)
+        loss += -log_pi * jax.lax.stop_gradient(error[k])
+        loss += 0.5 * 0.5 * error[k] ** 2 - 0.1 * entropy
+    return loss
+
+  grads, _ = learner.gradients(params, None, segment)
+  assert_close(grads, jax.jit(jax.grad(plain_loss))(params))
+  assert all(np.any(grad != 0) for grad in jax.tree.leaves(grads))
+  # Acting step by step gives the states of the loop.
+  state = learner.initial_state(streams)
+  for t in range(2):
+    _, state, _ = learner.act(params, state, segment.obs[t], KEY, EPSILON)
+  _, expected = network.apply(
+    params,
+    segment.obs[:2],
+    learner.initial_state(streams),
+    np.zeros([2, streams], bool),
+  )
+  assert_close(state, expected)

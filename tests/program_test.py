@@ -39,7 +39,7 @@ def play(env, learner, *, segments):
   phases = telemetry.Phases()
   episodes = []
   for _ in range(segments):
-    carry, segment, ended = rollout.collect(
+    carry, segment, ended, _ = rollout.collect(
       env,
       learner,
       carry,

@@ -103,6 +103,11 @@ def start(env, learner, key=0):
 
 
 def collect(env, learner, carry, **changes):
+  """All but the observations as the environment gave them."""
+  return collect_all(env, learner, carry, **changes)[:3]
+
+
+def collect_all(env, learner, carry, **changes):
   arguments = {
     't_max': 4,
     'gamma': 0.5,
@@ -445,3 +450,79 @@ def test_what_acting_kept_is_joined_in_the_order_of_steps():
   learner = learner._replace(act_and_keep=None)
   _, segment, _ = collect(env, learner, start(env, learner), t_max=3)
   assert segment.activations == ()
+
+
+def test_the_learner_sees_normalised_observations():
+  # Observations 10, 11, 12 | 20, 21: in units of 2 from 11.
+  moments = base.Moments(np.array([11.0]), np.array([4.0]), np.array(5.0))
+  env = vector_env([(0.0, ''), (0.0, ''), (1.0, 'truncated'), (0.0, '')])
+  learner = counting_learner()
+  carry, segment, _, seen = collect_all(
+    env,
+    learner,
+    start(env, learner),
+    moments=moments,
+    reward_clip=None,
+  )
+  np.testing.assert_array_equal(seen[:, 0, 0], [10, 11, 12, 20])
+  np.testing.assert_allclose(
+    segment.obs[:, 0, 0], [-0.5, 0.0, 0.5, 4.5, 5.0], atol=1e-6
+  )
+  # The final observation 13 is worth itself, normalised, and the state, which
+  # is the sum of what was acted on.
+  np.testing.assert_allclose(segment.r_t[2], 1 + 0.5 * (1.0 + 0.0), atol=1e-6)
+  np.testing.assert_array_equal(carry.obs, [[21.0]])
+  # The next segment begins with the same observation, by its own moments.
+  later = moments._replace(mean=np.array([21.0]))
+  _, segment, _, seen = collect_all(env, learner, carry, moments=later)
+  np.testing.assert_array_equal(segment.obs[0], [[0.0]])
+  np.testing.assert_array_equal(seen[0], [[21.0]])
+
+
+def test_without_moments_the_learner_sees_what_there_is():
+  env = vector_env([])
+  learner = counting_learner()
+  _, segment, _, seen = collect_all(env, learner, start(env, learner))
+  np.testing.assert_array_equal(segment.obs[:-1], seen)
+  assert np.shares_memory(segment.obs, seen)  # No copy is made.
+
+
+def test_rewards_are_scaled_and_then_clipped():
+  env = vector_env([(1.0, ''), (-2.0, ''), (8.0, 'terminated')])
+  learner = counting_learner()
+  _, segment, episodes = collect(
+    env, learner, start(env, learner), reward_scale=0.25, reward_clip=1.0
+  )
+  np.testing.assert_array_equal(segment.r_t[:, 0], [0.25, -0.5, 1.0, 0.0])
+  assert episodes == [rollout.Episode(7.0, 0.75, 3)]
+
+
+class Continuous(Scripted):
+  """Takes two numbers, and remembers them."""
+
+  action_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float32)
+
+  def step(self, action):
+    self.actions.append(action.tolist())
+    return self._observation(), 0.0, False, False, {}
+
+
+@pytest.mark.parametrize('acts_on', ['snapshot', 'newest'])
+def test_actions_of_several_numbers(acts_on):
+  env = gymnasium.vector.SyncVectorEnv(
+    [lambda: Continuous([])] * 3, autoreset_mode=AutoresetMode.SAME_STEP
+  )
+
+  def act(params, state, obs, key, exploration_epsilon):
+    del params, exploration_epsilon
+    action = np.arange(6, dtype=np.float32).reshape(3, 2) + key / 4
+    return action, state, key + 1
+
+  learner = counting_learner(acts_on)._replace(act=act)
+  carry, segment, _ = collect(env, learner, start(env, learner), t_max=2)
+  assert segment.a.shape == (3, 3, 2) and segment.a.dtype == np.float32
+  np.testing.assert_array_equal(segment.a[1, 2], [4.25, 5.25])
+  assert actions_sent(env)[2] == [[4.0, 5.0], [4.25, 5.25]]
+  last = {'snapshot': [0.0, 0.0], 'newest': [4.5, 5.5]}[acts_on]
+  np.testing.assert_array_equal(segment.a[2, 2], last)
+  assert (carry.action is None) == (acts_on == 'snapshot')

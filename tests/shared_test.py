@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from a3c_jax import optimizers, shared
+from a3c_jax import normalization, optimizers, shared
 
 WAIT_SECONDS = 60.0
 PLAIN = optimizers.Optimizer(optax.identity(), per_thread=False)
@@ -129,7 +129,7 @@ def test_target_follows_when_frames_cross_the_period(segments, synced):
 def test_target_starts_at_the_parameters():
   state = make(jnp.full((), 5.0), target_period_frames=10)
   assert state.snapshot().target_params == 5
-  assert state.snapshot()[2:] == (0, 0)
+  assert state.snapshot()[2:] == (0, 0, None)
 
 
 def test_no_target_without_a_period():
@@ -238,7 +238,7 @@ def test_what_was_captured_goes_on_in_the_same_bits(per_thread):
     np.testing.assert_array_equal(
       state.snapshot().target_params, whole.snapshot().target_params
     )
-    assert state.snapshot()[2:] == whole.snapshot()[2:] == (16, 8)
+    assert state.snapshot()[2:] == whole.snapshot()[2:] == (16, 8, None)
 
 
 def test_new_threads_begin_with_fresh_statistics():
@@ -275,3 +275,41 @@ def test_capture_does_not_wait_for_ever():
   state.apply(0, jnp.ones(()), 1, note)
   assert problems == ['the lock of the parameters is held for 0.01 s']
   assert state.capture(lambda: 'also')[1] == 'also'
+
+
+def test_observations_of_all_threads_count_once_each():
+  threads, segments = 4, 60
+  state = make(threads=threads, moments=normalization.initial((2,)))
+  state.warm_up(jnp.ones(()))
+  seen = np.random.default_rng(0).normal(
+    [3.0, -100.0], [0.5, 20.0], (threads, segments, 5, 2)
+  )
+
+  def body(thread):
+    for segment in seen[thread]:
+      # Also where the gradient was dropped.
+      grads = None if segment[0, 0] > 3 else jnp.ones(())
+      state.apply(thread, grads, frames=5, seen=segment)
+
+  before = state.snapshot().moments
+  in_threads(*[lambda thread=thread: body(thread) for thread in range(threads)])
+  mean, variance, count = state.snapshot().moments
+  everything = seen.reshape(-1, 2)
+  np.testing.assert_allclose(mean, everything.mean(axis=0), rtol=1e-6)
+  np.testing.assert_allclose(variance, everything.var(axis=0), rtol=1e-4)
+  np.testing.assert_allclose(count, len(everything), atol=1e-3)
+  # Who took a snapshot before keeps what was in it.
+  np.testing.assert_array_equal(before.mean, [0.0, 0.0])
+
+
+def test_moments_are_captured_and_restored():
+  state = make(moments=normalization.initial((1,)))
+  state.apply(0, jnp.ones(()), frames=1, seen=np.array([[4.0], [8.0]]))
+  captured, _ = state.capture()
+  state.apply(0, jnp.ones(()), frames=1, seen=np.array([[-400.0]]))
+  other = make(moments=normalization.initial((1,)))
+  other.restore(captured)
+  np.testing.assert_allclose(other.snapshot().moments.mean, [6.0], rtol=1e-3)
+  for one in (other, make()):  # Whoever has no moments takes no notice.
+    one.apply(0, None, frames=1, seen=np.array([[6.0]]))
+  np.testing.assert_allclose(other.snapshot().moments.mean, [6.0], rtol=1e-3)

@@ -1,0 +1,250 @@
+"""Continuous control: repeated actions, and pictures for observations."""
+
+import threading
+
+import gymnasium
+import numpy as np
+import pytest
+
+from a3c_jax import checks
+from a3c_jax.envs import control, gym, simulations
+
+WAIT_SECONDS = 60.0
+needs_pictures = pytest.mark.skipif(
+  simulations.backend() is None, reason='neither EGL nor OSMesa works here'
+)
+
+
+def make(env, **given):
+  return control.make(control.Options(env=env, **given))()
+
+
+class Counting(gymnasium.Env):
+  """Rewards 1, 2, 3, …; ends at a step."""
+
+  observation_space = gymnasium.spaces.Box(0.0, 100.0, (1,), np.float32)
+  action_space = gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)
+
+  def __init__(self, end, truncated):
+    self._end, self._truncated = end, truncated
+    self.steps = 0
+
+  def reset(self, *, seed=None, options=None):
+    super().reset(seed=seed)
+    self.steps = 0
+    return np.zeros(1, np.float32), {}
+
+  def step(self, action):
+    self.steps += 1
+    over = self.steps == self._end
+    obs = np.full(1, self.steps, np.float32)
+    cut = self._truncated
+    return obs, self.steps, over and not cut, over and cut, {}
+
+
+@pytest.mark.parametrize('truncated', [False, True])
+def test_an_action_is_repeated_until_the_end(truncated):
+  env = control.Repeat(Counting(5, truncated), 3)
+  env.reset()
+  obs, reward, *over, _ = env.step(np.zeros(1, np.float32))
+  assert (obs[0], reward, over) == (3.0, 1 + 2 + 3, [False, False])
+  obs, reward, *over, _ = env.step(np.zeros(1, np.float32))
+  assert (obs[0], reward, over) == (5.0, 4 + 5, [not truncated, truncated])
+
+
+def test_repeated_actions_of_mujoco():
+  once, twice = make('Hopper-v5'), make('Hopper-v5', action_repeat=2)
+  once.reset(seed=1)
+  twice.reset(seed=1)
+  action = np.full((1, 3), 0.4, np.float32)
+  obs, rewards = None, 0.0
+  for _ in range(2):
+    obs, reward, *_ = once.step(action)
+    rewards += reward
+  other, reward, *_ = twice.step(action)
+  np.testing.assert_array_equal(other, obs)
+  np.testing.assert_array_equal(reward, rewards)
+
+
+def test_the_record_gives_the_options_back():
+  options = control.Options(env='Ant-v5', pixels=True, image_size=64)
+  record = control.describe(options)
+  assert record['name'] == 'Ant-v5'
+  assert control.from_record(record) == options
+
+
+@pytest.mark.parametrize(
+  'given', [{'image_size': 35}, {'image_size': 481}, {'action_repeat': 0}]
+)
+def test_bad_options(given):
+  ((name, value),) = given.items()
+  options = control.Options(env='Hopper-v5', **given)
+  for use in (control.describe, control.make):
+    with pytest.raises(checks.UsageError, match=f'^--{name}={value}: allowed'):
+      use(options)
+
+
+TASKS = (
+  'Ant-v5',
+  'HalfCheetah-v5',
+  'Hopper-v5',
+  'Humanoid-v5',
+  'InvertedDoublePendulum-v5',
+  'InvertedPendulum-v5',
+  'Pusher-v5',
+  'Reacher-v5',
+  'Swimmer-v5',
+  'Walker2d-v5',
+  'dm_control/cheetah-run',
+  'dm_control/pendulum-swingup',
+  'dm_control/walker-walk',
+)
+
+
+@needs_pictures
+@pytest.mark.parametrize('task', TASKS)
+def test_the_robot_is_in_the_picture_and_moves(task):
+  env = make(task, pixels=True)
+  first, _ = env.reset(seed=1)
+  assert first.shape == (1, 84, 84, 3) and first.dtype == np.uint8
+  rng = np.random.default_rng(0)
+  pictures = [first[0]]
+  for _ in range(25):
+    action = rng.uniform(-1, 1, env.action_space.shape)
+    obs, *_ = env.step(action)
+    pictures.append(obs[0])
+  assert min(picture.max() for picture in pictures) > 50
+  assert np.any(pictures[-1] != pictures[-2])
+  # Without the robot, which is all that can move, the picture is another one.
+  game = env.envs[0]
+  model, data = simulations.simulation(game)
+  model.geom_rgba[model.body_dofnum[model.geom_bodyid] > 0, 3] = 0
+  model.geom_rgba[model.body_weldid[model.geom_bodyid] > 0, 3] = 0
+  model.geom_matid[:] = -1
+  without = game.get_wrapper_attr('observation')(None)
+  assert np.sum(np.any(without != pictures[-1], axis=2)) >= 40
+  env.close()
+
+
+@needs_pictures
+def test_the_camera_goes_with_the_cheetah():
+  env = make('HalfCheetah-v5', pixels=True)
+  env.reset(seed=1)
+  _, data = simulations.simulation(env.envs[0])
+  data.qpos[0] += 30.0
+  before = env.step(np.zeros((1, 6), np.float32))[0][0]
+  for _ in range(3):
+    after = env.step(np.ones((1, 6), np.float32))[0][0]
+  # The floor has a pattern; the cheetah is neither.
+  assert np.any(after != before, axis=2).sum() > 40
+  env.close()
+
+
+@needs_pictures
+def test_pictures_in_threads_are_those_of_one_thread():
+  def play(env, pictures):
+    obs, _ = env.reset(seed=7)
+    pictures.append(obs)
+    for step in range(12):
+      action = np.full(env.action_space.shape, np.sin(step), np.float32)
+      pictures.append(env.step(action)[0])
+
+  # Made, used first and closed in this thread; played in others, at one time.
+  envs = [make('InvertedPendulum-v5', pixels=True) for _ in range(3)]
+  expected = []
+  play(envs[0], expected)
+  found = [[] for _ in envs]
+  errors = []
+
+  def body(env, pictures):
+    try:
+      play(env, pictures)
+    except BaseException as error:
+      errors.append(error)
+
+  threads = [
+    threading.Thread(target=body, args=arguments, daemon=True)
+    for arguments in zip(envs, found, strict=True)
+  ]
+  for thread in threads:
+    thread.start()
+  for thread in threads:
+    thread.join(WAIT_SECONDS)
+  assert errors == []
+  for pictures in found:
+    np.testing.assert_array_equal(pictures, expected)
+  # One that is closed takes nothing from the others.
+  envs[0].close()
+  again = []
+  play(envs[1], again)
+  np.testing.assert_array_equal(again, expected)
+  assert len({picture.tobytes() for picture in expected}) > 6
+  for env in envs[1:]:
+    env.close()
+
+
+@needs_pictures
+def test_several_games_of_one_thread_have_pictures_of_their_own():
+  make_env = control.make(
+    control.Options(env='dm_control/cartpole-swingup', pixels=True), envs=2
+  )
+  env = make_env()
+  obs, _ = env.reset(seed=1)
+  assert obs.shape == (2, 84, 84, 3)
+  assert np.any(obs[0] != obs[1])
+  kept = obs.copy()
+  env.step(np.ones((2, 1), np.float32))
+  np.testing.assert_array_equal(obs, kept)  # They are not drawn over.
+  env.close()
+
+
+@needs_pictures
+def test_size_and_camera():
+  env = make(
+    'dm_control/cheetah-run', pixels=True, image_size=40, camera='back'
+  )
+  back, _ = env.reset(seed=1)
+  assert back.shape == (1, 40, 40, 3)
+  env.close()
+  env = make('dm_control/cheetah-run', pixels=True, image_size=40, camera='1')
+  np.testing.assert_array_equal(env.reset(seed=1)[0], back)
+  env.close()
+
+
+@needs_pictures
+@pytest.mark.parametrize(
+  'task, camera, allowed',
+  [
+    ('HalfCheetah-v5', 'side', 'auto, track'),
+    ('HalfCheetah-v5', '1', 'auto, track'),
+    ('Humanoid-v5', '7', 'auto, track, 1'),
+    ('Reacher-v5', '0', 'auto'),
+  ],
+)
+def test_no_such_camera(task, camera, allowed):
+  with pytest.raises(checks.UsageError) as error:
+    make(task, pixels=True, camera=camera)
+  assert str(error.value) == (
+    f'--camera={camera}: allowed for {task}: {allowed}'
+  )
+
+
+def test_pixels_of_what_is_no_simulation():
+  with pytest.raises(checks.UsageError) as error:
+    make('Pendulum-v1', pixels=True)
+  (line,) = str(error.value).splitlines()
+  assert line.startswith('--pixels with --env=Pendulum-v1: no MuJoCo')
+
+
+@needs_pictures
+@pytest.mark.parametrize(
+  'task, fps', [('HalfCheetah-v5', 20), ('dm_control/cheetah-run', 100)]
+)
+def test_films(task, fps):
+  env = gym.make(task, film=True)()
+  env.reset(seed=1)
+  (picture,) = env.render()
+  assert picture.shape == (480, 480, 3)
+  assert picture.max() > 50
+  assert env.metadata['render_fps'] == fps
+  env.close()
