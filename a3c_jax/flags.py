@@ -112,7 +112,7 @@ def define(domain: str, **instead) -> Callable[..., config_lib.Config]:
   Returns:
     A function `(environment, **fixed) -> Config` that reads the flags once they
     are parsed; `environment` has at least a 'name', and `fixed` are settings
-    without a flag.
+    without a flag, of which `domain` gives other defaults than the help tells.
   """
   own = {name: (value, 'this script') for name, value in instead.items()}
   table = config_lib.defaults(domain) | own
@@ -128,8 +128,8 @@ def define(domain: str, **instead) -> Callable[..., config_lib.Config]:
     _define(field, default)
 
   def make_config(environment: Mapping[str, Any], **fixed) -> config_lib.Config:
-    settings = instead | _given(names) | fixed
-    return config_lib.make(domain, environment=environment, **settings)
+    settings = {'domain': domain} | instead | _given(names) | fixed
+    return config_lib.make(environment=environment, **settings)
 
   return make_config
 

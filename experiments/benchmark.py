@@ -1,6 +1,10 @@
-"""Measures real training on Pong against the emulator alone, in one run.
+"""Measures real training against the environment alone, in one run.
 
   python experiments/benchmark.py --algo=a3c --threads=2 --seconds=20
+  python experiments/benchmark.py --env=HalfCheetah-v5 --pixels --threads=2
+
+The first is Pong. For other environments the settings that are not given are
+those of continuous_control.py.
 
 The ratio is training frames over emulator frames, both per second of processor
 time, so it depends little on how fast the machine is or what else it does.
@@ -15,19 +19,26 @@ import tempfile
 import time
 
 from absl import flags
+import gymnasium
 import numpy as np
 
 from a3c_jax import agents, checks, training, workers
-from a3c_jax.envs import atari
+from a3c_jax.envs import atari, control
 import a3c_jax.flags
 
+_ENV = flags.DEFINE_string(
+  'env', 'pong', "What to train on: 'pong', or a task of continuous control."
+)
+_PIXELS = flags.DEFINE_boolean(
+  'pixels', False, 'Observe pictures of a task of continuous control.'
+)
 _JSON = flags.DEFINE_string('json', None, 'File to write the figures to.')
 _TEMPORARY = 'a temporary folder'
 _config = a3c_jax.flags.define('atari', seconds=20.0, workdir=_TEMPORARY)
 
 
-def emulator_frames_per_cpu_second(make_env, *, threads: int, seconds: float):
-  """Frames per second of processor time of random play, one game a thread."""
+def emulator_steps_per_cpu_second(make_env, *, threads: int, seconds: float):
+  """Agent steps per second of processor time of random play in all games."""
   envs = [make_env() for _ in range(threads)]
   for seed, env in enumerate(envs):
     env.reset(seed=seed)
@@ -36,7 +47,11 @@ def emulator_frames_per_cpu_second(make_env, *, threads: int, seconds: float):
   def play(thread, stop):
     env = envs[thread]
     rng = np.random.default_rng(thread)
-    actions = rng.integers(env.single_action_space.n, size=(1024, env.num_envs))
+    if isinstance(env.single_action_space, gymnasium.spaces.Box):
+      actions = rng.uniform(-1, 1, size=(1024, *env.action_space.shape))
+    else:
+      choices = env.single_action_space.n
+      actions = rng.integers(choices, size=(1024, env.num_envs))
     while not stop.is_set():
       env.step(actions[steps[thread] % len(actions)])
       steps[thread] += 1
@@ -48,15 +63,20 @@ def emulator_frames_per_cpu_second(make_env, *, threads: int, seconds: float):
   players.stop(10.0)
   if players.error is not None:
     raise players.error
-  frames = sum(steps) * envs[0].num_envs * atari.Options().action_repeat
-  return frames / (time.process_time() - began)
+  cpu_seconds = time.process_time() - began
+  for env in envs:
+    env.close()
+  return sum(steps) * envs[0].num_envs / cpu_seconds
 
 
 def measure(config) -> dict:
   """Plays at random, trains, plays again; returns the figures."""
   make_env = agents.make_env(config)
-  play = lambda: emulator_frames_per_cpu_second(
-    make_env, threads=config.threads, seconds=config.seconds / 4
+  play = lambda: (
+    config.action_repeat
+    * emulator_steps_per_cpu_second(
+      make_env, threads=config.threads, seconds=config.seconds / 4
+    )
   )
   before = play()
   result = training.run(
@@ -93,7 +113,19 @@ def _show(figures) -> None:
 
 
 def main() -> None:
-  config = _config(atari.describe(atari.Options(game='pong')))
+  if _ENV.value == 'pong':
+    if _PIXELS.value:
+      raise checks.UsageError(
+        '--pixels with --env=pong: allowed with tasks of continuous control'
+      )
+    config = _config(atari.describe(atari.Options(game='pong')))
+  else:
+    options = control.Options(env=_ENV.value, pixels=_PIXELS.value)
+    config = _config(
+      control.describe(options),
+      domain='control',
+      action_repeat=options.action_repeat,
+    )
   if not config.seconds:
     raise checks.UsageError('--seconds=0: allowed: finite and > 0')
   with contextlib.ExitStack() as stack:

@@ -11,6 +11,8 @@ from unittest import mock
 from absl import app, flags
 import pytest
 
+from a3c_jax.envs import simulations
+
 ROOT = pathlib.Path(__file__).parents[1]
 app.define_help_flags()  # Now, and not as if they were those of a script.
 
@@ -320,3 +322,129 @@ def test_evaluate_pong_with_a_video(tmp_path):
   size, seconds = size_of(film)
   assert tuple(size) == (160, 210)
   assert seconds == pytest.approx(float(row['mean_steps']) / 15, abs=0.1)
+
+
+@pytest.fixture(scope='module')
+def swung(tmp_path_factory):
+  """The folder of a short run on a task of continuous control."""
+  path = tmp_path_factory.mktemp('swung')
+  code, _, err = run(
+    'continuous_control.py',
+    '--env=InvertedPendulum-v5',
+    '--frames=400',
+    '--threads=2',
+    '--eval_episodes=1',
+    '--nolstm',
+    '--workdir=results',
+    cwd=path,
+  )
+  assert (code, err) == (0, '')
+  return path
+
+
+def test_evaluate_continuous_control_by_mean_and_samples(swung):
+  (row,) = read_rows(swung / 'results/eval.csv')
+  assert (row['policy'], row['protocol']) == ('sampled', 'plain')
+  arguments = ('evaluate.py', '--workdir=results', '--episodes=3')
+  for policy in ('mean', 'sample'):
+    code, out, err = run(*arguments, f'--policy={policy}', cwd=swung)
+    assert (code, err) == (0, '')
+  assert 'actions: sampled; raw scores' in out
+  rows = read_rows(swung / 'results/evaluations.csv')
+  assert [row['policy'] for row in rows] == ['mean', 'sampled']
+  assert rows[0]['mean_return'] != rows[1]['mean_return']
+  code, out, err = run(*arguments, '--policy=greedy', cwd=swung)
+  assert (code, out) == (2, '')
+  assert err == (
+    'error: --policy=greedy: allowed for InvertedPendulum-v5: sample, mean\n'
+  )
+
+
+def test_mean_of_a_policy_over_discrete_actions(trained):
+  code, out, err = run(
+    'evaluate.py', '--workdir=results', '--policy=mean', cwd=trained
+  )
+  assert (code, out) == (2, '')
+  assert err == 'error: --policy=mean: allowed for catch: sample, greedy\n'
+
+
+@pytest.mark.skipif(
+  simulations.backend() is None, reason='neither EGL nor OSMesa works here'
+)
+def test_a_video_of_mujoco(swung):
+  pytest.importorskip('moviepy')
+  code, out, err = run(
+    'evaluate.py',
+    '--workdir=results',
+    '--episodes=2',
+    '--policy=mean',
+    '--video=films',
+    cwd=swung,
+  )
+  assert (code, err) == (0, '')
+  (film,) = (swung / 'films').iterdir()
+  size, _ = size_of(film)
+  assert tuple(size) == (480, 480)
+
+
+@pytest.mark.skipif(
+  simulations.backend() is None, reason='neither EGL nor OSMesa works here'
+)
+def test_a_run_from_pixels(tmp_path):
+  code, out, err = run(
+    'continuous_control.py',
+    '--env=dm_control/pendulum-swingup',
+    '--pixels',
+    '--image_size=40',
+    '--action_repeat=4',
+    '--t_max=2',
+    '--envs_per_thread=1',
+    '--frames=80',
+    '--threads=2',
+    '--eval_frames=0',
+    '--workdir=results',
+    cwd=tmp_path,
+  )
+  assert (code, err) == (0, '')
+  assert 'no episode has ended' in out
+  (row,) = read_rows(tmp_path / 'results/train.csv')
+  # Segments of 2 steps of 4 frames, and up to one more in the other thread.
+  assert int(row['frames']) in (80, 88)
+
+
+@pytest.mark.parametrize(
+  'script, arguments, line',
+  [
+    (
+      'continuous_control.py',
+      ['--env=Pendulum-v1', '--algo=nstep_q'],
+      '--algo=nstep_q: allowed with continuous actions: a3c',
+    ),
+    (
+      'gym_env.py',
+      ['--env=Pendulum-v1', '--algo=one_step_q'],
+      '--algo=one_step_q: actions of Pendulum-v1 are continuous, Box of 1 '
+      'numbers; allowed: a3c',
+    ),
+    (
+      'continuous_control.py',
+      ['--env=Pendulum-v1', '--pixels'],
+      '--pixels with --env=Pendulum-v1: no MuJoCo simulation; allowed: tasks '
+      'of MuJoCo such as InvertedPendulum-v5 or dm_control/pendulum-swingup',
+    ),
+    (
+      'continuous_control.py',
+      ['--image_size=20'],
+      '--image_size=20: allowed: a whole number, 36 to 480',
+    ),
+    (
+      'benchmark.py',
+      ['--pixels'],
+      '--pixels with --env=pong: allowed with tasks of continuous control',
+    ),
+  ],
+)
+def test_bad_input_of_continuous_control(tmp_path, script, arguments, line):
+  code, out, err = run(script, *arguments, cwd=tmp_path)
+  assert (code, err.removeprefix('error: ')) == (2, line + '\n')
+  assert list(tmp_path.iterdir()) == []

@@ -15,6 +15,7 @@ import threading
 import traceback
 
 import gymnasium
+from gymnasium.envs.classic_control import PendulumEnv
 from gymnasium.vector import AutoresetMode
 import jax
 import jax.monitoring
@@ -823,3 +824,97 @@ def test_a_signal_ends_an_evaluation(tmp_path, monkeypatch):
   assert not result.finished
   assert read_rows(tmp_path / 'eval.csv') == []
   assert (tmp_path / 'checkpoints' / str(result.frames)).is_dir()
+
+
+class Swings(PendulumEnv):
+  """Pendulum of short episodes that may end the run at one step."""
+
+  def __init__(self, at_step=None):
+    super().__init__()
+    self._at_step = at_step
+    self._taken = 0
+
+  def reset(self, **kwargs):
+    self._steps = 0
+    return super().reset(**kwargs)
+
+  def step(self, action):
+    self._taken += 1
+    self._steps += 1
+    if self._taken == self._at_step:
+      signal.raise_signal(signal.SIGINT)
+    obs, reward, *_ = super().step(action)
+    return obs, reward, False, self._steps == 30, {}
+
+
+def swing(workdir, at_step=None, **given):
+  settings = config.make(
+    'control',
+    workdir=str(workdir),
+    environment={'name': 'swings'},
+    **{'threads': 1, 'eval_frames': 300, 'eval_episodes': 1, 't_max': 8}
+    | given,
+  )
+  return training.run(
+    settings,
+    gym.make(lambda: Swings(at_step), envs=settings.envs_per_thread),
+    functools.partial(agents.make_learner, settings),
+    gym.make(Swings),
+  )
+
+
+@pytest.mark.parametrize(
+  'given',
+  [
+    {'envs_per_thread': 2},
+    {'envs_per_thread': 1, 'lstm': False, 'normalize_obs': False},
+  ],
+)
+def test_a_stopped_run_with_continuous_actions_ends_in_the_same_bits(
+  tmp_path, monkeypatch, given
+):
+  monkeypatch.setattr(recorded, 'RESEED_STEPS', 100)
+  monkeypatch.setattr(training, '_REFRESH_SECONDS', 0.01)
+  given |= {'frames': 1200, 'checkpoint_frames': 200, 'reward_scale': 0.1}
+  whole = swing(tmp_path / 'whole', **given)
+  first = swing(tmp_path / 'parts', at_step=150, **given)
+  assert 0 < first.frames < 1200
+  last = swing(tmp_path / 'parts', **given)
+  assert (last.finished, last.frames) == (True, whole.frames)
+  assert digest(last.params) == digest(whole.params)
+  like = jax.tree.map(np.asarray, last.params)
+  moments = [
+    checkpoints.read_params(tmp_path / name, 'latest', like)[1]
+    for name in ('whole', 'parts')
+  ]
+  if given.get('normalize_obs', True):
+    # Every observation that was acted on, once.
+    assert float(moments[0].count) == pytest.approx(whole.frames)
+    jax.tree.map(np.testing.assert_array_equal, *moments)
+  else:
+    assert moments == [None, None]
+
+
+def test_observations_that_are_not_finite_end_the_run_in_one_line(
+  tmp_path, capsys
+):
+  class Spoilt(Swings):
+    def step(self, action):
+      obs, *rest = super().step(action)
+      return obs if self._steps < 9 else obs * np.nan, *rest
+
+  settings = config.make(
+    'control',
+    workdir=str(tmp_path),
+    environment={'name': 'spoilt'},
+    threads=1,
+    eval_frames=0,
+  )
+  with pytest.raises(checks.RunError, match=r'Spoilt.*observation\[0\] is nan'):
+    training.run(
+      settings,
+      gym.make(Spoilt),
+      functools.partial(agents.make_learner, settings),
+    )
+  assert 'made anew, 3 of at most 3 times' in capsys.readouterr().out
+  assert saved(tmp_path / 'checkpoints') == [0]
