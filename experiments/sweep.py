@@ -1,0 +1,441 @@
+r"""Searches hyperparameters at random: many runs of a script, some at once.
+
+python experiments/sweep.py --folder=runs/search --runs=20 --parallel=2 \
+  --log_uniform=learning_rate:1e-4:1e-2 -- \
+  experiments/gym_env.py --env=CartPole-v1 --frames=100e3
+
+Run 7 is `python SCRIPT ITS_FLAGS --NAME=VALUE ... --seed=1
+--workdir=FOLDER/run-007` and prints into FOLDER/run-007.log; with seed 2 it is
+run-007-seed2. Its values depend on --sweep_seed and the 7 alone, so --runs and
+--seeds may be raised later. results.csv gets a row when a run ends; the last
+row of a run counts.
+
+The same command goes on: finished runs are left alone, stopped ones go on from
+their checkpoints, failed ones are tried again, last. It waits for those that a
+killed search left running. A run is finished if it exits with 0 after its last
+frame and the evaluation of that (if it has any), or after the --seconds it is
+limited to, which it has anew when it goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+import contextlib
+import csv
+import dataclasses
+import fcntl
+import json
+import math
+import os
+import pathlib
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from typing import NamedTuple
+
+from absl import flags
+import numpy as np
+
+from a3c_jax import checks
+import a3c_jax.flags
+
+_POLL_SECONDS = 0.1
+_BEST = 10  # Rows of the table at the end.
+_REFUSED = 3  # Settings; a script that takes none of them takes no other.
+_FIGURES = ('frames', 'mean_return', 'eval_mean_return', 'seconds')
+_RESERVED = ('run', 'seed', *_FIGURES, 'status', 'exit_code', 'workdir')
+# That of the runs: as it was before flags.run sets JAX up for this process.
+_ENVIRONMENT = dict(os.environ)
+
+_LOG_UNIFORM = flags.DEFINE_multi_string(
+  'log_uniform',
+  [],
+  'NAME:LOW:HIGH: --NAME is drawn from LogUniform(LOW, HIGH), to 4 digits. '
+  'Several are separated by commas, or have a flag each. Default: none (has to '
+  'be given; the paper, figure 1, has learning_rate:1e-4:1e-2).',
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+  """How much to search, and where the results go."""
+
+  folder: str = checks.setting(
+    'Folder for the results: new, empty, or of the same search, to go on.',
+    'a path',
+    bool,
+    default='',
+    source='has to be given',
+  )
+  runs: int = checks.count(
+    'Settings to draw.', most=10_000, default=50, source='paper, figure 1'
+  )
+  seeds: int = checks.count(
+    'Runs per setting: seeds 1 to this.', most=100, default=1, source='ours'
+  )
+  parallel: int = checks.count(
+    'Runs at once, each with its own threads.', default=1, source='ours'
+  )
+  sweep_seed: int = checks.count(
+    'Seed of what is drawn.', least=0, default=1, source='ours'
+  )
+
+
+_options = a3c_jax.flags.define_options(Options)
+
+
+class Run(NamedTuple):
+  """What one process is to do."""
+
+  name: str
+  values: dict[str, float]  # by the name of the flag
+  seed: int
+
+
+def read_ranges(texts: Sequence[str]) -> dict[str, tuple[float, float]]:
+  """(LOW, HIGH) by NAME, from texts of one or several NAME:LOW:HIGH.
+
+  Raises:
+    UsageError: naming the first that is not allowed.
+  """
+  ranges = {}
+  for text in ','.join(texts).split(','):
+    allowed = None
+    name, *limits = text.split(':')
+    try:
+      low, high = map(float, limits)
+    except ValueError:
+      low = high = math.nan
+    if not (re.fullmatch(r'[A-Za-z]\w*', name) and 0 < low < high < math.inf):
+      allowed = 'NAME:LOW:HIGH with 0 < LOW < HIGH'
+    elif name in ranges or name in _RESERVED:
+      allowed = f'each name once, and not {", ".join(_RESERVED)}'
+    if allowed:
+      raise checks.UsageError(f'--log_uniform={text}: allowed: {allowed}')
+    ranges[name] = (low, high)
+  return ranges
+
+
+def draw(
+  ranges: Mapping[str, tuple[float, float]], *, sweep_seed: int, number: int
+) -> dict[str, float]:
+  """The values of one setting, by name, to 4 digits."""
+  rng = np.random.default_rng([sweep_seed, number])
+  values = {}
+  for name, (low, high) in ranges.items():
+    exact = math.exp(rng.uniform(math.log(low), math.log(high)))
+    values[name] = min(max(float(f'{exact:.4g}'), low), high)
+  return values
+
+
+def _check_command(command, names) -> None:
+  if not command or not pathlib.Path(command[0]).is_file():
+    problem = f'{command[0]}: is no file' if command else 'no script'
+    raise checks.UsageError(f'{problem}; allowed: FLAGS -- SCRIPT ITS_FLAGS')
+  for argument in command[1:]:
+    name = argument.lstrip('-').partition('=')[0]
+    if argument.startswith('-') and name in ('seed', 'workdir', *names):
+      raise checks.UsageError(
+        f'{argument} after --: allowed: flags that the search does not set'
+      )
+
+
+def _claim(folder, plan, stack) -> None:
+  """Locks the folder, and makes it this search's if it is nobody's."""
+
+  def refuse(problem):
+    raise checks.UsageError(
+      f'--folder={folder}: {problem}; allowed: a new or empty folder, or that '
+      'of the same search'
+    )
+
+  path = folder / 'sweep.json'
+  try:
+    if not path.exists() and any(folder.iterdir()):
+      refuse('holds files, but no sweep.json')
+    file = stack.enter_context(path.open('a+'))
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    file.seek(0)
+    began = json.loads(file.read() or 'null')
+    if began == plan:
+      return
+    if began is not None:
+      if [*began] != [*plan]:
+        refuse('its sweep.json is not that of a search')
+      # Before any run has begun, a mistake in the command may be mended.
+      if any(entry.is_dir() for entry in folder.iterdir()):
+        name = next(name for name in plan if began[name] != plan[name])
+        refuse(f'its {name} is {began[name]}, not {plan[name]}')
+      (folder / 'results.csv').unlink(missing_ok=True)
+    file.truncate(0)
+    file.write(json.dumps(plan, indent=2) + '\n')
+    file.flush()
+  except BlockingIOError:
+    refuse('another process is using it')
+  except OSError as error:
+    refuse(error.strerror)
+  except (json.JSONDecodeError, UnicodeDecodeError, TypeError):
+    refuse('its sweep.json is not that of a search')
+
+
+class Results:
+  """results.csv, of which `rows` has the last row of each run by name."""
+
+  def __init__(self, path: pathlib.Path, names: Sequence[str]):
+    """Reads what is there; `names` are those of the values.
+
+    Raises:
+      UsageError: if somebody changed its columns.
+    """
+    self._path = path
+    self._shown = ['run', *names, 'seed', *_FIGURES]
+    self._columns = [*self._shown, 'status', 'exit_code']
+    with path.open('a+b') as file:
+      file.seek(0)
+      content = file.read()
+      whole = content[: content.rfind(b'\n') + 1]
+      file.truncate(len(whole))  # A row may not have been written to its end.
+    table = csv.DictReader(whole.decode(errors='replace').splitlines())
+    if table.fieldnames not in (None, self._columns):
+      raise checks.UsageError(
+        f'--folder={path.parent}: its results.csv has other columns; allowed: '
+        f'{",".join(self._columns)}'
+      )
+    self.rows = {row['run']: row for row in table}
+
+  def finished(self) -> dict[str, dict[str, str]]:
+    """The rows of finished runs by name, the best first."""
+    scores = {
+      name: float(row['mean_return'] or 'nan')
+      for name, row in self.rows.items()
+      if row['status'] == 'finished'
+    }
+    worse = lambda name: (math.isnan(scores[name]), -scores[name])
+    return {name: self.rows[name] for name in sorted(scores, key=worse)}
+
+  def add(self, row: Mapping[str, object]) -> None:
+    """Appends a row, in one write."""
+    with self._path.open('a', newline='') as file:
+      rows = csv.DictWriter(file, self._columns)
+      if not file.tell():
+        rows.writeheader()
+      rows.writerow(row)
+    self.rows[row['run']] = {name: str(value) for name, value in row.items()}
+
+  def show(self) -> None:
+    """Prints the best of the finished runs, and where all are."""
+    table = [{name: name for name in self._shown}]
+    for row in list(self.finished().values())[:_BEST]:
+      returns = {name: row[name] for name in row if 'mean_return' in name}
+      short = {name: f'{float(x):.2f}' for name, x in returns.items() if x}
+      table.append(row | short)
+    width = {name: max(len(row[name]) for row in table) for name in self._shown}
+    for row in table if len(table) > 1 else ():
+      print('  '.join(row[name].rjust(width[name]) for name in self._shown))
+    print(f'results in {self._path}')
+
+
+def _last_row(path) -> dict[str, str]:
+  """The last row that is whole; nothing where there is none."""
+  try:
+    with path.open(newline='') as file:
+      rows = [row for row in csv.DictReader(file) if None not in row.values()]
+  except (OSError, ValueError, csv.Error):
+    rows = []
+  return rows[-1] if rows else {}
+
+
+def _figures(workdir) -> dict[str, str]:
+  train = _last_row(workdir / 'train.csv')
+  figures = {name: train.get(name, '') for name in _FIGURES}
+  score = _last_row(workdir / 'eval.csv').get('mean_return', '')
+  return figures | {'eval_mean_return': score}
+
+
+def _is_finished(workdir) -> bool:
+  """Whether a run that exited with 0 has done all that it was to do."""
+  train = _last_row(workdir / 'train.csv')
+  evaluation = _last_row(workdir / 'eval.csv')
+  try:
+    config = json.loads((workdir / 'config.json').read_text())['config']
+    seconds = config.get('seconds')
+    if seconds and float(train['seconds']) >= seconds:
+      return True
+    last = evaluation if config.get('eval_frames') else train
+    return float(last['frames']) >= config['frames']
+  except (OSError, ValueError, TypeError, KeyError):
+    return False
+
+
+@contextlib.contextmanager
+def _signals():
+  """Yields a list that gets every SIGINT and SIGTERM."""
+  received = []
+  note = lambda number, frame: received.append(number)
+  numbers = (signal.SIGINT, signal.SIGTERM)
+  handlers = {number: signal.signal(number, note) for number in numbers}
+  try:
+    yield received
+  finally:
+    for number, handler in handlers.items():
+      signal.signal(number, handler)
+
+
+class Search:
+  """Starts runs, waits for them, notes what they came to.
+
+  Attributes:
+    failed: exit codes of runs that failed, by name.
+    refused: whether the script seems to refuse its flags, whatever is drawn.
+  """
+
+  def __init__(self, options, command, runs, results):
+    """Plans all runs but those that `results` has as finished."""
+    self._folder = pathlib.Path(options.folder)
+    self._parallel = options.parallel
+    self._command = command
+    self._results = results
+    finished = results.finished()
+    todo = [run for run in runs if run.name not in finished]
+    # Failed ones last, lest they fail again before any other is tried.
+    self._todo = sorted(todo, key=lambda run: run.name in results.rows)
+    self._enough = min(len(todo), _REFUSED * options.seeds)
+    self._running: dict[subprocess.Popen, Run] = {}
+    self._left_behind: set[str] = set()
+    self._ends_early = False
+    self.failed: dict[str, int] = {}
+    self.refused = False
+
+  def run(self) -> None:
+    """Runs all. SIGINT or SIGTERM stops the runs, a second one kills them.
+
+    Raises:
+      OSError: if a file cannot be written or a process not be started; the
+        runs are stopped before.
+    """
+    try:
+      with _signals() as received:
+        while self._todo or self._running:
+          self._start()
+          time.sleep(_POLL_SECONDS)
+          if received:
+            received.pop()
+            print(f'stopping {len(self._running)} runs', flush=True)
+            self._end(signal.SIGKILL if self._ends_early else signal.SIGTERM)
+          self._take_ended()
+    finally:
+      self._end(signal.SIGTERM)
+      for process in self._running:
+        process.wait()
+
+  def _start(self) -> None:
+    """Starts as many runs as there is room for."""
+    left_behind = 0
+    for run in self._todo[:]:
+      if len(self._running) + left_behind >= self._parallel:
+        return
+      with (self._folder / f'{run.name}.log').open('ab') as log:
+        try:
+          # The process inherits the lock, so it lasts as long as the process.
+          fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+          left_behind += 1
+          if run.name not in self._left_behind:
+            print(f'{run.name} runs already; waiting for its end', flush=True)
+          self._left_behind.add(run.name)
+          continue
+        values = [f'--{name}={value!r}' for name, value in run.values.items()]
+        values.append(f'--seed={run.seed}')
+        workdir = f'--workdir={self._folder / run.name}'
+        process = subprocess.Popen(
+          [sys.executable, *self._command, *values, workdir],
+          stdin=subprocess.DEVNULL,
+          stdout=log,
+          stderr=subprocess.STDOUT,
+          env=_ENVIRONMENT,
+          process_group=0,  # Ctrl-C of a terminal would be a second signal.
+        )
+      self._running[process] = run
+      self._todo.remove(run)
+      print(f'{run.name} begins: {" ".join(values)}', flush=True)
+
+  def _end(self, number) -> None:
+    self._ends_early = True
+    self._todo.clear()
+    for process in self._running:
+      process.send_signal(number)
+
+  def _take_ended(self) -> None:
+    for process in [p for p in self._running if p.poll() is not None]:
+      run = self._running.pop(process)
+      # Of one that was stopped nobody knows whether it would have failed.
+      if not self._ends_early:
+        self._note(run, process.returncode)
+
+  def _note(self, run, code) -> None:
+    workdir = self._folder / run.name
+    row = {'run': run.name, **run.values, 'seed': run.seed}
+    row |= _figures(workdir)
+    row |= {'status': 'failed' if code else 'finished', 'exit_code': code}
+    if not code and not _is_finished(workdir):
+      text = 'ended before all its frames were done'
+    else:
+      self._results.add(row)
+      text = f'finished, mean return {row["mean_return"] or "unknown"}'
+    if code:
+      text = f'failed, exit code {code}: see {workdir}.log'
+      self.failed[run.name] = code
+    print(f'{run.name} {text}', flush=True)
+    none_taken = not self._results.finished() and {*self.failed.values()} == {2}
+    if none_taken and len(self.failed) >= self._enough:
+      self.refused = True
+      self._end(signal.SIGTERM)
+
+
+def main(command: Sequence[str]) -> None:
+  options = _options()
+  checks.check_settings(options)
+  ranges = read_ranges(_LOG_UNIFORM.value)
+  _check_command(command, ranges)
+  folder = checks.make_folder(options.folder, flag='folder')
+  limits = [f'{name}:{low}:{high}' for name, (low, high) in ranges.items()]
+  plan = {
+    'script': shlex.join(command),
+    'log_uniform': ','.join(limits),
+    'sweep_seed': options.sweep_seed,
+  }
+  runs = []
+  for number in range(options.runs):
+    values = draw(ranges, sweep_seed=options.sweep_seed, number=number)
+    for seed in range(1, options.seeds + 1):
+      name = f'run-{number:03}' + f'-seed{seed}' * (seed > 1)
+      runs.append(Run(name, values, seed))
+  with contextlib.ExitStack() as stack:
+    _claim(folder, plan, stack)
+    try:
+      results = Results(folder / 'results.csv', [*ranges])
+      search = Search(options, command, runs, results)
+      search.run()
+    except OSError as error:
+      raise checks.RunError(
+        f'--folder={folder}: {error.strerror}; the same command goes on'
+      ) from error
+    finished = results.finished()
+    results.show()
+    left = len([run for run in runs if run.name not in finished])
+    if left and not search.refused:
+      print(f'{left} of {len(runs)} runs are not finished')
+      print('to go on: the same command')
+    if search.failed and not finished:
+      log = folder / f'{next(iter(search.failed))}.log'
+      lines = log.read_text(errors='replace').split('\n')
+      last = next(filter(str.strip, reversed(lines)), '')
+      kind = checks.UsageError if search.refused else checks.RunError
+      raise kind(f'no run has finished; {log} ends with: {last}')
+
+
+if __name__ == '__main__':
+  a3c_jax.flags.run(main, takes_arguments=True)
