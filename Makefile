@@ -9,7 +9,7 @@ train: .venv/installed
 test: .venv/installed
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest --numprocesses 2 --dist worksteal
 
 .venv/installed: setup.py constraints.txt
 	@command -v $(PYTHON) >/dev/null || \

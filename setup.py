@@ -4,6 +4,13 @@ import pathlib
 
 import setuptools
 
+# Newer ones of MuJoCo fail in dm_control. Of labmaze, which that requires,
+# there are no wheels for newer ones of Python.
+MUJOCO = [
+  'mujoco==3.17.0',
+  'dm-control==1.0.50; python_version < "3.13"',
+  'shimmy>=2.0.1,<3; python_version < "3.13"',
+]
 PLOT = ['matplotlib>=3.10,<4']
 VIDEO = ['moviepy>=2.2,<3']
 
@@ -31,8 +38,16 @@ setuptools.setup(
     'tensorboardX>=2.6.5,<3',
   ],
   extras_require={
+    'mujoco': MUJOCO,
     'plot': PLOT,
     'video': VIDEO,
-    'test': ['pytest>=9.2,<10', 'ruff==0.17.5', *PLOT, *VIDEO],
+    'test': [
+      'pytest>=9.2,<10',
+      'pytest-xdist>=3.8,<4',
+      'ruff==0.17.5',
+      *MUJOCO,
+      *PLOT,
+      *VIDEO,
+    ],
   },
 )

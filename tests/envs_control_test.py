@@ -1,5 +1,6 @@
 """Continuous control: repeated actions, and pictures for observations."""
 
+import importlib.util
 import threading
 
 import gymnasium
@@ -17,6 +18,12 @@ needs_pictures = pytest.mark.skipif(
 
 def make(env, **given):
   return control.make(control.Options(env=env, **given))()
+
+
+dm_control = pytest.mark.skipif(
+  importlib.util.find_spec('dm_control') is None,
+  reason='dm_control is not installed: it needs Python 3.11 or 3.12',
+)
 
 
 class Counting(gymnasium.Env):
@@ -95,9 +102,9 @@ TASKS = (
   'Reacher-v5',
   'Swimmer-v5',
   'Walker2d-v5',
-  'dm_control/cheetah-run',
-  'dm_control/pendulum-swingup',
-  'dm_control/walker-walk',
+  pytest.param('dm_control/cheetah-run', marks=dm_control),
+  pytest.param('dm_control/pendulum-swingup', marks=dm_control),
+  pytest.param('dm_control/walker-walk', marks=dm_control),
 )
 
 
@@ -184,6 +191,7 @@ def test_pictures_in_threads_are_those_of_one_thread():
 
 
 @needs_pictures
+@dm_control
 def test_several_games_of_one_thread_have_pictures_of_their_own():
   make_env = control.make(
     control.Options(env='dm_control/cartpole-swingup', pixels=True), envs=2
@@ -199,6 +207,7 @@ def test_several_games_of_one_thread_have_pictures_of_their_own():
 
 
 @needs_pictures
+@dm_control
 def test_size_and_camera():
   env = make(
     'dm_control/cheetah-run', pixels=True, image_size=40, camera='back'
@@ -238,7 +247,11 @@ def test_pixels_of_what_is_no_simulation():
 
 @needs_pictures
 @pytest.mark.parametrize(
-  'task, fps', [('HalfCheetah-v5', 20), ('dm_control/cheetah-run', 100)]
+  'task, fps',
+  [
+    ('HalfCheetah-v5', 20),
+    pytest.param('dm_control/cheetah-run', 100, marks=dm_control),
+  ],
 )
 def test_films(task, fps):
   env = gym.make(task, film=True)()

@@ -1,5 +1,7 @@
 """Ordinary Gymnasium environments, and clear words for those we cannot use."""
 
+import importlib.util
+
 import gymnasium
 from gymnasium import spaces
 import numpy as np
@@ -7,6 +9,11 @@ import pytest
 
 from a3c_jax import checks
 from a3c_jax.envs import gym, recorded
+
+dm_control = pytest.mark.skipif(
+  importlib.util.find_spec('dm_control') is None,
+  reason='dm_control is not installed: it needs Python 3.11 or 3.12',
+)
 
 
 class Custom(gymnasium.Env):
@@ -124,10 +131,8 @@ def test_other_spaces_are_refused_by_name(
     ('Acrobat-v1', 'Acrobot-v1'),
     ('§§§', 'try CartPole-v1'),
     ('', 'try CartPole-v1'),
-    # Discrete observations; no longer there; no such task.
+    # Discrete observations; no longer there.
     ('FrozenLake-v1', 'observation space Discrete(16)'),
-    ('dm_control/cheetah', 'did you mean dm_control/cheetah-run'),
-    ('dm_control/', 'did you mean dm_control/acrobot-swingup'),
     ('Ant-v2', 'Ant-v2'),
     ('no_such_module:make', 'no_such_module'),
     ('envs_gym_test:no_such_function', 'no_such_function'),
@@ -144,6 +149,17 @@ def test_bad_names_are_refused_in_one_line(name, hint):
   line = one_line(error)
   assert line.startswith(f'--env={name}:')
   assert hint in line
+
+
+@dm_control
+@pytest.mark.parametrize(
+  'name, hint', [('cheetah', 'cheetah-run'), ('', 'acrobot-swingup')]
+)
+def test_bad_names_of_dm_control(name, hint):
+  with pytest.raises(checks.UsageError) as error:
+    gym.make(f'dm_control/{name}')
+  start = f'--env=dm_control/{name}: unknown; did you mean dm_control/{hint},'
+  assert one_line(error).startswith(start)
 
 
 def test_continuous_actions_are_scaled_and_clipped():
@@ -208,15 +224,18 @@ def test_observations_that_are_not_finite(at_step, value):
 
 def test_mujoco_is_missing(monkeypatch):
   monkeypatch.setattr(gym.importlib.util, 'find_spec', lambda name: None)
-  for name in ('Hopper-v5', 'dm_control/hopper-hop'):
+  needs = {'Hopper-v5': '', 'dm_control/hopper-hop': ', Python 3.11 or 3.12'}
+  for name, more in needs.items():
     with pytest.raises(checks.UsageError) as error:
       gym.make(name)
     assert one_line(error) == (
-      f"--env={name}: mujoco is not installed; pip install -e '.[mujoco]'"
+      f"--env={name}: mujoco is not installed; pip install -e '.[mujoco]'{more}"
     )
 
 
-@pytest.mark.parametrize('name', ['Hopper-v5', 'dm_control/hopper-hop'])
+@pytest.mark.parametrize(
+  'name', ['Hopper-v5', pytest.param('dm_control/hopper-hop', marks=dm_control)]
+)
 def test_mujoco_repeats_itself_to_the_last_bit(name):
   env = recorded.Recorded(gym.make(name, envs=2)(), reseed_steps=30)
   env.reset(seed=5)
@@ -233,6 +252,7 @@ def test_mujoco_repeats_itself_to_the_last_bit(name):
         np.testing.assert_array_equal(one, another)
 
 
+@dm_control
 def test_dm_control_is_flat_and_cut_by_its_time_limit():
   env = gym.make('dm_control/pendulum-swingup')()
   obs, _ = env.reset(seed=1)

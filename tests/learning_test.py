@@ -20,7 +20,10 @@ def run(domain, env, workdir, **given):
     **given,
   )
   return training.run(
-    settings, gym.make(env), lambda env: agents.make_learner(settings, env)
+    settings,
+    gym.make(env, envs=settings.envs_per_thread),
+    lambda env: agents.make_learner(settings, env),
+    gym.make(env),
   )
 
 
@@ -60,3 +63,20 @@ def test_cartpole(tmp_path):
     'gym', 'CartPole-v1', tmp_path, threads=1, frames=400_000, algo='a3c'
   )
   assert result.mean_return >= 400
+
+
+def test_pendulum(tmp_path):
+  # Random play scores about -1,200, the best player about -150.
+  result = run(
+    'control',
+    'Pendulum-v1',
+    tmp_path,
+    threads=1,
+    frames=100_000,
+    anneal_frames=400_000,
+    learning_rate=1e-3,
+    gamma=0.95,
+    reward_scale=0.1,
+    eval_frames=0,
+  )
+  assert result.mean_return >= -400

@@ -393,7 +393,7 @@ def test_a_video_of_mujoco(swung):
 def test_a_run_from_pixels(tmp_path):
   code, out, err = run(
     'continuous_control.py',
-    '--env=dm_control/pendulum-swingup',
+    '--env=InvertedPendulum-v5',
     '--pixels',
     '--image_size=40',
     '--action_repeat=4',
@@ -406,7 +406,6 @@ def test_a_run_from_pixels(tmp_path):
     cwd=tmp_path,
   )
   assert (code, err) == (0, '')
-  assert 'no episode has ended' in out
   (row,) = read_rows(tmp_path / 'results/train.csv')
   # Segments of 2 steps of 4 frames, and up to one more in the other thread.
   assert int(row['frames']) in (80, 88)

@@ -219,16 +219,19 @@ def _factory(name: str, film: bool) -> Callable[[], gymnasium.Env]:
   return lambda: gymnasium.make(name, **mode)
 
 
-def _check_installed(name, *modules):
+def _check_installed(name, *modules, needs=''):
   for module in modules:
     if importlib.util.find_spec(module) is None:
       raise checks.UsageError(
-        f"--env={name}: {module} is not installed; pip install -e '.[mujoco]'"
+        f'--env={name}: {module} is not installed; '
+        f"pip install -e '.[mujoco]'{needs}"
       )
 
 
 def _dm_control_factory(name: str) -> Callable[[], gymnasium.Env]:
-  _check_installed(name, 'mujoco', 'dm_control', 'shimmy')
+  _check_installed(
+    name, 'mujoco', 'dm_control', 'shimmy', needs=', Python 3.11 or 3.12'
+  )
   simulations.set_backend()  # Otherwise it looks for a screen.
   from dm_control import suite
   from shimmy import dm_control_compatibility
