@@ -48,6 +48,12 @@ def make(algo, torso):
   if algo in ('one_step_q', 'one_step_sarsa', 'nstep_q'):
     make_learner = getattr(value_based, algo)
     return make_learner(networks.QNetwork(torso, ACTIONS))
+  if algo == 'gaussian':
+    return policy_based.gaussian_a3c(
+      networks.GaussianActorCritic(torso, torso.copy(), ACTIONS),
+      entropy_cost=0.01,
+      value_cost=0.5,
+    )
   core = networks.LSTMCore(cells=8) if algo == 'lstm' else None
   return policy_based.a3c(
     networks.ActorCritic(torso, ACTIONS, core),
@@ -64,7 +70,7 @@ def acted_segment(learner, params, streams, shape=(4, 84, 84)):
   discount_t[2, 0] = 0.0
   is_first = np.zeros((STEPS + 1, streams), bool)
   is_first[3, 0] = True
-  a = np.zeros((STEPS + 1, streams), np.int32)
+  actions = []
   state = first_state = learner.initial_state(streams)
   key, steps = jax.random.PRNGKey(1), []
   for t in range(STEPS):
@@ -73,14 +79,15 @@ def acted_segment(learner, params, streams, shape=(4, 84, 84)):
       state,
     )
     inputs = params, state, obs[t], key, EPSILON
-    a[t], state, key = acted = learner.act(*inputs)
+    action, state, key = acted = learner.act(*inputs)
+    actions.append(np.asarray(action))
     if learner.act_and_keep:
       *again, kept = learner.act_and_keep(*inputs)
       jax.tree.map(np.testing.assert_array_equal, tuple(again), acted)
       steps.append(kept)
   return base.Segment(
     obs=obs,
-    a=a,
+    a=np.stack([*actions, np.zeros_like(actions[0])]),
     r_t=rng.normal(size=(STEPS, streams)).astype(np.float32),
     discount_t=discount_t,
     is_first=is_first,
@@ -101,6 +108,7 @@ def assert_close(tree, expected):
   [
     ('a3c', 3),
     ('lstm', 1),
+    ('gaussian', 1),
     ('nstep_q', 1),
     ('one_step_q', 3),
     ('one_step_sarsa', 1),
@@ -117,8 +125,11 @@ def test_fast_and_plain_gradients_of_a_segment(algo, streams):
   segment = acted_segment(fast, params, streams)
   without = segment._replace(activations=())
   grads, stats = fast.gradients(params, target_params, segment)
-  kernel = grads['params']['torso']['Linear_0']['Dense_0']['kernel']
-  assert isinstance(kernel, activations.Outer) == (streams == 1)
+  torsos = [name for name in grads['params'] if name.endswith('torso')]
+  assert len(torsos) == 1 + (algo == 'gaussian')
+  for name in torsos:
+    kernel = grads['params'][name]['Linear_0']['Dense_0']['kernel']
+    assert isinstance(kernel, activations.Outer) == (streams == 1)
   norm = optax.global_norm(activations.multiplied_out(grads))
   np.testing.assert_allclose(activations.global_norm(grads), norm, rtol=1e-4)
   assert all(np.any(grad) for grad in jax.tree.leaves(grads))
