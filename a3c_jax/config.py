@@ -79,8 +79,8 @@ class Config:
     'What rewards are multiplied by, before they are clipped.'
   )
   normalize_obs: bool = checks.setting(
-    'Normalise observations, unless they are images, by the mean and variance '
-    'of those of all threads so far.'
+    'Normalise observations, unless they are bytes as pictures are, by the '
+    'mean and variance of those of all threads so far.'
   )
   entropy_cost: float = checks.not_negative(
     'Weight of the entropy, per nat (a3c).'

@@ -7,6 +7,7 @@ flow into the `_tm1` network outputs only.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -306,12 +307,17 @@ def gaussian_a3c_loss(
     a_tm1=(a_tm1, 'TD'),
   )
   dimensions = mean_tm1.shape[1]
-  log_2pi_variance = jnp.log(2 * jnp.pi * variance_tm1)
+  log_variance = jnp.log(variance_tm1)
+  log_2pi_variance = math.log(2 * math.pi) + log_variance
   # A constant, even where the caller computed it from the mean.
   a_tm1 = jax.lax.stop_gradient(a_tm1)
   squared_distance = jnp.sum((a_tm1 - mean_tm1) ** 2, axis=1)
   return _actor_critic(
-    -0.5 * (squared_distance / variance_tm1 + dimensions * log_2pi_variance),
+    # Not a quotient: in its gradient 1 / σ⁴ would overflow for a small σ.
+    -0.5
+    * (
+      squared_distance * jnp.exp(-log_variance) + dimensions * log_2pi_variance
+    ),
     0.5 * dimensions * (log_2pi_variance + 1),
     *critic,
     entropy_cost=entropy_cost,

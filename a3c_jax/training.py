@@ -206,7 +206,7 @@ def _shared_state(config, learner, key, carry) -> shared.SharedState:
     ),
     moments=(
       normalization.initial(carry.obs.shape[1:])
-      if config.normalize_obs
+      if config.normalize_obs and carry.obs.dtype != np.uint8
       else None
     ),
   )

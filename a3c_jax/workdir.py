@@ -14,6 +14,7 @@ import platform
 from typing import Any
 
 from a3c_jax import checks
+from a3c_jax import config as config_lib
 from a3c_jax.config import Config
 
 _PACKAGES = (
@@ -143,7 +144,7 @@ class Workdir:
   def _compare(self):
     try:
       record = json.loads((self.path / 'config.json').read_text())
-      began = _flat(record['config'])
+      began = _flat(_with_new_settings(record['config']))
       self._changes = record['changes']
     except (ValueError, TypeError, KeyError):
       self._refuse('its config.json is not that of a run')
@@ -171,7 +172,8 @@ def read_config(path: pathlib.Path) -> Config:
     UsageError: if there is none.
   """
   try:
-    values = json.loads((path / 'config.json').read_text())['config']
+    record = json.loads((path / 'config.json').read_text())
+    values = _with_new_settings(record['config'])
     if 'name' not in values['environment']:
       raise ValueError('an environment without a name')
     for field in dataclasses.fields(Config):
@@ -188,6 +190,12 @@ def read_config(path: pathlib.Path) -> Config:
   raise checks.UsageError(
     f'--workdir={path}: {problem}; allowed: the folder of a run'
   )
+
+
+def _with_new_settings(values: dict[str, Any]) -> dict[str, Any]:
+  """What a run is that began before some settings existed: their defaults."""
+  table = config_lib.defaults(values['domain'], lstm=values.get('lstm'))
+  return {name: value for name, (value, _) in table.items()} | values
 
 
 def settings(config: Config) -> dict[str, Any]:

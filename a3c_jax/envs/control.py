@@ -74,6 +74,11 @@ class Repeat(gymnasium.Wrapper):
     super().__init__(env)
     self._times = times
 
+  @property
+  def dt(self) -> float:
+    """Seconds of simulation per step."""
+    return self._times * self.env.get_wrapper_attr('dt')
+
   def step(self, action):
     total = 0.0
     for _ in range(self._times):
@@ -87,13 +92,13 @@ class Repeat(gymnasium.Wrapper):
 class Pixels(gymnasium.ObservationWrapper):
   """Observations are pictures, [size, size, 3] uint8, and nothing else."""
 
-  def __init__(self, env: gymnasium.Env, *, size: int, camera: str):
+  def __init__(self, env: gymnasium.Env, *, size: int, camera: str, name: str):
     super().__init__(env)
     self.observation_space = gymnasium.spaces.Box(
       0, 255, (size, size, 3), np.uint8
     )
     self._camera = simulations.Camera(
-      env, height=size, width=size, camera=camera
+      env, height=size, width=size, camera=camera, name=name
     )
 
   def observation(self, observation):
@@ -124,7 +129,11 @@ def make(
     if options.action_repeat > 1:
       env = Repeat(env, options.action_repeat)
     if options.pixels:
-      env = Pixels(env, size=options.image_size, camera=options.camera)
+      env = Pixels(
+        env, size=options.image_size, camera=options.camera, name=options.env
+      )
+    elif options.camera != 'auto':  # It is for videos, later.
+      simulations.find_camera(env, options.camera, name=options.env)
     return env
 
   return gym.make(

@@ -15,6 +15,13 @@ from a3c_jax import checks
 from a3c_jax.envs import simulations
 
 _DM_CONTROL = 'dm_control/'
+_LARGEST = float(np.finfo(np.float32).max)
+# What suite.ALL_TASKS has and we have not.
+_REFUSED = {
+  'quadruped-escape': 'draws in a way that threads cannot share',
+  'lqr-lqr_2_1': 'has actions without bounds',
+  'lqr-lqr_6_2': 'has actions without bounds',
+}
 _FILM = {'height': 480, 'width': 480}  # Pixels of a video of MuJoCo.
 
 
@@ -57,9 +64,11 @@ def make(
         f'--env={env}: returned {type(game).__name__}; '
         'allowed: module:function that returns a gymnasium.Env'
       )
+    if simulations.simulation(game):
+      simulations.tell_warnings_once()
     game = wrap(game)
     if film and simulations.simulation(game):
-      game = _Filmed(game, camera)
+      game = _Filmed(game, camera, str(env))
     return game
 
   expected = [gymnasium.error.Error]
@@ -69,10 +78,12 @@ def make(
     probe = make_one()
   except tuple(expected) as error:
     raise checks.UsageError(f'--env={env}: {error}') from error
-  if film:
-    _check_film(probe, env)
-  check_spaces(probe.observation_space, probe.action_space, env)
-  probe.close()
+  try:
+    if film:
+      _check_film(probe, env)
+    check_spaces(probe.observation_space, probe.action_space, env)
+  finally:
+    probe.close()
 
   def make_checked():
     return _with_our_actions(_Finite(make_one(), env))
@@ -134,7 +145,7 @@ def _in_one_line(space):
 
 
 class _Finite(gymnasium.Wrapper):
-  """Raises where an observation is not finite."""
+  """Raises where an observation or a reward is not finite, as a float32."""
 
   def __init__(self, env, name):
     super().__init__(env)
@@ -146,12 +157,16 @@ class _Finite(gymnasium.Wrapper):
     return self._checked(obs), info
 
   def step(self, action):
-    obs, *rest = self.env.step(action)
-    return self._checked(obs), *rest
+    obs, reward, *rest = self.env.step(action)
+    if not abs(reward) <= _LARGEST:
+      raise checks.RunError(
+        f'--env={self._name}: a reward is {reward}; allowed: finite rewards'
+      )
+    return self._checked(obs), reward, *rest
 
   def _checked(self, obs):
-    if self._may_fail and not np.isfinite(obs).all():
-      index = np.argwhere(~np.isfinite(obs))[0]
+    if self._may_fail and not (np.abs(obs) <= _LARGEST).all():
+      index = np.argwhere(~(np.abs(obs) <= _LARGEST))[0]
       raise checks.RunError(
         f'--env={self._name}: observation{index.tolist()} is '
         f'{np.asarray(obs)[tuple(index)]}, of the space '
@@ -165,12 +180,12 @@ class _Filmed(gymnasium.Wrapper):
 
   render_mode = 'rgb_array'
 
-  def __init__(self, env, camera):
+  def __init__(self, env, camera, name):
     super().__init__(env)
-    self._camera = simulations.Camera(env, **_FILM, camera=camera)
+    self._camera = simulations.Camera(env, **_FILM, name=name, camera=camera)
     self.metadata = {
       'render_modes': [self.render_mode],
-      'render_fps': round(1 / env.unwrapped.dt),
+      'render_fps': round(1 / env.get_wrapper_attr('dt')),
     }
 
   def render(self):
@@ -184,9 +199,14 @@ class _Filmed(gymnasium.Wrapper):
 def _with_our_actions(env):
   space = env.action_space
   if isinstance(space, spaces.Box):
-    one = np.ones(space.shape, space.dtype)
-    env = gymnasium.wrappers.RescaleAction(env, -one, one)
-    return gymnasium.wrappers.ClipAction(env)
+    low, high = np.float64(space.low), np.float64(space.high)
+    middle, half = (low + high) / 2, (high - low) / 2
+
+    def to_box(action):  # Clipped last: no rounding leads out of it.
+      return np.clip(middle + half * action, low, high).astype(space.dtype)
+
+    unbounded = spaces.Box(-np.inf, np.inf, space.shape, np.float32)
+    return gymnasium.wrappers.TransformAction(env, to_box, unbounded)
   first = int(space.start)
   if not first:
     return env
@@ -213,6 +233,7 @@ def _factory(name: str, film: bool) -> Callable[[], gymnasium.Env]:
     )
   if str(gymnasium.spec(name).entry_point).startswith('gymnasium.envs.mujoco'):
     _check_installed(name, 'mujoco')
+    simulations.set_backend()  # MUJOCO_GL may not be what MuJoCo takes.
     simulations.tell_warnings_once()
     return lambda: gymnasium.make(name)  # Filmed by a camera of ours.
   mode = {'render_mode': 'rgb_array'} if film else {}
@@ -243,6 +264,10 @@ def _dm_control_factory(name: str) -> Callable[[], gymnasium.Env]:
     near = difflib.get_close_matches(task, known, n=3, cutoff=0.4)
     names = ', '.join(_DM_CONTROL + each for each in near or known[:3])
     raise checks.UsageError(f'--env={name}: unknown; did you mean {names}?')
+  if task in _REFUSED:
+    raise checks.UsageError(
+      f'--env={name}: {_REFUSED[task]}; allowed: other tasks of dm_control'
+    )
   domain, task = task.split('-', maxsplit=1)
 
   def make_task():

@@ -15,6 +15,7 @@ import numpy as np
 from a3c_jax import checks
 
 BACKENDS = ('egl', 'osmesa')
+_GIVEN = os.environ.get('MUJOCO_GL', '').strip().lower()
 
 # Of tasks whose models have no camera: what to look at, metres away, degrees
 # above and around. The free camera would show a tenth as much of the robot.
@@ -38,8 +39,9 @@ def simulation(env: gymnasium.Env) -> tuple[Any, Any] | None:
     env: Gymnasium's, or one of dm_control in Shimmy's wrapper.
   """
   env = env.unwrapped
-  if hasattr(env, 'physics'):
-    return env.physics.model.ptr, env.physics.data.ptr
+  physics = getattr(env, 'physics', None)
+  if hasattr(getattr(physics, 'model', None), 'ptr'):
+    return physics.model.ptr, physics.data.ptr
   if hasattr(env, 'mujoco_renderer'):
     return env.model, env.data
   return None
@@ -49,13 +51,12 @@ def simulation(env: gymnasium.Env) -> tuple[Any, Any] | None:
 def backend() -> str | None:
   """What draws without a screen on this machine: 'egl', 'osmesa' or None.
 
-  `MUJOCO_GL`, where it is set, is taken at its word. Each is tried in a process
-  of its own, since after one failed, Python cannot load the other any more.
+  Where `MUJOCO_GL` is set, no other. Each is tried in a process of its own,
+  since after one failed, Python cannot load the other any more.
   """
-  given = os.environ.get('MUJOCO_GL')
-  if given is not None:
-    return given if given in BACKENDS else None
   for name in BACKENDS:
+    if _GIVEN not in ('', name):
+      continue
     probe = subprocess.run(
       [sys.executable, '-c', _PROBE],
       env=os.environ | {'MUJOCO_GL': name},
@@ -76,7 +77,7 @@ def set_backend() -> str | None:
   """
   name = backend()
   # Both look there when they are first imported.
-  os.environ.setdefault('MUJOCO_GL', name or 'disable')
+  os.environ['MUJOCO_GL'] = name or 'disable'
   # Mesa's own threads would fight those that play, and help nothing.
   os.environ.setdefault('LP_NUM_THREADS', '0')
   gl_context = sys.modules.get('mujoco.rendering.classic.gl_context')
@@ -115,7 +116,13 @@ class Camera:
   """
 
   def __init__(
-    self, env: gymnasium.Env, *, height: int, width: int, camera: str = 'auto'
+    self,
+    env: gymnasium.Env,
+    *,
+    height: int,
+    width: int,
+    name: str,
+    camera: str = 'auto',
   ):
     """Sets the graphics up; draws nothing yet.
 
@@ -123,26 +130,24 @@ class Camera:
       env: with a `simulation`.
       height: pixels.
       width: pixels.
-      camera: a name or number of the model's cameras; 'auto' is one that shows
-        the robot wherever it goes, where there is one.
+      name: of the environment, for what is said of errors.
+      camera: as for `find_camera`.
 
     Raises:
       UsageError: if there is no simulation or no such camera, or nothing can
         draw here.
     """
-    name = env.spec.id if env.spec else type(env.unwrapped).__name__
-    if simulation(env) is None:
-      raise checks.UsageError(
-        f'--pixels with --env={name}: no MuJoCo simulation; allowed: tasks of '
-        'MuJoCo such as InvertedPendulum-v5 or dm_control/pendulum-swingup'
-      )
+    self._camera = find_camera(env, camera, name=name)
     self._backend = set_backend()
     if self._backend is None:
-      given = os.environ['MUJOCO_GL']
+      tried = _GIVEN if _GIVEN in BACKENDS else 'egl or osmesa'
+      problem = f'{tried} does not work here'
+      if _GIVEN not in ('', *BACKENDS):
+        problem = f'MUJOCO_GL={_GIVEN} cannot draw without a screen'
       raise checks.UsageError(
-        f'pictures of {name}: neither EGL nor OSMesa works here, with '
-        f'MUJOCO_GL={given}; on Debian: apt-get install libegl1 '
-        'libegl-mesa0 libgl1-mesa-dri, or libosmesa6'
+        f'pictures of {name}: {problem}; allowed: MUJOCO_GL=egl, osmesa or not '
+        'set, and on Debian: apt-get install libegl1 libegl-mesa0 '
+        'libgl1-mesa-dri, or libosmesa6'
       )
     import mujoco
 
@@ -155,7 +160,6 @@ class Camera:
     buffer = model.vis.global_
     buffer.offheight = max(buffer.offheight, height)
     buffer.offwidth = max(buffer.offwidth, width)
-    self._camera = _find_camera(mujoco, env, model, camera, name)
     self._renderer = mujoco.Renderer(model, height, width)
     self._give_back()
 
@@ -188,9 +192,29 @@ class Camera:
       osmesa.OSMesaMakeCurrent(None, None, GL.GL_FLOAT, 0, 0)
 
 
-def _find_camera(mujoco, env, model, camera, name):
+def find_camera(env: gymnasium.Env, camera: str, *, name: str) -> Any:
+  """What `mujoco.Renderer.update_scene` takes for a camera.
+
+  Args:
+    env: with a `simulation`.
+    camera: a name or number of the model's cameras; 'auto' is one that shows
+      the robot wherever it goes, where there is one.
+    name: of the environment, for what is said of errors.
+
+  Raises:
+    UsageError: if there is no simulation, or no such camera.
+  """
+  found = simulation(env)
+  if found is None:
+    raise checks.UsageError(
+      f'--env={name}: no MuJoCo simulation, so no --pixels and no --camera; '
+      'allowed: tasks such as InvertedPendulum-v5 or dm_control/walker-walk'
+    )
+  import mujoco
+
+  model, _ = found
   names = [model.camera(index).name for index in range(model.ncam)]
-  if camera in names:
+  if camera and camera in names:
     return camera
   if camera.isdecimal() and int(camera) < model.ncam:
     return int(camera)
