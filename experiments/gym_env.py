@@ -15,7 +15,8 @@ _ENV = flags.DEFINE_string(
   'env',
   'CartPole-v1',
   'Registered Gymnasium id, or module:function returning an environment. '
-  'Observations must be Box, actions Discrete or, with --algo=a3c, a bounded Box.',
+  'Observations must be Box, actions Discrete, or with --algo=a3c a bounded '
+  'Box.',
 )
 _config = a3c_jax.flags.define('gym')
 

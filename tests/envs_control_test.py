@@ -227,22 +227,43 @@ def test_size_and_camera():
     ('HalfCheetah-v5', 'side', 'auto, track'),
     ('HalfCheetah-v5', '1', 'auto, track'),
     ('Humanoid-v5', '7', 'auto, track, 1'),
+    ('Humanoid-v5', '', 'auto, track, 1'),
     ('Reacher-v5', '0', 'auto'),
   ],
 )
 def test_no_such_camera(task, camera, allowed):
   with pytest.raises(checks.UsageError) as error:
     make(task, pixels=True, camera=camera)
-  assert str(error.value) == (
-    f'--camera={camera}: allowed for {task}: {allowed}'
-  )
-
-
-def test_pixels_of_what_is_no_simulation():
+  told = f'--camera={camera}: allowed for {task}: {allowed}'
+  assert str(error.value) == told
+  # Also where it is for videos only, and not needed yet.
   with pytest.raises(checks.UsageError) as error:
-    make('Pendulum-v1', pixels=True)
+    make(task, camera=camera)
+  assert str(error.value) == told
+
+
+class WithPhysics(Counting):
+  """Has what tasks of dm_control have, by another meaning."""
+
+  physics = 'none'
+
+  def __init__(self):
+    super().__init__(5, False)
+
+
+def make_with_physics():
+  return WithPhysics()
+
+
+@pytest.mark.parametrize('given', [{'pixels': True}, {'camera': 'track'}])
+@pytest.mark.parametrize(
+  'task', ['Pendulum-v1', 'envs_control_test:make_with_physics']
+)
+def test_pixels_of_what_is_no_simulation(task, given):
+  with pytest.raises(checks.UsageError) as error:
+    make(task, **given)
   (line,) = str(error.value).splitlines()
-  assert line.startswith('--pixels with --env=Pendulum-v1: no MuJoCo')
+  assert line.startswith(f'--env={task}: no MuJoCo simulation')
 
 
 @needs_pictures
@@ -256,8 +277,37 @@ def test_pixels_of_what_is_no_simulation():
 def test_films(task, fps):
   env = gym.make(task, film=True)()
   env.reset(seed=1)
+  env.step(np.zeros(env.action_space.shape, np.float32))
   (picture,) = env.render()
   assert picture.shape == (480, 480, 3)
   assert picture.max() > 50
   assert env.metadata['render_fps'] == fps
   env.close()
+
+
+@needs_pictures
+@pytest.mark.parametrize('pixels', [False, True])
+def test_a_film_of_repeated_actions_takes_as_long_as_they_do(pixels):
+  options = control.Options(
+    env='HalfCheetah-v5', action_repeat=4, pixels=pixels
+  )
+  env = control.make(options, film=True)()
+  obs, _ = env.reset(seed=1)
+  (picture,) = env.render()
+  assert picture.shape == (480, 480, 3)
+  assert obs.shape == ((1, 84, 84, 3) if pixels else (1, 17))
+  assert env.metadata['render_fps'] == 5
+  env.close()
+
+
+@needs_pictures
+@dm_control
+def test_films_are_taken_by_the_camera_that_was_asked_for():
+  pictures = []
+  for camera in ('auto', 'back'):
+    options = control.Options(env='dm_control/cheetah-run', camera=camera)
+    env = control.make(options, film=True)()
+    env.reset(seed=1)
+    pictures.append(env.render()[0])
+    env.close()
+  assert np.any(pictures[0] != pictures[1])

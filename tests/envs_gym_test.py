@@ -174,6 +174,39 @@ def test_continuous_actions_are_scaled_and_clipped():
   np.testing.assert_allclose(second, [[-2.0, 10.0], [-2.0, 6.0]], rtol=1e-6)
 
 
+@pytest.mark.parametrize('dtype', [np.float16, np.float32, np.float64])
+def test_no_rounding_leads_out_of_the_box(dtype):
+  # 4.1 + 3.2 and the like are not what they look like.
+  low = np.arange(1, 30, dtype=dtype) / dtype(7)
+  high = (low + np.arange(1, 30, dtype=dtype) / dtype(3)).astype(dtype)
+  env = gym.make(lambda: Custom(box(2), spaces.Box(low, high, dtype=dtype)))()
+  env.reset(seed=1)
+  for action in (-1.0, 1.0, -1e30, 1e30):
+    env.step(np.full(env.action_space.shape, action, np.float32))
+  taken = np.array(env.envs[0].unwrapped.actions)
+  assert (taken >= low).all() and (taken <= high).all()
+  np.testing.assert_allclose(taken[::2], [low, low], rtol=1e-6)
+  np.testing.assert_allclose(taken[1::2], [high, high], rtol=1e-6)
+
+
+def test_a_box_from_0_to_a_billion():
+  space = spaces.Box(np.float32([0, 0.1]), np.float32([1e9, 0.3]))
+  env = gym.make(lambda: Custom(box(2), space))()
+  env.reset(seed=1)
+  env.step(np.array([[0.5, -1.0]], np.float32))
+  ((first, second),) = env.envs[0].unwrapped.actions
+  assert first == pytest.approx(0.75e9)
+  assert second == np.float32(0.1)
+
+
+def test_actions_are_recorded_as_they_were_drawn():
+  space = spaces.Box(np.float16([-1]), np.float16([1]), dtype=np.float16)
+  env = recorded.Recorded(gym.make(lambda: Custom(box(2), space))())
+  env.reset(seed=1)
+  env.step(np.array([[1 / 3]], np.float32))
+  assert env.past().actions[0, 0, 0] == np.float32(1 / 3)
+
+
 def test_pendulum_takes_its_own_torque():
   env, plain = gym.make('Pendulum-v1')(), gymnasium.make('Pendulum-v1')
   env.reset(seed=3)
@@ -204,7 +237,8 @@ class Spoilt(Custom):
     return np.array([0.0, self._value if step >= self._at_step else 1.0, 0.0])
 
 
-@pytest.mark.parametrize('value', [np.nan, np.inf, -np.inf])
+# The last is too large for the float32 that learners see.
+@pytest.mark.parametrize('value', [np.nan, np.inf, -np.inf, -1e39])
 @pytest.mark.parametrize('at_step', [0, 2])
 def test_observations_that_are_not_finite(at_step, value):
   def make_spoilt():
@@ -220,6 +254,30 @@ def test_observations_that_are_not_finite(at_step, value):
   assert 'make_spoilt' in line
   assert f'observation[1] is {value}' in line
   assert 'Box(-inf, inf, (3,), float64)' in line
+
+
+@pytest.mark.parametrize('value', [np.nan, -np.inf])
+def test_a_reward_that_is_not_finite(value):
+  class Rewards(Custom):
+    def step(self, action):
+      return self.observation_space.sample(), value, False, False, {}
+
+  env = gym.make(lambda: Rewards(box(2), spaces.Discrete(2)))()
+  env.reset(seed=1)
+  with pytest.raises(checks.RunError, match=f'a reward is {value}; allowed'):
+    env.step(np.array([0]))
+
+
+def test_a_refused_environment_is_closed():
+  made = []
+
+  def make_one():
+    made.append(Custom(box(2), spaces.MultiDiscrete([2, 3])))
+    return made[-1]
+
+  with pytest.raises(checks.UsageError):
+    gym.make(make_one)
+  assert [one.closed for one in made] == [True]
 
 
 def test_mujoco_is_missing(monkeypatch):
@@ -250,6 +308,14 @@ def test_mujoco_repeats_itself_to_the_last_bit(name):
     for one, another in zip(env.step(action), other.step(action), strict=True):
       if isinstance(one, np.ndarray):
         np.testing.assert_array_equal(one, another)
+
+
+@dm_control
+@pytest.mark.parametrize('task', ['quadruped-escape', 'lqr-lqr_2_1'])
+def test_tasks_of_dm_control_that_cannot_be_had(task):
+  with pytest.raises(checks.UsageError) as error:
+    gym.make(f'dm_control/{task}')
+  assert one_line(error).startswith(f'--env=dm_control/{task}: ')
 
 
 @dm_control

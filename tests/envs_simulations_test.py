@@ -1,5 +1,6 @@
 """What draws, and what is said where nothing can."""
 
+import os
 import subprocess
 import sys
 import types
@@ -22,39 +23,70 @@ def no_backend_yet():
   simulations.backend.cache_clear()
 
 
-def test_the_first_that_works_is_taken(no_backend_yet, monkeypatch):
-  tried = []
+@pytest.mark.parametrize(
+  'given, works, backend, tried',
+  [
+    ('', 'egl', 'egl', ['egl']),
+    ('', 'osmesa', 'osmesa', ['egl', 'osmesa']),
+    ('', 'none', None, ['egl', 'osmesa']),
+    ('osmesa', 'egl', None, ['osmesa']),
+    ('egl', 'egl', 'egl', ['egl']),
+    ('glfw', 'egl', None, []),
+  ],
+)
+def test_what_works_is_taken(
+  no_backend_yet, monkeypatch, given, works, backend, tried
+):
+  found = []
 
   def probe(command, env, **kwargs):
-    tried.append(env['MUJOCO_GL'])
-    return types.SimpleNamespace(returncode=int(env['MUJOCO_GL'] == 'egl'))
+    found.append(env['MUJOCO_GL'])
+    return types.SimpleNamespace(returncode=int(env['MUJOCO_GL'] != works))
 
-  monkeypatch.delenv('MUJOCO_GL', raising=False)
+  monkeypatch.setattr(simulations, '_GIVEN', given)
   monkeypatch.setattr(subprocess, 'run', probe)
-  assert simulations.backend() == 'osmesa'
-  assert simulations.backend() == 'osmesa'
-  assert tried == ['egl', 'osmesa']  # Once.
+  assert simulations.backend() == backend
+  assert simulations.backend() == backend
+  assert found == tried  # Once.
 
 
 @pytest.mark.parametrize(
-  'given, backend', [('egl', 'egl'), ('osmesa', 'osmesa'), ('glfw', None)]
+  'given, told',
+  [
+    ('', 'egl or osmesa does not work here'),
+    ('osmesa', 'osmesa does not work here'),
+    ('nonsense', 'MUJOCO_GL=nonsense cannot draw without a screen'),
+  ],
 )
-def test_the_users_choice_is_not_doubted(
-  no_backend_yet, monkeypatch, given, backend
-):
+def test_nothing_can_draw(monkeypatch, given, told):
   monkeypatch.setenv('MUJOCO_GL', given)
-  monkeypatch.setattr(subprocess, 'run', None)
-  assert simulations.backend() == backend
-
-
-def test_nothing_can_draw(monkeypatch):
+  monkeypatch.setattr(simulations, '_GIVEN', given)
   monkeypatch.setattr(simulations, 'backend', lambda: None)
-  monkeypatch.setenv('MUJOCO_GL', 'disable')
+  env = gymnasium.make('Hopper-v5')
   with pytest.raises(checks.UsageError) as error:
-    simulations.Camera(gymnasium.make('Hopper-v5'), height=84, width=84)
+    simulations.Camera(env, height=84, width=84, name='Hopper-v5')
   (line,) = str(error.value).splitlines()
-  assert line.startswith('pictures of Hopper-v5: neither EGL nor OSMesa works')
+  assert line.startswith(f'pictures of Hopper-v5: {told}; allowed: MUJOCO_GL=')
   assert 'apt-get install libegl1' in line
+
+
+STATE_ONLY = """
+from a3c_jax.envs import control
+env = control.make(control.Options(env='Reacher-v5'))()
+print(env.reset(seed=1)[0].shape)
+"""
+
+
+@pytest.mark.parametrize('given', ['nonsense', 'EGL', ''])
+def test_what_draws_nothing_needs_no_backend(given):
+  done = subprocess.run(
+    [sys.executable, '-c', STATE_ONLY],
+    env=os.environ | {'MUJOCO_GL': given},
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert (done.stdout, done.stderr) == ('(1, 10)\n', '')
 
 
 AFTER_MUJOCO = """

@@ -384,3 +384,25 @@ def test_positive_entropy_cost_raises_the_variance():
   )
   np.testing.assert_allclose(grads['variance_tm1'], [-1 / 6, -6], rtol=1e-5)
   np.testing.assert_array_equal(grads['mean_tm1'], np.zeros([2, 3]))
+
+
+@pytest.mark.parametrize('raw', [-10.0, -50.0, -80.0])
+def test_gaussian_gradient_of_a_small_variance_is_finite(raw):
+  # With σ² = softplus(x), about exp(x) here, and actions one σ away:
+  # d(-A log π)/dx = A/2 (D - |a - μ|²/σ²) = A/2 (2 - 1).
+  def loss(raw):
+    variance = jax.nn.softplus(raw)[None]
+    loss, _ = losses.gaussian_a3c_loss(
+      mean_tm1=jnp.zeros((1, 2)),
+      variance_tm1=variance,
+      v_tm1=jnp.zeros(1),
+      a_tm1=jnp.array([[1.0, 0.0]]) * jnp.sqrt(variance)[:, None],
+      r_t=jnp.full(1, 3.0),
+      discount_t=jnp.zeros(1),
+      v_bootstrap=jnp.zeros(()),
+      entropy_cost=0.0,
+      value_cost=0.0,
+    )
+    return loss[0]
+
+  np.testing.assert_allclose(jax.grad(loss)(jnp.float32(raw)), 1.5, rtol=1e-3)

@@ -428,8 +428,9 @@ def test_a_run_from_pixels(tmp_path):
     (
       'continuous_control.py',
       ['--env=Pendulum-v1', '--pixels'],
-      '--pixels with --env=Pendulum-v1: no MuJoCo simulation; allowed: tasks '
-      'of MuJoCo such as InvertedPendulum-v5 or dm_control/pendulum-swingup',
+      '--env=Pendulum-v1: no MuJoCo simulation, so no --pixels and no '
+      '--camera; allowed: tasks such as InvertedPendulum-v5 or '
+      'dm_control/walker-walk',
     ),
     (
       'continuous_control.py',

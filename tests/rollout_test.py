@@ -526,3 +526,19 @@ def test_actions_of_several_numbers(acts_on):
   last = {'snapshot': [0.0, 0.0], 'newest': [4.5, 5.5]}[acts_on]
   np.testing.assert_array_equal(segment.a[2, 2], last)
   assert (carry.action is None) == (acts_on == 'snapshot')
+
+
+def test_a_program_gives_no_normalised_observations():
+  class WithProgram(gymnasium.vector.VectorWrapper):
+    def program(self, steps):
+      raise AssertionError('asked for')
+
+  env = WithProgram(vector_env([]))
+  learner = counting_learner()._replace(
+    act_and_keep=lambda *inputs: (*counting_learner().act(*inputs), ())
+  )
+  moments = base.Moments(np.array([11.0]), np.array([4.0]), np.array(5.0))
+  carry = start(env, learner)
+  collect(env, learner, carry, moments=moments)
+  with pytest.raises(AssertionError, match='asked for'):
+    collect(env, learner, carry)

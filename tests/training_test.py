@@ -29,9 +29,13 @@ from a3c_jax import (
   checkpoints,
   checks,
   config,
+  evaluation,
+  loading,
   networks,
+  rollout,
   telemetry,
   training,
+  workdir,
 )
 from a3c_jax.envs import catch, gym, recorded
 
@@ -918,3 +922,105 @@ def test_observations_that_are_not_finite_end_the_run_in_one_line(
     )
   assert 'made anew, 3 of at most 3 times' in capsys.readouterr().out
   assert saved(tmp_path / 'checkpoints') == [0]
+
+
+class Far(gymnasium.Env):
+  """Observations 50, 52, 50, 52, … and rewards of 3."""
+
+  action_space = gymnasium.spaces.Discrete(2)
+
+  def __init__(self, dtype=np.float32):
+    self.observation_space = gymnasium.spaces.Box(0, 99, (1,), dtype)
+
+  def reset(self, *, seed=None, options=None):
+    super().reset(seed=seed)
+    self._steps = 0
+    return self._observe(), {}
+
+  def step(self, action):
+    self._steps += 1
+    return self._observe(), 3.0, self._steps == 40, False, {}
+
+  def _observe(self):
+    space = self.observation_space
+    return np.full(space.shape, 50 + 2 * (self._steps % 2), space.dtype)
+
+
+def collected(workdir, monkeypatch, make_env, **given):
+  """The segments that the learner was given, and the result."""
+  segments = []
+  collect = rollout.collect
+
+  def noting(*args, **kwargs):
+    carry, segment, *rest = collect(*args, **kwargs)
+    segments.append(segment)
+    return carry, segment, *rest
+
+  monkeypatch.setattr(rollout, 'collect', noting)
+  settings = make_config(workdir, frames=60, t_max=10, **given)
+  result = training.run(
+    settings,
+    gym.make(make_env),
+    lambda env: agents.make_learner(settings, env),
+  )
+  return segments, result
+
+
+def test_the_learner_gets_normalised_observations_and_scaled_rewards(
+  tmp_path, monkeypatch
+):
+  segments, result = collected(
+    tmp_path,
+    monkeypatch,
+    Far,
+    normalize_obs=True,
+    reward_scale=0.5,
+    eval_frames=30,
+  )
+  for segment in segments:
+    np.testing.assert_allclose(segment.r_t, 1.5)
+  # 50 and 52 are one standard deviation below and above their mean.
+  last = segments[-1].obs[:-1, 0, 0]
+  np.testing.assert_allclose(np.abs(last), 1.0, atol=0.01)
+  # What acts later sees them so too, by the moments at the end.
+  policy = loading.load(
+    tmp_path,
+    make_env=gym.make(Far),
+    make_learner=lambda env: agents.make_learner(
+      workdir.read_config(tmp_path), env
+    ),
+    greedy=True,
+  )
+  seen = []
+  act = lambda params, state, obs: (seen.append(obs), (np.zeros(1), state))[1]
+  policy._learner = policy._learner._replace(greedy=act)
+  policy(np.array([[50.0], [52.0]]), policy.initial_state())
+  np.testing.assert_allclose(seen[0], [[-1.0], [1.0]], atol=0.01)
+
+
+def test_evaluations_of_a_run_normalise_by_its_moments(tmp_path, monkeypatch):
+  made = []
+
+  class Policy(evaluation.Policy):
+    def __init__(self, learner, params, *, moments=None, **kwargs):
+      made.append((kwargs.get('frames', 0), moments))
+      super().__init__(learner, params, moments=moments, **kwargs)
+
+  monkeypatch.setattr(evaluation, 'Policy', Policy)
+  _, result = collected(
+    tmp_path, monkeypatch, Far, normalize_obs=True, eval_frames=30
+  )
+  frames, moments = made[-1]
+  assert frames == result.frames
+  assert float(moments.count) == pytest.approx(result.frames, abs=0.01)
+
+
+def test_bytes_are_not_normalised(tmp_path, monkeypatch):
+  segments, result = collected(
+    tmp_path, monkeypatch, lambda: Far(np.uint8), normalize_obs=True
+  )
+  for segment in segments:
+    assert segment.obs.dtype == np.uint8
+    assert set(segment.obs.ravel()) <= {50, 52}
+  like = jax.tree.map(np.asarray, result.params)
+  assert checkpoints.read_params(tmp_path, 'latest', like)[1] is None

@@ -221,3 +221,18 @@ def test_two_that_claim_a_new_folder_at_once(tmp_path):
       second.claim(0)
   assert record(tmp_path)['config']['seed'] == 1
   assert [path.name for path in tmp_path.iterdir()] == ['config.json']
+
+
+def test_a_run_from_before_a_setting_existed(tmp_path):
+  claim(tmp_path)
+  old = record(tmp_path)
+  for name in ('reward_scale', 'normalize_obs'):
+    del old['config'][name]
+  (tmp_path / 'config.json').write_text(json.dumps(old))
+  assert workdir.read_config(tmp_path) == make_config(tmp_path)
+  assert claim(tmp_path)
+  assert record(tmp_path)['changes'] == []
+  (tmp_path / 'config.json').write_text(json.dumps(old))
+  line = refusal(tmp_path, reward_scale=2.0)
+  assert line.startswith('--reward_scale=2.0: the run in ')
+  assert ' has 1.0; ' in line
