@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from a3c_jax import checks
-from a3c_jax.envs import control, gym, simulations
+from a3c_jax.envs import control, gym, recorded, simulations
 
 WAIT_SECONDS = 60.0
 needs_pictures = pytest.mark.skipif(
@@ -188,6 +188,22 @@ def test_pictures_in_threads_are_those_of_one_thread():
   assert len({picture.tobytes() for picture in expected}) > 6
   for env in envs[1:]:
     env.close()
+
+
+@needs_pictures
+def test_few_pictures_are_drawn_again_to_go_on():
+  env = recorded.Recorded(
+    make('InvertedPendulum-v5', pixels=True, image_size=36)
+  )
+  env.reset(seed=1)
+  seeds = env.past().seeds
+  for _ in range(1000):  # Its episodes are short.
+    assert env.past().seeds == seeds
+    env.step(np.zeros((1, 1), np.float32))
+  while env.past().seeds == seeds:
+    env.step(np.zeros((1, 1), np.float32))
+  assert len(env.past().actions) == 0
+  env.close()
 
 
 @needs_pictures

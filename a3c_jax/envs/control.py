@@ -97,6 +97,8 @@ class Pixels(gymnasium.ObservationWrapper):
     self.observation_space = gymnasium.spaces.Box(
       0, 255, (size, size, 3), np.uint8
     )
+    # Each step that is repeated, to go on after a stop, draws a picture.
+    self.metadata = env.metadata | {'reseed_steps': 1_000}
     self._camera = simulations.Camera(
       env, height=size, width=size, camera=camera, name=name
     )

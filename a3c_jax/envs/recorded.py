@@ -51,11 +51,14 @@ class Recorded(gymnasium.vector.VectorWrapper):
     Args:
       env: its `reset` knows `options['reset_mask']`, and takes a seed per game.
       reseed_steps: steps after which the end of an episode is followed by a
-        seeded reset; `RESEED_STEPS` unless given.
+        seeded reset; unless given, the environment's metadata 'reseed_steps',
+        or `RESEED_STEPS`.
     """
     super().__init__(env)
     self.failure: Exception | None = None
-    self._reseed_steps = reseed_steps or RESEED_STEPS
+    self._reseed_steps = reseed_steps or env.metadata.get(
+      'reseed_steps', RESEED_STEPS
+    )
     self._begin(np.zeros(env.num_envs, np.int64))
 
   def _begin(self, seeds):
