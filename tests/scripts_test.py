@@ -263,7 +263,7 @@ def make():
 
 def make_wide():
   env = catch.Catch()
-  env.action_space = spaces.Box(0, np.arange(1, 41, dtype=np.float32))
+  env.action_space = spaces.Box(0, np.arange(40, dtype=np.float32))
   return env
 
 
