@@ -258,6 +258,7 @@ _DOMAINS = {
   'control': _SMALL
   | {
     'frames': (1_000_000, 'ours'),
+    'threads': (min(cores(), 16), 'the cores'),
     'envs_per_thread': (8, 'ours: a call takes longer than a step'),
     't_max': (20, 'ours; the paper updates once per episode'),
     'learning_rate': (5e-4, 'ours, by random search'),
