@@ -251,7 +251,8 @@ def _play(
     phases.lap('other')
     next_obs, reward[t], terminated, truncated, info = env.step(action)
     seen[t + 1] = next_obs
-    obs[t + 1] = normalize(seen[t + 1])
+    if moments is not None:
+      obs[t + 1] = normalize(seen[t + 1])
     phases.lap('emulator')
     action = None
     life_loss[t] = info.get('life_loss', False)
