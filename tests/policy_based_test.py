@@ -113,17 +113,20 @@ def test_gradient_is_the_sum_over_steps_and_streams(steps):
   assert_close(stats, expected_stats)
 
 
-def test_recurrent_gradient_is_that_of_a_plain_loop():
-  segment = make_segment('recurrent')
+def plain_loss(network, segment, log_pi_and_entropy):
+  """The loss in plain loops, as a function of the parameters.
+
+  `log_pi_and_entropy(output, t, k)` gives those of the action of one step.
+  """
   steps, streams = segment.r_t.shape
 
-  def plain_loss(params):
+  def loss_of(params):
     state, outputs = segment.state, []
     for t in range(steps + 1):
       state = jax.tree.map(
         lambda kept, t=t: kept * (1.0 - segment.is_first[t][:, None]), state
       )
-      output, state = RECURRENT.apply(
+      output, state = network.apply(
         params, segment.obs[t : t + 1], state, np.zeros([1, streams], bool)
       )
       outputs.append(output)
@@ -132,16 +135,26 @@ def test_recurrent_gradient_is_that_of_a_plain_loop():
     for t in reversed(range(steps)):
       return_t = segment.r_t[t] + segment.discount_t[t] * return_t
       error = return_t - outputs[t].v[0]
-      log_pi = jax.nn.log_softmax(outputs[t].logits[0])
       for k in range(streams):
-        score = log_pi[k, segment.a[t, k]] * jax.lax.stop_gradient(error[k])
-        entropy = -jnp.sum(jnp.exp(log_pi[k]) * log_pi[k])
-        loss += -score + 0.5 * 0.5 * error[k] ** 2 - 0.1 * entropy
+        log_pi, entropy = log_pi_and_entropy(outputs[t], t, k)
+        loss += -log_pi * jax.lax.stop_gradient(error[k])
+        loss += 0.5 * 0.5 * error[k] ** 2 - 0.1 * entropy
     return loss
+
+  return loss_of
+
+
+def test_recurrent_gradient_is_that_of_a_plain_loop():
+  segment = make_segment('recurrent')
+
+  def log_pi_and_entropy(output, t, k):
+    log_pi = jax.nn.log_softmax(output.logits[0, k])
+    return log_pi[segment.a[t, k]], -jnp.sum(jnp.exp(log_pi) * log_pi)
 
   params = PARAMS['recurrent']
   grads, _ = LEARNERS['recurrent'].gradients(params, None, segment)
-  assert_close(grads, jax.jit(jax.grad(plain_loss))(params))
+  expected = plain_loss(RECURRENT, segment, log_pi_and_entropy)
+  assert_close(grads, jax.jit(jax.grad(expected))(params))
   assert all(np.any(grad != 0) for grad in jax.tree.leaves(grads))
 
 
@@ -392,37 +405,20 @@ def test_recurrent_gaussian_gradient_is_that_of_a_plain_loop():
   learner = policy_based.gaussian_a3c(network, **COSTS)
   params = init_gaussian(learner)
   segment = make_continuous_segment(learner)
-  steps, streams = segment.r_t.shape
 
-  def plain_loss(params):
-    state, outputs = segment.state, []
-    for t in range(steps + 1):
-      state = jax.tree.map(
-        lambda kept, t=t: kept * (1.0 - segment.is_first[t][:, None]), state
-      )
-      output, state = network.apply(
-        params, segment.obs[t : t + 1], state, np.zeros([1, streams], bool)
-      )
-      outputs.append(output)
-    loss = 0.0
-    return_t = jax.lax.stop_gradient(outputs[-1].v[0])
-    for t in reversed(range(steps)):
-      return_t = segment.r_t[t] + segment.discount_t[t] * return_t
-      error = return_t - outputs[t].v[0]
-      for k in range(streams):
-        mean, variance = outputs[t].mean[0, k], outputs[t].variance[0, k]
-        log_pi = jnp.sum(
-          jax.scipy.stats.norm.logpdf(segment.a[t, k], mean, jnp.sqrt(variance))
-        )
-        entropy = jnp.log(2 * jnp.pi * jnp.e * variance)
-        loss += -log_pi * jax.lax.stop_gradient(error[k])
-        loss += 0.5 * 0.5 * error[k] ** 2 - 0.1 * entropy
-    return loss
+  def log_pi_and_entropy(output, t, k):
+    mean, variance = output.mean[0, k], output.variance[0, k]
+    log_pi = jax.scipy.stats.norm.logpdf(
+      segment.a[t, k], mean, jnp.sqrt(variance)
+    )
+    return jnp.sum(log_pi), jnp.log(2 * jnp.pi * jnp.e * variance)
 
   grads, _ = learner.gradients(params, None, segment)
-  assert_close(grads, jax.jit(jax.grad(plain_loss))(params))
+  expected = plain_loss(network, segment, log_pi_and_entropy)
+  assert_close(grads, jax.jit(jax.grad(expected))(params))
   assert all(np.any(grad != 0) for grad in jax.tree.leaves(grads))
   # Acting step by step gives the states of the loop.
+  streams = segment.r_t.shape[1]
   state = learner.initial_state(streams)
   for t in range(2):
     _, state, _ = learner.act(params, state, segment.obs[t], KEY, EPSILON)
