@@ -158,6 +158,17 @@ def run(
         unless_hung.pop_all()  # They may still be in use.
 
 
+def train(config: Config) -> None:
+  """`run` with the environments and learner of a Config; prints the result."""
+  result = run(
+    config,
+    agents.make_env(config),
+    functools.partial(agents.make_learner, config),
+    agents.make_env(config, protocol=config.eval_protocol),
+  )
+  print(describe(result))
+
+
 def describe(result: Result) -> str:
   """What to tell the user at the end of a run."""
   score = 'no episode has ended'

@@ -3,9 +3,7 @@
 python experiments/catch.py --algo=one_step_sarsa
 """
 
-import functools
-
-from a3c_jax import agents, training
+from a3c_jax import training
 import a3c_jax.flags
 
 _config = a3c_jax.flags.define('catch')
@@ -13,13 +11,7 @@ _config = a3c_jax.flags.define('catch')
 
 def main() -> None:
   config = _config({'name': 'catch'})
-  result = training.run(
-    config,
-    agents.make_env(config),
-    functools.partial(agents.make_learner, config),
-    agents.make_env(config, protocol=config.eval_protocol),
-  )
-  print(training.describe(result))
+  training.train(config)
 
 
 if __name__ == '__main__':

@@ -5,9 +5,7 @@
 For the tasks of MuJoCo and dm_control: pip install -e '.[mujoco]'
 """
 
-import functools
-
-from a3c_jax import agents, training
+from a3c_jax import training
 from a3c_jax.envs import control
 import a3c_jax.flags
 
@@ -20,13 +18,7 @@ def main() -> None:
   config = _config(
     control.describe(options), action_repeat=options.action_repeat
   )
-  result = training.run(
-    config,
-    agents.make_env(config),
-    functools.partial(agents.make_learner, config),
-    agents.make_env(config, protocol=config.eval_protocol),
-  )
-  print(training.describe(result))
+  training.train(config)
 
 
 if __name__ == '__main__':

@@ -4,11 +4,9 @@ python experiments/gym_env.py --env=CartPole-v1 --algo=a3c
 python experiments/gym_env.py --env=my_module:make_env
 """
 
-import functools
-
 from absl import flags
 
-from a3c_jax import agents, training
+from a3c_jax import training
 import a3c_jax.flags
 
 _ENV = flags.DEFINE_string(
@@ -23,13 +21,7 @@ _config = a3c_jax.flags.define('gym')
 
 def main() -> None:
   config = _config({'name': _ENV.value})
-  result = training.run(
-    config,
-    agents.make_env(config),
-    functools.partial(agents.make_learner, config),
-    agents.make_env(config, protocol=config.eval_protocol),
-  )
-  print(training.describe(result))
+  training.train(config)
 
 
 if __name__ == '__main__':
