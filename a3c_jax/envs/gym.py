@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 import difflib
 import importlib.util
+import os
 
 import gymnasium
 from gymnasium import spaces
@@ -233,7 +234,8 @@ def _factory(name: str, film: bool) -> Callable[[], gymnasium.Env]:
     )
   if str(gymnasium.spec(name).entry_point).startswith('gymnasium.envs.mujoco'):
     _check_installed(name, 'mujoco')
-    simulations.set_backend()  # MUJOCO_GL may not be what MuJoCo takes.
+    if os.environ.get('MUJOCO_GL'):  # It may not be what MuJoCo takes.
+      simulations.set_backend()
     simulations.tell_warnings_once()
     return lambda: gymnasium.make(name)  # Filmed by a camera of ours.
   mode = {'render_mode': 'rgb_array'} if film else {}
