@@ -1,9 +1,9 @@
 """Continuous control: repeated actions, and pictures for observations."""
 
-import importlib.util
 import threading
 
 import gymnasium
+from marks import needs_dm_control, needs_pictures
 import numpy as np
 import pytest
 
@@ -11,19 +11,10 @@ from a3c_jax import checks
 from a3c_jax.envs import control, gym, recorded, simulations
 
 WAIT_SECONDS = 60.0
-needs_pictures = pytest.mark.skipif(
-  simulations.backend() is None, reason='neither EGL nor OSMesa works here'
-)
 
 
 def make(env, **given):
   return control.make(control.Options(env=env, **given))()
-
-
-dm_control = pytest.mark.skipif(
-  importlib.util.find_spec('dm_control') is None,
-  reason='dm_control is not installed: it needs Python 3.11 or 3.12',
-)
 
 
 class Counting(gymnasium.Env):
@@ -102,9 +93,9 @@ TASKS = (
   'Reacher-v5',
   'Swimmer-v5',
   'Walker2d-v5',
-  pytest.param('dm_control/cheetah-run', marks=dm_control),
-  pytest.param('dm_control/pendulum-swingup', marks=dm_control),
-  pytest.param('dm_control/walker-walk', marks=dm_control),
+  pytest.param('dm_control/cheetah-run', marks=needs_dm_control),
+  pytest.param('dm_control/pendulum-swingup', marks=needs_dm_control),
+  pytest.param('dm_control/walker-walk', marks=needs_dm_control),
 )
 
 
@@ -207,7 +198,7 @@ def test_few_pictures_are_drawn_again_to_go_on():
 
 
 @needs_pictures
-@dm_control
+@needs_dm_control
 def test_several_games_of_one_thread_have_pictures_of_their_own():
   make_env = control.make(
     control.Options(env='dm_control/cartpole-swingup', pixels=True), envs=2
@@ -223,7 +214,7 @@ def test_several_games_of_one_thread_have_pictures_of_their_own():
 
 
 @needs_pictures
-@dm_control
+@needs_dm_control
 def test_size_and_camera():
   env = make(
     'dm_control/cheetah-run', pixels=True, image_size=40, camera='back'
@@ -287,7 +278,7 @@ def test_pixels_of_what_is_no_simulation(task, given):
   'task, fps',
   [
     ('HalfCheetah-v5', 20),
-    pytest.param('dm_control/cheetah-run', 100, marks=dm_control),
+    pytest.param('dm_control/cheetah-run', 100, marks=needs_dm_control),
   ],
 )
 def test_films(task, fps):
@@ -317,7 +308,7 @@ def test_a_film_of_repeated_actions_takes_as_long_as_they_do(pixels):
 
 
 @needs_pictures
-@dm_control
+@needs_dm_control
 def test_films_are_taken_by_the_camera_that_was_asked_for():
   pictures = []
   for camera in ('auto', 'back'):

@@ -1,19 +1,13 @@
 """Ordinary Gymnasium environments, and clear words for those we cannot use."""
 
-import importlib.util
-
 import gymnasium
 from gymnasium import spaces
+from marks import needs_dm_control
 import numpy as np
 import pytest
 
 from a3c_jax import checks
 from a3c_jax.envs import gym, recorded
-
-dm_control = pytest.mark.skipif(
-  importlib.util.find_spec('dm_control') is None,
-  reason='dm_control is not installed: it needs Python 3.11 or 3.12',
-)
 
 
 class Custom(gymnasium.Env):
@@ -151,7 +145,7 @@ def test_bad_names_are_refused_in_one_line(name, hint):
   assert hint in line
 
 
-@dm_control
+@needs_dm_control
 @pytest.mark.parametrize(
   'name, hint', [('cheetah', 'cheetah-run'), ('', 'acrobot-swingup')]
 )
@@ -292,7 +286,8 @@ def test_mujoco_is_missing(monkeypatch):
 
 
 @pytest.mark.parametrize(
-  'name', ['Hopper-v5', pytest.param('dm_control/hopper-hop', marks=dm_control)]
+  'name',
+  ['Hopper-v5', pytest.param('dm_control/hopper-hop', marks=needs_dm_control)],
 )
 def test_mujoco_repeats_itself_to_the_last_bit(name):
   env = recorded.Recorded(gym.make(name, envs=2)(), reseed_steps=30)
@@ -310,7 +305,7 @@ def test_mujoco_repeats_itself_to_the_last_bit(name):
         np.testing.assert_array_equal(one, another)
 
 
-@dm_control
+@needs_dm_control
 @pytest.mark.parametrize('task', ['quadruped-escape', 'lqr-lqr_2_1'])
 def test_tasks_of_dm_control_that_cannot_be_had(task):
   with pytest.raises(checks.UsageError) as error:
@@ -318,7 +313,7 @@ def test_tasks_of_dm_control_that_cannot_be_had(task):
   assert one_line(error).startswith(f'--env=dm_control/{task}: ')
 
 
-@dm_control
+@needs_dm_control
 def test_dm_control_is_flat_and_cut_by_its_time_limit():
   env = gym.make('dm_control/pendulum-swingup')()
   obs, _ = env.reset(seed=1)

@@ -6,14 +6,11 @@ import sys
 import types
 
 import gymnasium
+from marks import needs_pictures
 import pytest
 
 from a3c_jax import checks
 from a3c_jax.envs import simulations
-
-needs_pictures = pytest.mark.skipif(
-  simulations.backend() is None, reason='neither EGL nor OSMesa works here'
-)
 
 
 @pytest.fixture

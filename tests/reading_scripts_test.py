@@ -9,9 +9,8 @@ import sys
 from unittest import mock
 
 from absl import app, flags
+from marks import needs_pictures
 import pytest
-
-from a3c_jax.envs import simulations
 
 ROOT = pathlib.Path(__file__).parents[1]
 app.define_help_flags()  # Now, and not as if they were those of a script.
@@ -368,9 +367,7 @@ def test_mean_of_a_policy_over_discrete_actions(trained):
   assert err == 'error: --policy=mean: allowed for catch: sample, greedy\n'
 
 
-@pytest.mark.skipif(
-  simulations.backend() is None, reason='neither EGL nor OSMesa works here'
-)
+@needs_pictures
 def test_a_video_of_mujoco(swung):
   pytest.importorskip('moviepy')
   code, out, err = run(
@@ -387,9 +384,7 @@ def test_a_video_of_mujoco(swung):
   assert tuple(size) == (480, 480)
 
 
-@pytest.mark.skipif(
-  simulations.backend() is None, reason='neither EGL nor OSMesa works here'
-)
+@needs_pictures
 def test_a_run_from_pixels(tmp_path):
   code, out, err = run(
     'continuous_control.py',
