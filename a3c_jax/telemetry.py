@@ -311,8 +311,12 @@ class Log:
   def write_row(
     self, *, frames: int, seconds: float, updates: int, learning_rate: float
   ) -> None:
-    """Writes one row of means since the last one; none without an update."""
-    if not self._updates:
+    """Writes one row of means since the last one; none without an update.
+
+    Nor at the same frame: a thread may have applied an update when that row was
+    written, and told of it afterwards. It goes into the next row then.
+    """
+    if not self._updates or frames == self._row_began[0]:
       return
     means = {name: total / self._updates for name, total in self._sums.items()}
     figures = {

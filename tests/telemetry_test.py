@@ -182,6 +182,21 @@ def test_no_row_without_updates(tmp_path):
   assert rows[0]['mean_return'] == 'nan'
 
 
+def test_one_row_per_frame_though_an_update_is_told_of_late(tmp_path):
+  with make_log(tmp_path) as log:
+    report(log, update(loss=1.0))
+    log.write_row(frames=20, seconds=2.0, updates=2, learning_rate=0.5)
+    report(log, update(loss=2.0))  # It had come before that row.
+    log.write_row(frames=20, seconds=3.0, updates=2, learning_rate=0.5)
+    report(log, update(loss=4.0))
+    log.write_row(frames=40, seconds=4.0, updates=3, learning_rate=0.5)
+  _, rows = read_rows(tmp_path / 'train.csv')
+  assert [(row['frames'], row['loss']) for row in rows] == [
+    ('20', '1.0'),
+    ('40', '3.0'),
+  ]
+
+
 def test_tensorboard_gets_the_same_figures_but_no_nan(tmp_path):
   with make_log(tmp_path) as log:
     report(log, update(loss=1.5))
