@@ -21,7 +21,7 @@ from a3c_jax import (
   value_based,
 )
 from a3c_jax.config import Config
-from a3c_jax.envs import atari, catch, control, gym
+from a3c_jax.envs import atari, catch, control, gym, labyrinth
 
 _CELLS_OF_EACH = 128  # Of policy and value: the paper, section 9.
 _FOR_IMAGES = {
@@ -61,6 +61,8 @@ def make_env(
     return gym.make(functools.partial(catch.Catch, render_mode=mode), **games)
   if config.domain == 'control':
     return control.make(control.from_record(config.environment), **games)
+  if config.domain == 'labyrinth':
+    return labyrinth.make(labyrinth.from_record(config.environment), **games)
   return gym.make(config.environment['name'], **games)
 
 

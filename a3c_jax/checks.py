@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 import dataclasses
 import importlib
+import importlib.util
 import inspect
 import math
 import os
@@ -77,6 +78,28 @@ def make_folder(path: str, *, flag: str) -> pathlib.Path:
       f'--{flag}={path}: {problem}; allowed: a folder that can be written to'
     )
   return folder
+
+
+def check_installed(
+  what: str, *modules: str, extra: str, needs: str = ''
+) -> None:
+  """Checks that modules can be imported, without importing them.
+
+  Args:
+    what: begins the message: who wants them.
+    *modules: names of packages.
+    extra: of ours, that installs them.
+    needs: what it needs besides, in words.
+
+  Raises:
+    UsageError: naming the first one that is not there.
+  """
+  for module in modules:
+    if importlib.util.find_spec(module) is None:
+      raise UsageError(
+        f'{what}: {module} is not installed; '
+        f"pip install -e '.[{extra}]'{needs and f', {needs}'}"
+      )
 
 
 def load_function(name: str, *, flag: str) -> Callable[[], Any]:

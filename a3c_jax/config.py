@@ -19,6 +19,7 @@ PROTOCOLS = {
   'gym': ('plain',),
   'catch': ('plain',),
   'control': ('plain',),
+  'labyrinth': ('plain',),
 }
 OPTIMIZERS = ('shared_rmsprop', 'rmsprop', 'momentum_sgd')
 
@@ -172,7 +173,8 @@ class Config:
     may_change=True,
   )
   domain: str = checks.setting(
-    "Whose defaults hold: 'atari', 'gym', 'catch' or 'control'.", flag=False
+    "Whose defaults hold: 'atari', 'gym', 'catch', 'control' or 'labyrinth'.",
+    flag=False,
   )
   action_repeat: int = checks.setting(
     'Emulator frames per agent step.', flag=False
@@ -268,6 +270,13 @@ _DOMAINS = {
     'checkpoint_frames': (100_000, 'ours'),
     'eval_frames': (100_000, 'ours'),
   },
+  'labyrinth': {
+    'frames': (10_000_000, 'ours'),
+    'lstm': (True, 'paper, section 5.4'),
+    'reward_clip': (0.0, "ours: the portal's 10 is to be felt"),
+    'eval_frames': (1_000_000, 'ours'),
+    'eval_protocol': ('plain', 'ours'),
+  },
 }
 
 
@@ -277,7 +286,7 @@ def defaults(
   """Default value and its source, for every setting that has one.
 
   Args:
-    domain: 'atari', 'gym', 'catch' or 'control'.
+    domain: 'atari', 'gym', 'catch', 'control' or 'labyrinth'.
     lstm: whether the network has an LSTM core; None for the domain's default.
   """
   table = _PAPER | _DOMAINS[domain]
@@ -290,7 +299,7 @@ def make(domain: str, *, environment: Mapping[str, Any], **given) -> Config:
   """A checked Config: what is given, and defaults for the rest.
 
   Args:
-    domain: 'atari', 'gym', 'catch' or 'control'.
+    domain: 'atari', 'gym', 'catch', 'control' or 'labyrinth'.
     environment: its 'name' and options, for the record.
     **given: fields of `Config`; None counts as not given.
 

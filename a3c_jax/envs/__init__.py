@@ -1,1 +1,7 @@
 """Environments: each module makes a `gymnasium.vector.VectorEnv`."""
+
+import gymnasium
+
+gymnasium.register(
+  'a3c_jax/Labyrinth-v0', entry_point='a3c_jax.envs.labyrinth:Labyrinth'
+)

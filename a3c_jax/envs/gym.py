@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 import difflib
-import importlib.util
 import os
 
 import gymnasium
@@ -233,7 +232,7 @@ def _factory(name: str, film: bool) -> Callable[[], gymnasium.Env]:
       + (f'did you mean {", ".join(near)}?' if near else 'try CartPole-v1')
     )
   if str(gymnasium.spec(name).entry_point).startswith('gymnasium.envs.mujoco'):
-    _check_installed(name, 'mujoco')
+    checks.check_installed(f'--env={name}', 'mujoco', extra='mujoco')
     if os.environ.get('MUJOCO_GL'):  # It may not be what MuJoCo takes.
       simulations.set_backend()
     simulations.tell_warnings_once()
@@ -242,18 +241,12 @@ def _factory(name: str, film: bool) -> Callable[[], gymnasium.Env]:
   return lambda: gymnasium.make(name, **mode)
 
 
-def _check_installed(name, *modules, needs=''):
-  for module in modules:
-    if importlib.util.find_spec(module) is None:
-      raise checks.UsageError(
-        f'--env={name}: {module} is not installed; '
-        f"pip install -e '.[mujoco]'{needs}"
-      )
-
-
 def _dm_control_factory(name: str) -> Callable[[], gymnasium.Env]:
-  _check_installed(
-    name, 'mujoco', 'dm_control', 'shimmy', needs=', Python 3.11 or 3.12'
+  checks.check_installed(
+    f'--env={name}',
+    *('mujoco', 'dm_control', 'shimmy'),
+    extra='mujoco',
+    needs='Python 3.11 or 3.12',
   )
   simulations.set_backend()  # Otherwise it looks for a screen.
   from dm_control import suite

@@ -1,0 +1,181 @@
+"""ViZDoom's engine: a process that draws a maze and moves an agent in it."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import shlex
+import shutil
+import sys
+import tempfile
+import threading
+from typing import NamedTuple
+import weakref
+
+import numpy as np
+
+from a3c_jax import checks
+from a3c_jax.envs import keeper
+
+TICS_PER_SECOND = 35  # Of Doom's clock.
+HEIGHT, WIDTH = 120, 160  # Pixels of the smallest picture that it draws.
+_MAP = 'maze.wad'
+
+
+class State(NamedTuple):
+  """What the engine tells after an action."""
+
+  picture: np.ndarray  # [HEIGHT, WIDTH, 3] uint8
+  items: int  # taken since the map was loaded, of actors with +COUNTITEM
+  secrets: int  # likewise, with +COUNTSECRET
+  x: float  # units of the map
+  y: float
+  angle: float  # degrees, 0 is along x, 90 along y
+
+
+class Engine:
+  """One process of ViZDoom.
+
+  It ends with `close`, when this object is collected, and when this process
+  ends, however that happens. Its files are in a temporary folder of its own.
+  """
+
+  def __init__(self, resources: bytes):
+    """Starts the process.
+
+    Args:
+      resources: a WAD with actors, sprites and textures.
+
+    Raises:
+      RunError: if it does not start, with what it said.
+    """
+    import vizdoom
+
+    self._folder = pathlib.Path(tempfile.mkdtemp(prefix='a3c_jax-doom-'))
+    self._remove = weakref.finalize(
+      self, shutil.rmtree, self._folder, ignore_errors=True
+    )
+    (self._folder / 'resources.wad').write_bytes(resources)
+    self._game = game = vizdoom.DoomGame()
+    game.set_vizdoom_path(str(self._launcher(vizdoom)))
+    game.set_doom_game_path(str(_bundled(vizdoom, 'freedoom2.wad')))
+    game.set_doom_scenario_path(str(self._folder / 'resources.wad'))
+    game.set_doom_config_path(str(self._folder / 'vizdoom.ini'))
+    game.set_seed(0)  # Nothing here is random: mazes come from outside.
+    game.set_mode(vizdoom.Mode.PLAYER)
+    game.set_episode_timeout(0)
+    game.set_screen_resolution(vizdoom.ScreenResolution.RES_160X120)
+    game.set_screen_format(vizdoom.ScreenFormat.RGB24)
+    game.set_window_visible(False)
+    game.set_sound_enabled(False)
+    game.set_console_enabled(True)  # Or it does not say why it failed.
+    game.set_render_hud(False)
+    game.set_render_weapon(False)
+    game.set_render_crosshair(False)
+    game.set_render_messages(False)
+    game.set_render_screen_flashes(False)
+    button, variable = vizdoom.Button, vizdoom.GameVariable
+    game.set_available_buttons(
+      [
+        button.TURN_LEFT_RIGHT_DELTA,
+        button.MOVE_FORWARD_BACKWARD_DELTA,
+        button.MOVE_LEFT_RIGHT_DELTA,
+      ]
+    )
+    game.set_available_game_variables(
+      [
+        variable.ITEMCOUNT,
+        variable.SECRETCOUNT,
+        variable.POSITION_X,
+        variable.POSITION_Y,
+        variable.ANGLE,
+      ]
+    )
+    self._start()
+
+  def _launcher(self, vizdoom):
+    """What ViZDoom runs, with its arguments, in place of the engine."""
+    command = [
+      *(sys.executable, '-IS', keeper.__file__, str(os.getpid())),
+      *(str(self._folder), str(_bundled(vizdoom, 'vizdoom'))),
+    ]
+    path = self._folder / 'launch'
+    path.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
+    path.chmod(0o700)
+    return path
+
+  def _start(self):
+    problem = []
+
+    def start():
+      try:
+        self._game.init()
+      except Exception as error:
+        problem.append(str(error))
+
+    # If the engine ends, this thread waits for ever: the keeper stays.
+    starter = threading.Thread(target=start, name='doom', daemon=True)
+    starter.start()
+    while starter.is_alive() and not self._ended.exists():
+      starter.join(0.02)
+    if problem or starter.is_alive():
+      raise checks.RunError(
+        f'ViZDoom did not start: {"".join(problem)}{self._last_words()}'
+      )
+    (self._folder / keeper.STARTED).touch()
+
+  @property
+  def _ended(self):
+    return self._folder / keeper.ENDED
+
+  @property
+  def _output(self):
+    return self._folder / keeper.OUTPUT
+
+  def _last_words(self):
+    words = []
+    if self._ended.exists():
+      words.append(f'exit code {self._ended.read_text()}')
+    if self._output.exists():
+      lines = self._output.read_text(errors='replace').split('\n')
+      said = [line.strip() for line in lines if line.strip()]
+      words.append(f'it said: {" / ".join(said[-3:]) or "nothing"}')
+    return '; '.join(words)
+
+  def load(self, level: bytes) -> State:
+    """Puts the agent at the start of a map, and nothing is taken yet.
+
+    Args:
+      level: a WAD with a map, in the format UDMF.
+    """
+    os.truncate(self._output, 0)  # It says something at every map.
+    (self._folder / _MAP).write_bytes(level)
+    # The engine is in that folder; no space may be in a path given to it.
+    self._game.set_doom_map(f'file:{_MAP}')
+    return self._state()
+
+  def act(self, turn: float, forward: float, right: float, tics: int) -> State:
+    """Turns and moves for some tics of the clock.
+
+    Args:
+      turn: degrees per tic, to the right.
+      forward: push per tic, 25 is Doom's walk.
+      right: likewise, sideways.
+      tics: at least 1.
+    """
+    self._game.make_action([turn, forward, right], tics)
+    return self._state()
+
+  def _state(self):
+    state = self._game.get_state()
+    items, secrets, x, y, angle = state.game_variables
+    return State(state.screen_buffer, int(items), int(secrets), x, y, angle)
+
+  def close(self) -> None:
+    """Ends the process, and removes its files."""
+    self._game.close()
+    self._remove()
+
+
+def _bundled(vizdoom, name):
+  return pathlib.Path(vizdoom.__file__).with_name(name)

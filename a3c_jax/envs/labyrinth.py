@@ -1,0 +1,318 @@
+"""Labyrinth: a new random maze in every episode, seen from within."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+import dataclasses
+import math
+import sys
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from a3c_jax import checks
+from a3c_jax.envs import doom, gym, mazes
+
+APPLE_REWARD, PORTAL_REWARD = 1.0, 10.0
+SIZE = 84  # Pixels of an observation, height and width.
+TURN = 5.625  # Degrees per tic: a right angle takes 16.
+_PUSH = 25.0  # Doom's walk, for some 8 units per tic.
+_MOVES = {  # Per tic: turn to the right, push forward, push to the right.
+  'forward': (0, _PUSH, 0),
+  'backward': (0, -_PUSH, 0),
+  'step left': (0, 0, -_PUSH),
+  'step right': (0, 0, _PUSH),
+  'turn left': (-TURN, 0, 0),
+  'turn right': (TURN, 0, 0),
+  'forward, turn left': (-TURN, _PUSH, 0),
+  'forward, turn right': (TURN, _PUSH, 0),
+}
+ACTIONS = tuple(_MOVES)
+_PROBES = 100  # Mazes drawn to find out whether apples have room at all.
+_VIEW = 336  # Pixels of each half of a picture for people.
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+  """What mazes are like, and how long an episode is."""
+
+  maze_size: int = checks.setting(
+    'Cells per side of a maze, with its outer walls.',
+    'an odd whole number, 5 to 101',
+    lambda value: isinstance(value, int) and value % 2 and 5 <= value <= 101,
+    default=9,
+    source='ours',
+  )
+  apples: int = checks.count(
+    'Apples in a maze.', least=0, most=1000, default=5, source='ours'
+  )
+  episode_seconds: float = checks.positive(
+    'Length of an episode, seconds of 35 tics each.',
+    default=60.0,
+    source='paper, section 5.4',
+  )
+  textures: str = checks.one_of(
+    'Walls of each room look different (rooms), or all alike (plain).',
+    ('rooms', 'plain'),
+    default='rooms',
+    source='ours',
+  )
+  action_repeat: int = checks.count(
+    'Tics of the engine per agent step.', most=35, default=4, source='as Atari'
+  )
+
+
+def describe(options: Options) -> Mapping[str, Any]:
+  """Name and options, for the record of a run.
+
+  Raises:
+    UsageError: naming the first option whose value is not allowed.
+  """
+  checks.check_settings(options)
+  return {'name': 'labyrinth'} | dataclasses.asdict(options)
+
+
+def from_record(environment: Mapping[str, Any]) -> Options:
+  """The options that `describe` told of."""
+  values = dict(environment)
+  del values['name']
+  return Options(**values)
+
+
+class Labyrinth(gymnasium.Env):
+  """A maze of rooms and corridors with apples and a portal.
+
+  After Mnih et al. 2016, arXiv:1602.01783, section 5.4: an apple gives reward
+  1 and is gone; the portal gives 10, sends the agent to a random place and lets
+  all apples grow back. After 60 seconds the episode is truncated; it never
+  terminates. Every episode has a new maze. The same seed gives the same mazes
+  and, for the same actions, the same observations.
+
+  Observations are what the agent sees, [84, 84, 3] uint8 RGB. The field of view
+  is 90 degrees wide; Doom's picture of 160x120 is brought to that size by the
+  mean of four of its pixels for each one.
+
+  Actions, as in the small set that is used with DeepMind Lab:
+
+  | action | what it does for `action_repeat` tics of 1/35 s |
+  | --- | --- |
+  | 0 | forward |
+  | 1 | backward |
+  | 2 | step left |
+  | 3 | step right |
+  | 4 | turn left, 5.625 degrees per tic |
+  | 5 | turn right |
+  | 6 | forward, turn left |
+  | 7 | forward, turn right |
+
+  Moving has inertia, as Doom has it: up to 3 cells per second.
+
+  Pictures for people, with render mode rgb_array, are [336, 672, 3]: the
+  observation, and a map with the agent and its path since it last appeared.
+
+  Attributes:
+    maze: the `mazes.Maze` of this episode.
+    apples_left: cells of the apples that are not taken.
+    x, y, angle: where the agent is, in units of the map, and degrees.
+    action_repeat: as given.
+  """
+
+  metadata = {
+    'render_modes': ['rgb_array'],
+    'reseed_steps': 2_000,  # Some four episodes, played again within a second.
+  }
+
+  def __init__(
+    self,
+    maze_size: int = Options.maze_size,
+    apples: int = Options.apples,
+    episode_seconds: float = Options.episode_seconds,
+    textures: str = Options.textures,
+    action_repeat: int = Options.action_repeat,
+    render_mode: str | None = None,
+  ):
+    """Starts the engine; the arguments are those of `Options`.
+
+    Raises:
+      UsageError: naming the first argument whose value is not allowed, or what
+        is not installed.
+      RunError: if the engine does not start, with what it said.
+    """
+    _check_installed()
+    options = Options(
+      maze_size, apples, episode_seconds, textures, action_repeat
+    )
+    checks.check_settings(options)
+    self._options = options
+    self.action_repeat = action_repeat
+    self._tics_per_episode = max(
+      1, round(doom.TICS_PER_SECOND * episode_seconds)
+    )
+    _check_apples(options)
+    self.render_mode = render_mode
+    self.metadata = self.metadata | {
+      'render_fps': doom.TICS_PER_SECOND / action_repeat
+    }
+    self.observation_space = gymnasium.spaces.Box(
+      0, 255, (SIZE, SIZE, 3), np.uint8
+    )
+    self.action_space = gymnasium.spaces.Discrete(len(ACTIONS))
+    self._engine = doom.Engine(mazes.resources())
+
+  def reset(self, *, seed=None, options=None):
+    super().reset(seed=seed)
+    maze = None
+    while maze is None:
+      maze = _generate(self.np_random, self._options)
+    self.maze = maze
+    self._tics = 0
+    self._appear()
+    return self._observation, {}
+
+  def step(self, action):
+    tics = min(self.action_repeat, self._tics_per_episode - self._tics)
+    state = self._engine.act(*_MOVES[ACTIONS[action]], tics)
+    self._tics += tics
+    self._see(state)
+    reward = APPLE_REWARD * self._take(state.items)
+    if state.secrets:
+      reward += PORTAL_REWARD
+      self._appear()
+    truncated = self._tics >= self._tics_per_episode
+    return self._observation, reward, False, truncated, {}
+
+  def _appear(self):
+    """At a random place, and all apples are there."""
+    free = self.maze.free
+    start = free[self.np_random.integers(len(free))]
+    heading = int(self.np_random.integers(mazes.HEADINGS))
+    self.apples_left = list(self.maze.apples)
+    self._path: list[tuple[float, float]] = []
+    self._see(self._engine.load(mazes.level(self.maze, start, heading)))
+
+  def _see(self, state):
+    self.x, self.y, self.angle = state.x, state.y, state.angle
+    self._path.append((state.x, state.y))
+    self._observation = _smaller(state.picture)
+
+  def _take(self, items):
+    """Takes the nearest apples away until so many are gone."""
+    taken = items - (len(self.maze.apples) - len(self.apples_left))
+    for _ in range(taken):
+      nearest = min(
+        self.apples_left,
+        key=lambda cell: math.dist((self.x, self.y), mazes.centre(cell)),
+      )
+      self.apples_left.remove(nearest)
+    return taken
+
+  def render(self):
+    if self.render_mode is None:
+      return None
+    seen = np.kron(
+      self._observation, np.ones((_VIEW // SIZE,) * 2 + (1,), np.uint8)
+    )
+    return np.concatenate([seen, self._map()], axis=1)
+
+  def _map(self):
+    """Walls, apples, the portal, the path and the agent, [H, W, 3] uint8."""
+    size = len(self.maze.walls)
+    scale = _VIEW / (size * mazes.CELL)  # Pixels per unit.
+    index = np.arange(_VIEW) * size // _VIEW
+    walls = self.maze.walls[index][:, index]
+    pixels = np.where(walls[..., None], 60, 225).astype(np.uint8).repeat(3, 2)
+    rows, columns = np.mgrid[:_VIEW, :_VIEW]
+
+    def dot(place, radius, colour):
+      x, y = place
+      far = np.hypot(columns - x * scale, rows + y * scale)
+      pixels[far <= radius * scale] = colour
+
+    for cell in self.apples_left:
+      dot(mazes.centre(cell), 18, (220, 30, 30))
+    dot(mazes.centre(self.maze.portal), 34, (40, 90, 255))
+    for begin, end in zip(self._path, self._path[1:], strict=False):
+      x, y = np.linspace(begin, end, 32).T * scale
+      pixels[(-y).astype(int), x.astype(int)] = 0, 120, 0
+    dot((self.x, self.y), 26, (0, 150, 0))
+    angle = math.radians(self.angle)
+    nose = self.x + 20 * math.cos(angle), self.y + 20 * math.sin(angle)
+    dot(nose, 10, (255, 255, 255))
+    return pixels
+
+  def close(self):
+    self._engine.close()
+
+
+def _before_middles(pixels):
+  """Of each of our pixels, the last one of theirs that begins before its middle.
+
+  It and the next one are on either side of the middle.
+  """
+  return ((np.arange(SIZE) + 0.5) * pixels / SIZE - 0.5).astype(int)
+
+
+_ROWS, _COLUMNS = _before_middles(doom.HEIGHT), _before_middles(doom.WIDTH)
+
+
+def _smaller(picture):
+  """The engine's picture in our size: the mean of 2x2 pixels for each."""
+  wide = picture.astype(np.uint16)
+  total = wide.take(_ROWS, 0) + wide.take(_ROWS + 1, 0)
+  total = total.take(_COLUMNS, 1) + total.take(_COLUMNS + 1, 1)
+  return ((total + 2) // 4).astype(np.uint8)
+
+
+def _generate(rng, options):
+  return mazes.generate(
+    rng,
+    size=options.maze_size,
+    apples=options.apples,
+    rooms=options.textures == 'rooms',
+  )
+
+
+def _check_installed():
+  if sys.platform != 'linux':
+    raise checks.UsageError(
+      f'Labyrinth on {sys.platform}: its engine is looked after in a way that '
+      'only Linux has'
+    )
+  checks.check_installed(
+    'Labyrinth',
+    'vizdoom',
+    'labmaze',
+    extra='labyrinth',
+    needs='Python 3.11 or 3.12',
+  )
+
+
+def _check_apples(options):
+  rng = np.random.default_rng(0)
+  if all(_generate(rng, options) is None for _ in range(_PROBES)):
+    raise checks.UsageError(
+      f'--apples={options.apples}: no cell is left for the agent in a maze of '
+      f'--maze_size={options.maze_size}; allowed: fewer apples, larger mazes'
+    )
+
+
+def make(
+  options: Options, *, envs: int = 1, film: bool = False
+) -> Callable[[], gymnasium.vector.VectorEnv]:
+  """A function that makes the vector environment of one thread.
+
+  Args:
+    options: what mazes are like.
+    envs: games per environment, each with an engine of its own.
+    film: whether `render` gives a picture of each game.
+
+  Raises:
+    UsageError, RunError: as `Labyrinth`.
+  """
+  mode = 'rgb_array' if film else None
+
+  def make_game():
+    return Labyrinth(**dataclasses.asdict(options), render_mode=mode)
+
+  return gym.make(make_game, envs=envs, film=film)
