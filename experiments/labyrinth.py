@@ -1,4 +1,4 @@
-"""Trains A3C with an LSTM core in Labyrinth: a new random maze in every episode.
+"""Trains A3C with an LSTM core in random 3D mazes, seen from within.
 
   python experiments/labyrinth.py --maze_size=9
 

@@ -6,7 +6,7 @@ import pytest
 
 from a3c_jax import checks, config
 
-DOMAINS = ('atari', 'gym', 'catch', 'control')
+DOMAINS = ('atari', 'gym', 'catch', 'control', 'labyrinth')
 NAN, INF = math.nan, math.inf
 TOO_SMALL = [0, -1, NAN, INF]
 NEGATIVE = [-0.1, NAN, INF]

@@ -23,7 +23,14 @@ LAYERS = {
   4: ('actor_learner', 'agents', 'evaluation', 'profiling', 'workdir'),
   5: ('training', 'loading', 'curves', 'flags'),
 }
-ENVS = {'gym': 1.1, 'control': 1.2}  # One upon the other; the rest is 1.
+ENVS = {  # One upon the other; the rest is 1.
+  'gym': 1.1,
+  'control': 1.2,
+  'doom': 1.1,
+  'wads': 1.1,
+  'labyrinth': 1.2,
+  'pathfinder': 1.3,
+}
 LAYER = {
   f'a3c_jax.{name}': layer for layer, names in LAYERS.items() for name in names
 }

@@ -13,3 +13,7 @@ needs_dm_control = pytest.mark.skipif(
   importlib.util.find_spec('dm_control') is None,
   reason='dm_control is not installed: it needs Python 3.11 or 3.12',
 )
+needs_labyrinth = pytest.mark.skipif(
+  None in map(importlib.util.find_spec, ('vizdoom', 'labmaze')),
+  reason='ViZDoom and labmaze are not installed: it needs Python 3.11 or 3.12',
+)

@@ -57,8 +57,8 @@ class Engine:
     )
     (self._folder / 'resources.wad').write_bytes(resources)
     self._game = game = vizdoom.DoomGame()
-    game.set_vizdoom_path(str(self._launcher(vizdoom)))
-    game.set_doom_game_path(str(_bundled(vizdoom, 'freedoom2.wad')))
+    game.set_vizdoom_path(str(self._launcher()))
+    game.set_doom_game_path(str(bundled('freedoom2.wad')))
     game.set_doom_scenario_path(str(self._folder / 'resources.wad'))
     game.set_doom_config_path(str(self._folder / 'vizdoom.ini'))
     game.set_seed(0)  # Nothing here is random: mazes come from outside.
@@ -93,11 +93,11 @@ class Engine:
     )
     self._start()
 
-  def _launcher(self, vizdoom):
+  def _launcher(self):
     """What ViZDoom runs, with its arguments, in place of the engine."""
     command = [
       *(sys.executable, '-IS', keeper.__file__, str(os.getpid())),
-      *(str(self._folder), str(_bundled(vizdoom, 'vizdoom'))),
+      *(str(self._folder), str(bundled('vizdoom'))),
     ]
     path = self._folder / 'launch'
     path.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
@@ -177,5 +177,8 @@ class Engine:
     self._remove()
 
 
-def _bundled(vizdoom, name):
+def bundled(name: str) -> pathlib.Path:
+  """A file that comes with ViZDoom."""
+  import vizdoom
+
   return pathlib.Path(vizdoom.__file__).with_name(name)

@@ -12,7 +12,7 @@ import gymnasium
 import numpy as np
 
 from a3c_jax import checks
-from a3c_jax.envs import doom, gym, mazes
+from a3c_jax.envs import doom, gym, mazes, wads
 
 APPLE_REWARD, PORTAL_REWARD = 1.0, 10.0
 SIZE = 84  # Pixels of an observation, height and width.
@@ -146,9 +146,7 @@ class Labyrinth(gymnasium.Env):
     checks.check_settings(options)
     self._options = options
     self.action_repeat = action_repeat
-    self._tics_per_episode = max(
-      1, round(doom.TICS_PER_SECOND * episode_seconds)
-    )
+    self._episode_tics = max(1, round(doom.TICS_PER_SECOND * episode_seconds))
     _check_apples(options)
     self.render_mode = render_mode
     self.metadata = self.metadata | {
@@ -158,7 +156,7 @@ class Labyrinth(gymnasium.Env):
       0, 255, (SIZE, SIZE, 3), np.uint8
     )
     self.action_space = gymnasium.spaces.Discrete(len(ACTIONS))
-    self._engine = doom.Engine(mazes.resources())
+    self._engine = doom.Engine(wads.resources())
 
   def reset(self, *, seed=None, options=None):
     super().reset(seed=seed)
@@ -171,7 +169,7 @@ class Labyrinth(gymnasium.Env):
     return self._observation, {}
 
   def step(self, action):
-    tics = min(self.action_repeat, self._tics_per_episode - self._tics)
+    tics = min(self.action_repeat, self._episode_tics - self._tics)
     state = self._engine.act(*_MOVES[ACTIONS[action]], tics)
     self._tics += tics
     self._see(state)
@@ -179,7 +177,7 @@ class Labyrinth(gymnasium.Env):
     if state.secrets:
       reward += PORTAL_REWARD
       self._appear()
-    truncated = self._tics >= self._tics_per_episode
+    truncated = self._tics >= self._episode_tics
     return self._observation, reward, False, truncated, {}
 
   def _appear(self):
@@ -189,7 +187,7 @@ class Labyrinth(gymnasium.Env):
     heading = int(self.np_random.integers(mazes.HEADINGS))
     self.apples_left = list(self.maze.apples)
     self._path: list[tuple[float, float]] = []
-    self._see(self._engine.load(mazes.level(self.maze, start, heading)))
+    self._see(self._engine.load(wads.level(self.maze, start, heading)))
 
   def _see(self, state):
     self.x, self.y, self.angle = state.x, state.y, state.angle
@@ -246,10 +244,7 @@ class Labyrinth(gymnasium.Env):
 
 
 def _before_middles(pixels):
-  """Of each of our pixels, the last one of theirs that begins before its middle.
-
-  It and the next one are on either side of the middle.
-  """
+  """The pixel of the engine's before the middle of each of ours."""
   return ((np.arange(SIZE) + 0.5) * pixels / SIZE - 0.5).astype(int)
 
 

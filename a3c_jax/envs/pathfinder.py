@@ -1,4 +1,4 @@
-"""A scripted agent that knows the maze: the upper scale of Labyrinth's scores."""
+"""A scripted agent that knows the maze: an upper scale for Labyrinth."""
 
 from __future__ import annotations
 
@@ -7,24 +7,30 @@ import math
 
 from a3c_jax.envs import labyrinth, mazes
 
+_WIDE = 60.0  # Degrees; beyond, it turns without going ahead.
 _STEPS = ((0, 1), (1, 0), (0, -1), (-1, 0))
 
 
 def act(env: labyrinth.Labyrinth) -> int:
   """The next action on the way to what pays most per cell of the way to it.
 
-  It turns to the middle of the next cell on the shortest path and goes there.
   This is no optimum: it looks no further than to one apple or the portal.
   """
-  _, path = max(
-    ((reward / len(path), path) for reward, path in _paths(env)),
-    key=lambda choice: choice[0],
-  )
-  return _towards(env, mazes.centre(path[0]))
+  before = _before(env)
+  goals = [(labyrinth.PORTAL_REWARD, env.maze.portal)]
+  goals += [(labyrinth.APPLE_REWARD, apple) for apple in env.apples_left]
+  paths = [(reward, _path(before, cell)) for reward, cell in goals]
+  _, best = max(paths, key=lambda choice: choice[0] / len(choice[1]))
+  return _towards(env, mazes.centre(best[0]))
 
 
-def _paths(env):
-  """Reward, and cells from the next one on, of all there is to be had."""
+def go_to(env: labyrinth.Labyrinth, cell: mazes.Cell) -> int:
+  """The next action on the shortest path to the middle of a cell."""
+  return _towards(env, mazes.centre(_path(_before(env), cell)[0]))
+
+
+def _before(env):
+  """For each open cell, the one before it on the way from the agent."""
   here = mazes.cell_at(env.x, env.y)
   before = {here: here}
   ahead = deque([here])
@@ -35,17 +41,21 @@ def _paths(env):
       if not env.maze.walls[other] and other not in before:
         before[other] = cell
         ahead.append(other)
-  goals = [(labyrinth.PORTAL_REWARD, env.maze.portal)]
-  goals += [(labyrinth.APPLE_REWARD, apple) for apple in env.apples_left]
-  for reward, cell in goals:
-    path = [cell]
-    while before[cell] != cell:
-      cell = before[cell]
-      path.insert(0, cell)
-    yield reward, path[1:] or path
+  return before
+
+
+def _path(before, cell):
+  """Cells from the one after the agent's to this one; at least this one."""
+  path = deque([cell])
+  while before[path[0]] != path[0]:
+    path.appendleft(before[path[0]])
+  if len(path) > 1:
+    path.popleft()
+  return path
 
 
 def _towards(env, place):
+  """Turns there, and goes ahead as soon as it looks about that way."""
   x, y = place
   heading = math.degrees(math.atan2(y - env.y, x - env.x))
   turn = (heading - env.angle + 180) % 360 - 180  # Positive is to the left.
@@ -53,7 +63,7 @@ def _towards(env, place):
   step = labyrinth.TURN * env.action_repeat
   if abs(turn) <= step / 2:
     name = 'forward'
-  elif abs(turn) <= 60:
+  elif abs(turn) <= _WIDE:
     name = f'forward, turn {side}'
   else:
     name = f'turn {side}'

@@ -1,0 +1,518 @@
+"""Labyrinth in its real engine: what it pays, shows, repeats and leaves."""
+
+import collections
+import concurrent.futures
+import dataclasses
+import gc
+import importlib.util
+import math
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+import gymnasium
+from gymnasium.utils import env_checker
+from marks import needs_labyrinth
+import numpy as np
+import pytest
+
+from a3c_jax import checks
+from a3c_jax.envs import doom, labyrinth, mazes, pathfinder, wads
+
+pytestmark = needs_labyrinth
+
+ROOT = pathlib.Path(__file__).parents[1]
+WAIT_SECONDS = 60.0
+APPLE_SEED = 3  # The portal is not on the way to the second apple.
+STEPS = 525  # Of an episode: 60 * 35 / 4.
+
+
+@pytest.fixture
+def make(request):
+  """Makes environments, and closes them at the end."""
+
+  def make_one(**given):
+    env = labyrinth.Labyrinth(**given)
+    request.addfinalizer(env.close)
+    return env
+
+  return make_one
+
+
+def play(env, actions, *, seed):
+  """Observations, rewards and ends of a seeded reset and some steps."""
+  obs, _ = env.reset(seed=seed)
+  steps = [(obs, 0.0, False)]
+  for action in actions:
+    obs, reward, terminated, truncated, _ = env.step(action)
+    assert not terminated
+    steps.append((obs, reward, truncated))
+    if truncated:
+      steps.append((env.reset()[0], 0.0, False))
+  return [np.array(parts) for parts in zip(*steps, strict=True)]
+
+
+def random_actions(steps, seed=0):
+  return np.random.default_rng(seed).integers(
+    len(labyrinth.ACTIONS), size=steps
+  )
+
+
+def processes():
+  """Ids of the processes below this one."""
+  parents = {}
+  for path in pathlib.Path('/proc').glob('[0-9]*/stat'):
+    try:
+      number, rest = path.read_text().split(' (', 1)
+    except (FileNotFoundError, ProcessLookupError):
+      continue
+    state, parent = rest.rsplit(') ', 1)[1].split()[:2]
+    if state != 'Z':
+      parents[int(number)] = int(parent)
+  ours, found = {os.getpid()}, set()
+  while ours:
+    ours = {child for child, parent in parents.items() if parent in ours}
+    found |= ours
+  return found
+
+
+def is_engine(number):
+  try:
+    name = pathlib.Path(f'/proc/{number}/comm').read_text()
+  except (FileNotFoundError, ProcessLookupError):
+    return False
+  return name == 'vizdoom\n'
+
+
+def wait_until(condition):
+  end = time.monotonic() + WAIT_SECONDS
+  while not condition():
+    assert time.monotonic() < end
+    os.sched_yield()
+
+
+def test_gymnasiums_own_checks():
+  env = gymnasium.make('a3c_jax/Labyrinth-v0', render_mode='rgb_array')
+  try:
+    assert env.observation_space.shape == (84, 84, 3)
+    assert env.action_space == gymnasium.spaces.Discrete(8)
+    env_checker.check_env(env.unwrapped)
+  finally:
+    env.close()
+
+
+def test_the_docstring_lists_the_actions():
+  rows = re.findall(r'\| (\d) \| ([a-z, 5]+)', labyrinth.Labyrinth.__doc__)
+  names = [name.split(', 5')[0].strip() for _, name in rows]
+  assert [int(number) for number, _ in rows] == list(range(8))
+  assert names == list(labyrinth.ACTIONS)
+
+
+def test_the_same_seed_gives_the_same_mazes_and_pictures(make):
+  actions = random_actions(60)
+  first = play(make(episode_seconds=2), actions, seed=5)
+  env = make(episode_seconds=2)
+  play(env, actions[:31], seed=8)  # What was before does not matter.
+  for mine, other in zip(first, play(env, actions, seed=5), strict=True):
+    np.testing.assert_array_equal(mine, other)
+  others = play(env, actions, seed=6)
+  assert (first[0][0] != others[0][0]).any()
+
+
+def test_threads_play_as_one_after_the_other(make):
+  actions = random_actions(100)
+  envs = [make(episode_seconds=5) for _ in range(6)]
+  alone = [play(envs[0], actions, seed=seed) for seed in range(6)]
+  with concurrent.futures.ThreadPoolExecutor(6) as pool:
+    together = pool.map(
+      lambda seed: play(envs[seed], actions, seed=seed), range(6)
+    )
+    for mine, other in zip(alone, together, strict=True):
+      for part, its in zip(mine, other, strict=True):
+        np.testing.assert_array_equal(part, its)
+
+
+def test_every_episode_has_a_new_maze(make):
+  env = make(maze_size=11)
+  env.reset(seed=1)
+  seen = [env.maze.walls]
+  for _ in range(4):
+    env.reset()
+    assert all((env.maze.walls != walls).any() for walls in seen)
+    seen.append(env.maze.walls)
+
+
+def test_an_apple_pays_one_and_is_gone(make):
+  env = make(apples=3)
+  env.reset(seed=APPLE_SEED)
+  goal = env.maze.apples[1]
+  others = set(env.maze.apples) - {goal}
+  x, y = mazes.centre(goal)
+  rewards = []
+  while goal in env.apples_left:
+    near = max(abs(env.x - x), abs(env.y - y))
+    before = set(env.apples_left)
+    _, reward, *_ = env.step(pathfinder.go_to(env, goal))
+    assert reward == len(before - set(env.apples_left))
+    rewards.append(reward)
+  # The apple is 24 wide to either side, the agent 16; a step is below 4 * 8.4.
+  assert max(abs(env.x - x), abs(env.y - y)) < 40 <= near + 4 * 8.4
+  assert near < 40 + 4 * 8.4
+  assert rewards[-1] == 1.0
+  assert sum(rewards) == 3 - len(env.apples_left)
+  assert set(env.apples_left) <= others
+  for _ in range(10):  # It stays gone.
+    _, reward, *_ = env.step(labyrinth.ACTIONS.index('turn left'))
+    assert reward == 0.0
+
+
+def test_the_portal_pays_ten_and_everything_grows_back(make):
+  env = make(apples=4)
+  env.reset(seed=3)
+  maze = env.maze
+  starts = []
+  apples = 0.0
+  for _ in range(6):
+    reward = 0.0
+    while reward < 10:
+      apples += reward
+      obs, reward, _, truncated, _ = env.step(
+        pathfinder.go_to(env, maze.portal)
+      )
+      assert not truncated
+    # An apple may be taken within the same four tics.
+    assert reward - 10 in (0.0, 1.0)
+    assert env.maze is maze
+    assert env.apples_left == list(maze.apples)
+    starts.append(mazes.cell_at(env.x, env.y))
+    assert starts[-1] in maze.free
+    assert (env.x, env.y) == mazes.centre(starts[-1])
+    assert obs.std() > 0
+  assert len(set(starts)) > 1
+  # Apples that were taken before are really there again.
+  goal = maze.apples[0]
+  while goal in env.apples_left:
+    _, reward, *_ = env.step(pathfinder.go_to(env, goal))
+  assert reward >= 1.0
+
+
+def test_the_picture_after_the_portal_is_of_the_new_place(make):
+  env = make()
+  env.reset(seed=4)
+  reward = 0.0
+  while reward < 10:
+    obs, reward, *_ = env.step(pathfinder.go_to(env, env.maze.portal))
+  start = mazes.cell_at(env.x, env.y)
+  level = wads.level(env.maze, start, round(env.angle / 45) % 8)
+  other = doom.Engine(wads.resources())
+  try:
+    picture = other.load(level).picture
+  finally:
+    other.close()
+  # Of 120 rows to 84, and 160 columns to 84.
+  row, column = int(10.5 * 120 / 84 - 0.5), int(20.5 * 160 / 84 - 0.5)
+  block = picture[row : row + 2, column : column + 2].astype(int)
+  np.testing.assert_array_equal(obs[10, 20], (block.sum((0, 1)) + 2) // 4)
+
+
+def test_sixty_seconds_are_a_truncation(make):
+  env = make()
+  _, rewards, truncated = play(env, random_actions(STEPS), seed=7)
+  assert np.flatnonzero(truncated).tolist() == [STEPS]
+  assert rewards.sum() >= 0
+
+
+def test_the_last_step_is_shorter_where_the_repeat_does_not_fit(make):
+  env = make(episode_seconds=1.0, action_repeat=8)  # 35 = 4 * 8 + 3 tics.
+  env.reset(seed=1)
+  turns = []
+  for _ in range(5):
+    before = env.angle
+    *_, truncated, _ = env.step(labyrinth.ACTIONS.index('turn left'))
+    turns.append((env.angle - before) % 360)
+  np.testing.assert_allclose(turns, [45.0] * 4 + [3 * 5.625], atol=1e-3)
+  assert truncated
+
+
+@pytest.mark.parametrize(
+  'name, turn, ahead, aside',
+  [
+    ('forward', 0, 1, 0),
+    ('backward', 0, -1, 0),
+    ('step left', 0, 0, 1),
+    ('step right', 0, 0, -1),
+    ('turn left', 1, 0, 0),
+    ('turn right', -1, 0, 0),
+    ('forward, turn left', 1, 1, 0),
+    ('forward, turn right', -1, 1, 0),
+  ],
+)
+def test_actions(make, name, turn, ahead, aside):
+  env = make(maze_size=5, apples=0, action_repeat=1)
+  env.reset(seed=1)
+  x, y, angle = env.x, env.y, env.angle
+  env.step(labyrinth.ACTIONS.index(name))
+  np.testing.assert_allclose(
+    (env.angle - angle + 180) % 360 - 180, 5.625 * turn, atol=1e-4
+  )
+  # It turns first. A push of 25 is 25 / 32 units.
+  heading = math.radians(env.angle)
+  moved = [
+    (env.x - x) * math.cos(heading) + (env.y - y) * math.sin(heading),
+    (env.y - y) * math.cos(heading) - (env.x - x) * math.sin(heading),
+  ]
+  expected = [25 / 32 * ahead, 25 / 32 * aside]
+  np.testing.assert_allclose(moved, expected, atol=2e-3)
+
+
+def test_an_agent_that_knows_the_maze_scores_far_above_chance(make):
+  env = make()
+  scores = collections.Counter()
+  actions = iter(random_actions(4 * STEPS))
+  choose = {
+    'random': lambda: next(actions),
+    'path': lambda: pathfinder.act(env),
+  }
+  for name, act in choose.items():
+    for seed in range(4):
+      env.reset(seed=seed)
+      for _ in range(STEPS):
+        scores[name] += env.step(act())[1]
+  assert scores['path'] > 10 * scores['random']
+  assert scores['path'] > 4 * 100
+
+
+def test_plain_walls_look_alike(make):
+  colours = {}
+  for textures in ('rooms', 'plain'):
+    env = make(maze_size=5, apples=0, textures=textures)  # One room.
+    obs, *_ = play(env, [5] * 16, seed=9)
+    horizon = obs[:, 38:42].reshape(-1, 3).astype(int)
+    # The walls of corridors are grey; the portal is there too.
+    colours[textures] = (np.ptp(horizon, axis=1) > 20).mean()
+    kinds = set(env.maze.textures[1:4, 1:4].flat)
+    assert len(kinds) == 1
+    assert (kinds == {0}) == (textures == 'plain')
+  assert colours['plain'] < 0.2
+  assert colours['rooms'] > 0.8
+
+
+def test_a_picture_for_people(make):
+  env = make(render_mode='rgb_array')
+  obs, _ = env.reset(seed=3)
+  for _ in range(12):
+    obs, *_ = env.step(pathfinder.go_to(env, env.maze.portal))
+  picture = env.render()
+  assert (picture.shape, picture.dtype) == ((336, 672, 3), np.uint8)
+  np.testing.assert_array_equal(picture[2:336:4, 2:336:4], obs)
+  drawn = picture[:, 336:].astype(int)
+  # 9 cells on 336 pixels.
+  middle = lambda cell: tuple((np.array(cell) * 336 + 168) // 9)
+  for row, column in np.argwhere(env.maze.walls):
+    assert drawn[middle((row, column))].tolist() == [60, 60, 60]
+  for cell in env.apples_left:
+    assert drawn[middle(cell)].tolist() == [220, 30, 30]
+  assert drawn[middle(env.maze.portal)].tolist() == [40, 90, 255]
+  here = int(-env.y * 336 / 864), int(env.x * 336 / 864)
+  assert drawn[here].tolist() == [0, 150, 0]
+  path = (drawn == [0, 120, 0]).all(-1)
+  assert path.sum() > 20
+  assert env.metadata['render_fps'] == 35 / 4
+
+
+def test_nothing_is_drawn_without_a_render_mode(make):
+  env = make()
+  env.reset(seed=1)
+  assert env.render() is None
+
+
+@pytest.mark.parametrize('how', ['close', 'del'])
+def test_no_process_and_no_file_is_left(monkeypatch, tmp_path, how):
+  folder, work = tmp_path / 'with a space', tmp_path / 'work'
+  folder.mkdir()
+  work.mkdir()
+  monkeypatch.chdir(work)
+  monkeypatch.setattr(tempfile, 'tempdir', str(folder))
+  shared = set(os.listdir('/dev/shm'))
+  before = processes()
+  env = labyrinth.Labyrinth()
+  env.reset(seed=1)
+  env.step(0)
+  own = processes() - before
+  assert sum(map(is_engine, own)) == 1
+  assert len(list(folder.iterdir())) == 1
+  # Ctrl-C on a terminal goes to its session.
+  assert all(os.getsid(number) != os.getsid(0) for number in own)
+  if how == 'close':
+    env.close()
+    env.close()
+  del env
+  gc.collect()
+  wait_until(lambda: not own & processes())
+  assert list(folder.iterdir()) == list(work.iterdir()) == []
+  left = set(os.listdir('/dev/shm')) - shared
+  assert [name for name in left if name.startswith('ViZDoom')] == []
+
+
+KILLED = """
+import os, signal, sys, threading
+from a3c_jax.envs import labyrinth
+envs = []
+thread = threading.Thread(target=lambda: envs.append(labyrinth.Labyrinth()))
+thread.start()
+thread.join()  # The engine does not end with the thread that made it.
+envs.append(labyrinth.Labyrinth())
+for env in envs:
+  env.reset(seed=1)
+  env.step(0)
+print(os.getpid(), flush=True)
+{end}
+"""
+
+
+@pytest.mark.parametrize(
+  'end',
+  [
+    'os.kill(os.getpid(), signal.SIGKILL)',
+    'os.kill(os.getpid(), signal.SIGTERM)',
+    'raise RuntimeError',
+    'os._exit(3)',
+  ],
+)
+def test_engines_end_with_their_process(tmp_path, end):
+  shared = set(os.listdir('/dev/shm'))
+  done = subprocess.run(
+    [sys.executable, '-c', KILLED.format(end=end)],
+    env=os.environ | {'TMPDIR': str(tmp_path), 'PYTHONPATH': str(ROOT)},
+    cwd=tmp_path,
+    capture_output=True,
+    text=True,
+    timeout=WAIT_SECONDS,
+    check=False,
+  )
+  assert done.returncode != 0
+  parent = done.stdout.strip()
+
+  def keepers():
+    found = []
+    for path in pathlib.Path('/proc').glob('[0-9]*/cmdline'):
+      try:
+        arguments = path.read_bytes().decode().split('\0')
+      except (FileNotFoundError, ProcessLookupError):
+        continue
+      if any(str(tmp_path) in text for text in arguments):
+        found.append(arguments)
+    return found
+
+  assert parent.isdecimal()
+  wait_until(lambda: not keepers())
+  wait_until(lambda: not list(tmp_path.iterdir()))
+  names = set(os.listdir('/dev/shm')) - shared
+  assert [name for name in names if name.startswith('ViZDoom')] == []
+
+
+def test_an_engine_that_is_killed_raises_in_one_step(make):
+  before = processes()
+  env = make()
+  env.reset(seed=1)
+  (engine,) = filter(is_engine, processes() - before)
+  os.kill(engine, signal.SIGKILL)
+  wait_until(lambda: engine not in processes())
+  with pytest.raises(Exception, match='exited unexpectedly|crash'):
+    for _ in range(3):
+      env.step(0)
+
+
+@pytest.mark.parametrize(
+  'script, told',
+  [
+    ('echo no such luck >&2; exit 3', 'exit code 3; it said: no such luck'),
+    ('kill -9 $$', 'exit code -9; it said: nothing'),
+    (None, 'exit code 127; it said: .*/engine: No such file or directory'),
+  ],
+)
+def test_an_engine_that_does_not_start_is_told(
+  monkeypatch, tmp_path, script, told
+):
+  engine = tmp_path / 'engine'
+  if script:
+    engine.write_text(f'#!/bin/sh\n{script}\n')
+    engine.chmod(0o700)
+  bundled = doom.bundled
+  monkeypatch.setattr(
+    doom,
+    'bundled',
+    lambda name: engine if name == 'vizdoom' else bundled(name),
+  )
+  with pytest.raises(checks.RunError, match=f'did not start: {told}'):
+    labyrinth.Labyrinth()
+
+
+def test_what_the_engine_says_of_bad_resources():
+  bad = wads.wad([('DECORATE', b'actor Apple : Pear {}')])
+  with pytest.raises(checks.RunError, match="Parent type 'Pear' not found"):
+    doom.Engine(bad)
+
+
+@pytest.mark.parametrize(
+  'given',
+  [
+    {'maze_size': 8},
+    {'maze_size': 3},
+    {'maze_size': -9},
+    {'maze_size': 103},
+    {'maze_size': 9.0},
+    {'apples': -1},
+    {'apples': 1.5},
+    {'episode_seconds': 0.0},
+    {'episode_seconds': math.nan},
+    {'textures': 'gold'},
+    {'action_repeat': 0},
+    {'action_repeat': 36},
+  ],
+)
+def test_bad_options(given):
+  ((name, value),) = given.items()
+  for use in (
+    lambda: labyrinth.Labyrinth(**given),
+    lambda: labyrinth.describe(labyrinth.Options(**given)),
+    lambda: labyrinth.make(labyrinth.Options(**given)),
+  ):
+    with pytest.raises(checks.UsageError, match=f'^--{name}={value}: allowed:'):
+      use()
+
+
+def test_apples_need_room_and_so_does_the_agent(make):
+  # All 9 cells of a maze of 5x5: the portal, the agent, and 7 apples.
+  env = make(maze_size=5, apples=7)
+  env.reset(seed=1)
+  assert len(env.maze.free) == 1
+  with pytest.raises(checks.UsageError, match='--apples=8: no cell is left'):
+    labyrinth.Labyrinth(maze_size=5, apples=8)
+
+
+@pytest.mark.parametrize('missing', ['vizdoom', 'labmaze'])
+def test_what_is_not_installed(monkeypatch, missing):
+  find = importlib.util.find_spec
+  monkeypatch.setattr(
+    importlib.util,
+    'find_spec',
+    lambda name: None if name == missing else find(name),
+  )
+  told = f"Labyrinth: {missing} is not installed; pip install -e '.[labyrinth]'"
+  with pytest.raises(checks.UsageError, match=re.escape(told)):
+    labyrinth.Labyrinth()
+
+
+def test_the_record_gives_the_options_back():
+  options = labyrinth.Options(maze_size=11, apples=2, textures='plain')
+  record = labyrinth.describe(options)
+  assert record['name'] == 'labyrinth'
+  assert labyrinth.from_record(record) == options
+  defaults = labyrinth.Labyrinth.__init__.__defaults__
+  assert defaults == (*dataclasses.astuple(labyrinth.Options()), None)
