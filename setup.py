@@ -4,8 +4,13 @@ import pathlib
 
 import setuptools
 
-# Newer ones of MuJoCo fail in dm_control. Of labmaze, which that requires,
-# there are no wheels for newer ones of Python.
+# Of labmaze, which dm_control requires too, there are no wheels for newer ones
+# of Python.
+LABYRINTH = [
+  'vizdoom==1.3.2; python_version < "3.13"',
+  'labmaze==1.0.6; python_version < "3.13"',
+]
+# Newer ones of MuJoCo fail in dm_control.
 MUJOCO = [
   'mujoco==3.17.0',
   'dm-control==1.0.50; python_version < "3.13"',
@@ -38,6 +43,7 @@ setuptools.setup(
     'tensorboardX>=2.6.5,<3',
   ],
   extras_require={
+    'labyrinth': LABYRINTH,
     'mujoco': MUJOCO,
     'plot': PLOT,
     'video': VIDEO,
@@ -45,6 +51,7 @@ setuptools.setup(
       'pytest>=9.2,<10',
       'pytest-xdist>=3.8,<4',
       'ruff==0.17.5',
+      *LABYRINTH,
       *MUJOCO,
       *PLOT,
       *VIDEO,

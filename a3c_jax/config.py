@@ -272,6 +272,9 @@ _DOMAINS = {
   },
   'labyrinth': {
     'frames': (10_000_000, 'ours'),
+    'threads': (min(cores(), 16), 'the cores'),
+    'envs_per_thread': (8, 'ours: most frames per second'),
+    'learning_rate': (2e-3, 'ours: better than 7e-4 and 4e-3'),
     'lstm': (True, 'paper, section 5.4'),
     'reward_clip': (0.0, "ours: the portal's 10 is to be felt"),
     'eval_frames': (1_000_000, 'ours'),
@@ -307,6 +310,8 @@ def make(domain: str, *, environment: Mapping[str, Any], **given) -> Config:
     UsageError: naming the first setting whose value is not allowed.
   """
   given = {name: value for name, value in given.items() if value is not None}
+  if given.get('algo', 'a3c') != 'a3c':
+    given.setdefault('lstm', False)  # A domain's default is that of its a3c.
   table = defaults(domain, lstm=given.get('lstm'))
   values = {name: value for name, (value, _) in table.items()} | given
   values.setdefault('anneal_frames', values['frames'])

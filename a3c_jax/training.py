@@ -25,6 +25,7 @@ from a3c_jax import (
   base,
   checkpoints,
   checks,
+  cpu,
   evaluation,
   normalization,
   optimizers,
@@ -53,7 +54,7 @@ class Result(NamedTuple):
   episodes: int
   mean_return: float  # raw, newest 100 episodes
   seconds: float  # of training, without compilation and pauses
-  cpu_seconds: float  # of this process, likewise
+  cpu_seconds: float  # of this process and those it started, likewise
   phases: dict[str, float]  # seconds by phase, of all threads
   workdir: str
   finished: bool  # all frames are done, and evaluated
@@ -371,7 +372,7 @@ class _Trainer:
     config = self._config
     phases = [telemetry.Phases() for _ in self._envs]
     began = time.perf_counter() - self._seconds_before
-    cpu_began = time.process_time()
+    cpu_began = cpu.seconds()
 
     def body(thread, stop):
       actor_learner.run(
@@ -421,7 +422,7 @@ class _Trainer:
           try:
             self.hung = workers.stop(_STOP_SECONDS)
             seconds = time.perf_counter() - began
-            cpu_seconds = time.process_time() - cpu_began
+            cpu_seconds = cpu.seconds() - cpu_began
             error = workers.error or self._evaluation_error()
             if self._frames_are_done() and not (self.hung or error):
               self._checkpoint(store, log, seconds)

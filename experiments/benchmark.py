@@ -2,9 +2,10 @@
 
   python experiments/benchmark.py --algo=a3c --threads=2 --seconds=20
   python experiments/benchmark.py --env=HalfCheetah-v5 --pixels --threads=2
+  python experiments/benchmark.py --env=labyrinth --threads=2
 
 The first is Pong. For other environments the settings that are not given are
-those of continuous_control.py.
+those of continuous_control.py, and for Labyrinth of labyrinth.py.
 
 The ratio is training frames over emulator frames, both per second of processor
 time, so it depends little on how fast the machine is or what else it does.
@@ -16,18 +17,19 @@ import functools
 import json
 import pathlib
 import tempfile
-import time
 
 from absl import flags
 import gymnasium
 import numpy as np
 
-from a3c_jax import agents, checks, training, workers
-from a3c_jax.envs import atari, control
+from a3c_jax import agents, checks, cpu, training, workers
+from a3c_jax.envs import atari, control, labyrinth
 import a3c_jax.flags
 
 _ENV = flags.DEFINE_string(
-  'env', 'pong', "What to train on: 'pong', or a task of continuous control."
+  'env',
+  'pong',
+  "What to train on: 'pong', 'labyrinth', or a task of continuous control.",
 )
 _PIXELS = flags.DEFINE_boolean(
   'pixels', False, 'Observe pictures of a task of continuous control.'
@@ -57,13 +59,13 @@ def emulator_steps_per_cpu_second(make_env, *, threads: int, seconds: float):
       steps[thread] += 1
 
   players = workers.Workers(play, threads, name='player')
-  began = time.process_time()
+  began = cpu.seconds()
   players.start()
   players.wait(seconds)
   players.stop(10.0)
   if players.error is not None:
     raise players.error
-  cpu_seconds = time.process_time() - began
+  cpu_seconds = cpu.seconds() - began
   for env in envs:
     env.close()
   return sum(steps) * envs[0].num_envs / cpu_seconds
@@ -112,20 +114,28 @@ def _show(figures) -> None:
     print(f'  {phase:30}{milliseconds:10.3f}')
 
 
-def main() -> None:
-  if _ENV.value == 'pong':
-    if _PIXELS.value:
-      raise checks.UsageError(
-        '--pixels with --env=pong: allowed with tasks of continuous control'
-      )
-    config = _config(atari.describe(atari.Options(game='pong')))
-  else:
-    options = control.Options(env=_ENV.value, pixels=_PIXELS.value)
-    config = _config(
-      control.describe(options),
-      domain='control',
-      action_repeat=options.action_repeat,
+def _read_flags():
+  name = _ENV.value
+  if name in ('pong', 'labyrinth') and _PIXELS.value:
+    raise checks.UsageError(
+      f'--pixels with --env={name}: allowed with tasks of continuous control'
     )
+  if name == 'pong':
+    return _config(atari.describe(atari.Options(game=name)))
+  if name == 'labyrinth':
+    domain, module, options = name, labyrinth, labyrinth.Options()
+  else:
+    domain, module = 'control', control
+    options = control.Options(env=name, pixels=_PIXELS.value)
+  return _config(
+    module.describe(options),
+    domain=domain,
+    action_repeat=options.action_repeat,
+  )
+
+
+def main() -> None:
+  config = _read_flags()
   if not config.seconds:
     raise checks.UsageError('--seconds=0: allowed: finite and > 0')
   with contextlib.ExitStack() as stack:

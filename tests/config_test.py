@@ -100,6 +100,7 @@ def test_every_flag_has_bad_values_above():
   [
     *itertools.product(('atari', 'gym', 'catch'), config.ALGORITHMS),
     ('control', 'a3c'),
+    ('labyrinth', 'a3c'),
   ],
 )
 def test_defaults_pass_their_own_checks(domain, algo):
@@ -128,6 +129,28 @@ def test_atari_defaults_are_the_papers():
   assert made.exploration_probabilities == (0.4, 0.3, 0.3)
   assert made.exploration_anneal_frames == 4_000_000
   assert (made.action_repeat, made.optimizer) == (4, 'shared_rmsprop')
+
+
+def test_labyrinth_is_the_papers_atari_with_an_lstm_and_whole_rewards():
+  made, atari = make('labyrinth'), make('atari', lstm=True)
+  assert (made.lstm, made.t_max, made.reward_clip) == (True, 20, 0.0)
+  same = (
+    'algo',
+    'gamma',
+    'network',
+    'rms_epsilon',
+    'entropy_cost',
+    'optimizer',
+  )
+  for name in same:
+    assert getattr(made, name) == getattr(atari, name)
+
+
+def test_an_lstm_by_default_is_for_a3c_alone():
+  made = make('labyrinth', algo='nstep_q')
+  assert (made.lstm, made.t_max) == (False, 5)
+  with pytest.raises(checks.UsageError, match='--lstm with --algo=nstep_q'):
+    make('labyrinth', algo='nstep_q', lstm=True)
 
 
 @pytest.mark.parametrize(

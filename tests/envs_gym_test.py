@@ -1,5 +1,7 @@
 """Ordinary Gymnasium environments, and clear words for those we cannot use."""
 
+import importlib.util
+
 import gymnasium
 from gymnasium import spaces
 from marks import needs_dm_control
@@ -275,7 +277,7 @@ def test_a_refused_environment_is_closed():
 
 
 def test_mujoco_is_missing(monkeypatch):
-  monkeypatch.setattr(gym.importlib.util, 'find_spec', lambda name: None)
+  monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
   needs = {'Hopper-v5': '', 'dm_control/hopper-hop': ', Python 3.11 or 3.12'}
   for name, more in needs.items():
     with pytest.raises(checks.UsageError) as error:

@@ -13,12 +13,12 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 
 import gymnasium
 from gymnasium.utils import env_checker
 from marks import needs_labyrinth
 import numpy as np
+from processes import below, is_engine, wait_until
 import pytest
 
 from a3c_jax import checks
@@ -27,7 +27,6 @@ from a3c_jax.envs import doom, labyrinth, mazes, pathfinder, wads
 pytestmark = needs_labyrinth
 
 ROOT = pathlib.Path(__file__).parents[1]
-WAIT_SECONDS = 60.0
 APPLE_SEED = 3  # The portal is not on the way to the second apple.
 STEPS = 525  # Of an episode: 60 * 35 / 4.
 
@@ -61,39 +60,6 @@ def random_actions(steps, seed=0):
   return np.random.default_rng(seed).integers(
     len(labyrinth.ACTIONS), size=steps
   )
-
-
-def processes():
-  """Ids of the processes below this one."""
-  parents = {}
-  for path in pathlib.Path('/proc').glob('[0-9]*/stat'):
-    try:
-      number, rest = path.read_text().split(' (', 1)
-    except (FileNotFoundError, ProcessLookupError):
-      continue
-    state, parent = rest.rsplit(') ', 1)[1].split()[:2]
-    if state != 'Z':
-      parents[int(number)] = int(parent)
-  ours, found = {os.getpid()}, set()
-  while ours:
-    ours = {child for child, parent in parents.items() if parent in ours}
-    found |= ours
-  return found
-
-
-def is_engine(number):
-  try:
-    name = pathlib.Path(f'/proc/{number}/comm').read_text()
-  except (FileNotFoundError, ProcessLookupError):
-    return False
-  return name == 'vizdoom\n'
-
-
-def wait_until(condition):
-  end = time.monotonic() + WAIT_SECONDS
-  while not condition():
-    assert time.monotonic() < end
-    os.sched_yield()
 
 
 def test_gymnasiums_own_checks():
@@ -339,11 +305,11 @@ def test_no_process_and_no_file_is_left(monkeypatch, tmp_path, how):
   monkeypatch.chdir(work)
   monkeypatch.setattr(tempfile, 'tempdir', str(folder))
   shared = set(os.listdir('/dev/shm'))
-  before = processes()
+  before = below()
   env = labyrinth.Labyrinth()
   env.reset(seed=1)
   env.step(0)
-  own = processes() - before
+  own = below() - before
   assert sum(map(is_engine, own)) == 1
   assert len(list(folder.iterdir())) == 1
   # Ctrl-C on a terminal goes to its session.
@@ -353,7 +319,7 @@ def test_no_process_and_no_file_is_left(monkeypatch, tmp_path, how):
     env.close()
   del env
   gc.collect()
-  wait_until(lambda: not own & processes())
+  wait_until(lambda: not own & below())
   assert list(folder.iterdir()) == list(work.iterdir()) == []
   left = set(os.listdir('/dev/shm')) - shared
   assert [name for name in left if name.startswith('ViZDoom')] == []
@@ -392,7 +358,7 @@ def test_engines_end_with_their_process(tmp_path, end):
     cwd=tmp_path,
     capture_output=True,
     text=True,
-    timeout=WAIT_SECONDS,
+    timeout=60,
     check=False,
   )
   assert done.returncode != 0
@@ -417,12 +383,12 @@ def test_engines_end_with_their_process(tmp_path, end):
 
 
 def test_an_engine_that_is_killed_raises_in_one_step(make):
-  before = processes()
+  before = below()
   env = make()
   env.reset(seed=1)
-  (engine,) = filter(is_engine, processes() - before)
+  (engine,) = filter(is_engine, below() - before)
   os.kill(engine, signal.SIGKILL)
-  wait_until(lambda: engine not in processes())
+  wait_until(lambda: engine not in below())
   with pytest.raises(Exception, match='exited unexpectedly|crash'):
     for _ in range(3):
       env.step(0)

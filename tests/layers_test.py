@@ -72,6 +72,8 @@ def test_imports_only_smaller_layers(path):
     ('ale_py', {'atari.py'}),
     ('mujoco', {'simulations.py'}),
     ('dm_control', {'gym.py'}),
+    ('vizdoom', {'doom.py'}),
+    ('labmaze', {'mazes.py'}),
     ('experiments', set()),
   ],
 )

@@ -4,12 +4,13 @@ import contextlib
 import csv
 import io
 import pathlib
+import re
 import runpy
 import sys
 from unittest import mock
 
 from absl import app, flags
-from marks import needs_pictures
+from marks import needs_labyrinth, needs_pictures
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -404,6 +405,98 @@ def test_a_run_from_pixels(tmp_path):
   (row,) = read_rows(tmp_path / 'results/train.csv')
   # Segments of 2 steps of 4 frames, and up to one more in the other thread.
   assert int(row['frames']) in (80, 88)
+
+
+@needs_labyrinth
+def test_a_run_in_labyrinth_is_evaluated_filmed_and_drawn(tmp_path):
+  pytest.importorskip('moviepy')
+  for script, *arguments in (
+    (
+      'labyrinth.py',
+      *(
+        '--threads=2',
+        '--frames=2e3',
+        '--eval_episodes=1',
+        '--eval_frames=1e3',
+      ),
+      *('--episode_seconds=3', '--maze_size=7', '--workdir=results'),
+    ),
+    ('evaluate.py', '--workdir=results', '--episodes=1', '--video=films'),
+    ('plot.py', '--workdir=results', '--out=curves.png'),
+  ):
+    code, _, err = run(script, *arguments, cwd=tmp_path)
+    assert (code, err) == (0, '')
+  (row,) = read_rows(tmp_path / 'results/evaluations.csv')
+  assert (row['protocol'], row['env']) == ('plain', 'labyrinth')
+  (film,) = (tmp_path / 'films').iterdir()
+  size, seconds = size_of(film)
+  assert tuple(size) == (672, 336)
+  assert seconds == pytest.approx(3.0, abs=0.25)
+  assert (tmp_path / 'curves.png').stat().st_size > 0
+
+
+@needs_labyrinth
+def test_benchmark_of_labyrinth(tmp_path):
+  code, out, err = run(
+    'benchmark.py',
+    *('--env=labyrinth', '--threads=2', '--seconds=1', '--network=mlp'),
+    cwd=tmp_path,
+  )
+  assert (code, err) == (0, '')
+  assert float(re.search(r'^ratio +([0-9.]+)$', out, re.MULTILINE)[1]) > 0
+  assert list(tmp_path.iterdir()) == []
+
+
+@needs_labyrinth
+def test_scales_of_labyrinth(tmp_path):
+  code, out, err = run(
+    'labyrinth_scales.py',
+    *('--episodes=2', '--episode_seconds=20', '--maze_size=7'),
+    cwd=tmp_path,
+  )
+  assert (code, err) == (0, '')
+  means = re.findall(r'^(\S+) +mean +([0-9.]+), standard', out, re.MULTILINE)
+  assert [name for name, _ in means] == ['random', 'path-finder']
+  assert float(means[1][1]) > float(means[0][1])
+  assert list(tmp_path.iterdir()) == []
+
+
+@needs_labyrinth
+@pytest.mark.parametrize(
+  'script, arguments, line',
+  [
+    (
+      'labyrinth.py',
+      ['--maze_size=8'],
+      '--maze_size=8: allowed: an odd whole number, 5 to 101',
+    ),
+    (
+      'labyrinth.py',
+      ['--maze_size=5', '--apples=8'],
+      '--apples=8: no cell is left for the agent in a maze of --maze_size=5; '
+      'allowed: fewer apples, larger mazes',
+    ),
+    (
+      'labyrinth.py',
+      ['--lstm', '--algo=nstep_q'],
+      '--lstm with --algo=nstep_q: allowed with --algo=a3c only',
+    ),
+    (
+      'labyrinth_scales.py',
+      ['--episodes=1'],
+      '--episodes=1: allowed: a whole number >= 2',
+    ),
+    (
+      'benchmark.py',
+      ['--env=labyrinth', '--pixels'],
+      '--pixels with --env=labyrinth: allowed with tasks of continuous control',
+    ),
+  ],
+)
+def test_bad_input_of_labyrinth(tmp_path, script, arguments, line):
+  code, _, err = run(script, *arguments, cwd=tmp_path)
+  assert (code, err) == (2, f'error: {line}\n')
+  assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
