@@ -22,7 +22,7 @@ from processes import below, is_engine, wait_until
 import pytest
 
 from a3c_jax import checks
-from a3c_jax.envs import doom, labyrinth, mazes, pathfinder, wads
+from a3c_jax.envs import doom, keeper, labyrinth, mazes, pathfinder, wads
 
 pytestmark = needs_labyrinth
 
@@ -380,6 +380,24 @@ def test_engines_end_with_their_process(tmp_path, end):
   wait_until(lambda: not list(tmp_path.iterdir()))
   names = set(os.listdir('/dev/shm')) - shared
   assert [name for name in names if name.startswith('ViZDoom')] == []
+
+
+def test_a_keeper_that_is_told_again_and_again_removes_all_the_same(tmp_path):
+  folder = tmp_path / 'engine'
+  folder.mkdir()
+  for i in range(1000):
+    (folder / str(i)).touch()
+  program = ['/bin/sh', '-c', 'touch begun; exec sleep 60', '+viz_instance_id']
+  process = subprocess.Popen(
+    [sys.executable, '-IS', keeper.__file__, str(os.getpid()), str(folder)]
+    + [*program, 'NOBODYS'],
+  )
+  wait_until((folder / 'begun').exists)
+  own = below(process.pid)
+  while process.poll() is None:
+    process.send_signal(signal.SIGTERM)
+  assert list(tmp_path.iterdir()) == []
+  wait_until(lambda: not own & below())
 
 
 def test_an_engine_that_is_killed_raises_in_one_step(make):

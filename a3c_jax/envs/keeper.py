@@ -30,7 +30,7 @@ _PR_SET_PDEATHSIG = 1  # From sys/prctl.h.
 def main(parent: str, folder: str, *command: str) -> None:
   os.setsid()
   os.chdir(folder)
-  signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+  signal.signal(signal.SIGTERM, _end)
   program = 0
   try:
     _end_with(int(parent), signal.SIGTERM)
@@ -50,6 +50,12 @@ def main(parent: str, folder: str, *command: str) -> None:
     if program:
       os.kill(program, signal.SIGKILL)
     _remove_files(folder, command)
+
+
+def _end(*_):
+  # The kernel sends one for every thread of the parent that passes us on.
+  signal.signal(signal.SIGTERM, signal.SIG_IGN)
+  sys.exit()
 
 
 def _end_with(parent, how):
