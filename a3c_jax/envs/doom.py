@@ -47,16 +47,15 @@ class Engine:
       resources: a WAD with actors, sprites and textures.
 
     Raises:
+      UsageError: if no program may be in the folder for temporary files.
       RunError: if it does not start, with what it said.
     """
     import vizdoom
 
     self._folder = pathlib.Path(tempfile.mkdtemp(prefix='a3c_jax-doom-'))
-    self._remove = weakref.finalize(
-      self, shutil.rmtree, self._folder, ignore_errors=True
-    )
-    (self._folder / 'resources.wad').write_bytes(resources)
     self._game = game = vizdoom.DoomGame()
+    self._end = weakref.finalize(self, _end, game, self._folder)
+    (self._folder / 'resources.wad').write_bytes(resources)
     game.set_vizdoom_path(str(self._launcher()))
     game.set_doom_game_path(str(bundled('freedoom2.wad')))
     game.set_doom_scenario_path(str(self._folder / 'resources.wad'))
@@ -102,6 +101,11 @@ class Engine:
     path = self._folder / 'launch'
     path.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
     path.chmod(0o700)
+    if not os.access(path, os.X_OK):  # ViZDoom would crash Python.
+      raise checks.UsageError(
+        f'TMPDIR={self._folder.parent}: nothing may be executed there; '
+        'allowed: another folder for temporary files'
+      )
     return path
 
   def _start(self):
@@ -173,8 +177,12 @@ class Engine:
 
   def close(self) -> None:
     """Ends the process, and removes its files."""
-    self._game.close()
-    self._remove()
+    self._end()
+
+
+def _end(game, folder):
+  game.close()  # It waits for the keeper, which writes to the folder.
+  shutil.rmtree(folder, ignore_errors=True)
 
 
 def bundled(name: str) -> pathlib.Path:

@@ -42,8 +42,7 @@ def main(parent: str, folder: str, *command: str) -> None:
     program = 0
     code = os.waitstatus_to_exitcode(status)
     _tell(code)
-    # Without the folder, the parent needs nothing any more.
-    while os.path.exists(folder) and not os.path.exists(STARTED):
+    while not os.path.exists(STARTED):
       time.sleep(0.05)
     os._exit(abs(code))  # What is left is the parent's.
   finally:
