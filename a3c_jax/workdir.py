@@ -26,12 +26,14 @@ _PACKAGES = (
   'gymnasium',
   'jax',
   'jaxlib',
+  'labmaze',
   'mujoco',
   'numpy',
   'optax',
   'orbax-checkpoint',
   'rich',
   'tensorboardX',
+  'vizdoom',
 )
 _ALLOWED = 'a new or empty folder that can be written to, or that of a run'
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -438,7 +438,7 @@ def test_an_engine_that_does_not_start_is_told(
 
 
 def test_what_the_engine_says_of_bad_resources():
-  bad = wads.wad([('DECORATE', b'actor Apple : Pear {}')])
+  bad = wads.wad({'DECORATE': b'actor Apple : Pear {}'})
   with pytest.raises(checks.RunError, match="Parent type 'Pear' not found"):
     doom.Engine(bad)
 

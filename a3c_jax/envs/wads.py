@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 import functools
 import struct
 import zlib
@@ -39,8 +39,7 @@ def level(maze: Maze, start: Cell, heading: int) -> bytes:
   text = ['namespace = "zdoom";']
   scale = f'{_TEXTURE / CELL:.6f}'  # One piece of wall shows it once.
   for row, column in vertices:
-    x, y = _place(row, column)
-    text.append(f'vertex {{ x = {x}.0; y = {y}.0; }}')
+    text.append(f'vertex {{ x = {column * CELL}.0; y = {-row * CELL}.0; }}')
   for i, ((begin, end), texture) in enumerate(lines.items()):
     text.append(
       f'linedef {{ v1 = {vertices[begin]}; v2 = {vertices[end]}; '
@@ -58,17 +57,7 @@ def level(maze: Maze, start: Cell, heading: int) -> bytes:
       f'thing {{ x = {x}.0; y = {y}.0; angle = {angle}; type = {kind}; '
       'skill3 = true; single = true; }'
     )
-  lumps = {
-    'MAP01': b'',
-    'TEXTMAP': '\n'.join(text).encode(),
-    'ENDMAP': b'',
-  }
-  return wad(lumps.items())
-
-
-def _place(row, column):
-  """x and y of a corner."""
-  return column * CELL, -row * CELL
+  return wad({'MAP01': b'', 'TEXTMAP': '\n'.join(text).encode(), 'ENDMAP': b''})
 
 
 def _lines(maze) -> dict[tuple[Corner, Corner], int]:
@@ -97,17 +86,15 @@ def _lines(maze) -> dict[tuple[Corner, Corner], int]:
   return lines
 
 
-def wad(lumps: Iterable[tuple[str, bytes]]) -> bytes:
+def wad(lumps: Mapping[str, bytes]) -> bytes:
   """Doom's archive: a header, the lumps, and a directory of them."""
   header = struct.calcsize('<4sii')
   contents, directory = b'', b''
-  count = 0
-  for name, lump in lumps:
+  for name, lump in lumps.items():
     place = header + len(contents)
     directory += struct.pack('<ii8s', place, len(lump), name.encode())
     contents += lump
-    count += 1
-  start = struct.pack('<4sii', b'PWAD', count, header + len(contents))
+  start = struct.pack('<4sii', b'PWAD', len(lumps), header + len(contents))
   return start + contents + directory
 
 
@@ -158,21 +145,21 @@ def resources() -> bytes:
       'counts': counts,
       'sprite': sprite,
     }
-  walls = [(f'WALL{i}', _png(wall)) for i, wall in enumerate(_walls())]
+  walls = {f'WALL{i}': _png(wall) for i, wall in enumerate(_walls())}
   return wad(
-    [
-      ('DECORATE', actors.encode()),
-      ('ZMAPINFO', _GAME.encode()),
-      ('S_START', b''),
-      ('APPLA0', _png(_apple(), foot=True)),
-      ('PORTA0', _png(_portal(), foot=True)),
-      ('S_END', b''),
-      ('TX_START', b''),
-      *walls,
-      ('GROUND', _png(_ground())),
-      ('CEILING', _png(_ceiling())),
-      ('TX_END', b''),
-    ]
+    {
+      'DECORATE': actors.encode(),
+      'ZMAPINFO': _GAME.encode(),
+      'S_START': b'',
+      'APPLA0': _png(_apple(), foot=True),
+      'PORTA0': _png(_portal(), foot=True),
+      'S_END': b'',
+      'TX_START': b'',
+      **walls,
+      'GROUND': _png(_ground()),
+      'CEILING': _png(_ceiling()),
+      'TX_END': b'',
+    }
   )
 
 
