@@ -17,6 +17,7 @@ import functools
 import json
 import pathlib
 import tempfile
+import time
 
 from absl import flags
 import gymnasium
@@ -39,8 +40,11 @@ _TEMPORARY = 'a temporary folder'
 _config = a3c_jax.flags.define('atari', seconds=20.0, workdir=_TEMPORARY)
 
 
-def emulator_steps_per_cpu_second(make_env, *, threads: int, seconds: float):
-  """Agent steps per second of processor time of random play in all games."""
+def emulator_speed(make_env, *, threads: int, seconds: float) -> np.ndarray:
+  """Agent steps of random play in all games, [2].
+
+  Per second, and per second of processor time.
+  """
   envs = [make_env() for _ in range(threads)]
   for seed, env in enumerate(envs):
     env.reset(seed=seed)
@@ -59,16 +63,16 @@ def emulator_steps_per_cpu_second(make_env, *, threads: int, seconds: float):
       steps[thread] += 1
 
   players = workers.Workers(play, threads, name='player')
-  began = cpu.seconds()
+  began, cpu_began = time.perf_counter(), cpu.seconds()
   players.start()
   players.wait(seconds)
   players.stop(10.0)
   if players.error is not None:
     raise players.error
-  cpu_seconds = cpu.seconds() - began
+  took = time.perf_counter() - began, cpu.seconds() - cpu_began
   for env in envs:
     env.close()
-  return sum(steps) * envs[0].num_envs / cpu_seconds
+  return sum(steps) * envs[0].num_envs / np.array(took)
 
 
 def measure(config) -> dict:
@@ -76,7 +80,7 @@ def measure(config) -> dict:
   make_env = agents.make_env(config)
   play = lambda: (
     config.action_repeat
-    * emulator_steps_per_cpu_second(
+    * emulator_speed(
       make_env, threads=config.threads, seconds=config.seconds / 4
     )
   )
@@ -86,12 +90,13 @@ def measure(config) -> dict:
     make_env,
     functools.partial(agents.make_learner, config),
   )
-  emulator = (before + play()) / 2
+  per_second, emulator = ((before + play()) / 2).tolist()
   steps = result.frames / config.action_repeat
   per_cpu_second = result.frames / result.cpu_seconds
   return {
     'train_frames_per_second': result.frames / result.seconds,
     'train_frames_per_cpu_second': per_cpu_second,
+    'emulator_frames_per_second': per_second,
     'emulator_frames_per_cpu_second': emulator,
     'ratio': per_cpu_second / emulator,
     'ms_per_step': {
@@ -105,6 +110,7 @@ def _show(figures) -> None:
   for name in (
     'train_frames_per_second',
     'train_frames_per_cpu_second',
+    'emulator_frames_per_second',
     'emulator_frames_per_cpu_second',
   ):
     print(f'{name:32}{figures[name]:10,.0f}')

@@ -112,6 +112,7 @@ def test_benchmark(tmp_path):
   speeds = [
     'train_frames_per_second',
     'train_frames_per_cpu_second',
+    'emulator_frames_per_second',
     'emulator_frames_per_cpu_second',
   ]
   assert set(figures) == {*speeds, 'ratio', 'ms_per_step', 'config'}
