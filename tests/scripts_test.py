@@ -120,7 +120,7 @@ def test_benchmark(tmp_path):
     assert figures[name] > 0
     assert f'{figures[name]:,.0f}' in out
   assert figures['ratio'] == pytest.approx(
-    figures[speeds[1]] / figures[speeds[2]]
+    figures[speeds[1]] / figures[speeds[3]]
   )
   phases = figures['ms_per_step']
   assert set(phases) == {
