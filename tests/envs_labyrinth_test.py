@@ -18,7 +18,7 @@ import gymnasium
 from gymnasium.utils import env_checker
 from marks import needs_labyrinth
 import numpy as np
-from processes import below, is_engine, wait_until
+from processes import below, is_engine, shared_memory, wait_until
 import pytest
 
 from a3c_jax import checks
@@ -141,18 +141,20 @@ def test_the_portal_pays_ten_and_everything_grows_back(make):
   env = make(apples=4)
   env.reset(seed=3)
   maze = env.maze
+  x, y = mazes.centre(maze.portal)
   starts = []
-  apples = 0.0
   for _ in range(6):
     reward = 0.0
     while reward < 10:
-      apples += reward
+      near = max(abs(env.x - x), abs(env.y - y))
       obs, reward, _, truncated, _ = env.step(
         pathfinder.go_to(env, maze.portal)
       )
       assert not truncated
     # An apple may be taken within the same four tics.
     assert reward - 10 in (0.0, 1.0)
+    # The portal is 28 wide to either side, the agent 16, a tic at most 8.4.
+    assert near < 44 + 4 * 8.4
     assert env.maze is maze
     assert env.apples_left == list(maze.apples)
     starts.append(mazes.cell_at(env.x, env.y))
@@ -167,6 +169,27 @@ def test_the_portal_pays_ten_and_everything_grows_back(make):
   assert reward >= 1.0
 
 
+def test_the_portal_alone_pays_ten(make):
+  env = make(apples=0)
+  env.reset(seed=3)
+  rewards = set()
+  for _ in range(STEPS):
+    rewards.add(env.step(pathfinder.go_to(env, env.maze.portal))[1])
+  assert rewards == {0.0, 10.0}
+
+
+def test_touching_the_portal_is_enough(make):
+  env = make(maze_size=5, apples=0, action_repeat=1)
+  env.reset(seed=1)
+  x, y = mazes.centre(env.maze.portal)
+  reward = 0.0
+  while not reward:
+    near = max(abs(env.x - x), abs(env.y - y))
+    _, reward, *_ = env.step(pathfinder.go_to(env, env.maze.portal))
+  # It is 28 wide to either side, and the agent 16; a tic is at most 8.4.
+  assert 44 - 8.4 < near < 44 + 8.4
+
+
 def test_the_picture_after_the_portal_is_of_the_new_place(make):
   env = make()
   env.reset(seed=4)
@@ -177,13 +200,18 @@ def test_the_picture_after_the_portal_is_of_the_new_place(make):
   level = wads.level(env.maze, start, round(env.angle / 45) % 8)
   other = doom.Engine(wads.resources())
   try:
-    picture = other.load(level).picture
+    picture = other.load(level).picture.astype(int)
   finally:
     other.close()
-  # Of 120 rows to 84, and 160 columns to 84.
-  row, column = int(10.5 * 120 / 84 - 0.5), int(20.5 * 160 / 84 - 0.5)
-  block = picture[row : row + 2, column : column + 2].astype(int)
-  np.testing.assert_array_equal(obs[10, 20], (block.sum((0, 1)) + 2) // 4)
+  expected = np.empty((84, 84, 3), int)
+  for row in range(84):
+    for column in range(84):
+      # The middle of the pixel is a corner of four in 120 rows of 160.
+      y = int((row + 0.5) * 120 / 84 - 0.5)
+      x = int((column + 0.5) * 160 / 84 - 0.5)
+      block = picture[y : y + 2, x : x + 2]
+      expected[row, column] = (block.sum((0, 1)) + 2) // 4
+  np.testing.assert_array_equal(obs, expected)
 
 
 def test_sixty_seconds_are_a_truncation(make):
@@ -286,9 +314,30 @@ def test_a_picture_for_people(make):
   assert drawn[middle(env.maze.portal)].tolist() == [40, 90, 255]
   here = int(-env.y * 336 / 864), int(env.x * 336 / 864)
   assert drawn[here].tolist() == [0, 150, 0]
-  path = (drawn == [0, 120, 0]).all(-1)
-  assert path.sum() > 20
+  nose = [20 * f(math.radians(env.angle)) for f in (math.cos, math.sin)]
+  looks = (
+    int(-(env.y + nose[1]) * 336 / 864),
+    int((env.x + nose[0]) * 336 / 864),
+  )
+  assert drawn[looks].tolist() == [255, 255, 255]
   assert env.metadata['render_fps'] == 35 / 4
+
+
+def path_drawn(env):
+  return (env.render()[:, 336:] == [0, 120, 0]).all(-1).sum()
+
+
+def test_the_path_on_the_map_begins_where_the_agent_appeared(make):
+  env = make(render_mode='rgb_array', apples=0, maze_size=15)
+  env.reset(seed=3)
+  longest = path_drawn(env)
+  assert longest == 0
+  reward = 0.0
+  while not reward:
+    longest = max(longest, path_drawn(env))
+    _, reward, *_ = env.step(pathfinder.go_to(env, env.maze.portal))
+  assert longest > 40
+  assert path_drawn(env) == 0
 
 
 def test_nothing_is_drawn_without_a_render_mode(make):
@@ -304,7 +353,6 @@ def test_no_process_and_no_file_is_left(monkeypatch, tmp_path, how):
   work.mkdir()
   monkeypatch.chdir(work)
   monkeypatch.setattr(tempfile, 'tempdir', str(folder))
-  shared = set(os.listdir('/dev/shm'))
   before = below()
   env = labyrinth.Labyrinth()
   env.reset(seed=1)
@@ -312,6 +360,8 @@ def test_no_process_and_no_file_is_left(monkeypatch, tmp_path, how):
   own = below() - before
   assert sum(map(is_engine, own)) == 1
   assert len(list(folder.iterdir())) == 1
+  memory = shared_memory(own)
+  assert len(memory) == 3
   # Ctrl-C on a terminal goes to its session.
   assert all(os.getsid(number) != os.getsid(0) for number in own)
   if how == 'close':
@@ -321,12 +371,12 @@ def test_no_process_and_no_file_is_left(monkeypatch, tmp_path, how):
   gc.collect()
   wait_until(lambda: not own & below())
   assert list(folder.iterdir()) == list(work.iterdir()) == []
-  left = set(os.listdir('/dev/shm')) - shared
-  assert [name for name in left if name.startswith('ViZDoom')] == []
+  assert not any(path.exists() for path in memory)
 
 
 KILLED = """
-import os, signal, sys, threading
+import os, signal, threading
+from processes import below, shared_memory
 from a3c_jax.envs import labyrinth
 envs = []
 thread = threading.Thread(target=lambda: envs.append(labyrinth.Labyrinth()))
@@ -336,7 +386,7 @@ envs.append(labyrinth.Labyrinth())
 for env in envs:
   env.reset(seed=1)
   env.step(0)
-print(os.getpid(), flush=True)
+print(*shared_memory(below()), flush=True)
 {end}
 """
 
@@ -351,10 +401,10 @@ print(os.getpid(), flush=True)
   ],
 )
 def test_engines_end_with_their_process(tmp_path, end):
-  shared = set(os.listdir('/dev/shm'))
+  folders = os.pathsep.join([str(ROOT), str(ROOT / 'tests')])
   done = subprocess.run(
     [sys.executable, '-c', KILLED.format(end=end)],
-    env=os.environ | {'TMPDIR': str(tmp_path), 'PYTHONPATH': str(ROOT)},
+    env=os.environ | {'TMPDIR': str(tmp_path), 'PYTHONPATH': folders},
     cwd=tmp_path,
     capture_output=True,
     text=True,
@@ -362,7 +412,8 @@ def test_engines_end_with_their_process(tmp_path, end):
     check=False,
   )
   assert done.returncode != 0
-  parent = done.stdout.strip()
+  memory = [pathlib.Path(name) for name in done.stdout.split()]
+  assert len(memory) == 6
 
   def keepers():
     found = []
@@ -375,11 +426,9 @@ def test_engines_end_with_their_process(tmp_path, end):
         found.append(arguments)
     return found
 
-  assert parent.isdecimal()
   wait_until(lambda: not keepers())
   wait_until(lambda: not list(tmp_path.iterdir()))
-  names = set(os.listdir('/dev/shm')) - shared
-  assert [name for name in names if name.startswith('ViZDoom')] == []
+  assert not any(path.exists() for path in memory)
 
 
 def test_a_keeper_that_is_told_again_and_again_removes_all_the_same(tmp_path):
@@ -398,6 +447,47 @@ def test_a_keeper_that_is_told_again_and_again_removes_all_the_same(tmp_path):
     process.send_signal(signal.SIGTERM)
   assert list(tmp_path.iterdir()) == []
   wait_until(lambda: not own & below())
+
+
+def test_an_engine_ends_with_its_keeper(make):
+  before = below()
+  env = make()
+  env.reset(seed=1)
+  own = below() - before
+  (engine,) = filter(is_engine, own)
+  (keeper_process,) = own - {engine}
+  os.kill(keeper_process, signal.SIGKILL)
+  wait_until(lambda: not is_engine(engine))
+  with pytest.raises(Exception, match='exited unexpectedly|crash'):
+    for _ in range(3):
+      env.step(0)
+
+
+def test_what_the_engine_says_does_not_pile_up(monkeypatch, tmp_path, make):
+  monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path))
+  env = make()
+  env.reset(seed=1)
+  (output,) = tmp_path.glob('*/output.txt')
+  size = output.stat().st_size
+  for _ in range(20):
+    env.reset()
+  assert 0 < output.stat().st_size < 2 * size
+
+
+def test_a_folder_in_which_nothing_may_be_executed(monkeypatch, tmp_path):
+  monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path))
+  monkeypatch.setattr(os, 'access', lambda path, mode: mode != os.X_OK)
+  told = f'TMPDIR={tmp_path}: nothing may be executed there; allowed: another'
+  with pytest.raises(checks.UsageError, match=told):
+    labyrinth.Labyrinth()
+
+
+def test_a_run_that_goes_on_repeats_few_steps():
+  env = labyrinth.make(labyrinth.Options(maze_size=5), envs=2)()
+  try:
+    assert env.metadata['reseed_steps'] == 2_000
+  finally:
+    env.close()
 
 
 def test_an_engine_that_is_killed_raises_in_one_step(make):

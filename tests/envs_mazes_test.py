@@ -69,6 +69,19 @@ def test_mazes(size):
 
 
 @needs_labyrinth
+def test_mazes_have_dead_ends():
+  ends = 0
+  for seed in range(5):
+    walls = generate(seed, 15).walls
+    for row, column in np.argwhere(~walls):
+      beside = walls[
+        [row - 1, row + 1, row, row], [column, column, column - 1, column + 1]
+      ]
+      ends += beside.sum() == 3
+  assert ends > 3  # labmaze fills all of them up unless it is told not to.
+
+
+@needs_labyrinth
 def test_mazes_come_from_their_generator_alone():
   one, same, other = generate(1), generate(1), generate(2)
   np.testing.assert_array_equal(one.walls, same.walls)

@@ -33,6 +33,18 @@ def is_engine(number):
   return name == 'vizdoom\n'
 
 
+def shared_memory(numbers):
+  """Files in memory of the engines among some processes."""
+  found = []
+  for number in filter(is_engine, numbers):
+    arguments = (
+      pathlib.Path(f'/proc/{number}/cmdline').read_bytes().split(b'\0')
+    )
+    instance = arguments[arguments.index(b'+viz_instance_id') + 1].decode()
+    found += pathlib.Path('/dev/shm').glob(f'*{instance}')
+  return found
+
+
 def wait_until(condition):
   end = time.monotonic() + WAIT_SECONDS
   while not condition():

@@ -48,6 +48,7 @@ def main(parent: str, folder: str, *command: str) -> None:
   finally:
     if program:
       os.kill(program, signal.SIGKILL)
+      os.waitpid(program, 0)
     _remove_files(folder, command)
 
 
