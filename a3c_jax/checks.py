@@ -193,7 +193,7 @@ def count(
   return setting(
     help_text,
     f'a whole number{limits}',
-    lambda value: isinstance(value, int) and least <= value <= most,
+    lambda value: type(value) is int and least <= value <= most,
     **kwargs,
   )
 
@@ -240,7 +240,11 @@ def check_settings(settings: Any) -> None:
   """
   for field in dataclasses.fields(settings):
     value = getattr(settings, field.name)
-    if not field.metadata['check'](value):
+    try:
+      allowed = bool(field.metadata['check'](value))
+    except (TypeError, ValueError):  # None, text or an array for a number.
+      allowed = False
+    if not allowed:
       raise UsageError(
         f'--{field.name}={as_text(value)}: allowed: {field.metadata["allowed"]}'
       )

@@ -8,16 +8,29 @@ mazes, which are those of `--seed`.
 
 import dataclasses
 
-from absl import flags
 import numpy as np
 
 from a3c_jax import checks
 from a3c_jax.envs import labyrinth, pathfinder
 import a3c_jax.flags
 
-_EPISODES = flags.DEFINE_integer('episodes', 100, 'Episodes of each agent.')
-_SEED = flags.DEFINE_integer('seed', 1, 'Seed of the mazes and of chance.')
-_options = a3c_jax.flags.define_options(labyrinth.Options)
+_MOST_TICS = 8  # Of a step; 45 degrees.
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+  """How long the agents play."""
+
+  episodes: int = checks.count(
+    'Episodes of each agent.', least=2, default=100, source='ours'
+  )
+  seed: int = checks.count(
+    'Seed of the mazes and of chance.', least=0, default=1, source='ours'
+  )
+
+
+_mazes = a3c_jax.flags.define_options(labyrinth.Options)
+_options = a3c_jax.flags.define_options(Options)
 
 
 def scores(env, act, *, episodes: int, seed: int) -> np.ndarray:
@@ -33,23 +46,23 @@ def scores(env, act, *, episodes: int, seed: int) -> np.ndarray:
 
 
 def main() -> None:
-  options = _options()
-  record = labyrinth.describe(options)
-  if _EPISODES.value < 2:
+  mazes, options = _mazes(), _options()
+  record = labyrinth.describe(mazes)
+  checks.check_settings(options)
+  if mazes.action_repeat > _MOST_TICS:
     raise checks.UsageError(
-      f'--episodes={_EPISODES.value}: allowed: a whole number >= 2'
+      f'--action_repeat={mazes.action_repeat}: the scripted agent would turn '
+      f'too far in a step; allowed: 1 to {_MOST_TICS}'
     )
-  if _SEED.value < 0:
-    raise checks.UsageError(f'--seed={_SEED.value}: allowed: >= 0')
   print(*(f'{name}={value}' for name, value in record.items()))
-  rng = np.random.default_rng(_SEED.value)
-  env = labyrinth.Labyrinth(**dataclasses.asdict(options))
+  rng = np.random.default_rng(options.seed)
+  env = labyrinth.Labyrinth(**dataclasses.asdict(mazes))
   try:
     for name, act in (
       ('random', lambda env: int(rng.integers(env.action_space.n))),
       ('path-finder', pathfinder.act),
     ):
-      totals = scores(env, act, episodes=_EPISODES.value, seed=_SEED.value)
+      totals = scores(env, act, episodes=options.episodes, seed=options.seed)
       error = totals.std(ddof=1) / np.sqrt(len(totals))
       print(
         f'{name:12} mean {totals.mean():6.2f}, standard error {error:.2f}, '

@@ -3,6 +3,7 @@
 import collections
 import concurrent.futures
 import dataclasses
+import errno
 import gc
 import importlib.util
 import math
@@ -142,7 +143,7 @@ def test_the_portal_pays_ten_and_everything_grows_back(make):
   env.reset(seed=3)
   maze = env.maze
   x, y = mazes.centre(maze.portal)
-  starts = []
+  starts, headings = [], set()
   for _ in range(6):
     reward = 0.0
     while reward < 10:
@@ -158,10 +159,12 @@ def test_the_portal_pays_ten_and_everything_grows_back(make):
     assert env.maze is maze
     assert env.apples_left == list(maze.apples)
     starts.append(mazes.cell_at(env.x, env.y))
+    headings.add(round(env.angle / 45, 3) % 8)
     assert starts[-1] in maze.free
     assert (env.x, env.y) == mazes.centre(starts[-1])
     assert obs.std() > 0
   assert len(set(starts)) > 1
+  assert len(headings) > 1 and headings <= set(range(8))
   # Apples that were taken before are really there again.
   goal = maze.apples[0]
   while goal in env.apples_left:
@@ -527,6 +530,115 @@ def test_an_engine_that_does_not_start_is_told(
     labyrinth.Labyrinth()
 
 
+def test_starts_that_fail_leave_no_files(monkeypatch, tmp_path):
+  engine = tmp_path / 'engine'
+  engine.write_text('#!/bin/sh\nexit 1\n')
+  engine.chmod(0o700)
+  folder = tmp_path / 'temporary'
+  folder.mkdir()
+  bundled = doom.bundled
+  monkeypatch.setattr(
+    doom,
+    'bundled',
+    lambda name: engine if name == 'vizdoom' else bundled(name),
+  )
+  monkeypatch.setattr(tempfile, 'tempdir', str(folder))
+  for _ in range(2):
+    with pytest.raises(checks.RunError):
+      labyrinth.Labyrinth()
+  assert list(folder.iterdir()) == []
+
+
+SLOW = """
+import pathlib
+from a3c_jax.envs import doom, labyrinth
+bundled = doom.bundled
+engine = pathlib.Path('engine')
+doom.bundled = lambda name: engine if name == 'vizdoom' else bundled(name)
+labyrinth.Labyrinth()
+"""
+
+
+def test_ctrl_c_while_an_engine_starts(tmp_path):
+  folder = tmp_path / 'temporary'
+  folder.mkdir()
+  engine = tmp_path / 'engine'
+  engine.write_text(
+    f'#!/bin/sh\ntouch {tmp_path}/begun\n'
+    f'while [ ! -e {tmp_path}/go ]; do :; done\n'
+    f'exec {doom.bundled("vizdoom")} "$@"\n'
+  )
+  engine.chmod(0o700)
+  process = subprocess.Popen(
+    [sys.executable, '-c', SLOW.replace("'engine'", repr(str(engine)))],
+    env=os.environ | {'TMPDIR': str(folder), 'PYTHONPATH': str(ROOT)},
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+  wait_until((tmp_path / 'begun').exists)
+  for _ in range(3):  # Impatient.
+    process.send_signal(signal.SIGINT)
+  (tmp_path / 'go').touch()
+  _, err = process.communicate(timeout=60)
+  assert process.returncode == -signal.SIGINT
+  assert err.rstrip().endswith('KeyboardInterrupt')
+  assert list(folder.iterdir()) == []
+
+
+def test_an_engine_that_is_stuck_is_closed_all_the_same(make):
+  before = below()
+  env = make()
+  env.reset(seed=1)
+  own = below() - before
+  for number in own:
+    os.kill(number, signal.SIGSTOP)
+  env.close()
+  wait_until(lambda: not own & below())
+
+
+FORKS = """
+import os, sys
+from a3c_jax.envs import labyrinth
+env = labyrinth.Labyrinth()
+env.reset(seed=1)
+child = os.fork()
+if not child:
+  sys.exit(5)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 5
+env.step(0)
+env.reset()
+print('played on')
+"""
+
+
+def test_a_fork_leaves_the_engine_to_its_parent():
+  done = subprocess.run(
+    [sys.executable, '-c', FORKS],
+    env=os.environ | {'PYTHONPATH': str(ROOT)},
+    capture_output=True,
+    text=True,
+    timeout=60,
+    check=False,
+  )
+  assert (done.returncode, done.stdout) == (0, 'played on\n')
+
+
+def test_a_full_temporary_folder(monkeypatch, tmp_path, make):
+  monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path))
+  env = make()
+
+  def write_bytes(*_):
+    raise OSError(errno.ENOSPC, 'No space left on device')
+
+  with monkeypatch.context() as patch:
+    patch.setattr(pathlib.Path, 'write_bytes', write_bytes)
+    told = f'TMPDIR={tmp_path}: No space left on device'
+    with pytest.raises(checks.RunError, match=told):
+      env.reset(seed=1)
+    with pytest.raises(checks.RunError, match=told):
+      labyrinth.Labyrinth()
+
+
 def test_what_the_engine_says_of_bad_resources():
   bad = wads.wad({'DECORATE': b'actor Apple : Pear {}'})
   with pytest.raises(checks.RunError, match="Parent type 'Pear' not found"):
@@ -545,6 +657,9 @@ def test_what_the_engine_says_of_bad_resources():
     {'apples': 1.5},
     {'episode_seconds': 0.0},
     {'episode_seconds': math.nan},
+    {'episode_seconds': None},
+    {'episode_seconds': '60'},
+    {'apples': True},
     {'textures': 'gold'},
     {'action_repeat': 0},
     {'action_repeat': 36},
@@ -559,6 +674,60 @@ def test_bad_options(given):
   ):
     with pytest.raises(checks.UsageError, match=f'^--{name}={value}: allowed:'):
       use()
+
+
+def test_numbers_of_numpy_are_numbers(make):
+  env = make(maze_size=np.int64(7), episode_seconds=np.float32(1))
+  *_, truncated = play(env, [0] * 9, seed=1)
+  assert np.flatnonzero(truncated).tolist() == [9]  # 35 = 8 * 4 + 3 tics.
+  assert type(env.action_repeat) is int
+
+
+def test_the_shortest_episode_is_one_step(make):
+  env = make(episode_seconds=1e-9)
+  env.reset(seed=1)
+  assert env.step(np.int64(3))[3]
+
+
+def test_what_is_called_at_the_wrong_time(make):
+  env = make()
+  with pytest.raises(gymnasium.error.ResetNeeded):
+    env.step(0)
+  env.reset(seed=1)
+  for action in (-1, 8):
+    with pytest.raises(ValueError, match=f'action={action}: allowed: 0 to 7'):
+      env.step(action)
+  env.close()
+  with pytest.raises(gymnasium.error.ClosedEnvironmentError):
+    env.reset()
+
+
+def test_a_bad_render_mode():
+  with pytest.raises(
+    checks.UsageError, match='render_mode=human: allowed: None'
+  ):
+    labyrinth.Labyrinth(render_mode='human')
+
+
+def test_long_steps_take_the_same_apples_as_short_ones(make):
+  short = make(maze_size=11, apples=40)
+  long = make(maze_size=11, apples=40, action_repeat=32)
+  short.reset(seed=1)
+  long.reset(seed=1)
+  rng = np.random.default_rng(1)
+  total = 0.0
+  for action in rng.choice([0, 0, 0, 6, 7], size=60):
+    rewards = 0.0
+    for _ in range(8):
+      rewards += short.step(action)[1]
+      if rewards >= 10:  # The portal ends a step.
+        break
+    _, reward, _, truncated, _ = long.step(action)
+    assert reward == rewards
+    assert long.apples_left == short.apples_left
+    assert (long.x, long.y) == (short.x, short.y)
+    total += reward
+  assert total > 10
 
 
 def test_apples_need_room_and_so_does_the_agent(make):

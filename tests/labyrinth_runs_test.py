@@ -33,7 +33,14 @@ def run(workdir, make_game=make_short, **given):
     'labyrinth',
     workdir=str(workdir),
     environment=labyrinth.describe(labyrinth.Options(**SHORT)),
-    **{'threads': 1, 't_max': 5, 'eval_frames': 0, 'network': 'mlp'} | given,
+    **{
+      'threads': 1,
+      'envs_per_thread': 1,
+      't_max': 5,
+      'eval_frames': 0,
+      'network': 'mlp',
+    }
+    | given,
   )
   return training.run(
     settings,
@@ -53,15 +60,16 @@ def digest(params):
 
 
 class Stops(labyrinth.Labyrinth):
-  """Ctrl-C at a step."""
+  """Ctrl-C, once, at a step of all of them."""
 
-  def __init__(self, at_step):
+  left = 0
+
+  def __init__(self):
     super().__init__(**SHORT)
-    self._left = at_step
 
   def step(self, action):
-    self._left -= 1
-    if not self._left:
+    Stops.left -= 1
+    if not Stops.left:  # A second one would end the process.
       signal.raise_signal(signal.SIGINT)
     return super().step(action)
 
@@ -71,8 +79,8 @@ def test_a_stopped_run_ends_in_the_same_bits(tmp_path, monkeypatch, games):
   monkeypatch.setattr(training, '_REFRESH_SECONDS', 0.01)
   given = {'frames': 1200, 'envs_per_thread': games, 'checkpoint_frames': 200}
   whole = run(tmp_path / 'whole', **given)
-  stops = functools.partial(Stops, 150 // games)
-  first = run(tmp_path / 'parts', stops, **given)
+  monkeypatch.setattr(Stops, 'left', 150)
+  first = run(tmp_path / 'parts', Stops, **given)
   assert 0 < first.frames < 1200
   last = run(tmp_path / 'parts', **given)
   assert (last.finished, last.frames) == (True, whole.frames)
@@ -144,7 +152,7 @@ def start(*arguments, cwd):
 def test_ctrl_c_goes_to_the_run_and_not_to_its_engines(tmp_path):
   process = start(
     *('--threads=2', '--frames=1e9', '--log_seconds=0.5', '--eval_frames=2e3'),
-    *('--eval_episodes=1', '--episode_seconds=3'),
+    *('--eval_episodes=1', '--episode_seconds=3', '--envs_per_thread=1'),
     cwd=tmp_path,
   )
   try:

@@ -487,6 +487,12 @@ def test_scales_of_labyrinth(tmp_path):
       '--episodes=1: allowed: a whole number >= 2',
     ),
     (
+      'labyrinth_scales.py',
+      ['--action_repeat=9'],
+      '--action_repeat=9: the scripted agent would turn too far in a step; '
+      'allowed: 1 to 8',
+    ),
+    (
       'benchmark.py',
       ['--env=labyrinth', '--pixels'],
       '--pixels with --env=labyrinth: allowed with tasks of continuous control',

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import math
 import os
 import pathlib
 import shlex
 import shutil
+import signal
 import sys
 import tempfile
 import threading
+import time
 from typing import NamedTuple
 import weakref
 
+import gymnasium
 import numpy as np
 
 from a3c_jax import checks
@@ -20,6 +26,7 @@ from a3c_jax.envs import keeper
 TICS_PER_SECOND = 35  # Of Doom's clock.
 HEIGHT, WIDTH = 120, 160  # Pixels of the smallest picture that it draws.
 _MAP = 'maze.wad'
+_PATIENCE = 10.0  # Seconds for the start of an engine, after Ctrl-C.
 
 
 class State(NamedTuple):
@@ -38,6 +45,8 @@ class Engine:
 
   It ends with `close`, when this object is collected, and when this process
   ends, however that happens. Its files are in a temporary folder of its own.
+  A start that fails leaves a thread and its keeper, 11 MB, until this process
+  ends.
   """
 
   def __init__(self, resources: bytes):
@@ -54,9 +63,11 @@ class Engine:
 
     self._folder = pathlib.Path(tempfile.mkdtemp(prefix='a3c_jax-doom-'))
     self._game = game = vizdoom.DoomGame()
-    self._end = weakref.finalize(self, _end, game, self._folder)
-    (self._folder / 'resources.wad').write_bytes(resources)
-    game.set_vizdoom_path(str(self._launcher()))
+    self._end = weakref.finalize(self, shutil.rmtree, self._folder, True)
+    with self._telling_of_the_folder():
+      (self._folder / 'resources.wad').write_bytes(resources)
+      launcher = self._launcher()
+    game.set_vizdoom_path(str(launcher))
     game.set_doom_game_path(str(bundled('freedoom2.wad')))
     game.set_doom_scenario_path(str(self._folder / 'resources.wad'))
     game.set_doom_config_path(str(self._folder / 'vizdoom.ini'))
@@ -109,24 +120,53 @@ class Engine:
     return path
 
   def _start(self):
-    problem = []
+    game, problem, returned = self._game, [], threading.Event()
 
     def start():
       try:
-        self._game.init()
+        game.init()
       except Exception as error:
         problem.append(str(error))
+      returned.set()
 
-    # If the engine ends, this thread waits for ever: the keeper stays.
-    starter = threading.Thread(target=start, name='doom', daemon=True)
-    starter.start()
-    while starter.is_alive() and not self._ended.exists():
-      starter.join(0.02)
-    if problem or starter.is_alive():
-      raise checks.RunError(
-        f'ViZDoom did not start: {"".join(problem)}{self._last_words()}'
-      )
+    # If the engine ends, this thread waits for ever, and so does the keeper:
+    # otherwise ViZDoom would crash Python.
+    threading.Thread(target=start, name='doom', daemon=True).start()
+    try:
+      self._wait(returned, math.inf)
+    except BaseException:  # Python may not end while the engine starts.
+      end = time.monotonic() + _PATIENCE
+      while self._starts(returned) and time.monotonic() < end:
+        with contextlib.suppress(KeyboardInterrupt):
+          self._wait(returned, end)
+      if returned.is_set() and not problem:
+        self._own_the_engine()
+      raise
+    if problem or not returned.is_set():
+      words = self._last_words()
+      self._end()
+      raise checks.RunError(f'ViZDoom did not start: {"".join(problem)}{words}')
+    self._own_the_engine()
     (self._folder / keeper.STARTED).touch()
+
+  def _starts(self, returned):
+    return not returned.is_set() and not self._ended.exists()
+
+  def _wait(self, returned, end):
+    # Not by Thread.join: after Ctrl-C it takes the thread to have ended.
+    while self._starts(returned) and time.monotonic() < end:
+      returned.wait(0.02)
+
+  def _own_the_engine(self):
+    """From now on, the process ends with this object."""
+    number = int((self._folder / keeper.PROCESS).read_text())
+    process = None
+    with contextlib.suppress(ProcessLookupError):  # Somebody killed it.
+      process = os.pidfd_open(number)
+    self._end.detach()
+    self._end = weakref.finalize(
+      self, _end, self._game, process, self._folder, os.getpid()
+    )
 
   @property
   def _ended(self):
@@ -152,8 +192,11 @@ class Engine:
     Args:
       level: a WAD with a map, in the format UDMF.
     """
-    os.truncate(self._output, 0)  # It says something at every map.
-    (self._folder / _MAP).write_bytes(level)
+    if not self._end.alive:
+      raise gymnasium.error.ClosedEnvironmentError('the engine is closed')
+    with self._telling_of_the_folder():
+      os.truncate(self._output, 0)  # It says something at every map.
+      (self._folder / _MAP).write_bytes(level)
     # The engine is in that folder; no space may be in a path given to it.
     self._game.set_doom_map(f'file:{_MAP}')
     return self._state()
@@ -179,9 +222,28 @@ class Engine:
     """Ends the process, and removes its files."""
     self._end()
 
+  @contextlib.contextmanager
+  def _telling_of_the_folder(self):
+    try:
+      yield
+    except OSError as error:
+      raise checks.RunError(
+        f'TMPDIR={self._folder.parent}: {error.strerror}'
+      ) from error
 
-def _end(game, folder):
-  game.close()  # It waits for the keeper, which writes to the folder.
+
+def _end(game, process, folder, owner):
+  if os.getpid() != owner:
+    # A fork, whose engine it is not; its destructor would end it all the same.
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(game))
+    return
+  # Not asked to end but killed, with its keeper: it may be stuck, and ViZDoom
+  # would wait for it and let no other thread of Python run.
+  if process is not None:
+    with contextlib.suppress(ProcessLookupError):
+      signal.pidfd_send_signal(process, signal.SIGKILL)
+    os.close(process)
+  game.close()
   shutil.rmtree(folder, ignore_errors=True)
 
 

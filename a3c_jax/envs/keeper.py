@@ -13,6 +13,7 @@ ends its own process with a segmentation fault if that goes away too early.
 This file runs by itself and imports nothing of ours.
 """
 
+import contextlib
 import ctypes
 import glob
 import os
@@ -23,6 +24,7 @@ import time
 
 OUTPUT = 'output.txt'  # What the program says.
 STARTED = 'started'  # Written by PARENT when the program has started.
+PROCESS = 'process'  # Written here first; holds the number of this process.
 ENDED = 'ended'  # Written here when the program has ended; holds its exit code.
 _PR_SET_PDEATHSIG = 1  # From sys/prctl.h.
 
@@ -35,13 +37,14 @@ def main(parent: str, folder: str, *command: str) -> None:
   try:
     _end_with(int(parent), signal.SIGTERM)
     keeper = os.getpid()
+    _tell(PROCESS, keeper)
     program = os.fork()
     if not program:
       _become(command, keeper)
     _, status = os.waitpid(program, 0)
     program = 0
     code = os.waitstatus_to_exitcode(status)
-    _tell(code)
+    _tell(ENDED, code)
     while not os.path.exists(STARTED):
       time.sleep(0.05)
     os._exit(abs(code))  # What is left is the parent's.
@@ -77,19 +80,20 @@ def _become(command, keeper):
     os._exit(127)
 
 
-def _tell(code):
+def _tell(name, number):
   try:
-    with open('.ended', 'w') as file:
-      file.write(str(code))
-    os.rename('.ended', ENDED)  # Whole or not there.
-  except FileNotFoundError:  # The parent has closed the engine.
+    with open('unfinished', 'w') as file:
+      file.write(str(number))
+    os.rename('unfinished', name)  # Whole or not there.
+  except OSError:  # The parent has removed the folder, or it is full.
     pass
 
 
 def _remove_files(folder, command):
   instance = command[command.index('+viz_instance_id') + 1]
   for path in glob.glob(f'/dev/shm/ViZDoom*{instance}'):
-    os.remove(path)
+    with contextlib.suppress(FileNotFoundError):  # The parent may be as fast.
+      os.remove(path)
   shutil.rmtree(folder, ignore_errors=True)
 
 
