@@ -6,6 +6,8 @@ They are what scores of learnt policies can be held against: both play the same
 mazes, which are those of `--seed`.
 """
 
+from __future__ import annotations
+
 import dataclasses
 
 import numpy as np
