@@ -420,6 +420,7 @@ def test_a_run_in_labyrinth_is_evaluated_filmed_and_drawn(tmp_path):
         '--eval_frames=1e3',
       ),
       *('--episode_seconds=3', '--maze_size=7', '--workdir=results'),
+      *('--envs_per_thread=1', '--network=mlp'),
     ),
     ('evaluate.py', '--workdir=results', '--episodes=1', '--video=films'),
     ('plot.py', '--workdir=results', '--out=curves.png'),
@@ -440,6 +441,7 @@ def test_benchmark_of_labyrinth(tmp_path):
   code, out, err = run(
     'benchmark.py',
     *('--env=labyrinth', '--threads=2', '--seconds=1', '--network=mlp'),
+    *('--envs_per_thread=1', '--nolstm'),
     cwd=tmp_path,
   )
   assert (code, err) == (0, '')
