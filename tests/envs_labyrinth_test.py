@@ -550,7 +550,8 @@ def test_starts_that_fail_leave_no_files(monkeypatch, tmp_path):
 
 
 SLOW = """
-import pathlib
+import pathlib, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # As in a terminal.
 from a3c_jax.envs import doom, labyrinth
 bundled = doom.bundled
 engine = pathlib.Path('engine')
