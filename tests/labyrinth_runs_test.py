@@ -1,19 +1,16 @@
 """Runs in Labyrinth: they go on, survive their engine, and leave none."""
 
-import csv
 import functools
-import hashlib
 import os
 import pathlib
 import signal
 import subprocess
 import sys
 
-import jax
 from marks import needs_labyrinth
-import numpy as np
 from processes import below, is_engine, wait_until
 import pytest
+from results import digest, read_rows
 
 from a3c_jax import agents, config, training
 from a3c_jax.envs import gym, labyrinth
@@ -47,16 +44,6 @@ def run(workdir, make_game=make_short, **given):
     gym.make(make_game, envs=settings.envs_per_thread),
     functools.partial(agents.make_learner, settings),
   )
-
-
-def read_rows(path):
-  with path.open(newline='') as file:
-    return list(csv.DictReader(file))
-
-
-def digest(params):
-  leaves = [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(params)]
-  return hashlib.sha256(b''.join(leaves)).hexdigest()
 
 
 class Stops(labyrinth.Labyrinth):

@@ -1,7 +1,6 @@
 """The scripts that read runs, from their first line on, in this process."""
 
 import contextlib
-import csv
 import io
 import pathlib
 import re
@@ -12,6 +11,7 @@ from unittest import mock
 from absl import app, flags
 from marks import needs_labyrinth, needs_pictures
 import pytest
+from results import read_rows
 
 ROOT = pathlib.Path(__file__).parents[1]
 app.define_help_flags()  # Now, and not as if they were those of a script.
@@ -36,11 +36,6 @@ def run(script, *arguments, cwd):
       delattr(flags.FLAGS, name)
     sys.modules.pop('mine', None)
   return exit_.value.code or 0, out.getvalue(), err.getvalue()
-
-
-def read_rows(path):
-  with path.open(newline='') as file:
-    return list(csv.DictReader(file))
 
 
 @pytest.fixture(scope='module')

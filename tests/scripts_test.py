@@ -1,7 +1,6 @@
 """The scripts as their users run them: processes, exit codes and files."""
 
 import contextlib
-import csv
 import json
 import os
 import pathlib
@@ -12,6 +11,7 @@ import sys
 import threading
 
 import pytest
+from results import read_rows
 
 from a3c_jax import config
 
@@ -41,11 +41,6 @@ def run(script, *arguments, cwd):
   finally:
     process.kill()
   return process.returncode, out, err
-
-
-def read_rows(path):
-  with path.open(newline='') as file:
-    return list(csv.DictReader(file))
 
 
 @pytest.mark.parametrize('algo', config.ALGORITHMS)

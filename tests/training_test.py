@@ -1,9 +1,7 @@
 """Whole runs, on small tasks, with real threads."""
 
-import csv
 import dataclasses
 import functools
-import hashlib
 import json
 import os
 import pathlib
@@ -22,6 +20,7 @@ import jax.monitoring
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from results import digest, read_rows
 
 from a3c_jax import (
   actor_learner,
@@ -78,20 +77,9 @@ def run(workdir, make_env=None, make_learner=agents.make_learner, **given):
   )
 
 
-def read_rows(path):
-  with path.open(newline='') as file:
-    return list(csv.DictReader(file))
-
-
 def saved(folder):
   """The counts of frames of the checkpoints in a folder."""
   return sorted(int(path.name) for path in folder.iterdir())
-
-
-def digest(params):
-  """A hash of all bits of all parameters."""
-  leaves = [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(params)]
-  return hashlib.sha256(b''.join(leaves)).hexdigest()
 
 
 def our_threads():

@@ -1,0 +1,18 @@
+"""What runs leave, read back."""
+
+import csv
+import hashlib
+
+import jax
+import numpy as np
+
+
+def read_rows(path):
+  with path.open(newline='') as file:
+    return list(csv.DictReader(file))
+
+
+def digest(params):
+  """A hash of all bits of all parameters."""
+  leaves = [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(params)]
+  return hashlib.sha256(b''.join(leaves)).hexdigest()
