@@ -12,7 +12,7 @@ import dataclasses
 
 import numpy as np
 
-from a3c_jax import checks
+from a3c_jax import checks, evaluation
 from a3c_jax.envs import labyrinth, pathfinder
 import a3c_jax.flags
 
@@ -35,16 +35,15 @@ _mazes = a3c_jax.flags.define_options(labyrinth.Options)
 _options = a3c_jax.flags.define_options(Options)
 
 
-def scores(env, act, *, episodes: int, seed: int) -> np.ndarray:
-  """Returns [episodes] of an agent, `act` from an environment to an action."""
-  totals = np.zeros(episodes)
-  for episode in range(episodes):
-    env.reset(seed=seed + episode)
-    truncated = False
-    while not truncated:
-      _, reward, _, truncated, _ = env.step(act(env))
-      totals[episode] += reward
-  return totals
+def play(env, act, *, seed: int) -> evaluation.Episode:
+  """An episode of an agent, `act` from an environment to an action."""
+  env.reset(seed=seed)
+  total, steps, truncated = 0.0, 0, False
+  while not truncated:
+    _, reward, _, truncated, _ = env.step(act(env))
+    total += reward
+    steps += 1
+  return evaluation.Episode(total, steps)
 
 
 def main() -> None:
@@ -64,12 +63,17 @@ def main() -> None:
       ('random', lambda env: int(rng.integers(env.action_space.n))),
       ('path-finder', pathfinder.act),
     ):
-      totals = scores(env, act, episodes=options.episodes, seed=options.seed)
-      error = totals.std(ddof=1) / np.sqrt(len(totals))
+      summary = evaluation.summarize(
+        [
+          play(env, act, seed=options.seed + episode)
+          for episode in range(options.episodes)
+        ]
+      )
       print(
-        f'{name:12} mean {totals.mean():6.2f}, standard error {error:.2f}, '
-        f'from {totals.min():.0f} to {totals.max():.0f}, '
-        f'{len(totals)} episodes',
+        f'{name:12} mean {summary.mean_return:6.2f}, '
+        f'standard error {summary.standard_error:.2f}, '
+        f'from {summary.lowest_return:.0f} to {summary.highest_return:.0f}, '
+        f'{summary.episodes} episodes',
         flush=True,
       )
   finally:

@@ -505,6 +505,16 @@ def test_an_engine_that_is_killed_raises_in_one_step(make):
       env.step(0)
 
 
+def use_engine(monkeypatch, engine):
+  """Has another program started in place of ViZDoom's."""
+  bundled = doom.bundled
+  monkeypatch.setattr(
+    doom,
+    'bundled',
+    lambda name: engine if name == 'vizdoom' else bundled(name),
+  )
+
+
 @pytest.mark.parametrize(
   'script, told',
   [
@@ -520,12 +530,7 @@ def test_an_engine_that_does_not_start_is_told(
   if script:
     engine.write_text(f'#!/bin/sh\n{script}\n')
     engine.chmod(0o700)
-  bundled = doom.bundled
-  monkeypatch.setattr(
-    doom,
-    'bundled',
-    lambda name: engine if name == 'vizdoom' else bundled(name),
-  )
+  use_engine(monkeypatch, engine)
   with pytest.raises(checks.RunError, match=f'did not start: {told}'):
     labyrinth.Labyrinth()
 
@@ -536,12 +541,7 @@ def test_starts_that_fail_leave_no_files(monkeypatch, tmp_path):
   engine.chmod(0o700)
   folder = tmp_path / 'temporary'
   folder.mkdir()
-  bundled = doom.bundled
-  monkeypatch.setattr(
-    doom,
-    'bundled',
-    lambda name: engine if name == 'vizdoom' else bundled(name),
-  )
+  use_engine(monkeypatch, engine)
   monkeypatch.setattr(tempfile, 'tempdir', str(folder))
   for _ in range(2):
     with pytest.raises(checks.RunError):

@@ -179,7 +179,7 @@ class Labyrinth(gymnasium.Env):
     self.maze = maze
     self._tics = 0
     self._appear()
-    return self._observation, {}
+    return _smaller(self._picture), {}
 
   def step(self, action):
     if self._tics is None:
@@ -200,7 +200,7 @@ class Labyrinth(gymnasium.Env):
         self._appear()
         break
     truncated = self._tics >= self._episode_tics
-    return self._observation, reward, False, truncated, {}
+    return _smaller(self._picture), reward, False, truncated, {}
 
   def _appear(self):
     """At a random place, and all apples are there."""
@@ -215,7 +215,7 @@ class Labyrinth(gymnasium.Env):
     self.x, self.y, self.angle = state.x, state.y, state.angle
     if self.render_mode:
       self._path.append((state.x, state.y))
-    self._observation = _smaller(state.picture)
+    self._picture = state.picture
 
   def _take(self, items):
     """Takes the nearest apples away until so many are gone."""
@@ -231,9 +231,8 @@ class Labyrinth(gymnasium.Env):
   def render(self):
     if self.render_mode is None:
       return None
-    seen = np.kron(
-      self._observation, np.ones((_VIEW // SIZE,) * 2 + (1,), np.uint8)
-    )
+    times = _VIEW // SIZE
+    seen = _smaller(self._picture).repeat(times, 0).repeat(times, 1)
     return np.concatenate([seen, self._map()], axis=1)
 
   def _map(self):
