@@ -27,7 +27,9 @@ setuptools.setup(
   long_description_content_type='text/markdown',
   license='Apache-2.0',
   packages=setuptools.find_packages(include=['a3c_jax', 'a3c_jax.*']),
-  package_data={'a3c_jax': ['data/*.csv']},
+  package_data={
+    'a3c_jax': ['data/*.csv', 'envs/torcs/*.cpp', 'envs/torcs/*.h']
+  },
   python_requires='>=3.11',
   # The lowest were tried with Python 3.11, the highest with 3.13.
   install_requires=[

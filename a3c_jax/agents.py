@@ -22,6 +22,7 @@ from a3c_jax import (
 )
 from a3c_jax.config import Config
 from a3c_jax.envs import atari, catch, control, gym, labyrinth
+from a3c_jax.envs.torcs import racing
 
 _CELLS_OF_EACH = 128  # Of policy and value: the paper, section 9.
 _FOR_IMAGES = {
@@ -63,6 +64,8 @@ def make_env(
     return control.make(control.from_record(config.environment), **games)
   if config.domain == 'labyrinth':
     return labyrinth.make(labyrinth.from_record(config.environment), **games)
+  if config.domain == 'torcs':
+    return racing.make(racing.from_record(config.environment), **games)
   return gym.make(config.environment['name'], **games)
 
 

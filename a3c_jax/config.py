@@ -20,6 +20,7 @@ PROTOCOLS = {
   'catch': ('plain',),
   'control': ('plain',),
   'labyrinth': ('plain',),
+  'torcs': ('plain',),
 }
 OPTIMIZERS = ('shared_rmsprop', 'rmsprop', 'momentum_sgd')
 
@@ -173,7 +174,8 @@ class Config:
     may_change=True,
   )
   domain: str = checks.setting(
-    "Whose defaults hold: 'atari', 'gym', 'catch', 'control' or 'labyrinth'.",
+    "Whose defaults hold: 'atari', 'gym', 'catch', 'control', 'labyrinth' or "
+    "'torcs'.",
     flag=False,
   )
   action_repeat: int = checks.setting(
@@ -280,6 +282,14 @@ _DOMAINS = {
     'eval_frames': (1_000_000, 'ours'),
     'eval_protocol': ('plain', 'ours'),
   },
+  'torcs': {
+    'frames': (10_000_000, 'ours'),
+    'threads': (min(cores(), 16), 'the cores'),
+    'reward_clip': (0.0, 'ours: rewards are m/s'),
+    'reward_scale': (0.02, 'ours: m/s, so about 1 at full speed'),
+    'eval_frames': (1_000_000, 'ours'),
+    'eval_protocol': ('plain', 'ours'),
+  },
 }
 
 
@@ -289,7 +299,7 @@ def defaults(
   """Default value and its source, for every setting that has one.
 
   Args:
-    domain: 'atari', 'gym', 'catch', 'control' or 'labyrinth'.
+    domain: 'atari', 'gym', 'catch', 'control', 'labyrinth' or 'torcs'.
     lstm: whether the network has an LSTM core; None for the domain's default.
   """
   table = _PAPER | _DOMAINS[domain]
@@ -302,7 +312,7 @@ def make(domain: str, *, environment: Mapping[str, Any], **given) -> Config:
   """A checked Config: what is given, and defaults for the rest.
 
   Args:
-    domain: 'atari', 'gym', 'catch', 'control' or 'labyrinth'.
+    domain: 'atari', 'gym', 'catch', 'control', 'labyrinth' or 'torcs'.
     environment: its 'name' and options, for the record.
     **given: fields of `Config`; None counts as not given.
 

@@ -3,9 +3,11 @@
   python experiments/benchmark.py --algo=a3c --threads=2 --seconds=20
   python experiments/benchmark.py --env=HalfCheetah-v5 --pixels --threads=2
   python experiments/benchmark.py --env=labyrinth --threads=2
+  python experiments/benchmark.py --env=torcs --threads=2
 
 The first is Pong. For other environments the settings that are not given are
-those of continuous_control.py, and for Labyrinth of labyrinth.py.
+those of continuous_control.py, for Labyrinth of labyrinth.py, and for TORCS of
+torcs_racing.py.
 
 The ratio is training frames over emulator frames, both per second of processor
 time, so it depends little on how fast the machine is or what else it does.
@@ -25,17 +27,20 @@ import numpy as np
 
 from a3c_jax import agents, checks, cpu, training, workers
 from a3c_jax.envs import atari, control, labyrinth
+from a3c_jax.envs.torcs import racing
 import a3c_jax.flags
 
 _ENV = flags.DEFINE_string(
   'env',
   'pong',
-  "What to train on: 'pong', 'labyrinth', or a task of continuous control.",
+  "What to train on: 'pong', 'labyrinth', 'torcs', or a task of continuous "
+  'control.',
 )
 _PIXELS = flags.DEFINE_boolean(
   'pixels', False, 'Observe pictures of a task of continuous control.'
 )
 _JSON = flags.DEFINE_string('json', None, 'File to write the figures to.')
+_OWN_DOMAINS = {'labyrinth': labyrinth, 'torcs': racing}
 _TEMPORARY = 'a temporary folder'
 _config = a3c_jax.flags.define('atari', seconds=20.0, workdir=_TEMPORARY)
 
@@ -122,14 +127,15 @@ def _show(figures) -> None:
 
 def _read_flags():
   name = _ENV.value
-  if name in ('pong', 'labyrinth') and _PIXELS.value:
+  if name in ('pong', *_OWN_DOMAINS) and _PIXELS.value:
     raise checks.UsageError(
       f'--pixels with --env={name}: allowed with tasks of continuous control'
     )
   if name == 'pong':
     return _config(atari.describe(atari.Options(game=name)))
-  if name == 'labyrinth':
-    domain, module, options = name, labyrinth, labyrinth.Options()
+  if name in _OWN_DOMAINS:
+    domain, module = name, _OWN_DOMAINS[name]
+    options = module.Options()
   else:
     domain, module = 'control', control
     options = control.Options(env=name, pixels=_PIXELS.value)

@@ -6,7 +6,7 @@ import pytest
 
 from a3c_jax import checks, config
 
-DOMAINS = ('atari', 'gym', 'catch', 'control', 'labyrinth')
+DOMAINS = ('atari', 'gym', 'catch', 'control', 'labyrinth', 'torcs')
 NAN, INF = math.nan, math.inf
 TOO_SMALL = [0, -1, NAN, INF]
 NEGATIVE = [-0.1, NAN, INF]
@@ -98,7 +98,7 @@ def test_every_flag_has_bad_values_above():
 @pytest.mark.parametrize(
   ('domain', 'algo'),
   [
-    *itertools.product(('atari', 'gym', 'catch'), config.ALGORITHMS),
+    *itertools.product(('atari', 'gym', 'catch', 'torcs'), config.ALGORITHMS),
     ('control', 'a3c'),
     ('labyrinth', 'a3c'),
   ],
@@ -144,6 +144,22 @@ def test_labyrinth_is_the_papers_atari_with_an_lstm_and_whole_rewards():
   )
   for name in same:
     assert getattr(made, name) == getattr(atari, name)
+
+
+def test_torcs_is_the_papers_atari_with_whole_rewards():
+  # Mnih et al. 2016, section 8: the same network and hyperparameters.
+  made, atari = make('torcs'), make('atari')
+  differ = {
+    name
+    for name in config.Config.__dataclass_fields__
+    if getattr(made, name) != getattr(atari, name)
+  }
+  assert (made.reward_clip, made.reward_scale) == (0.0, 0.02)
+  assert differ <= {
+    *('domain', 'environment', 'workdir', 'frames', 'anneal_frames'),
+    *('threads', 'reward_clip', 'reward_scale'),
+    *('eval_frames', 'eval_protocol'),
+  }
 
 
 def test_an_lstm_by_default_is_for_a3c_alone():

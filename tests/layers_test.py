@@ -21,7 +21,7 @@ LAYERS = {
   2: ('losses', 'rollout', 'shared'),
   3: ('value_based', 'policy_based', 'checkpoints'),  # Equals do not meet.
   4: ('actor_learner', 'agents', 'evaluation', 'profiling', 'workdir'),
-  5: ('training', 'loading', 'curves', 'flags'),
+  5: ('training', 'loading', 'curves', 'flags', 'scales'),
 }
 ENVS = {  # One upon the other; the rest is 1.
   'gym': 1.1,
@@ -30,6 +30,10 @@ ENVS = {  # One upon the other; the rest is 1.
   'wads': 1.1,
   'labyrinth': 1.2,
   'pathfinder': 1.3,
+  'torcs.build': 1.1,
+  'torcs.game': 1.1,
+  'torcs.racing': 1.2,
+  'torcs.driver': 1.3,
 }
 LAYER = {
   f'a3c_jax.{name}': layer for layer, names in LAYERS.items() for name in names
@@ -54,7 +58,7 @@ def imports(path):
 def layer(name):
   names = name.split('.')
   if names[1] == 'envs':
-    return ENVS.get(names[2], 1)
+    return ENVS.get('.'.join(names[2:]), 1)
   return LAYER['.'.join(names[:2])]  # a3c_jax.config.Config: its module.
 
 

@@ -5,3 +5,6 @@ import gymnasium
 gymnasium.register(
   'a3c_jax/Labyrinth-v0', entry_point='a3c_jax.envs.labyrinth:Labyrinth'
 )
+gymnasium.register(
+  'a3c_jax/Torcs-v0', entry_point='a3c_jax.envs.torcs.racing:Torcs'
+)

@@ -1,0 +1,1 @@
+"""TORCS, a racing simulator: the plugin, the process, and the environment."""

@@ -1,0 +1,77 @@
+"""Compiles the plugin for TORCS, once for each version of either.
+
+  python -m a3c_jax.envs.torcs.build
+
+needs what BUILD.md has under "TORCS": the game, g++, and headers of EGL and
+OpenGL.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+from a3c_jax import checks
+from a3c_jax.envs.torcs import installed
+
+_FLAGS = ('-std=c++17', '-O2', '-Wall', '-Wextra', '-shared', '-fPIC')
+_LIBRARIES = ('-lEGL', '-lGL', '-ldl', '-pthread')
+
+
+def compile_plugin() -> pathlib.Path:
+  """Compiles it unless it is there already.
+
+  Raises:
+    UsageError: as `check_installed`, if there is no compiler, or the folder of
+      this package cannot be written.
+    RunError: if it does not compile, with the compiler's words.
+  """
+  installed.check_installed()
+  path = installed.plugin()
+  if path.exists():
+    return path
+  try:
+    path.parent.mkdir(exist_ok=True)
+    for old in set(path.parent.glob('*.so')) - {path}:
+      old.unlink()
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+      unfinished = pathlib.Path(folder) / path.name
+      _run_compiler(unfinished)
+      os.replace(unfinished, path)  # Whole or not there.
+  except OSError as error:
+    raise checks.UsageError(
+      f'{path.parent}: {error.strerror}; allowed: a folder to write'
+    ) from error
+  return path
+
+
+def _run_compiler(path):
+  command = ['g++', *_FLAGS, '-o', str(path), str(installed.SOURCE)]
+  try:
+    done = subprocess.run(
+      [*command, *_LIBRARIES], capture_output=True, text=True
+    )
+  except FileNotFoundError as error:
+    raise checks.UsageError(
+      f'g++ is not installed; {installed.INSTALL}'
+    ) from error
+  if done.returncode:
+    raise checks.RunError(
+      f'the plugin does not compile; {installed.INSTALL}; '
+      f'g++ said: {done.stderr.strip()}'
+    )
+
+
+def main() -> None:
+  try:
+    print(compile_plugin())
+  except (checks.UsageError, checks.RunError) as error:
+    print(f'error: {error}', file=sys.stderr)
+    sys.exit(2 if isinstance(error, checks.UsageError) else 1)
+
+
+if __name__ == '__main__':
+  main()

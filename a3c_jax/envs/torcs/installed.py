@@ -1,0 +1,72 @@
+"""What of TORCS is on this machine."""
+
+from __future__ import annotations
+
+import hashlib
+import pathlib
+import subprocess
+import sys
+
+from a3c_jax import checks
+
+VERSION = '1.3.7'
+INSTALL = 'on Debian: apt-get install torcs g++ libegl-dev libgl-dev'
+BUILD = 'python -m a3c_jax.envs.torcs.build'
+DATA = pathlib.Path('/usr/share/games/torcs')
+_HERE = pathlib.Path(__file__).parent
+SOURCE = _HERE / 'plugin.cpp'
+_HEADER = _HERE / f'torcs_{VERSION.replace(".", "_")}.h'
+
+
+def check_installed() -> None:
+  """Checks that TORCS is there, in the version that the plugin is written for.
+
+  Raises:
+    UsageError: naming what is missing, or both versions.
+  """
+  if sys.platform != 'linux':
+    raise checks.UsageError(f'TORCS on {sys.platform}: allowed: linux')
+  try:
+    found = subprocess.run(
+      ['dpkg-query', '--show', '--showformat=${Version}', 'torcs'],
+      capture_output=True,
+      text=True,
+    )
+    version = found.stdout.strip()
+  except FileNotFoundError:
+    version = ''
+  if not version or not programs():
+    raise checks.UsageError(f'TORCS is not installed; {INSTALL}')
+  # Debian's version is that of TORCS, +dfsg, and - with its own.
+  if version.split('+')[0].split('-')[0] != VERSION:
+    raise checks.UsageError(
+      f'TORCS {version} is installed; allowed: {VERSION}, whose layout of '
+      'memory the plugin knows'
+    )
+
+
+def programs() -> pathlib.Path | None:
+  """The folder of TORCS' programs, or None."""
+  found = sorted(pathlib.Path('/usr/lib').glob('*/torcs/torcs-bin'))
+  return found[0].parent if found else None
+
+
+def plugin() -> pathlib.Path:
+  """Where the compiled plugin is or would be, for these very sources."""
+  digest = hashlib.sha256()
+  for path in (SOURCE, _HEADER):
+    digest.update(path.read_bytes())
+  return _HERE / 'compiled' / f'{VERSION}-{digest.hexdigest()[:12]}.so'
+
+
+def check_compiled() -> pathlib.Path:
+  """The compiled plugin.
+
+  Raises:
+    UsageError: as `check_installed`, or saying how to compile it.
+  """
+  check_installed()
+  path = plugin()
+  if not path.exists():
+    raise checks.UsageError(f'the plugin for TORCS is not compiled: {BUILD}')
+  return path

@@ -1,0 +1,347 @@
+"""TORCS: a car on a race track, seen from within."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+import dataclasses
+import difflib
+import math
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from a3c_jax import checks
+from a3c_jax.envs import gym
+from a3c_jax.envs.torcs import game
+
+SIZE = 84  # Pixels of an observation, height and width.
+CARS = {'slow': 'p406', 'fast': 'car1-trb1'}
+STEER = 0.4  # Of what the wheels can turn.
+_STEERING = {'left': STEER, 'straight': 0.0, 'right': -STEER}
+_PEDALS = {'accelerate': (1.0, 0.0), 'coast': (0.0, 0.0), 'brake': (0.0, 1.0)}
+_MOVES = {  # Steer, accelerate, brake.
+  f'{pedal}, {steering}': (_STEERING[steering], *_PEDALS[pedal])
+  for pedal in _PEDALS
+  for steering in _STEERING
+}
+ACTIONS = tuple(_MOVES)
+STUCK_SPEED, STUCK_SECONDS = 1.0, 5.0  # m/s along the track.
+BACKWARDS_SECONDS = 1.0
+OFF_ROAD_SECONDS = 5.0
+MOST_DAMAGE = 10_000  # As in TORCS' own races.
+_VIEW = 336  # Pixels of each half of a picture for people.
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+  """What a race is like, and how long an episode is."""
+
+  track: str = checks.setting(
+    "Name of one of TORCS' tracks.",
+    'a name such as e-track-5, g-track-1 or aalborg',
+    lambda value: bool(value) and isinstance(value, str),
+    default='e-track-5',
+    source='ours',
+  )
+  car: str = checks.setting(
+    "slow (p406), fast (car1-trb1), or the name of one of TORCS' cars.",
+    'slow, fast, or a name such as car1-ow1',
+    lambda value: bool(value) and isinstance(value, str),
+    default='slow',
+    source='paper, section 5.2, has a slow and a fast one',
+  )
+  opponents: int = checks.count(
+    "Cars of TORCS' robot bt, of the same kind, which start in front.",
+    least=0,
+    most=game.MOST_OPPONENTS,
+    default=0,
+    source='paper, section 5.2, has none and some',
+  )
+  camera: str = checks.one_of(
+    'road (the car is not seen), bonnet, or behind (the car is seen; needs a '
+    'new process for every episode).',
+    tuple(game.CAMERAS),
+    default='road',
+    source='ours',
+  )
+  view_distance: float = checks.positive(
+    'Metres that are seen, with fog from the half on; less is faster.',
+    default=150.0,
+    source='ours',
+  )
+  start: str = checks.one_of(
+    'Where episodes start: anywhere on the lap (random), or at its beginning '
+    '(line).',
+    ('random', 'line'),
+    default='random',
+    source='ours',
+  )
+  episode_seconds: float = checks.positive(
+    'Longest episode, seconds of simulated time.', default=60.0, source='ours'
+  )
+  action_repeat: int = checks.count(
+    'Ticks of 0.02 s per agent step.', most=50, default=4, source='as Atari'
+  )
+
+
+def describe(options: Options) -> Mapping[str, Any]:
+  """Name and options, for the record of a run.
+
+  Raises:
+    UsageError: naming the first option whose value is not allowed.
+  """
+  checks.check_settings(options)
+  return {'name': 'torcs'} | dataclasses.asdict(options)
+
+
+def from_record(environment: Mapping[str, Any]) -> Options:
+  """The options that `describe` told of."""
+  values = dict(environment)
+  del values['name']
+  return Options(**values)
+
+
+class Torcs(gymnasium.Env):
+  """A car on a race track of TORCS 1.3.7, the unchanged game.
+
+  After Mnih et al. 2016, arXiv:1602.01783, section 5.2: drive from what is
+  seen, rewarded for speed along the track. Car, track, actions and length of an
+  episode are ours, as the paper does not tell them.
+
+  Observations are what the camera sees, [84, 84, 3] uint8 RGB, one picture per
+  step. The reward is the car's speed along the middle of the track in m/s,
+  negative if it goes back: the distance it gained in the step over the seconds
+  that TORCS' clock says the step took (a tick of 0.02 s is 0.022 at times). So
+  the sum of reward times seconds is the distance.
+
+  Actions; steering is 0.4 of what the wheels can turn, and gears are automatic:
+
+  | action | what it does for `action_repeat` ticks |
+  | --- | --- |
+  | 0 | accelerate, left |
+  | 1 | accelerate, straight |
+  | 2 | accelerate, right |
+  | 3 | coast, left |
+  | 4 | coast, straight |
+  | 5 | coast, right |
+  | 6 | brake, left |
+  | 7 | brake, straight |
+  | 8 | brake, right |
+
+  An episode starts at rest in the middle of the track. It terminates if the car
+  is stuck (5 seconds slower than 1 m/s along the track), faces backwards for 1
+  second, has its middle off the road for 5 seconds, or has taken 10,000 points
+  of damage; it is truncated after `episode_seconds`.
+
+  `info` has, of the car: 'speed' in m/s, 'distance' gained since the start of
+  the episode in m, 'position' in m from the start line, 'lap' (0 before the
+  start line is first passed), 'damage' in points, 'to_middle' from -1 at the
+  right edge of the road to 1 at the left one, 'angle' of the track against the
+  car in radians (left is positive), 'time' in seconds since the start; with
+  opponents 'opponents', their positions; and at the end of an episode 'end':
+  stuck, backwards, off road, damage or time.
+
+  The same seed gives the same episodes, and the same actions then give the same
+  observations. A reset takes 20 ms; with opponents or the camera 'behind' it
+  takes a new process, some 0.5 s.
+
+  Pictures for people, with render mode rgb_array, are [336, 672, 3]: the
+  observation, and a map with all cars.
+
+  Attributes:
+    game: the `game.Game`, with the middle of the track, and more of the car.
+    options: as given.
+    action_repeat: as given.
+  """
+
+  metadata = {
+    'render_modes': ['rgb_array'],
+    'reseed_steps': 2_000,  # Played again in some 4 seconds.
+  }
+
+  def __init__(
+    self,
+    track: str = Options.track,
+    car: str = Options.car,
+    opponents: int = Options.opponents,
+    camera: str = Options.camera,
+    view_distance: float = Options.view_distance,
+    start: str = Options.start,
+    episode_seconds: float = Options.episode_seconds,
+    action_repeat: int = Options.action_repeat,
+    render_mode: str | None = None,
+  ):
+    """The arguments are those of `Options`; the game starts at the first reset.
+
+    Raises:
+      UsageError: naming the first argument whose value is not allowed, or what
+        is not installed or compiled.
+    """
+    given = (
+      *(track, car, opponents, camera, view_distance),
+      *(start, episode_seconds, action_repeat),
+    )
+    # NumPy's numbers are numbers too.
+    options = Options(
+      *(each.item() if isinstance(each, np.generic) else each for each in given)
+    )
+    checks.check_settings(options)
+    if render_mode not in (None, *self.metadata['render_modes']):
+      raise checks.UsageError(
+        f'render_mode={render_mode}: allowed: None, rgb_array'
+      )
+    settings = game.Settings(
+      track=options.track,
+      car=CARS.get(options.car, options.car),
+      opponents=options.opponents,
+      camera=options.camera,
+      view_distance=options.view_distance,
+      repeat=options.action_repeat,
+      size=SIZE,
+    )
+    self.game = game.Game(settings)  # Says what is not installed.
+    _check_name('track', settings.track, game.tracks())
+    _check_name('car', settings.car, game.cars())
+    self.options = options
+    self.action_repeat = options.action_repeat
+    self._started = False
+    self.render_mode = render_mode
+    self.metadata = self.metadata | {
+      'render_fps': 1 / (game.TICK * options.action_repeat)
+    }
+    self.observation_space = gymnasium.spaces.Box(
+      0, 255, (SIZE, SIZE, 3), np.uint8
+    )
+    self.action_space = gymnasium.spaces.Discrete(len(ACTIONS))
+
+  def reset(self, *, seed=None, options=None):
+    super().reset(seed=seed)
+    self._started = False
+    random = self.options.start == 'random'
+    self.game.begin(self.np_random.random() if random else 0.0)
+    self._started = True
+    state = self.game.state
+    self._length = float(state.length)
+    self._begin = self._time = float(state.time)
+    self._position = float(state.distance)
+    self._first = self._position
+    self._distance = 0.0
+    # When it was last not so.
+    self._moving = self._forward = self._on_road = self._time
+    return self.game.picture(), self._info()
+
+  def step(self, action):
+    if not self._started:
+      raise gymnasium.error.ResetNeeded('reset comes before the first step')
+    if not 0 <= action < len(ACTIONS):
+      raise ValueError(f'action={action}: allowed: 0 to {len(ACTIONS) - 1}')
+    self.game.step(*_MOVES[ACTIONS[action]])
+    state = self.game.state
+    time, position = float(state.time), float(state.distance)
+    # From one end of the lap to the other it is not far.
+    gained = math.remainder(position - self._position, self._length)
+    reward = gained / (time - self._time)
+    self._time, self._position = time, position
+    self._distance += gained
+    end = self._end(reward)
+    truncated = not end and time - self._begin >= self.options.episode_seconds
+    info = self._info()
+    if end or truncated:
+      info['end'] = end or 'time'
+    return self.game.picture(), reward, bool(end), truncated, info
+
+  def _end(self, speed):
+    state, time = self.game.state, self._time
+    if speed >= STUCK_SPEED:
+      self._moving = time
+    if abs(state.angle) <= math.pi / 2:
+      self._forward = time
+    if abs(state.to_middle) <= state.track_width / 2:
+      self._on_road = time
+    if state.damage >= MOST_DAMAGE:
+      return 'damage'
+    if time - self._forward >= BACKWARDS_SECONDS:
+      return 'backwards'
+    if time - self._moving >= STUCK_SECONDS:
+      return 'stuck'
+    if time - self._on_road >= OFF_ROAD_SECONDS:
+      return 'off road'
+    return ''
+
+  def _info(self):
+    state = self.game.state
+    info = {
+      'speed': float(state.speed),
+      'distance': self._distance,
+      'position': self._position,
+      'lap': math.floor((self._first + self._distance) / self._length),
+      'damage': int(state.damage),
+      'to_middle': float(2 * state.to_middle / state.track_width),
+      'angle': float(state.angle),
+      'time': self._time - self._begin,
+    }
+    if self.options.opponents:
+      info['opponents'] = self.game.others()
+    return info
+
+  def render(self):
+    if self.render_mode is None:
+      return None
+    times = _VIEW // SIZE
+    seen = self.game.picture().repeat(times, 0).repeat(times, 1)
+    return np.concatenate([seen, self._map()], axis=1)
+
+  def _map(self):
+    """The track and all cars from above, [H, W, 3] uint8."""
+    line = self.game.line()
+    places = np.stack([line['x'], line['y']], axis=1)
+    low, high = places.min(0), places.max(0)
+    scale = 0.9 * _VIEW / (high - low).max()  # Pixels per metre.
+    middle = (low + high) / 2
+    pixels = np.full((_VIEW, _VIEW, 3), 60, np.uint8)
+    rows, columns = np.mgrid[:_VIEW, :_VIEW]
+
+    def dot(place, radius, colour):
+      x, y = (np.asarray(place) - middle) * scale + _VIEW / 2
+      near = (columns - x) ** 2 + (_VIEW - rows - y) ** 2 <= radius**2
+      pixels[near] = colour
+
+    for place in places:
+      dot(place, 2, (225, 225, 225))
+    for position in self.game.others():
+      dot(places[int(position / self._length * len(places)) - 1], 4, (0, 0, 0))
+    dot((self.game.state.x, self.game.state.y), 5, (230, 40, 40))
+    return pixels
+
+  def close(self):
+    self.game.close()
+
+
+def _check_name(flag, name, known):
+  if name not in known:
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+    raise checks.UsageError(
+      f'--{flag}={name}: allowed: {", ".join(near or known)}'
+    )
+
+
+def make(
+  options: Options, *, envs: int = 1, film: bool = False
+) -> Callable[[], gymnasium.vector.VectorEnv]:
+  """A function that makes the vector environment of one thread.
+
+  Args:
+    options: what races are like.
+    envs: games per environment, each with a process of its own.
+    film: whether `render` gives a picture of each game.
+
+  Raises:
+    UsageError: as `Torcs`.
+  """
+  mode = 'rgb_array' if film else None
+
+  def make_game():
+    return Torcs(**dataclasses.asdict(options), render_mode=mode)
+
+  return gym.make(make_game, envs=envs, film=film)

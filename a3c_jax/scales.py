@@ -1,0 +1,57 @@
+"""Scores of agents that do not learn: what to hold learnt ones against."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+import dataclasses
+from typing import Any
+
+import gymnasium
+
+from a3c_jax import checks, evaluation
+
+Act = Callable[[Any], int]  # From an environment to an action.
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+  """How long the agents play."""
+
+  episodes: int = checks.count(
+    'Episodes of each agent.', least=2, default=100, source='ours'
+  )
+  seed: int = checks.count(
+    'Seed of the episodes and of chance.', least=0, default=1, source='ours'
+  )
+
+
+def play(env: gymnasium.Env, act: Act, *, seed: int) -> evaluation.Episode:
+  """Plays one episode from a seeded reset to its end."""
+  env.reset(seed=seed)
+  total, steps, ended = 0.0, 0, False
+  while not ended:
+    _, reward, terminated, truncated, _ = env.step(act(env))
+    total += reward
+    steps += 1
+    ended = terminated or truncated
+  return evaluation.Episode(total, steps)
+
+
+def report(
+  env: gymnasium.Env, agents: Mapping[str, Act], options: Options
+) -> None:
+  """Prints a line for each agent; all play the same episodes."""
+  for name, act in agents.items():
+    summary = evaluation.summarize(
+      [
+        play(env, act, seed=options.seed + episode)
+        for episode in range(options.episodes)
+      ]
+    )
+    print(
+      f'{name:15} mean {summary.mean_return:9.2f}, '
+      f'standard error {summary.standard_error:.2f}, '
+      f'from {summary.lowest_return:.0f} to {summary.highest_return:.0f}, '
+      f'{summary.episodes} episodes',
+      flush=True,
+    )

@@ -1,0 +1,29 @@
+"""Trains to race in TORCS from pixels: the paper's section 5.2.
+
+  python experiments/torcs_racing.py --algo=a3c --car=slow
+  python experiments/torcs_racing.py --algo=a3c --car=slow --opponents=5
+  python experiments/torcs_racing.py --algo=a3c --car=fast
+  python experiments/torcs_racing.py --algo=a3c --car=fast --opponents=5
+
+Needs the game: apt-get install torcs g++ libegl-dev libgl-dev, and then once
+python -m a3c_jax.envs.torcs.build.
+"""
+
+from a3c_jax import training
+from a3c_jax.envs.torcs import racing
+import a3c_jax.flags
+
+_options = a3c_jax.flags.define_options(racing.Options)
+_config = a3c_jax.flags.define('torcs')
+
+
+def main() -> None:
+  options = _options()
+  config = _config(
+    racing.describe(options), action_repeat=options.action_repeat
+  )
+  training.train(config)
+
+
+if __name__ == '__main__':
+  a3c_jax.flags.run(main)

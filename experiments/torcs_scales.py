@@ -1,0 +1,41 @@
+"""Scores of chance, of full throttle, and of a programmed driver in TORCS.
+
+  python experiments/torcs_scales.py --car=slow --episodes=100
+
+They are what scores of learnt policies can be held against: all drive from the
+same places, which are those of `--seed`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+
+import numpy as np
+
+from a3c_jax import checks, scales
+from a3c_jax.envs.torcs import driver, racing
+import a3c_jax.flags
+
+_races = a3c_jax.flags.define_options(racing.Options)
+_options = a3c_jax.flags.define_options(scales.Options)
+
+
+def main() -> None:
+  races, options = _races(), _options()
+  record = racing.describe(races)
+  checks.check_settings(options)
+  print(*(f'{name}={value}' for name, value in record.items()))
+  rng = np.random.default_rng(options.seed)
+  full_throttle = racing.ACTIONS.index('accelerate, straight')
+  with contextlib.closing(racing.Torcs(**dataclasses.asdict(races))) as env:
+    agents = {
+      'random': lambda env: int(rng.integers(env.action_space.n)),
+      'full throttle': lambda env: full_throttle,
+      'driver': driver.act,
+    }
+    scales.report(env, agents, options)
+
+
+if __name__ == '__main__':
+  a3c_jax.flags.run(main)
