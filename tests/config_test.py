@@ -154,10 +154,10 @@ def test_torcs_is_the_papers_atari_with_whole_rewards():
     for name in config.Config.__dataclass_fields__
     if getattr(made, name) != getattr(atari, name)
   }
-  assert (made.reward_clip, made.reward_scale) == (0.0, 0.02)
+  assert (made.reward_clip, made.reward_scale) == (0.0, 0.005)
   assert differ <= {
     *('domain', 'environment', 'workdir', 'frames', 'anneal_frames'),
-    *('threads', 'reward_clip', 'reward_scale'),
+    *('threads', 't_max', 'reward_clip', 'reward_scale'),
     *('eval_frames', 'eval_protocol'),
   }
 

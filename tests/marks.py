@@ -4,7 +4,9 @@ import importlib.util
 
 import pytest
 
+from a3c_jax import checks
 from a3c_jax.envs import simulations
+from a3c_jax.envs.torcs import installed
 
 needs_pictures = pytest.mark.skipif(
   simulations.backend() is None, reason='neither EGL nor OSMesa works here'
@@ -17,3 +19,14 @@ needs_labyrinth = pytest.mark.skipif(
   None in map(importlib.util.find_spec, ('vizdoom', 'labmaze')),
   reason='ViZDoom and labmaze are not installed: it needs Python 3.11 or 3.12',
 )
+
+
+def _why_no_torcs():
+  try:
+    installed.check_compiled()
+  except checks.UsageError as error:
+    return str(error)
+  return ''
+
+
+needs_torcs = pytest.mark.skipif(bool(_why_no_torcs()), reason=_why_no_torcs())
