@@ -1,8 +1,9 @@
-# Two commands: `make train` and `make test`. Both set up .venv first.
+# Three commands: `make train`, `make test` and `make test-torcs`. All of them set
+# up .venv first.
 PYTHON ?= python3
 FLAGS ?=
 
-.PHONY: train test
+.PHONY: train test test-torcs
 train: .venv/installed
 	.venv/bin/python experiments/atari.py --algo=a3c --game=pong $(FLAGS)
 
@@ -10,6 +11,11 @@ test: .venv/installed
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/python -m pytest --numprocesses 2 --dist worksteal
+
+# Needs TORCS, which `make test` does without.
+test-torcs: .venv/installed
+	.venv/bin/python -m a3c_jax.envs.torcs.build
+	.venv/bin/python -m pytest --numprocesses 2 --dist worksteal tests/*torcs*
 
 .venv/installed: setup.py constraints.txt
 	@command -v $(PYTHON) >/dev/null || \

@@ -586,9 +586,7 @@ def test_a_start_that_fails_is_told(make, monkeypatch, tmp_path, script, told):
 def test_cars_that_are_missing_are_told(make):
   env = make()
   env.game.state.cars = 3
-  with pytest.raises(
-    checks.RunError, match='1 of 3 cars / .* is not what'
-  ):
+  with pytest.raises(checks.RunError, match='1 of 3 cars / .* is not what'):
     env.reset(seed=1)
 
 
