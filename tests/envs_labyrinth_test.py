@@ -24,6 +24,7 @@ import pytest
 
 from a3c_jax import checks
 from a3c_jax.envs import doom, keeper, labyrinth, mazes, pathfinder, wads
+from runs import run_python
 
 pytestmark = needs_labyrinth
 
@@ -404,16 +405,7 @@ print(*shared_memory(below()), flush=True)
   ],
 )
 def test_engines_end_with_their_process(tmp_path, end):
-  folders = os.pathsep.join([str(ROOT), str(ROOT / 'tests')])
-  done = subprocess.run(
-    [sys.executable, '-c', KILLED.format(end=end)],
-    env=os.environ | {'TMPDIR': str(tmp_path), 'PYTHONPATH': folders},
-    cwd=tmp_path,
-    capture_output=True,
-    text=True,
-    timeout=60,
-    check=False,
-  )
+  done = run_python(KILLED.format(end=end), tmp_path)
   assert done.returncode != 0
   memory = [pathlib.Path(name) for name in done.stdout.split()]
   assert len(memory) == 6
@@ -612,15 +604,8 @@ print('played on')
 """
 
 
-def test_a_fork_leaves_the_engine_to_its_parent():
-  done = subprocess.run(
-    [sys.executable, '-c', FORKS],
-    env=os.environ | {'PYTHONPATH': str(ROOT)},
-    capture_output=True,
-    text=True,
-    timeout=60,
-    check=False,
-  )
+def test_a_fork_leaves_the_engine_to_its_parent(tmp_path):
+  done = run_python(FORKS, tmp_path)
   assert (done.returncode, done.stdout) == (0, 'played on\n')
 
 

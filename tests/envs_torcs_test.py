@@ -8,7 +8,6 @@ import pathlib
 import resource
 import signal
 import subprocess
-import sys
 import tempfile
 
 import gymnasium
@@ -21,10 +20,10 @@ import pytest
 from a3c_jax import checks
 from a3c_jax.envs.recorded import Recorded
 from a3c_jax.envs.torcs import build, driver, game, installed, racing
+from runs import run_python
 
 pytestmark = needs_torcs
 
-ROOT = pathlib.Path(__file__).parents[1]
 ACCELERATE = racing.ACTIONS.index('accelerate, straight')
 LEFT = racing.ACTIONS.index('accelerate, left')
 RIGHT = racing.ACTIONS.index('accelerate, right')
@@ -441,18 +440,6 @@ ENDS = [
   'raise RuntimeError',
   'os._exit(3)',
 ]
-
-
-def run_python(script, tmp_path):
-  return subprocess.run(
-    [sys.executable, '-c', script],
-    env=os.environ | {'TMPDIR': str(tmp_path), 'PYTHONPATH': str(ROOT)},
-    cwd=tmp_path,
-    capture_output=True,
-    text=True,
-    timeout=120,
-    check=False,
-  )
 
 
 def lives(process):

@@ -1,6 +1,5 @@
 """Runs in Labyrinth: they go on, survive their engine, and leave none."""
 
-import functools
 import os
 import pathlib
 import signal
@@ -10,10 +9,10 @@ import sys
 from marks import needs_labyrinth
 from processes import below, is_engine, wait_until
 import pytest
-from results import digest, read_rows
+from results import read_rows
 
-from a3c_jax import agents, config, training
-from a3c_jax.envs import gym, labyrinth
+from a3c_jax.envs import labyrinth
+import runs
 
 pytestmark = needs_labyrinth
 
@@ -25,60 +24,13 @@ def make_short():
   return labyrinth.Labyrinth(**SHORT)
 
 
-def run(workdir, make_game=make_short, **given):
-  settings = config.make(
-    'labyrinth',
-    workdir=str(workdir),
-    environment=labyrinth.describe(labyrinth.Options(**SHORT)),
-    **{
-      'threads': 1,
-      'envs_per_thread': 1,
-      't_max': 5,
-      'eval_frames': 0,
-      'network': 'mlp',
-    }
-    | given,
-  )
-  return training.run(
-    settings,
-    gym.make(make_game, envs=settings.envs_per_thread),
-    functools.partial(agents.make_learner, settings),
-  )
-
-
-class Stops(labyrinth.Labyrinth):
-  """Ctrl-C, once, at a step of all of them."""
-
-  left = 0
-
-  def __init__(self):
-    super().__init__(**SHORT)
-
-  def step(self, action):
-    Stops.left -= 1
-    if not Stops.left:  # A second one would end the process.
-      signal.raise_signal(signal.SIGINT)
-    return super().step(action)
+def run(make_game, workdir, **given):
+  environment = labyrinth.describe(labyrinth.Options(**SHORT))
+  return runs.run('labyrinth', environment, make_game, workdir, **given)
 
 
 def test_a_stopped_run_ends_in_the_same_bits(tmp_path, monkeypatch):
-  monkeypatch.setattr(training, '_REFRESH_SECONDS', 0.01)
-  given = {'frames': 1200, 'envs_per_thread': 2, 'checkpoint_frames': 200}
-  whole = run(tmp_path / 'whole', **given)
-  monkeypatch.setattr(Stops, 'left', 150)
-  first = run(tmp_path / 'parts', Stops, **given)
-  assert 0 < first.frames < 1200
-  last = run(tmp_path / 'parts', **given)
-  assert (last.finished, last.frames) == (True, whole.frames)
-  assert digest(last.params) == digest(whole.params)
-  scores = [
-    [
-      row['episode_return']
-      for row in read_rows(tmp_path / name / 'episodes.csv')
-    ]
-    for name in ('whole', 'parts')
-  ]
-  assert scores[0] == scores[1] != []
+  runs.check_goes_on(run, make_short, tmp_path, monkeypatch)
 
 
 class LosesItsEngine(labyrinth.Labyrinth):
@@ -104,7 +56,7 @@ class LosesItsEngine(labyrinth.Labyrinth):
 def test_an_engine_that_dies_is_started_anew(tmp_path, monkeypatch, capsys):
   monkeypatch.setattr(LosesItsEngine, 'lost', 0)
   before = below()
-  assert run(tmp_path, LosesItsEngine, frames=1200).finished
+  assert run(LosesItsEngine, tmp_path, frames=1200).finished
   assert LosesItsEngine.lost
   told = capsys.readouterr().out
   assert 'ViZDoom' in told and 'made anew, 1 of at most 3 times' in told
@@ -115,7 +67,7 @@ def test_an_engine_that_dies_is_started_anew(tmp_path, monkeypatch, capsys):
 def test_engines_that_die_again_end_the_run_with_a_checkpoint(tmp_path):
   before = below()
   with pytest.raises(Exception, match='exited unexpectedly|crash'):
-    run(tmp_path, LosesItsEngine, frames=1200, max_env_restarts=0)
+    run(LosesItsEngine, tmp_path, frames=1200, max_env_restarts=0)
   assert list((tmp_path / 'checkpoints').iterdir())
   assert not set(filter(is_engine, below() - before))
 

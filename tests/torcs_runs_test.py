@@ -1,6 +1,5 @@
 """Runs in TORCS: they go on, survive their game, and are read as others."""
 
-import functools
 import os
 import re
 import signal
@@ -10,11 +9,11 @@ from processes import below, wait_until
 import pytest
 from reading_scripts_test import run as run_script
 from reading_scripts_test import size_of
-from results import digest, read_rows
+from results import read_rows
 
-from a3c_jax import agents, config, training
-from a3c_jax.envs import gym
+from a3c_jax import config
 from a3c_jax.envs.torcs import racing
+import runs
 
 pytestmark = needs_torcs
 
@@ -25,53 +24,13 @@ def make_short():
   return racing.Torcs(**SHORT)
 
 
-def run(workdir, make_game=make_short, **given):
-  settings = config.make(
-    'torcs',
-    workdir=str(workdir),
-    environment=racing.describe(racing.Options(**SHORT)),
-    **{'threads': 1, 't_max': 5, 'eval_frames': 0, 'network': 'mlp'} | given,
-  )
-  return training.run(
-    settings,
-    gym.make(make_game, envs=settings.envs_per_thread),
-    functools.partial(agents.make_learner, settings),
-  )
-
-
-class Stops(racing.Torcs):
-  """Ctrl-C, once, at a step of all of them."""
-
-  left = 0
-
-  def __init__(self):
-    super().__init__(**SHORT)
-
-  def step(self, action):
-    Stops.left -= 1
-    if not Stops.left:
-      signal.raise_signal(signal.SIGINT)
-    return super().step(action)
+def run(make_game, workdir, **given):
+  environment = racing.describe(racing.Options(**SHORT))
+  return runs.run('torcs', environment, make_game, workdir, **given)
 
 
 def test_a_stopped_run_ends_in_the_same_bits(tmp_path, monkeypatch):
-  monkeypatch.setattr(training, '_REFRESH_SECONDS', 0.01)
-  given = {'frames': 1200, 'envs_per_thread': 2, 'checkpoint_frames': 200}
-  whole = run(tmp_path / 'whole', **given)
-  monkeypatch.setattr(Stops, 'left', 150)
-  first = run(tmp_path / 'parts', Stops, **given)
-  assert 0 < first.frames < 1200
-  last = run(tmp_path / 'parts', **given)
-  assert (last.finished, last.frames) == (True, whole.frames)
-  assert digest(last.params) == digest(whole.params)
-  scores = [
-    [
-      row['episode_return']
-      for row in read_rows(tmp_path / name / 'episodes.csv')
-    ]
-    for name in ('whole', 'parts')
-  ]
-  assert scores[0] == scores[1] != []
+  runs.check_goes_on(run, make_short, tmp_path, monkeypatch)
 
 
 class LosesItsGame(racing.Torcs):
@@ -94,7 +53,7 @@ class LosesItsGame(racing.Torcs):
 def test_a_game_that_dies_is_started_anew(tmp_path, monkeypatch, capsys):
   monkeypatch.setattr(LosesItsGame, 'lost', 0)
   before = below()
-  assert run(tmp_path, LosesItsGame, frames=600).finished
+  assert run(LosesItsGame, tmp_path, frames=600).finished
   assert LosesItsGame.lost
   told = capsys.readouterr().out
   assert 'TORCS ended: exit code -9' in told
@@ -105,7 +64,7 @@ def test_a_game_that_dies_is_started_anew(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize('algo', config.ALGORITHMS)
 def test_all_algorithms_race(tmp_path, algo):
-  assert run(tmp_path, frames=200, algo=algo).finished
+  assert run(make_short, tmp_path, frames=200, algo=algo).finished
 
 
 def test_a_run_is_evaluated_filmed_and_drawn(tmp_path):
