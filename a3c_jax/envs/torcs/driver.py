@@ -42,8 +42,10 @@ def act(env: racing.Torcs) -> int:
   grip = _GRIP.get(env.options.car, _GRIP['slow'])
   wanted = wanted_speed(line['curve'], step, grip)
   pedal = 'accelerate'
+  if speed >= wanted + _MARGIN:
+    return racing.ACTIONS.index('brake, straight')
   if speed >= wanted:
-    pedal = 'coast' if speed < wanted + _MARGIN else 'brake'
+    pedal = 'coast'
   return racing.ACTIONS.index(f'{pedal}, {steering}')
 
 

@@ -18,12 +18,15 @@ from a3c_jax.envs.torcs import game
 SIZE = 84  # Pixels of an observation, height and width.
 CARS = {'slow': 'p406', 'fast': 'car1-trb1'}
 STEER = 0.4  # Of what the wheels can turn.
-_STEERING = {'left': STEER, 'straight': 0.0, 'right': -STEER}
-_PEDALS = {'accelerate': (1.0, 0.0), 'coast': (0.0, 0.0), 'brake': (0.0, 1.0)}
 _MOVES = {  # Steer, accelerate, brake.
-  f'{pedal}, {steering}': (_STEERING[steering], *_PEDALS[pedal])
-  for pedal in _PEDALS
-  for steering in _STEERING
+  'accelerate, left': (STEER, 1.0, 0.0),
+  'accelerate, straight': (0.0, 1.0, 0.0),
+  'accelerate, right': (-STEER, 1.0, 0.0),
+  'coast, left': (STEER, 0.0, 0.0),
+  'coast, straight': (0.0, 0.0, 0.0),
+  'coast, right': (-STEER, 0.0, 0.0),
+  # Not three as well: random play would hardly ever leave its place.
+  'brake, straight': (0.0, 0.0, 1.0),
 }
 ACTIONS = tuple(_MOVES)
 STUCK_SPEED, STUCK_SECONDS = 1.0, 5.0  # m/s along the track.
@@ -125,9 +128,7 @@ class Torcs(gymnasium.Env):
   | 3 | coast, left |
   | 4 | coast, straight |
   | 5 | coast, right |
-  | 6 | brake, left |
-  | 7 | brake, straight |
-  | 8 | brake, right |
+  | 6 | brake, straight |
 
   An episode starts at rest in the middle of the track. It terminates if the car
   is stuck (5 seconds slower than 1 m/s along the track), faces backwards for 1
