@@ -11,10 +11,12 @@ import math
 import os
 import pathlib
 import re
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
+
+Settings = TypeVar('Settings')
 
 
 class UsageError(ValueError):
@@ -230,6 +232,19 @@ def decay(help_text: str, **kwargs) -> Any:
 def as_text(value: Any) -> str:
   """A setting's value as it is written on the command line."""
   return ','.join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def settings_of(kind: type[Settings], *values: Any) -> Settings:
+  """Checked settings; numbers of NumPy count as Python's.
+
+  Raises:
+    UsageError: as `check_settings`.
+  """
+  settings = kind(
+    *(each.item() if isinstance(each, np.generic) else each for each in values)
+  )
+  check_settings(settings)
+  return settings
 
 
 def check_settings(settings: Any) -> None:

@@ -183,11 +183,7 @@ class Torcs(gymnasium.Env):
       *(track, car, opponents, camera, view_distance),
       *(start, episode_seconds, action_repeat),
     )
-    # NumPy's numbers are numbers too.
-    options = Options(
-      *(each.item() if isinstance(each, np.generic) else each for each in given)
-    )
-    checks.check_settings(options)
+    options = checks.settings_of(Options, *given)
     if render_mode not in (None, *self.metadata['render_modes']):
       raise checks.UsageError(
         f'render_mode={render_mode}: allowed: None, rgb_array'
