@@ -182,7 +182,7 @@ def test_episodes_start_anywhere_or_at_the_line(make):
   env = make(start='line')
   for _ in range(3):
     _, info = env.reset()
-    assert info['position'] == pytest.approx(0, abs=0.5)
+    assert info['position'] == pytest.approx(1.62, abs=0.5)
     assert info['to_middle'] == pytest.approx(0, abs=0.01)
     assert abs(info['speed']) < 0.1
 

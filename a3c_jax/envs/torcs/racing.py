@@ -17,7 +17,7 @@ from a3c_jax.envs.torcs import game
 
 SIZE = 84  # Pixels of an observation, height and width.
 CARS = {'slow': 'p406', 'fast': 'car1-trb1'}
-STEER = 0.4  # Of what the wheels can turn.
+STEER = 0.2  # Of what the wheels can turn.
 _MOVES = {  # Steer, accelerate, brake.
   'accelerate, left': (STEER, 1.0, 0.0),
   'accelerate, straight': (0.0, 1.0, 0.0),
@@ -33,6 +33,7 @@ STUCK_SPEED, STUCK_SECONDS = 1.0, 5.0  # m/s along the track.
 BACKWARDS_SECONDS = 1.0
 OFF_ROAD_SECONDS = 5.0
 MOST_DAMAGE = 10_000  # As in TORCS' own races.
+_LINE = 1e-3  # Share of a lap: past the line, or a lap would count at once.
 _VIEW = 336  # Pixels of each half of a picture for people.
 
 
@@ -118,7 +119,7 @@ class Torcs(gymnasium.Env):
   that TORCS' clock says the step took (a tick of 0.02 s is 0.022 at times). So
   the sum of reward times seconds is the distance.
 
-  Actions; steering is 0.4 of what the wheels can turn, and gears are automatic:
+  Actions; steering is 0.2 of what the wheels can turn, and gears are automatic:
 
   | action | what it does for `action_repeat` ticks |
   | --- | --- |
@@ -216,7 +217,7 @@ class Torcs(gymnasium.Env):
     super().reset(seed=seed)
     self._started = False
     random = self.options.start == 'random'
-    self.game.begin(self.np_random.random() if random else 0.0)
+    self.game.begin(self.np_random.random() if random else _LINE)
     self._started = True
     state = self.game.state
     self._length = float(state.length)
