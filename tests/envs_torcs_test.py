@@ -2,9 +2,11 @@
 
 import collections
 import concurrent.futures
+import copy
 import math
 import os
 import pathlib
+import pickle
 import resource
 import signal
 import subprocess
@@ -36,7 +38,7 @@ def make(request):
   """Makes environments, and closes them at the end."""
 
   def make_one(**given):
-    env = racing.Torcs(**given)
+    env = racing.Torcs(**{'action_repeat': 4} | given)
     request.addfinalizer(env.close)
     return env
 
@@ -145,9 +147,9 @@ def test_the_end_of_a_lap_is_no_way_back(make):
 
 
 def test_going_back_costs(make):
-  env = make(track='g-track-1', car='fast')
-  rewards = [step.reward for step in drive(env, always(LEFT), seed=2)]
-  assert min(rewards) < -1
+  env = make(track='a-speedway', car='fast')
+  steps = drive(env, always(LEFT), seed=1)
+  assert min(step.reward for step in steps) < -1
 
 
 @pytest.mark.parametrize(
@@ -187,10 +189,34 @@ def test_episodes_start_anywhere_or_at_the_line(make):
     assert abs(info['speed']) < 0.1
 
 
+@pytest.mark.parametrize('track', ['g-track-1', 'michigan', 'dirt-3'])
+def test_cars_start_along_the_track(make, track):
+  env = make(track=track)
+  curves = set()
+  for seed in range(12):
+    _, info = env.reset(seed=seed)
+    assert abs(info['angle']) < 0.05 and abs(info['to_middle']) < 0.05
+    assert info['lap'] == info['damage'] == 0
+    line = env.game.line()
+    index = int(info['position'] / float(env.game.state.length) * len(line))
+    curves.add(np.sign(line['curve'][index]))
+  assert len(curves) >= 2
+
+
+@pytest.mark.parametrize('track', ['dirt-3', 'aalborg', 'e-track-1'])
+def test_laps_at_a_line_on_a_slope(make, track):
+  env = make(track=track, start='line')
+  _, info = env.reset(seed=1)
+  length = float(env.game.state.length)
+  assert info['lap'] == 0 and 0 <= info['position'] < 5
+  for step in drive(env, driver.act, seed=1, steps=60):
+    assert step.info['lap'] == 0 and 0 <= step.info['position'] < length
+
+
 def test_left_is_left(make):
   env = make(track='a-speedway')
   for action, sign in ((LEFT, 1), (RIGHT, -1)):
-    steps = drive(env, always(action), seed=1, steps=25)
+    steps = drive(env, always(action), seed=1, steps=40)
     assert sign * steps[-1].info['to_middle'] > 0.05
     assert sign * steps[-1].info['angle'] < -0.1
 
@@ -207,6 +233,16 @@ def test_pedals_do_what_they_say(make):
     speeds[name] = float(env.game.state.speed)
   assert speeds['before'] > 8 and speeds['brake'] < speeds['coast'] - 2
   assert speeds['coast'] < speeds['before'] + 0.5
+
+
+def test_the_highest_gear_is_used(make):
+  env = make(car='fast', track='michigan', episode_seconds=200.0)
+  env.reset(seed=1)
+  highest = 0
+  for _ in range(600):
+    env.step(driver.act(env))
+    highest = max(highest, int(env.game.state.gear))
+  assert highest == 6  # As the car's file has.
 
 
 def test_gears_follow_speed_up_and_down(make):
@@ -227,9 +263,12 @@ def test_gears_follow_speed_up_and_down(make):
   [
     ('stuck', always(COAST), {}),
     ('backwards', always(LEFT), {'car': 'fast'}),
+    ('backwards', always(RIGHT), {'car': 'fast'}),
+    ('stuck', always(COAST), {'episode_seconds': 5.0}),
     ('off road', always(ACCELERATE), {'car': 'slow'}),
     ('time', always(ACCELERATE), {'episode_seconds': 2.0}),
   ],
+  ids=['stuck', 'left', 'right', 'stuck at the end', 'off road', 'time'],
 )
 def test_how_episodes_end(make, end, act, given):
   steps = drive(make(**given), act, seed=2)
@@ -245,7 +284,7 @@ def test_how_episodes_end(make, end, act, given):
     assert all(facing[-11:]) and not all(facing[-14:])
   elif end == 'off road':
     off = [abs(step.info['to_middle']) > 1 for step in steps]
-    assert all(off[-58:]) and not all(off[-65:])
+    assert all(off[-23:]) and not all(off[-27:])
   else:
     assert info['time'] == pytest.approx(2, abs=0.1)
 
@@ -265,6 +304,40 @@ def changed(picture, other):
   return np.abs(picture.astype(int) - other).max(-1) > 20
 
 
+def test_a_wreck_is_answered_for_all_the_same(make, monkeypatch):
+  race = game._race
+
+  def harder(settings):
+    result = race(settings)
+    result['Quick Race']['damage factor'] = 50
+    return result
+
+  monkeypatch.setattr(game, '_race', harder)
+  env = make(track='aalborg', car='fast', opponents=1)
+  steps = drive(env, always(ACCELERATE), seed=1)
+  assert steps[-1].info['end'] == 'damage'
+  assert steps[-1].info['damage'] >= 10_000
+  for _ in range(200):  # To a standstill, and on.
+    *_, info = env.step(BRAKE)
+  assert abs(info['speed']) < 1
+  assert env.reset()[1]['damage'] == 0
+
+
+def test_what_a_crash_costs(make):
+  steps = drive(make(track='aalborg', car='fast'), always(ACCELERATE), seed=1)
+  assert 500 < steps[-1].info['damage'] < 2500
+
+
+def test_a_car_that_waits_for_long_is_not_eliminated(make):
+  env = make(action_repeat=50, track='a-speedway')
+  env.reset(seed=1)
+  for _ in range(400):  # TORCS does that after 276 seconds in one lap.
+    env.game.step(0.0, 0.0, 1.0)
+  for _ in range(8):
+    env.game.step(0.0, 1.0, 0.0)
+  assert env.game.state.time > 400 and env.game.state.speed > 8
+
+
 def test_opponents_are_seen_and_move(make):
   alone = make(start='line')
   env = make(start='line', opponents=5)
@@ -278,6 +351,7 @@ def test_opponents_are_seen_and_move(make):
   differ = changed(obs, empty)
   assert 40 < differ.sum() < 1000  # The cars, and nothing else.
   assert not differ[:25].any()  # They are not in the sky.
+  assert differ[:, :35].any() and differ[:, 49:].any()  # On both sides.
   for _ in range(40):
     seen, *_, info = env.step(BRAKE)
     unchanged, *_ = alone.step(BRAKE)
@@ -341,6 +415,30 @@ def test_pictures_for_people(make):
   quiet = make()
   quiet.reset(seed=1)
   assert quiet.render() is None
+  with pytest.raises(gymnasium.error.ResetNeeded):
+    make(render_mode='rgb_array').render()
+
+
+def test_cars_on_the_map(make):
+  env = make(render_mode='rgb_array', opponents=1, car='fast')
+  env.reset(seed=1)
+  red, black = (230, 40, 40), (0, 0, 0)
+
+  def on_map(colour):
+    dots = np.argwhere((env.render()[:, 336:] == colour).all(-1))
+    return dots.mean(0)
+
+  # 15 m apart, and the track fills 0.9 of 336 pixels.
+  line = env.game.line()
+  scale = 0.9 * 336 / max(np.ptp(line['x']), np.ptp(line['y']))
+  away = np.hypot(*(on_map(red) - on_map(black)))
+  assert 5 * scale < away < 25 * scale
+  start, x, y = on_map(red), float(env.game.state.x), float(env.game.state.y)
+  for _ in range(80):
+    env.step(driver.act(env))
+  state = env.game.state
+  down, right = (on_map(red) - start) / scale
+  assert (right, -down) == pytest.approx((state.x - x, state.y - y), abs=15)
 
 
 def test_replayed_it_comes_to_the_same_place():
@@ -395,7 +493,7 @@ def test_a_process_for_each_episode_where_resets_would_not_do(make):
 
 @pytest.mark.parametrize('how', ['close', 'del'])
 def test_no_process_and_no_file_is_left(monkeypatch, tmp_path, how):
-  home, folder = tmp_path / 'home', tmp_path / 'with a space'
+  home, folder = tmp_path / 'home', tmp_path / 'with a space; a : and $'
   home.mkdir()
   folder.mkdir()
   monkeypatch.setenv('HOME', str(home))
@@ -525,12 +623,16 @@ def test_ctrl_c_in_a_step_does_not_mix_up_the_next_ones(make):
 
 FORKS = """
 import os, sys
+from a3c_jax import checks
 from a3c_jax.envs.torcs import racing
 env = racing.Torcs()
 env.reset(seed=1)
 child = os.fork()
 if not child:
-  sys.exit(5)
+  try:
+    env.step(0)
+  except checks.RunError:
+    sys.exit(5)
 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 5
 env.step(0)
 env.reset()
@@ -597,12 +699,41 @@ def test_what_is_called_at_the_wrong_time(make):
   with pytest.raises(gymnasium.error.ResetNeeded):
     env.step(0)
   env.reset(seed=1)
-  for action in (-1, 7):
+  for action in (-1, 7, 1.5, None, '1'):
     with pytest.raises(ValueError, match=f'action={action}: allowed: 0 to 6'):
       env.step(action)
   env.close()
-  with pytest.raises(gymnasium.error.ClosedEnvironmentError):
+  for use in (lambda: env.step(0), env.reset):
+    with pytest.raises(gymnasium.error.ClosedEnvironmentError):
+      use()
+
+
+def test_a_reset_that_fails_is_no_start(make, monkeypatch):
+  env = make()
+  env.reset(seed=1)
+
+  def fail(start):
+    raise checks.RunError('no luck')
+
+  monkeypatch.setattr(env.game, 'begin', fail)
+  with pytest.raises(checks.RunError, match='no luck'):
     env.reset()
+  with pytest.raises(gymnasium.error.ResetNeeded):
+    env.step(0)
+
+
+@pytest.mark.parametrize('after', [False, True])
+def test_copies_are_environments_of_their_own(make, request, after):
+  env = make(episode_seconds=2.0)
+  if after:
+    env.reset(seed=3)
+  for twin in (copy.deepcopy(env), pickle.loads(pickle.dumps(env))):
+    request.addfinalizer(twin.close)
+    same(
+      drive(env, at_random(), seed=1, steps=20),
+      drive(twin, at_random(), seed=1, steps=20),
+    )
+    assert twin.game.process != env.game.process
 
 
 def test_numbers_of_numpy_are_numbers(make):
@@ -652,9 +783,6 @@ def test_other_tracks(make, track):
 
 def test_it_compiles_once(monkeypatch, tmp_path):
   path = tmp_path / 'compiled' / 'plugin.so'
-  path.parent.mkdir()
-  old = path.with_name('older.so')
-  old.touch()
   monkeypatch.setattr(installed, 'plugin', lambda: path)
   with pytest.raises(
     checks.UsageError, match=f'not compiled: {installed.BUILD}'
@@ -670,6 +798,26 @@ def test_it_compiles_once(monkeypatch, tmp_path):
     env.reset(seed=1)
   finally:
     env.close()
+
+
+def test_a_plugin_that_is_removed_meanwhile(make, monkeypatch, tmp_path):
+  path = tmp_path / 'plugin.so'
+  path.write_bytes(installed.plugin().read_bytes())
+  monkeypatch.setattr(installed, 'plugin', lambda: path)
+  env = make(opponents=1)
+  path.unlink()
+  env.reset(seed=1)
+  env.step(0)
+
+
+def test_no_race_goes_on_without_the_plugin(make, monkeypatch, tmp_path):
+  path = tmp_path / 'plugin.so'
+  path.write_text('no library')
+  monkeypatch.setattr(installed, 'plugin', lambda: path)
+  before = below()
+  with pytest.raises(checks.RunError, match='did not start: exit code'):
+    make(opponents=2).reset(seed=1)
+  assert below() == before
 
 
 def test_what_the_compiler_says(monkeypatch, tmp_path):

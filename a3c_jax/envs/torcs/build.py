@@ -35,8 +35,6 @@ def compile_plugin() -> pathlib.Path:
     return path
   try:
     path.parent.mkdir(exist_ok=True)
-    for old in set(path.parent.glob('*.so')) - {path}:
-      old.unlink()
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
       unfinished = pathlib.Path(folder) / path.name
       _run_compiler(unfinished)

@@ -32,7 +32,7 @@ def act(env: racing.Torcs) -> int:
   first = int(float(state.distance) / length * len(line)) % len(line)
   line = np.roll(line, -first)
   step = length / len(line)
-  ahead = line[int((_LOOK + _LOOK_SECONDS * speed) / step)]
+  ahead = line[max(1, int((_LOOK + _LOOK_SECONDS * speed) / step)) % len(line)]
   bearing = math.atan2(ahead['y'] - state.y, ahead['x'] - state.x)
   heading = float(line['heading'][0] - state.angle)
   share = math.remainder(bearing - heading, 2 * math.pi) / _LOCK

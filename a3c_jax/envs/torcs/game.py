@@ -28,12 +28,11 @@ CAMERAS = {  # Number of a list of TORCS' cameras, and of one in it.
   'behind': (0, 0),
 }
 _NAME = 'a3c_jax'  # Of our driver, in the plugin too.
-_MODULE = f'lib/drivers/{_NAME}'  # Where TORCS looks for it.
 _OPPONENT = 'bt'  # It has a setup for every place in a team, and drives well.
 _EPISODES = 200  # With one process: each leaves some 30 kB in it.
 _PATIENCE = 60.0  # Seconds for an answer.
 _VIEW = 600.0  # Metres that its cameras see, times its 'fov factor'.
-_MOST_CARS, _MOST_POINTS = 16, 2048
+_MOST_CARS, _MOST_POINTS = 16, 8192
 _POINT = np.dtype(
   [(name, np.float32) for name in ('x', 'y', 'heading', 'curve', 'width')]
 )
@@ -119,7 +118,7 @@ class Game:
     Raises:
       UsageError: if TORCS or the compiled plugin is not there.
     """
-    self._plugin = installed.check_compiled()
+    plugin = installed.check_compiled()
     self._settings = settings
     # A camera that swings after the car remembers the episode before.
     self._always_new = settings.opponents > 0 or settings.camera == 'behind'
@@ -131,13 +130,17 @@ class Game:
     memory = os.memfd_create('a3c_jax-torcs')
     os.truncate(memory, layout.itemsize)
     self._memory = memory
+    # Open, and named by that: another one may be compiled in the meantime.
+    self._plugin = os.open(plugin, os.O_RDONLY)
     mapped = mmap.mmap(memory, layout.itemsize)
     self.state = np.frombuffer(mapped, layout).view(np.recarray)[0]
     self.state.bytes = layout.itemsize
     self.state.width = self.state.height = settings.size
     self.state.repeat = settings.repeat
     self.state.cars = 1 + settings.opponents
-    self._owner = weakref.finalize(self, os.close, memory)
+    self._owner = os.getpid()
+    for each in (memory, self._plugin):
+      weakref.finalize(self, os.close, each)
 
   def begin(self, start: float) -> None:
     """Puts the cars at rest, the opponents before ours.
@@ -148,11 +151,10 @@ class Game:
       start: of our car, a share of the lap, 0 to 1.
 
     Raises:
-      RunError: if the process does not start, with what it said.
+      RunError: if the process does not start, with what it said, or in a fork.
       ClosedEnvironmentError: after `close`.
     """
-    if self._closed:
-      raise gymnasium.error.ClosedEnvironmentError('the game is closed')
+    self._check_usable()
     self.state.start = start
     if self.process and not self._always_new and self._episodes < _EPISODES:
       self._episodes += 1
@@ -170,13 +172,25 @@ class Game:
       brake: 0 to 1.
 
     Raises:
-      RunError: if the process has ended or does not answer.
+      RunError: if the process has ended or does not answer, or in a fork.
+      ClosedEnvironmentError: after `close`.
+      ResetNeeded: if there is no race.
     """
+    self._check_usable()
     if not self.process:
       raise gymnasium.error.ResetNeeded('there is no race')
     state = self.state
     state.steer, state.accelerate, state.brake = steer, accelerate, brake
     self._ask(b's')
+
+  def _check_usable(self):
+    if self._closed:
+      raise gymnasium.error.ClosedEnvironmentError('the game is closed')
+    if os.getpid() != self._owner:
+      raise checks.RunError(
+        f'this game of TORCS is that of process {self._owner}; a fork needs an '
+        'environment of its own'
+      )
 
   def picture(self) -> np.ndarray:
     """What the camera sees, [size, size, 3] uint8 RGB."""
@@ -192,7 +206,7 @@ class Game:
 
   def others(self) -> np.ndarray:
     """Metres from the start line of each opponent, [opponents]."""
-    return self.state.others[: self._settings.opponents].copy()
+    return self.state.others[1 : 1 + self._settings.opponents].copy()
 
   def close(self) -> None:
     """Ends the process."""
@@ -208,17 +222,23 @@ class Game:
     try:
       with tempfile.TemporaryDirectory(
         prefix='a3c_jax-torcs-', ignore_cleanup_errors=True
-      ) as folder:
-        self._launch(pathlib.Path(folder))
+      ) as name:
+        folder = pathlib.Path(name)
+        race = _write(folder, self._settings, self._plugin)
+        try:
+          self._launch(folder, race)
+        except OSError as error:
+          raise checks.RunError(
+            f'TORCS did not start: {error.strerror}'
+          ) from error
         self._wait('did not start')
     except OSError as error:
       raise checks.RunError(
         f'TMPDIR={tempfile.gettempdir()}: {error.strerror}'
       ) from error
 
-  def _launch(self, folder):
+  def _launch(self, folder, race):
     programs = installed.programs()
-    race = _write(folder, self._settings, self._plugin)
     ours, theirs = socket.socketpair()
     with theirs, contextlib.ExitStack() as undo:
       undo.callback(ours.close)
@@ -227,9 +247,8 @@ class Game:
       talk = theirs.fileno()
       environment = os.environ | {
         'A3C_JAX_TORCS': f'{os.getpid()},{talk},{self._memory},{folder}',
-        # Not by its path, in which there may be a space.
-        'LD_PRELOAD': f'{_NAME}.so',
-        'LD_LIBRARY_PATH': f'{programs / "lib"}:{folder / _MODULE}',
+        'LD_PRELOAD': _descriptor(self._plugin),
+        'LD_LIBRARY_PATH': str(programs / 'lib'),
         'HOME': str(folder),
         # Pictures are drawn by this process, by one thread of it, everywhere.
         'LIBGL_ALWAYS_SOFTWARE': '1',
@@ -243,7 +262,7 @@ class Game:
         ],
         cwd=installed.DATA,
         env=environment,
-        pass_fds=(talk, self._memory),
+        pass_fds=(talk, self._memory, self._plugin),
         stdin=subprocess.DEVNULL,
         stdout=words,
         stderr=subprocess.STDOUT,
@@ -290,13 +309,17 @@ def _end(process, talk, words, owner) -> str:
   return f'exit code {code}; it said: {" / ".join(lines[-3:]) or "nothing"}'
 
 
+def _descriptor(number):
+  return f'/proc/self/fd/{number}'
+
+
 def _write(folder, settings, plugin) -> pathlib.Path:
   """Writes what TORCS reads at its start; returns the race."""
   programs = installed.programs()
-  module = folder / _MODULE
-  module.mkdir(parents=True)
-  (module / f'{_NAME}.so').symlink_to(plugin)
-  (module.parent / _OPPONENT).symlink_to(programs / 'drivers' / _OPPONENT)
+  drivers = folder / 'lib/drivers'
+  (drivers / _NAME).mkdir(parents=True)
+  (drivers / _NAME / f'{_NAME}.so').symlink_to(_descriptor(plugin))
+  (drivers / _OPPONENT).symlink_to(programs / 'drivers' / _OPPONENT)
   (folder / 'lib/modules').symlink_to(programs / 'modules')
   config = folder / 'local/config'
   (config / 'raceman').mkdir(parents=True)
@@ -369,7 +392,8 @@ def _team(members, car):
 
 
 def _race(settings):
-  drivers = [(_OPPONENT, k) for k in range(settings.opponents)] + [(_NAME, 1)]
+  # Ours comes first: if it cannot be loaded, there is no race without it.
+  drivers = [(_NAME, 1), *((_OPPONENT, k) for k in range(settings.opponents))]
   name = 'Quick Race'
   return {
     'Header': {'name': name},
@@ -386,6 +410,8 @@ def _race(settings):
       'display results': 'no',
       'fuel consumption factor': 0,
       'damage factor': 1,
+      # No limit: TORCS would take the car away and go on without an answer.
+      'maximum dammage': 0,
     },
     'Drivers': {
       'maximum number': len(drivers),

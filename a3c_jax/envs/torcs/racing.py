@@ -31,7 +31,7 @@ _MOVES = {  # Steer, accelerate, brake.
 ACTIONS = tuple(_MOVES)
 STUCK_SPEED, STUCK_SECONDS = 1.0, 5.0  # m/s along the track.
 BACKWARDS_SECONDS = 1.0
-OFF_ROAD_SECONDS = 5.0
+OFF_ROAD_SECONDS = 2.0
 MOST_DAMAGE = 10_000  # As in TORCS' own races.
 _LINE = 1e-3  # Share of a lap: past the line, or a lap would count at once.
 _VIEW = 336  # Pixels of each half of a picture for people.
@@ -69,8 +69,10 @@ class Options:
     default='road',
     source='ours',
   )
-  view_distance: float = checks.positive(
+  view_distance: float = checks.setting(
     'Metres that are seen, with fog from the half on; less is faster.',
+    'a number >= 10',
+    lambda value: 10 <= value < math.inf,
     default=150.0,
     source='ours',
   )
@@ -85,7 +87,7 @@ class Options:
     'Longest episode, seconds of simulated time.', default=60.0, source='ours'
   )
   action_repeat: int = checks.count(
-    'Ticks of 0.02 s per agent step.', most=50, default=4, source='as Atari'
+    'Ticks of 0.02 s per agent step.', most=50, default=8, source='ours'
   )
 
 
@@ -106,7 +108,7 @@ def from_record(environment: Mapping[str, Any]) -> Options:
   return Options(**values)
 
 
-class Torcs(gymnasium.Env):
+class Torcs(gymnasium.Env, gymnasium.utils.EzPickle):
   """A car on a race track of TORCS 1.3.7, the unchanged game.
 
   After Mnih et al. 2016, arXiv:1602.01783, section 5.2: drive from what is
@@ -133,16 +135,16 @@ class Torcs(gymnasium.Env):
 
   An episode starts at rest in the middle of the track. It terminates if the car
   is stuck (5 seconds slower than 1 m/s along the track), faces backwards for 1
-  second, has its middle off the road for 5 seconds, or has taken 10,000 points
+  second, has its middle off the road for 2 seconds, or has taken 10,000 points
   of damage; it is truncated after `episode_seconds`.
 
   `info` has, of the car: 'speed' in m/s, 'distance' gained since the start of
-  the episode in m, 'position' in m from the start line, 'lap' (0 before the
-  start line is first passed), 'damage' in points, 'to_middle' from -1 at the
-  right edge of the road to 1 at the left one, 'angle' of the track against the
-  car in radians (left is positive), 'time' in seconds since the start; with
-  opponents 'opponents', their positions; and at the end of an episode 'end':
-  stuck, backwards, off road, damage or time.
+  the episode in m, 'position' in m from the start line, 'lap' (how often the
+  start line was passed, not less than 0), 'damage' in points, 'to_middle' from
+  -1 at the right edge of the road to 1 at the left one, 'angle' of the track
+  against the car in radians (left is positive), 'time' in seconds since the
+  start; with opponents 'opponents', their positions; and at the end of an
+  episode 'end': stuck, backwards, off road, damage or time.
 
   The same seed gives the same episodes, and the same actions then give the same
   observations. A reset takes 20 ms; with opponents or the camera 'behind' it
@@ -159,7 +161,7 @@ class Torcs(gymnasium.Env):
 
   metadata = {
     'render_modes': ['rgb_array'],
-    'reseed_steps': 2_000,  # Played again in some 4 seconds.
+    'reseed_steps': 2_000,  # Played again in some 3 seconds.
   }
 
   def __init__(
@@ -185,6 +187,7 @@ class Torcs(gymnasium.Env):
       *(start, episode_seconds, action_repeat),
     )
     options = checks.settings_of(Options, *given)
+    gymnasium.utils.EzPickle.__init__(self, *given, render_mode)
     if render_mode not in (None, *self.metadata['render_modes']):
       raise checks.UsageError(
         f'render_mode={render_mode}: allowed: None, rgb_array'
@@ -222,9 +225,9 @@ class Torcs(gymnasium.Env):
     state = self.game.state
     self._length = float(state.length)
     self._begin = self._time = float(state.time)
-    self._position = float(state.distance)
-    self._first = self._position
+    self._position = self._first = float(state.distance) % self._length
     self._distance = 0.0
+    self._unhurt = int(state.damage)  # By the fall to the ground.
     # When it was last not so.
     self._moving = self._forward = self._on_road = self._time
     return self.game.picture(), self._info()
@@ -232,11 +235,12 @@ class Torcs(gymnasium.Env):
   def step(self, action):
     if not self._started:
       raise gymnasium.error.ResetNeeded('reset comes before the first step')
-    if not 0 <= action < len(ACTIONS):
+    if not self.action_space.contains(action):
       raise ValueError(f'action={action}: allowed: 0 to {len(ACTIONS) - 1}')
     self.game.step(*_MOVES[ACTIONS[action]])
     state = self.game.state
-    time, position = float(state.time), float(state.distance)
+    time = float(state.time)
+    position = float(state.distance) % self._length
     # From one end of the lap to the other it is not far.
     gained = math.remainder(position - self._position, self._length)
     reward = gained / (time - self._time)
@@ -257,7 +261,7 @@ class Torcs(gymnasium.Env):
       self._forward = time
     if abs(state.to_middle) <= state.track_width / 2:
       self._on_road = time
-    if state.damage >= MOST_DAMAGE:
+    if state.damage - self._unhurt >= MOST_DAMAGE:
       return 'damage'
     if time - self._forward >= BACKWARDS_SECONDS:
       return 'backwards'
@@ -273,8 +277,8 @@ class Torcs(gymnasium.Env):
       'speed': float(state.speed),
       'distance': self._distance,
       'position': self._position,
-      'lap': math.floor((self._first + self._distance) / self._length),
-      'damage': int(state.damage),
+      'lap': max(0, math.floor((self._first + self._distance) / self._length)),
+      'damage': int(state.damage) - self._unhurt,
       'to_middle': float(2 * state.to_middle / state.track_width),
       'angle': float(state.angle),
       'time': self._time - self._begin,
@@ -286,6 +290,8 @@ class Torcs(gymnasium.Env):
   def render(self):
     if self.render_mode is None:
       return None
+    if not self._started:
+      raise gymnasium.error.ResetNeeded('reset comes before the first picture')
     times = _VIEW // SIZE
     seen = self.game.picture().repeat(times, 0).repeat(times, 1)
     return np.concatenate([seen, self._map()], axis=1)

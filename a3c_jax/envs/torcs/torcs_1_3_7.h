@@ -86,7 +86,7 @@ struct Car {
   float engine_limit;
   char space7[20];
   float gear_ratios[10];
-  int gears;        // With neutral and reverse.
+  int gears;        // The highest, and one more.
   int gear_offset;  // Of neutral among them.
   char space8[68];
   int damage;
