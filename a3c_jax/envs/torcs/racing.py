@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 import dataclasses
 import difflib
+import itertools
 import math
 from typing import Any
 
@@ -304,18 +305,19 @@ class Torcs(gymnasium.Env, gymnasium.utils.EzPickle):
     scale = 0.9 * _VIEW / (high - low).max()  # Pixels per metre.
     middle = (low + high) / 2
     pixels = np.full((_VIEW, _VIEW, 3), 60, np.uint8)
-    rows, columns = np.mgrid[:_VIEW, :_VIEW]
 
-    def dot(place, radius, colour):
-      x, y = (np.asarray(place) - middle) * scale + _VIEW / 2
-      near = (columns - x) ** 2 + (_VIEW - rows - y) ** 2 <= radius**2
-      pixels[near] = colour
+    def draw(where, radius, colour):
+      columns, rows = ((where - middle) * scale + _VIEW / 2).astype(int).T
+      for x, y in itertools.product(range(-radius, radius + 1), repeat=2):
+        if math.hypot(x, y) <= radius:
+          pixels[_VIEW - rows + y, columns + x] = colour
 
-    for place in places:
-      dot(place, 2, (225, 225, 225))
-    for position in self.game.others():
-      dot(places[int(position / self._length * len(places)) - 1], 4, (0, 0, 0))
-    dot((self.game.state.x, self.game.state.y), 5, (230, 40, 40))
+    draw(places, 2, (225, 225, 225))
+    others = self.game.others() / self._length * len(places)
+    draw(places[others.astype(int) % len(places)], 4, (0, 0, 0))
+    own = np.array([[self.game.state.x, self.game.state.y]])
+    # It may be far from the track.
+    draw(np.clip(own, low, high), 5, (230, 40, 40))
     return pixels
 
   def close(self):
