@@ -767,7 +767,7 @@ def test_the_tracks_and_cars_that_are_installed():
   'track', ['aalborg', 'michigan', 'dirt-1', 'wheel-2', 'e-track-4']
 )
 def test_other_tracks(make, track):
-  env = make(track=track, episode_seconds=8.0)
+  env = make(track=track, car='fast', episode_seconds=8.0)
   steps = drive(env, driver.act, seed=1)
   assert len(steps) > 80 and steps[-1].info['end'] == 'time'
   line = env.game.line()

@@ -152,10 +152,14 @@ def test_scripts_say_in_one_line_what_to_install(tmp_path, command):
 
 def test_the_driver_wants_what_curves_allow():
   straight = np.zeros(5)
-  assert driver.wanted_speed(straight, 1.0, 1.0) == math.inf
+  assert driver.wanted_speed(straight, 1.0, 1.0, 5.0) == math.inf
   # In a curve of radius 10 m: the root of 0.85 * 9.81 * 10.
   curve = np.full(5, -0.1)
-  assert driver.wanted_speed(curve, 1.0, 0.85) == pytest.approx(83.385**0.5)
+  assert driver.wanted_speed(curve, 1.0, 0.85, 5.0) == pytest.approx(
+    83.385**0.5
+  )
   # 20 m before it, braking by 14 m/s^2: 2 * 9.81 * 10 + 2 * 14 * 20.
   before = np.array([0.0, 0.0, 0.1])
-  assert driver.wanted_speed(before, 10.0, 2.0) == pytest.approx(756.2**0.5)
+  assert driver.wanted_speed(before, 10.0, 2.0, 14.0) == pytest.approx(
+    756.2**0.5
+  )
