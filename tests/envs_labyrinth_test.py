@@ -21,10 +21,10 @@ from marks import needs_labyrinth
 import numpy as np
 from processes import below, is_engine, shared_memory, wait_until
 import pytest
+from short_runs import run_python
 
 from a3c_jax import checks
 from a3c_jax.envs import doom, keeper, labyrinth, mazes, pathfinder, wads
-from runs import run_python
 
 pytestmark = needs_labyrinth
 

@@ -18,11 +18,11 @@ from marks import needs_torcs
 import numpy as np
 from processes import below, wait_until
 import pytest
+from short_runs import run_python
 
 from a3c_jax import checks
 from a3c_jax.envs.recorded import Recorded
 from a3c_jax.envs.torcs import build, driver, game, installed, racing
-from runs import run_python
 
 pytestmark = needs_torcs
 

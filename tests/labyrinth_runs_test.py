@@ -10,9 +10,9 @@ from marks import needs_labyrinth
 from processes import below, is_engine, wait_until
 import pytest
 from results import read_rows
+import short_runs
 
 from a3c_jax.envs import labyrinth
-import runs
 
 pytestmark = needs_labyrinth
 
@@ -26,11 +26,11 @@ def make_short():
 
 def run(make_game, workdir, **given):
   environment = labyrinth.describe(labyrinth.Options(**SHORT))
-  return runs.run('labyrinth', environment, make_game, workdir, **given)
+  return short_runs.run('labyrinth', environment, make_game, workdir, **given)
 
 
 def test_a_stopped_run_ends_in_the_same_bits(tmp_path, monkeypatch):
-  runs.check_goes_on(run, make_short, tmp_path, monkeypatch)
+  short_runs.check_goes_on(run, make_short, tmp_path, monkeypatch)
 
 
 class LosesItsEngine(labyrinth.Labyrinth):

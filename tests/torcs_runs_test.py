@@ -10,10 +10,10 @@ import pytest
 from reading_scripts_test import run as run_script
 from reading_scripts_test import size_of
 from results import read_rows
+import short_runs
 
 from a3c_jax import config
 from a3c_jax.envs.torcs import racing
-import runs
 
 pytestmark = needs_torcs
 
@@ -26,11 +26,11 @@ def make_short():
 
 def run(make_game, workdir, **given):
   environment = racing.describe(racing.Options(**SHORT))
-  return runs.run('torcs', environment, make_game, workdir, **given)
+  return short_runs.run('torcs', environment, make_game, workdir, **given)
 
 
 def test_a_stopped_run_ends_in_the_same_bits(tmp_path, monkeypatch):
-  runs.check_goes_on(run, make_short, tmp_path, monkeypatch)
+  short_runs.check_goes_on(run, make_short, tmp_path, monkeypatch)
 
 
 class LosesItsGame(racing.Torcs):
