@@ -21,6 +21,7 @@
 #include <GL/gl.h>
 #include <dlfcn.h>
 #include <poll.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -111,18 +112,34 @@ Function Get(const char* name) {
   return reinterpret_cast<Function>(Find(name));
 }
 
-// Waits for the process that wanted this to end.
-void EndWith(int parent, std::string folder) {
-  const int process = syscall(SYS_pidfd_open, parent, 0);
-  if (process < 0 && errno != ESRCH) {
+int Handle(pid_t process) { return syscall(SYS_pidfd_open, process, 0); }
+
+void WaitFor(int handle) {
+  pollfd wait = {handle, POLLIN, 0};
+  while (poll(&wait, 1, -1) < 1) {
+  }
+}
+
+// Waits for the process that wanted this to end, and ends this one.
+void EndWith(pid_t parent, std::string folder) {
+  const int handle = Handle(parent);
+  if (handle < 0 && errno != ESRCH) {
     Fail((std::string("pidfd_open: ") + strerror(errno)).c_str());
   }
-  if (process >= 0 && getppid() == parent) {  // It has not ended before.
-    pollfd wait = {process, POLLIN, 0};
-    while (poll(&wait, 1, -1) < 1) {
-    }
-  }
+  if (handle >= 0 && getppid() == parent) WaitFor(handle);  // It has not ended.
   std::error_code ignored;
+  if (!std::filesystem::exists(folder, ignored)) _exit(0);
+  // TORCS is still at its start. Another process removes the folder, or TORCS
+  // might write into it in the meantime.
+  const pid_t torcs = getpid();
+  const int own = Handle(torcs);
+  if (fork() > 0) {
+    for (;;) pause();
+  }
+  if (getpid() != torcs) {
+    kill(torcs, SIGKILL);
+    WaitFor(own);
+  }
   std::filesystem::remove_all(folder, ignored);
   _exit(0);
 }
