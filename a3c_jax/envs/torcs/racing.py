@@ -149,7 +149,7 @@ class Torcs(gymnasium.Env, gymnasium.utils.EzPickle):
 
   The same seed gives the same episodes, and the same actions then give the same
   observations. A reset takes 20 ms; with opponents or the camera 'behind' it
-  takes a new process, some 0.5 s.
+  takes a new process, 0.5 to 1.2 s.
 
   Pictures for people, with render mode rgb_array, are [336, 672, 3]: the
   observation, and a map with all cars.
