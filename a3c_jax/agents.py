@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 import dataclasses
-import functools
 
 import flax.linen as nn
 import gymnasium
@@ -58,8 +57,7 @@ def make_env(
       options = atari.for_evaluation(options, protocol)
     return atari.make(options, **games)
   if config.domain == 'catch':
-    mode = 'rgb_array' if film else None
-    return gym.make(functools.partial(catch.Catch, render_mode=mode), **games)
+    return gym.make_own(catch.Catch, **games)
   if config.domain == 'control':
     return control.make(control.from_record(config.environment), **games)
   if config.domain == 'labyrinth':

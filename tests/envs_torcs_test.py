@@ -16,7 +16,7 @@ import gymnasium
 from gymnasium.utils import env_checker
 from marks import needs_torcs
 import numpy as np
-from processes import below, wait_until
+from processes import below, parent_of, wait_until
 import pytest
 from short_runs import run_python
 
@@ -539,21 +539,13 @@ ENDS = [
 ]
 
 
-def lives(process):
-  try:
-    stat = pathlib.Path(f'/proc/{process}/stat').read_text()
-  except (FileNotFoundError, ProcessLookupError):
-    return False
-  return stat.rsplit(') ', 1)[1][0] != 'Z'
-
-
 @pytest.mark.parametrize('busy', [False, True])
 @pytest.mark.parametrize('end', ENDS)
 def test_games_end_with_their_process(tmp_path, end, busy):
   done = run_python(KILLED.format(end=end, busy=busy), tmp_path)
   assert done.returncode != 0
   process = int(done.stdout)
-  wait_until(lambda: not lives(process))
+  wait_until(lambda: parent_of(process) is None)
   assert list(tmp_path.iterdir()) == []
 
 
@@ -574,7 +566,7 @@ def test_no_folder_is_left_of_a_start_that_is_cut_off(tmp_path, end):
   done = run_python(KILLED_AT_THE_START.format(end=end), tmp_path)
   assert done.returncode != 0
   process = int(done.stdout)
-  wait_until(lambda: not lives(process))
+  wait_until(lambda: parent_of(process) is None)
   wait_until(lambda: not list(tmp_path.iterdir()))
 
 

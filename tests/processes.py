@@ -11,18 +11,24 @@ def below(parent=None):
   """Ids of the processes below one, or below this one."""
   parents = {}
   for path in pathlib.Path('/proc').glob('[0-9]*/stat'):
-    try:
-      number, rest = path.read_text().split(' (', 1)
-    except (FileNotFoundError, ProcessLookupError):
-      continue
-    state, its_parent = rest.rsplit(') ', 1)[1].split()[:2]
-    if state != 'Z':
-      parents[int(number)] = int(its_parent)
+    its_parent = parent_of(path.parent.name)
+    if its_parent is not None:
+      parents[int(path.parent.name)] = its_parent
   ours, found = {parent or os.getpid()}, set()
   while ours:
     ours = {child for child, parent in parents.items() if parent in ours}
     found |= ours
   return found
+
+
+def parent_of(number):
+  """Id of the parent of a process, or None if it has ended."""
+  try:
+    stat = pathlib.Path(f'/proc/{number}/stat').read_text()
+  except (FileNotFoundError, ProcessLookupError):
+    return None
+  state, parent = stat.rsplit(') ', 1)[1].split()[:2]
+  return None if state == 'Z' else int(parent)
 
 
 def is_engine(number):

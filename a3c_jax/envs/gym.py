@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 import difflib
+import functools
 import os
 
 import gymnasium
@@ -94,6 +95,33 @@ def make(
     )
 
   return make_env
+
+
+def make_own(
+  kind: Callable[..., gymnasium.Env],
+  *,
+  envs: int = 1,
+  film: bool = False,
+  **given,
+) -> Callable[[], gymnasium.vector.VectorEnv]:
+  """As `make`, for a class of this package with `given` arguments.
+
+  Raises:
+    UsageError: as `make`; and whatever the class raises.
+  """
+  mode = 'rgb_array' if film else None
+  make_game = functools.partial(kind, **given, render_mode=mode)
+  return make(make_game, envs=envs, film=film)
+
+
+def check_render_mode(mode: str | None) -> None:
+  """Checks what an environment that only renders rgb_array is given.
+
+  Raises:
+    UsageError: naming what is allowed.
+  """
+  if mode not in (None, 'rgb_array'):
+    raise checks.UsageError(f'render_mode={mode}: allowed: None, rgb_array')
 
 
 def _check_film(probe, name):

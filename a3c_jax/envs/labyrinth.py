@@ -146,10 +146,7 @@ class Labyrinth(gymnasium.Env):
     _check_installed()
     given = maze_size, apples, episode_seconds, textures, action_repeat
     options = checks.settings_of(Options, *given)
-    if render_mode not in (None, *self.metadata['render_modes']):
-      raise checks.UsageError(
-        f'render_mode={render_mode}: allowed: None, rgb_array'
-      )
+    gym.check_render_mode(render_mode)
     self._options = options
     self.action_repeat = options.action_repeat
     self._tics: int | None = None  # Of this episode, so far.
@@ -323,9 +320,6 @@ def make(
   Raises:
     UsageError, RunError: as `Labyrinth`.
   """
-  mode = 'rgb_array' if film else None
-
-  def make_game():
-    return Labyrinth(**dataclasses.asdict(options), render_mode=mode)
-
-  return gym.make(make_game, envs=envs, film=film)
+  return gym.make_own(
+    Labyrinth, envs=envs, film=film, **dataclasses.asdict(options)
+  )

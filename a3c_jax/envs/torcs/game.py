@@ -224,9 +224,10 @@ class Game:
         prefix='a3c_jax-torcs-', ignore_cleanup_errors=True
       ) as name:
         folder = pathlib.Path(name)
-        race = _write(folder, self._settings, self._plugin)
+        programs = installed.programs()
+        race = _write(folder, self._settings, self._plugin, programs)
         try:
-          self._launch(folder, race)
+          self._launch(folder, race, programs)
         except OSError as error:
           raise checks.RunError(
             f'TORCS did not start: {error.strerror}'
@@ -237,8 +238,7 @@ class Game:
         f'TMPDIR={tempfile.gettempdir()}: {error.strerror}'
       ) from error
 
-  def _launch(self, folder, race):
-    programs = installed.programs()
+  def _launch(self, folder, race, programs):
     ours, theirs = socket.socketpair()
     with theirs, contextlib.ExitStack() as undo:
       undo.callback(ours.close)
@@ -313,9 +313,8 @@ def _descriptor(number):
   return f'/proc/self/fd/{number}'
 
 
-def _write(folder, settings, plugin) -> pathlib.Path:
+def _write(folder, settings, plugin, programs) -> pathlib.Path:
   """Writes what TORCS reads at its start; returns the race."""
-  programs = installed.programs()
   drivers = folder / 'lib/drivers'
   (drivers / _NAME).mkdir(parents=True)
   (drivers / _NAME / f'{_NAME}.so').symlink_to(_descriptor(plugin))

@@ -189,10 +189,7 @@ class Torcs(gymnasium.Env, gymnasium.utils.EzPickle):
     )
     options = checks.settings_of(Options, *given)
     gymnasium.utils.EzPickle.__init__(self, *given, render_mode)
-    if render_mode not in (None, *self.metadata['render_modes']):
-      raise checks.UsageError(
-        f'render_mode={render_mode}: allowed: None, rgb_array'
-      )
+    gym.check_render_mode(render_mode)
     settings = game.Settings(
       track=options.track,
       car=CARS.get(options.car, options.car),
@@ -345,9 +342,6 @@ def make(
   Raises:
     UsageError: as `Torcs`.
   """
-  mode = 'rgb_array' if film else None
-
-  def make_game():
-    return Torcs(**dataclasses.asdict(options), render_mode=mode)
-
-  return gym.make(make_game, envs=envs, film=film)
+  return gym.make_own(
+    Torcs, envs=envs, film=film, **dataclasses.asdict(options)
+  )
