@@ -38,7 +38,7 @@ def run(
   gradients: Callable[..., tuple[base.Params, jax.Array]],
   points: list[checkpoints.Point],
   state: shared.SharedState,
-  exploration_epsilon: Callable[[int], float],
+  exploration_epsilon: Callable[[int], np.ndarray],
   reports: telemetry.Reports,
   phases: telemetry.Phases,
   began: float,
@@ -62,7 +62,8 @@ def run(
     points: where each thread stands; this one sets its own, under the lock of
       `state`.
     state: what all threads share.
-    exploration_epsilon: this thread's ε as a function of global frames.
+    exploration_epsilon: ε of this thread's games, [K], as a function of global
+      frames.
     reports: where updates and episodes are reported.
     phases: where this thread's time is added up.
     began: `time.perf_counter()` when training began.
@@ -124,7 +125,9 @@ def run(
         reward_scale=config.reward_scale,
         reward_clip=config.reward_clip or None,
         snapshot=current,
-        exploration_epsilon=np.float32(exploration_epsilon(snapshot.frames)),
+        exploration_epsilon=exploration_epsilon(snapshot.frames).astype(
+          np.float32
+        ),
         phases=phases,
         moments=snapshot.moments,
       )

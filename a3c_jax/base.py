@@ -40,7 +40,7 @@ class Learner(NamedTuple):
     init: `(key, obs [K, ...]) -> params`.
     initial_state: `(streams) -> state` at the start of an episode.
     act: `(params, state, obs [K, ...], key, exploration_epsilon)
-      -> (action, state, key)`.
+      -> (action, state, key)`, with ε for all games, [], or for each, [K].
     greedy: `(params, state, obs [K, ...]) -> (action, state)`, the best action
       without any chance: of a Gaussian policy, its mean.
     bootstrap: `(params, target_params, state, obs [K, ...], key,

@@ -94,7 +94,7 @@ class Config:
     'Emulator frames between copies into the target network (not a3c).'
   )
   exploration_ends: tuple[float, ...] = checks.setting(
-    'Values of epsilon-greedy exploration of which each thread draws one to '
+    'Values of epsilon-greedy exploration of which each game draws one to '
     'end at (not a3c).',
     'numbers from 0 to 1, separated by commas',
     lambda value: value and all(0 <= end <= 1 for end in value),

@@ -80,7 +80,7 @@ def compile_program(
   program = _program_of(env, learner, t_max)
   if program:
     arguments = _arguments(program, learner, carry, t_max, params)
-    _program.lower(*arguments, np.float32(1)).compile()
+    _program.lower(*arguments, np.ones(env.num_envs, np.float32)).compile()
 
 
 def joined(activations: Sequence[Any]) -> Any:
@@ -107,7 +107,7 @@ def collect(
   gamma: float,
   reward_clip: float | None,
   snapshot: Callable[[], base.Snapshot],
-  exploration_epsilon: np.float32,
+  exploration_epsilon: np.ndarray,
   phases: telemetry.Phases,
   reward_scale: float = 1.0,
   moments: base.Moments | None = None,
@@ -137,7 +137,8 @@ def collect(
     reward_clip: largest reward kept, in absolute value; None keeps all.
     snapshot: gives the parameters to use, asked at each step, or once for all
       steps of a program.
-    exploration_epsilon: ε of this segment.
+    exploration_epsilon: [] or [K] float32, ε of this segment; [K] for what
+      `compile_program` has compiled.
     phases: where the time of acting and of the emulator is added up.
     reward_scale: what rewards are multiplied by, before they are clipped.
     moments: by which the learner sees observations normalised, if it does.

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 
-def linear(frames: int, *, start: float, end: float, over: int) -> float:
+def linear(
+  frames: int, *, start: float, end: float | np.ndarray, over: int
+) -> float | np.ndarray:
   """A value that goes from `start` to `end` over the first `over` frames.
 
   >>> linear(25, start=1.0, end=0.0, over=100)
@@ -16,7 +18,7 @@ def linear(frames: int, *, start: float, end: float, over: int) -> float:
   Args:
     frames: emulator frames so far, of all threads.
     start: value at 0 frames.
-    end: value from `over` frames on.
+    end: value from `over` frames on; of several, an array.
     over: emulator frames, positive.
 
   Returns:
@@ -26,22 +28,25 @@ def linear(frames: int, *, start: float, end: float, over: int) -> float:
   return start + fraction * (end - start)
 
 
-def draw_exploration_end(
+def draw_exploration_ends(
   rng: np.random.Generator,
   ends: Sequence[float],
   probabilities: Sequence[float],
-) -> float:
-  """The value at which one thread's exploration ε stops falling.
+  *,
+  games: int,
+) -> np.ndarray:
+  """The values at which the exploration ε of a thread's games stop falling.
 
   Source: Mnih et al. 2016, arXiv:1602.01783, section 8, where each thread draws
-  from three values.
+  from three values, and has one game.
 
   Args:
     rng: source of the draw.
     ends: the values to draw from.
     probabilities: of each value, adding up to 1.
+    games: K, of one thread.
 
   Returns:
-    One of `ends`.
+    [K] float64, each one of `ends`.
   """
-  return float(rng.choice(ends, p=probabilities))
+  return rng.choice(ends, size=games, p=probabilities)

@@ -187,12 +187,15 @@ def describe(result: Result) -> str:
   return text
 
 
-def _exploration(config, rng) -> Callable[[int], float]:
+def _exploration(config, rng) -> Callable[[int], np.ndarray]:
   return functools.partial(
     schedules.linear,
     start=1.0,
-    end=schedules.draw_exploration_end(
-      rng, config.exploration_ends, config.exploration_probabilities
+    end=schedules.draw_exploration_ends(
+      rng,
+      config.exploration_ends,
+      config.exploration_probabilities,
+      games=config.envs_per_thread,
     ),
     over=config.exploration_anneal_frames,
   )
@@ -743,7 +746,7 @@ def _warm_up(config, env, learner, gradients, state, carry) -> list[str]:
   """Compiles everything before threads start; returns the names of stats."""
   streams = len(carry.obs)
   params, target_params, *_ = state.snapshot()
-  epsilon = np.float32(1)
+  epsilon = np.ones(streams, np.float32)
   act = learner.act_and_keep or learner.act
   action, _, _, *kept = act(params, carry.state, carry.obs, carry.key, epsilon)
   learner.bootstrap(

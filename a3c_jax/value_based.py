@@ -19,7 +19,7 @@ def epsilon_greedy(
   Args:
     q: [K, A] float32.
     key: of this draw alone.
-    exploration_epsilon: [] float32 in [0, 1].
+    exploration_epsilon: [] or [K] float32 in [0, 1].
 
   Returns:
     [K] int32.

@@ -21,7 +21,9 @@ from a3c_jax.envs import catch, gym, recorded
 T_MAX = 3
 
 
-def run(acts_on, *, segments, threads_exploration=lambda frames: frames):
+def run(
+  acts_on, *, segments, threads_exploration=lambda frames: np.array([frames])
+):
   """One thread, while another one updates before each of its actions.
 
   An update adds 1 to the one parameter, so it tells how many there were; the
@@ -37,7 +39,7 @@ def run(acts_on, *, segments, threads_exploration=lambda frames: frames):
   acted, learnt = [], []
 
   def act(params, recurrent, obs, key, exploration_epsilon):
-    acted.append((int(params), float(exploration_epsilon)))
+    acted.append((int(params), *map(float, exploration_epsilon)))
     state.apply(1, np.float32(1), 100)
     return np.zeros(len(obs), np.int32), recurrent, key
 

@@ -47,7 +47,7 @@ def play(env, learner, *, segments):
       gamma=0.9,
       reward_clip=1.0,
       snapshot=lambda: base.Snapshot(params, params, frames=0, updates=0),
-      exploration_epsilon=np.float32(0.7),
+      exploration_epsilon=np.full(env.num_envs, 0.7, np.float32),
       phases=phases,
     )
     episodes.extend(ended)

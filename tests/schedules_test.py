@@ -36,32 +36,27 @@ def test_ends_are_drawn_with_their_probabilities():
   # 10,000 draws: a share's standard deviation is at most 0.005.
   rng = np.random.default_rng(0)
   ends, probabilities = (0.1, 0.01, 0.5), (0.4, 0.3, 0.3)
-  drawn = [
-    schedules.draw_exploration_end(rng, ends, probabilities)
-    for _ in range(10_000)
-  ]
+  drawn = schedules.draw_exploration_ends(
+    rng, ends, probabilities, games=10_000
+  )
+  assert drawn.shape == (10_000,)
   assert set(drawn) == set(ends)
-  assert type(drawn[0]) is float
-  shares = [drawn.count(end) / len(drawn) for end in ends]
+  shares = [np.mean(drawn == end) for end in ends]
   np.testing.assert_allclose(shares, probabilities, atol=0.02)
 
 
 def test_impossible_ends_are_not_drawn():
   rng = np.random.default_rng(0)
-  drawn = {
-    schedules.draw_exploration_end(rng, (0.1, 0.2), (0.0, 1.0))
-    for _ in range(50)
-  }
-  assert drawn == {0.2}
+  drawn = schedules.draw_exploration_ends(rng, (0.1, 0.2), (0.0, 1.0), games=50)
+  assert set(drawn) == {0.2}
 
 
 def test_a_seed_repeats():
   def draws(seed):
     rng = np.random.default_rng(seed)
-    return [
-      schedules.draw_exploration_end(rng, (1, 2, 3), (0.2, 0.3, 0.5))
-      for _ in range(20)
-    ]
+    return schedules.draw_exploration_ends(
+      rng, (1, 2, 3), (0.2, 0.3, 0.5), games=20
+    ).tolist()
 
   assert draws(seed=7) == draws(seed=7)
   assert draws(seed=7) != draws(seed=8)

@@ -264,3 +264,11 @@ def test_epsilon_is_the_share_of_uniform_actions(exploration_epsilon, shares):
   expected = 30_000 * np.array(shares)
   found = frequencies(np.float32(exploration_epsilon))
   assert np.sum((found - expected) ** 2 / expected) < 13.8
+
+
+def test_each_game_has_an_epsilon_of_its_own():
+  q = np.tile(np.float32([0, 2, 1]), (300, 1))
+  epsilon = np.repeat(np.float32([0, 1, 0]), 100)
+  action = np.asarray(value_based.epsilon_greedy(q, KEY, epsilon))
+  assert (action[:100] == 1).all() and (action[200:] == 1).all()
+  assert set(action[100:200]) == {0, 1, 2}
