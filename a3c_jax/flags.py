@@ -63,6 +63,10 @@ _PARSERS = {
     lambda text: tuple(float(part) for part in text.split(',')),
     'numbers, separated by commas',
   ),
+  'tuple[int, ...]': _Parser(
+    lambda text: tuple(_whole(part) for part in text.split(',')),
+    'whole numbers, separated by commas',
+  ),
   'tuple[str, ...]': _Parser(
     lambda text: tuple(part for part in text.split(',') if part), 'text'
   ),
@@ -96,7 +100,8 @@ def define_options(options: type) -> Callable[[], Any]:
   """
   fields = dataclasses.fields(options)
   for field in fields:
-    default = checks.as_text(field.default) or 'nothing'
+    known = field.default is not None and checks.as_text(field.default)
+    default = known or 'nothing'
     _define(field, f'{default} ({field.metadata["source"]})')
   names = [field.name for field in fields]
   return lambda: options(**_given(names))

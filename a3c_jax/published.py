@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 import csv
 import functools
 import importlib.resources
@@ -9,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-# Names in Figures 3 and 4 of Mnih et al. 2016, by ours.
+# Names in the figures of Mnih et al. 2016, by ours.
 _PANELS = {
   'beam_rider': 'Beamrider',
   'breakout': 'Breakout',
@@ -17,13 +18,26 @@ _PANELS = {
   'qbert': 'Q*bert',
   'space_invaders': 'Space Invaders',
 }
+_MORE_PANELS = _PANELS | {'seaquest': 'Seaquest'}  # Figure S5 has that too.
 _SERIES = {
   'a3c': 'A3C',
   'nstep_q': 'n-step Q',
   'one_step_q': '1-step Q',
   'one_step_sarsa': '1-step SARSA',
 }
+_OPTIMIZERS = {
+  'momentum_sgd': 'momentum SGD',
+  'rmsprop': 'RMSProp',
+  'shared_rmsprop': 'Shared RMSProp',
+}
+# Rows of Table 1 that are over the games and by the rule of their own papers.
+_PLAIN = ('DQN', 'Gorila')
 _THREADS = (1, 2, 4, 8, 16)
+SOURCES = {  # Of reproductions, and their columns.
+  'NoisyNet paper': 'noisynets_paper_a3c',
+  'ChainerRL': 'chainerrl_a3c_ff_5seeds',
+  'PFRL': 'pfrl_a3c_ff_3seeds',
+}
 _FRAMES_PER_EPOCH = 4_000_000
 
 
@@ -37,9 +51,17 @@ class Reference(NamedTuple):
 class PaperCurve(NamedTuple):
   """A curve of Mnih et al. 2016, arXiv:1602.01783."""
 
-  x: np.ndarray  # [N] float64, frames or hours
-  score: np.ndarray  # [N] float64, mean of the best 3 of 50 learning rates
+  x: np.ndarray  # [N] float64, frames, hours or ranks
+  score: np.ndarray  # [N] float64
   label: str
+
+
+class Summary(NamedTuple):
+  """A row of Table 1, in percent: 0 is random play, 100 human play."""
+
+  mean: float
+  median: float
+  games: int
 
 
 def _rows(name: str) -> list[dict[str, str]]:
@@ -95,7 +117,8 @@ def paper_curve(
   """The curve of the paper for a game and an algorithm.
 
   Those of Figures 3, 4, S9 and S10: the small network without LSTM, 1 to 16
-  threads. Recovered from the paths in the PDF.
+  threads, the mean of the best 3 of 50 learning rates. Recovered from the paths
+  in the PDF.
 
   Args:
     game: of ale-py, snake_case.
@@ -129,3 +152,141 @@ def paper_curve(
 def paper_games() -> tuple[str, ...]:
   """The games that `paper_curve` knows."""
   return tuple(_PANELS)
+
+
+def figure1(game: str) -> dict[str, PaperCurve]:
+  """The curves of Figure 1, by hours: 16 threads, and DQN on a K40 GPU.
+
+  The mean of the best 5 of 50 learning rates; DQN's has one.
+
+  Args:
+    game: of ale-py, snake_case.
+
+  Returns:
+    Those of the four algorithms and of 'dqn'; nothing where there are none.
+  """
+  if game not in _PANELS:
+    return {}
+  return {
+    name: PaperCurve(
+      *_curves()['Fig1', _PANELS[game], series], f'paper, {series} (Fig. 1)'
+    )
+    for name, series in (_SERIES | {'dqn': 'DQN'}).items()
+  }
+
+
+def optimizer_ranks(game: str, algo: str, optimizer: str) -> PaperCurve | None:
+  """Scores of the 50 learning rates in Figure S5, the best first.
+
+  Args:
+    game: of ale-py, snake_case.
+    algo: 'a3c' or 'nstep_q'.
+    optimizer: one of `config.OPTIMIZERS`.
+
+  Returns:
+    None where the paper has none; x are ranks from 1 to 50.
+  """
+  if game not in _MORE_PANELS or algo not in _SERIES:
+    return None
+  panel = f'{_SERIES[algo]}, {_MORE_PANELS[game]}'
+  points = _curves().get(('FigS5', panel, _OPTIMIZERS[optimizer]))
+  if points is None:
+    return None
+  return PaperCurve(*points, f'paper, {_OPTIMIZERS[optimizer]}')
+
+
+def learning_rates(game: str, algo: str) -> np.ndarray | None:
+  """The scatter of Figures 2 and S11.
+
+  Returns:
+    [50, 2] float64, learning rates and scores; None where the paper has none.
+  """
+  found = [
+    (float(row['learning_rate']), float(row['score']))
+    for row in _rows('paper_learning_rates.csv')
+    if row['game'] == _PANELS.get(game) and row['algorithm'] == _SERIES[algo]
+  ]
+  return np.array(found) if found else None
+
+
+def speedups(algo: str) -> dict[int, float]:
+  """The row of Table 2: by threads, how much sooner a score is reached."""
+  (row,) = (
+    row for row in _rows('paper_table2.csv') if row['method'] == _SERIES[algo]
+  )
+  return {threads: float(row[f'threads_{threads}']) for threads in _THREADS}
+
+
+def atari57() -> tuple[str, ...]:
+  """The games of Table S3, in the names of ale-py."""
+  return tuple(row['game'] for row in _rows('paper_scores.csv'))
+
+
+def table1_methods() -> tuple[str, ...]:
+  """The methods of Table 1, as the functions below name them."""
+  return tuple(row['method'] for row in _rows('paper_table1.csv'))
+
+
+def paper_scores(method: str) -> dict[str, float]:
+  """Scores of Table S3, from human starts, by game; not all have all 57."""
+  return {
+    row['game']: float(row[method])
+    for row in _rows('paper_scores.csv')
+    if row[method]
+  }
+
+
+def paper_normalized(method: str) -> dict[str, float]:
+  """Table S3 in percent of the way from random to human play, by game.
+
+  Scores and references are from human starts. Where random play is better than
+  human, in Video Pinball, the percentage is of the human score alone, but not
+  in DQN's and Gorila's rows: only so do the means come to those of Table 1.
+  """
+  references = {
+    row['game']: Reference(
+      float(row['random_human_starts']), float(row['human_human_starts'])
+    )
+    for row in _rows('paper_scores.csv')
+  }
+  percents = {}
+  for game, score in paper_scores(method).items():
+    scale = references[game]
+    if scale.random > scale.human and method not in _PLAIN:
+      scale = scale._replace(random=0.0)
+    percents[game] = human_normalized(score, scale)
+  return percents
+
+
+def table1(method: str) -> Summary:
+  """A row of Table 1, as it is printed."""
+  (row,) = (row for row in _rows('paper_table1.csv') if row['method'] == method)
+  return Summary(
+    float(row['mean_pct']), float(row['median_pct']), int(row['games'])
+  )
+
+
+def summarize(percents: Mapping[str, float]) -> Summary:
+  """A row of Table 1, made of percentages by game.
+
+  Raises:
+    ValueError: if there is no game.
+  """
+  if not percents:
+    raise ValueError('no game to summarise')
+  values = [*percents.values()]
+  return Summary(float(np.mean(values)), float(np.median(values)), len(values))
+
+
+def reproductions(game: str) -> dict[str, float]:
+  """Scores of A3C after up to 30 no-ops that others published, by source.
+
+  Fortunato et al. 2018 (arXiv:1706.10295, the baseline of NoisyNets),
+  ChainerRL 0.8.0 (5 seeds) and PFRL (3 seeds).
+  """
+  return {
+    source: float(row[column])
+    for row in _rows('a3c_reproductions.csv')
+    for source, column in SOURCES.items()
+    if row['game'] == game and row[column]
+  }

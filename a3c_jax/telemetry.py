@@ -196,7 +196,7 @@ class Log:
     self._troubles = dict(place['troubles'])
     self._returns = collections.deque(place['returns'], maxlen=100)
     self._row_began = tuple(place['row_began'])
-    self._progress = _Progress(total_frames)
+    self._progress = Progress(total_frames)
 
   def place(self, frames: int) -> dict[str, Any]:
     """Where the files and sums stand, to go on from there; fit for JSON.
@@ -368,7 +368,7 @@ def leave_terminal() -> None:
       os.write(1, b'\x1b[?25h\n')
 
 
-class _Progress:
+class Progress:
   """A live line on a terminal, plain lines elsewhere."""
 
   def __init__(self, total_frames: int):

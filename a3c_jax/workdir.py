@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import dataclasses
 import errno
 import fcntl
@@ -192,6 +193,31 @@ def read_config(path: pathlib.Path) -> Config:
   raise checks.UsageError(
     f'--workdir={path}: {problem}; allowed: the folder of a run'
   )
+
+
+def last_row(path: pathlib.Path, name: str) -> dict[str, str]:
+  """The last row of a run's CSV file that is whole; empty without one."""
+  try:
+    with (path / name).open(newline='') as file:
+      rows = [row for row in csv.DictReader(file) if None not in row.values()]
+  except (OSError, ValueError, csv.Error):
+    rows = []
+  return rows[-1] if rows else {}
+
+
+def is_finished(path: pathlib.Path) -> bool:
+  """Whether the run in a folder has done all that it was to do."""
+  train = last_row(path, 'train.csv')
+  evaluation = last_row(path, 'eval.csv')
+  try:
+    config = json.loads((path / 'config.json').read_text())['config']
+    seconds = config.get('seconds')
+    if seconds and float(train['seconds']) >= seconds:
+      return True
+    last = evaluation if config.get('eval_frames') else train
+    return float(last['frames']) >= config['frames']
+  except (OSError, ValueError, TypeError, KeyError):
+    return False
 
 
 def _with_new_settings(values: dict[str, Any]) -> dict[str, Any]:

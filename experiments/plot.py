@@ -13,7 +13,7 @@ import textwrap
 
 import numpy as np
 
-from a3c_jax import checks, curves, published
+from a3c_jax import checks, curves, figures, published
 import a3c_jax.flags
 
 _SUFFIXES = ('.pdf', '.png', '.svg')
@@ -62,19 +62,6 @@ class Options:
 _options = a3c_jax.flags.define_options(Options)
 
 
-def _pyplot():
-  try:
-    import matplotlib
-  except ImportError as error:
-    raise checks.UsageError(
-      "plot.py: needs matplotlib; pip install 'matplotlib>=3.10,<4'"
-    ) from error
-  matplotlib.use('Agg')  # Draws into a file, without a display.
-  import matplotlib.pyplot
-
-  return matplotlib.pyplot
-
-
 def _check_can_be_written(out: str) -> None:
   path = pathlib.Path(out)
   problem = None
@@ -108,16 +95,6 @@ def _paper_curves(groups, against) -> list[published.PaperCurve]:
   return list(found.values())
 
 
-def _draw_line(axes, curve, **style) -> None:
-  if curve is None:
-    return
-  (line,) = axes.plot(curve.x, curve.mean, **style)
-  if (curve.lowest != curve.highest).any():
-    axes.fill_between(
-      curve.x, curve.lowest, curve.highest, color=line.get_color(), alpha=0.2
-    )
-
-
 def _draw_scores(axes, groups, against, points) -> None:
   column, scale = {'frames': ('frames', 1), 'hours': ('seconds', 3600)}[against]
   for number, group in enumerate(groups):
@@ -135,7 +112,7 @@ def _draw_scores(axes, groups, against, points) -> None:
       points,
     )
     label = textwrap.fill(group.label + many, 60)
-    _draw_line(axes, curve, color=f'C{number}', label=label)
+    figures.draw_line(axes, curve, color=f'C{number}', label=label)
     for run in group.runs:
       if run.evaluations:
         axes.errorbar(
@@ -170,7 +147,7 @@ def draw(runs: Sequence[curves.Run], options: Options):
     name for name in _DIAGNOSTICS if any(name in run.train for run in runs)
   ]
   rows = 1 + (len(names) + 1) // 2
-  figure, table = _pyplot().subplots(
+  figure, table = figures.pyplot().subplots(
     rows, 2, figsize=(11, 3.4 * rows), squeeze=False, layout='constrained'
   )
   for axes, against in zip(table[0], ('frames', 'hours'), strict=True):
@@ -192,7 +169,7 @@ def draw(runs: Sequence[curves.Run], options: Options):
         if name in run.train
       ]
       curve = curves.binned(lines, options.points)
-      _draw_line(axes, curve, color=f'C{number}', label=group.label)
+      figures.draw_line(axes, curve, color=f'C{number}', label=group.label)
     axes.set_xlabel('frames')
     axes.set_ylabel(_DIAGNOSTICS[name])
   for axes in panels[len(names) :]:
@@ -215,7 +192,7 @@ def main(folders: Sequence[str]) -> None:
   options = dataclasses.replace(options, workdir=(*options.workdir, *folders))
   checks.check_settings(options)
   _check_can_be_written(options.out)
-  _pyplot()
+  figures.pyplot()
   folders = {pathlib.Path(name).resolve(): name for name in options.workdir}
   runs = [curves.read(folder) for folder in folders.values()]
   figure = draw(runs, options)

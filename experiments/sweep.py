@@ -30,19 +30,15 @@ import os
 import pathlib
 import re
 import shlex
-import signal
-import subprocess
-import sys
-import time
 from typing import NamedTuple
 
 from absl import flags
 import numpy as np
 
-from a3c_jax import checks
+from a3c_jax import batch, checks
+from a3c_jax import workdir as workdir_lib
 import a3c_jax.flags
 
-_POLL_SECONDS = 0.1
 _BEST = 10  # Rows of the table at the end.
 _REFUSED = 3  # Settings; a script that takes none of them takes no other.
 _FIGURES = ('frames', 'mean_return', 'eval_mean_return', 'seconds')
@@ -238,50 +234,11 @@ class Results:
     print(f'results in {self._path}')
 
 
-def _last_row(path) -> dict[str, str]:
-  """The last row that is whole; nothing where there is none."""
-  try:
-    with path.open(newline='') as file:
-      rows = [row for row in csv.DictReader(file) if None not in row.values()]
-  except (OSError, ValueError, csv.Error):
-    rows = []
-  return rows[-1] if rows else {}
-
-
 def _figures(workdir) -> dict[str, str]:
-  train = _last_row(workdir / 'train.csv')
+  train = workdir_lib.last_row(workdir, 'train.csv')
   figures = {name: train.get(name, '') for name in _FIGURES}
-  score = _last_row(workdir / 'eval.csv').get('mean_return', '')
+  score = workdir_lib.last_row(workdir, 'eval.csv').get('mean_return', '')
   return figures | {'eval_mean_return': score}
-
-
-def _is_finished(workdir) -> bool:
-  """Whether a run that exited with 0 has done all that it was to do."""
-  train = _last_row(workdir / 'train.csv')
-  evaluation = _last_row(workdir / 'eval.csv')
-  try:
-    config = json.loads((workdir / 'config.json').read_text())['config']
-    seconds = config.get('seconds')
-    if seconds and float(train['seconds']) >= seconds:
-      return True
-    last = evaluation if config.get('eval_frames') else train
-    return float(last['frames']) >= config['frames']
-  except (OSError, ValueError, TypeError, KeyError):
-    return False
-
-
-@contextlib.contextmanager
-def _signals():
-  """Yields a list that gets every SIGINT and SIGTERM."""
-  received = []
-  note = lambda number, frame: received.append(number)
-  numbers = (signal.SIGINT, signal.SIGTERM)
-  handlers = {number: signal.signal(number, note) for number in numbers}
-  try:
-    yield received
-  finally:
-    for number, handler in handlers.items():
-      signal.signal(number, handler)
 
 
 class Search:
@@ -295,92 +252,34 @@ class Search:
   def __init__(self, options, command, runs, results):
     """Plans all runs but those that `results` has as finished."""
     self._folder = pathlib.Path(options.folder)
-    self._parallel = options.parallel
-    self._command = command
     self._results = results
     finished = results.finished()
     todo = [run for run in runs if run.name not in finished]
     # Failed ones last, lest they fail again before any other is tried.
-    self._todo = sorted(todo, key=lambda run: run.name in results.rows)
+    todo.sort(key=lambda run: run.name in results.rows)
+    self._runs = {run.name: run for run in todo}
     self._enough = min(len(todo), _REFUSED * options.seeds)
-    self._running: dict[subprocess.Popen, Run] = {}
-    self._left_behind: set[str] = set()
-    self._ends_early = False
+    self._batch = batch.Batch(
+      self._folder,
+      [_job(run, command) for run in todo],
+      parallel=options.parallel,
+      environment=_ENVIRONMENT,
+      ended=self._note,
+    )
     self.failed: dict[str, int] = {}
     self.refused = False
 
   def run(self) -> None:
-    """Runs all. SIGINT or SIGTERM stops the runs, a second one kills them.
+    """Runs all, as `batch.Batch.run`."""
+    self._batch.run()
 
-    Raises:
-      OSError: if a file cannot be written or a process not be started; the
-        runs are stopped before.
-    """
-    try:
-      with _signals() as received:
-        while self._todo or self._running:
-          self._start()
-          time.sleep(_POLL_SECONDS)
-          if received:
-            received.pop()
-            print(f'stopping {len(self._running)} runs', flush=True)
-            self._end(signal.SIGKILL if self._ends_early else signal.SIGTERM)
-          self._take_ended()
-    finally:
-      self._end(signal.SIGTERM)
-      for process in self._running:
-        process.wait()
-
-  def _start(self) -> None:
-    """Starts as many runs as there is room for."""
-    left_behind = 0
-    for run in self._todo[:]:
-      if len(self._running) + left_behind >= self._parallel:
-        return
-      with (self._folder / f'{run.name}.log').open('ab') as log:
-        try:
-          # The process inherits the lock, so it lasts as long as the process.
-          fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-          left_behind += 1
-          if run.name not in self._left_behind:
-            print(f'{run.name} runs already; waiting for its end', flush=True)
-          self._left_behind.add(run.name)
-          continue
-        values = [f'--{name}={value!r}' for name, value in run.values.items()]
-        values.append(f'--seed={run.seed}')
-        workdir = f'--workdir={self._folder / run.name}'
-        process = subprocess.Popen(
-          [sys.executable, *self._command, *values, workdir],
-          stdin=subprocess.DEVNULL,
-          stdout=log,
-          stderr=subprocess.STDOUT,
-          env=_ENVIRONMENT,
-          process_group=0,  # Ctrl-C of a terminal would be a second signal.
-        )
-      self._running[process] = run
-      self._todo.remove(run)
-      print(f'{run.name} begins: {" ".join(values)}', flush=True)
-
-  def _end(self, number) -> None:
-    self._ends_early = True
-    self._todo.clear()
-    for process in self._running:
-      process.send_signal(number)
-
-  def _take_ended(self) -> None:
-    for process in [p for p in self._running if p.poll() is not None]:
-      run = self._running.pop(process)
-      # Of one that was stopped nobody knows whether it would have failed.
-      if not self._ends_early:
-        self._note(run, process.returncode)
-
-  def _note(self, run, code) -> None:
+  def _note(self, job, code) -> None:
+    run = self._runs[job.name]
     workdir = self._folder / run.name
     row = {'run': run.name, **run.values, 'seed': run.seed}
     row |= _figures(workdir)
     row |= {'status': 'failed' if code else 'finished', 'exit_code': code}
-    if not code and not _is_finished(workdir):
+    if not code and not workdir_lib.is_finished(workdir):
       text = 'ended before all its frames were done'
     else:
       self._results.add(row)
@@ -392,7 +291,13 @@ class Search:
     none_taken = not self._results.finished() and {*self.failed.values()} == {2}
     if none_taken and len(self.failed) >= self._enough:
       self.refused = True
-      self._end(signal.SIGTERM)
+      self._batch.end()
+
+
+def _job(run, command) -> batch.Job:
+  values = [f'--{name}={value!r}' for name, value in run.values.items()]
+  values.append(f'--seed={run.seed}')
+  return batch.Job(run.name, (*command, *values), ' '.join(values))
 
 
 def main(command: Sequence[str]) -> None:
@@ -430,11 +335,10 @@ def main(command: Sequence[str]) -> None:
       print(f'{left} of {len(runs)} runs are not finished')
       print('to go on: the same command')
     if search.failed and not finished:
-      log = folder / f'{next(iter(search.failed))}.log'
-      lines = log.read_text(errors='replace').split('\n')
-      last = next(filter(str.strip, reversed(lines)), '')
+      name = next(iter(search.failed))
+      last = batch.last_line(folder, name)
       kind = checks.UsageError if search.refused else checks.RunError
-      raise kind(f'no run has finished; {log} ends with: {last}')
+      raise kind(f'no run has finished; {folder / name}.log ends with: {last}')
 
 
 if __name__ == '__main__':

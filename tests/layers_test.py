@@ -7,7 +7,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 LAYERS = {
-  0: ('activations', 'base', 'checks', 'cpu', 'workers'),
+  0: ('activations', 'base', 'batch', 'checks', 'cpu', 'workers'),
   1: (
     'returns',
     'schedules',
@@ -22,6 +22,7 @@ LAYERS = {
   3: ('value_based', 'policy_based', 'checkpoints'),  # Equals do not meet.
   4: ('actor_learner', 'agents', 'evaluation', 'profiling', 'workdir'),
   5: ('training', 'loading', 'curves', 'flags', 'scales'),
+  6: ('figures',),
 }
 ENVS = {  # One upon the other; the rest is 1.
   'gym': 1.1,

@@ -60,3 +60,114 @@ def test_a_curve_of_the_paper():
 def test_the_paper_has_no_curve_of_other_games():
   for game in ('seaquest', 'catch', 'CartPole-v1'):
     assert not published.paper_curve(game, 'a3c', threads=1, against='hours')
+
+
+@pytest.mark.parametrize('method', published.table1_methods())
+def test_table_1_is_made_of_table_s3(method):
+  # The paper's own rounding, and that of the scores: 0.3 percent points.
+  printed = published.table1(method)
+  made = published.summarize(published.paper_normalized(method))
+  assert made.games == printed.games
+  assert made.mean == pytest.approx(printed.mean, abs=0.35)
+  assert made.median == pytest.approx(printed.median, abs=0.35)
+
+
+def test_rows_of_table_1():
+  assert published.table1('A3C_LSTM_4days') == (623.0, 112.6, 57)
+  assert published.table1('DQN') == (121.9, 47.5, 49)
+  assert len(published.atari57()) == 57
+
+
+def test_video_pinball_has_a_rule_of_its_own():
+  # Random 20452.0, human 15641.1: 331628.1 / 15641.1, but for DQN and Gorila.
+  assert published.paper_normalized('A3C_FF_4days')[
+    'video_pinball'
+  ] == pytest.approx(2120.235, abs=1e-3)
+  assert published.paper_normalized('DQN')['video_pinball'] == pytest.approx(
+    4.6540, abs=1e-3
+  )
+  # Random -20.7 would be no-op's; from human starts it is -18.0, human 15.5.
+  assert published.paper_normalized('A3C_FF_1day')['pong'] == pytest.approx(
+    100 * (published.paper_scores('A3C_FF_1day')['pong'] + 18.0) / 33.5
+  )
+
+
+def test_a_summary():
+  percents = {'one': 0.0, 'two': 100.0, 'three': 20.0}
+  assert published.summarize(percents) == (40.0, 20.0, 3)
+  with pytest.raises(ValueError, match='no game'):
+    published.summarize({})
+
+
+@pytest.mark.parametrize('game', published.paper_games())
+def test_figure_1_has_dqn_and_the_four(game):
+  curves = published.figure1(game)
+  assert {*curves} == {*config.ALGORITHMS, 'dqn'}
+  assert curves['nstep_q'].label == 'paper, n-step Q (Fig. 1)'
+  assert all(curve.x[-1] == 15 for curve in curves.values())
+
+
+def test_values_of_figure_1_at_its_right_edge():
+  ends = {
+    name: curve.score[-1] for name, curve in published.figure1('qbert').items()
+  }
+  assert ends == pytest.approx(
+    {
+      'dqn': 2396,
+      'one_step_q': 3689,
+      'one_step_sarsa': 3099,
+      'nstep_q': 4324,
+      'a3c': 11114,
+    },
+    abs=1,
+  )
+  assert published.figure1('seaquest') == {}
+
+
+@pytest.mark.parametrize('algo', config.ALGORITHMS)
+@pytest.mark.parametrize('game', published.paper_games())
+def test_every_scatter_has_50_learning_rates(game, algo):
+  points = published.learning_rates(game, algo)
+  assert points.shape == (50, 2)
+  assert points[:, 0].min() > 1e-4 and points[:, 0].max() < 1e-2
+
+
+def test_there_is_no_scatter_of_other_games():
+  assert published.learning_rates('seaquest', 'a3c') is None
+  assert published.learning_rates('catch', 'a3c') is None
+
+
+def test_the_best_five_learning_rates_of_a3c():
+  # Means of the best five, worked out elsewhere from the same points.
+  for game, mean in [('breakout', 550), ('pong', 20.9), ('qbert', 10410)]:
+    scores = np.sort(published.learning_rates(game, 'a3c')[:, 1])
+    assert scores[-5:].mean() == pytest.approx(mean, rel=2e-3)
+
+
+def test_ranks_of_the_optimizers():
+  # Means and best of figure S5, worked out elsewhere.
+  for optimizer, mean, best in [
+    ('momentum_sgd', 193, 849),
+    ('rmsprop', 278, 749),
+    ('shared_rmsprop', 400, 861),
+  ]:
+    ranks = published.optimizer_ranks('breakout', 'a3c', optimizer)
+    assert (ranks.x == np.arange(1, 51)).all()
+    assert ranks.score.mean() == pytest.approx(mean, abs=1)
+    assert ranks.score[0] == pytest.approx(best, abs=1)
+    assert (np.diff(ranks.score) <= 0).all()
+  assert published.optimizer_ranks('seaquest', 'nstep_q', 'rmsprop') is not None
+  assert published.optimizer_ranks('pong', 'a3c', 'rmsprop') is None
+  assert published.optimizer_ranks('seaquest', 'one_step_q', 'rmsprop') is None
+
+
+def test_speedups_of_table_2():
+  assert published.speedups('a3c') == {1: 1.0, 2: 2.1, 4: 3.7, 8: 6.9, 16: 12.5}
+  assert published.speedups('one_step_q')[16] == 24.1
+
+
+def test_reproductions_of_others():
+  pong = published.reproductions('pong')
+  assert pong == {'NoisyNet paper': 7, 'ChainerRL': 20.7, 'PFRL': 20.9}
+  assert 'ChainerRL' not in published.reproductions('defender')
+  assert published.reproductions('catch') == {}

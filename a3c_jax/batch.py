@@ -1,0 +1,151 @@
+"""Many runs of scripts, some at once, each a process of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+import contextlib
+import fcntl
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+from typing import NamedTuple
+
+_POLL_SECONDS = 0.1
+
+
+class Job(NamedTuple):
+  """What one process is to do."""
+
+  name: str  # of its folder, and its log
+  command: tuple[str, ...]  # of Python: a script and its flags
+  text: str  # what to tell of it when it begins
+
+
+class Batch:
+  """Runs jobs, in their order, so many at once.
+
+  Job 'one' is `python COMMAND --workdir=FOLDER/one` and prints into
+  FOLDER/one.log. While a process of an earlier batch still runs, which it can
+  if that batch was killed, its job is not begun a second time.
+  """
+
+  def __init__(
+    self,
+    folder: pathlib.Path,
+    jobs: Sequence[Job],
+    *,
+    parallel: int,
+    environment: Mapping[str, str],
+    ended: Callable[[Job, int], None],
+    look: Callable[[], None] = lambda: None,
+  ):
+    """Runs nothing yet.
+
+    Args:
+      folder: existing; of all jobs.
+      jobs: what is to be done.
+      parallel: how many at once.
+      environment: environment variables of the processes.
+      ended: called with a job and its exit code; not where the batch was told
+        to end before, since nobody knows then whether it would have failed.
+      look: called about every tenth of a second.
+    """
+    self._folder = folder
+    self._todo = list(jobs)
+    self._parallel = parallel
+    self._environment = environment
+    self._ended = ended
+    self._look = look
+    self._running: dict[subprocess.Popen, Job] = {}
+    self._left_behind: set[str] = set()
+    self._ends_early = False
+
+  def run(self) -> None:
+    """Runs all. SIGINT or SIGTERM stops the runs, a second one kills them.
+
+    Raises:
+      OSError: if a file cannot be written or a process not be started; the
+        runs are stopped before.
+    """
+    try:
+      with _signals() as received:
+        while self._todo or self._running:
+          self._start()
+          time.sleep(_POLL_SECONDS)
+          self._look()
+          if received:
+            received.pop()
+            print(f'stopping {len(self._running)} runs', flush=True)
+            self._end(signal.SIGKILL if self._ends_early else signal.SIGTERM)
+          self._take_ended()
+    finally:
+      self.end()
+      for process in self._running:
+        process.wait()
+
+  def end(self) -> None:
+    """Stops what runs, and begins no other."""
+    self._end(signal.SIGTERM)
+
+  def _start(self) -> None:
+    """Starts as many jobs as there is room for."""
+    left_behind = 0
+    for job in self._todo[:]:
+      if len(self._running) + left_behind >= self._parallel:
+        return
+      with (self._folder / f'{job.name}.log').open('ab') as log:
+        try:
+          # The process inherits the lock, so it lasts as long as the process.
+          fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+          left_behind += 1
+          if job.name not in self._left_behind:
+            print(f'{job.name} runs already; waiting for its end', flush=True)
+          self._left_behind.add(job.name)
+          continue
+        workdir = f'--workdir={self._folder / job.name}'
+        process = subprocess.Popen(
+          [sys.executable, *job.command, workdir],
+          stdin=subprocess.DEVNULL,
+          stdout=log,
+          stderr=subprocess.STDOUT,
+          env=self._environment,
+          process_group=0,  # Ctrl-C of a terminal would be a second signal.
+        )
+      self._running[process] = job
+      self._todo.remove(job)
+      print(f'{job.name} begins: {job.text}', flush=True)
+
+  def _end(self, number) -> None:
+    self._ends_early = True
+    self._todo.clear()
+    for process in self._running:
+      process.send_signal(number)
+
+  def _take_ended(self) -> None:
+    for process in [p for p in self._running if p.poll() is not None]:
+      job = self._running.pop(process)
+      if not self._ends_early:
+        self._ended(job, process.returncode)
+
+
+@contextlib.contextmanager
+def _signals():
+  """Yields a list that gets every SIGINT and SIGTERM."""
+  received = []
+  note = lambda number, frame: received.append(number)
+  numbers = (signal.SIGINT, signal.SIGTERM)
+  handlers = {number: signal.signal(number, note) for number in numbers}
+  try:
+    yield received
+  finally:
+    for number, handler in handlers.items():
+      signal.signal(number, handler)
+
+
+def last_line(folder: pathlib.Path, name: str) -> str:
+  """The last line of a job's log that is not empty."""
+  lines = (folder / f'{name}.log').read_text(errors='replace').split('\n')
+  return next(filter(str.strip, reversed(lines)), '')

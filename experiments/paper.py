@@ -1,0 +1,569 @@
+r"""Repeats a figure or table of the paper: plans its runs, runs and draws them.
+
+python experiments/paper.py fig1 --games=pong --scale=0.1 --dry_run
+python experiments/paper.py table2 --games=catch --scale=0.2 --parallel=2
+python experiments/paper.py fig1 --games=pong --methods=a3c --scale=0.1 \
+  --threads=2 --learning_rates=1.5e-3 -- --envs_per_thread=8
+
+The figures are fig1 (learning speed), fig2 (learning rates, S11 too), fig3 and
+fig4 (frames and hours, by threads; S9 and S10 too), figs5 (optimizers), table1
+(57 games, S3 too) and table2 (speed-up by threads). Flags after -- are given to
+all runs.
+
+Each leaves FIGURE.csv and FIGURE.png in --workdir, and its runs in
+--workdir/runs, which figures share. The same command goes on: finished runs
+are left alone, stopped ones go on from their checkpoints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+import csv
+import dataclasses
+import functools
+import math
+import os
+import pathlib
+import time
+from typing import NamedTuple
+
+import numpy as np
+
+from a3c_jax import batch, checks, config, curves, figures, published, telemetry
+from a3c_jax import workdir as workdir_lib
+import a3c_jax.flags
+
+_FOLDER = pathlib.Path(__file__).parent
+_RANGE = (1e-4, 1e-2)  # Of learning rates: the paper, section 8.
+_PAPERS_RATES = 50
+_EPOCHS = 49 * 4_000_000  # Frames of figures 3 and S9.
+_EVALUATIONS = 25  # Of a run whose curve they are.
+_LOOK_SECONDS = 5.0
+_SAY_SECONDS = 60.0
+# That of the runs: as it was before flags.run sets JAX up for this process.
+_ENVIRONMENT = dict(os.environ)
+
+
+class Game(NamedTuple):
+  """What there is to play."""
+
+  script: str
+  flags: tuple[str, ...]
+  domain: str
+
+
+class Method(NamedTuple):
+  """What a curve or a row of a table is of."""
+
+  flags: tuple[str, ...]
+  frames: int  # At scale 1, on Atari.
+  speed: int  # Frames per second of one core, on Atari.
+
+
+# Speeds are those of BUILD.md, "Benchmark": two threads on two cores.
+_METHODS = {
+  'a3c': Method(('--algo=a3c',), _EPOCHS, 3_600),
+  'nstep_q': Method(('--algo=nstep_q',), _EPOCHS, 3_500),
+  'one_step_q': Method(('--algo=one_step_q',), _EPOCHS, 2_900),
+  'one_step_sarsa': Method(('--algo=one_step_sarsa',), _EPOCHS, 2_900),
+}
+_NATURE = ('--algo=a3c', '--network=nature')
+# The paper's days are these frames, as the authors wrote to reimplementers.
+_TABLE1_METHODS = {
+  'a3c_1_day': Method(_NATURE, 320_000_000, 1_500),
+  'a3c_4_days': Method(_NATURE, 1_000_000_000, 1_500),
+  'a3c_lstm_4_days': Method((*_NATURE, '--lstm'), 1_000_000_000, 1_500),
+}
+_ATARI = published.atari57()
+_SMALL = {
+  'catch': Game('catch.py', (), 'catch'),
+  'cartpole': Game('gym_env.py', ('--env=CartPole-v1',), 'gym'),
+}
+_SMALL_SPEED = 3_000  # Frames per second of one core.
+_FIVE = ('beam_rider', 'breakout', 'pong', 'qbert', 'space_invaders')
+
+
+class Figure(NamedTuple):
+  """What a figure is made of, at scale 1."""
+
+  games: tuple[str, ...]
+  draw: Callable[..., figures.Drawn]
+  methods: dict[str, Method] = _METHODS
+  threads: tuple[int, ...] = (16,)
+  optimizers: tuple[str, ...] = ('shared_rmsprop',)
+  rates: int = _PAPERS_RATES
+  best: int | None = None  # Of 50 learning rates, which a curve is the mean of.
+  small: bool = True  # Whether it can be had of small games.
+
+
+_ALL_THREADS = (1, 2, 4, 8, 16)
+_FIGURES = {
+  'fig1': Figure(_FIVE, figures.figure1, best=5),
+  'fig2': Figure(_FIVE, figures.figure2),
+  'fig3': Figure(
+    _FIVE,
+    functools.partial(figures.learning_by_threads, against='frames'),
+    threads=_ALL_THREADS,
+    best=3,
+  ),
+  'fig4': Figure(
+    _FIVE,
+    functools.partial(figures.learning_by_threads, against='hours'),
+    threads=_ALL_THREADS,
+    best=3,
+  ),
+  'figs5': Figure(
+    ('beam_rider', 'breakout', 'seaquest', 'space_invaders'),
+    figures.figure_s5,
+    methods={name: _METHODS[name] for name in ('nstep_q', 'a3c')},
+    optimizers=('momentum_sgd', 'rmsprop', 'shared_rmsprop'),
+  ),
+  'table1': Figure(
+    _ATARI, figures.table1, methods=_TABLE1_METHODS, rates=1, small=False
+  ),
+  'table2': Figure(
+    (*_FIVE, 'enduro', 'seaquest'),
+    figures.table2,
+    threads=_ALL_THREADS,
+    best=3,
+  ),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+  """How much of a figure, and where the results go."""
+
+  scale: float = checks.setting(
+    'Share of the frames of a run and of the learning rates to have. They fall '
+    'to 0 over all the frames of scale 1, so that curves are beginnings of '
+    "the paper's.",
+    'above 0, up to 1',
+    lambda value: 0 < value <= 1,
+    default=1.0,
+    source='paper',
+  )
+  workdir: str = checks.setting(
+    'Folder for the results, new or of earlier ones.',
+    'a path',
+    bool,
+    default='runs/paper',
+    source='ours',
+  )
+  games: tuple[str, ...] = checks.setting(
+    'Games: names of ale-py, catch or cartpole.',
+    'names, separated by commas',
+    default=(),
+    source="the figure's",
+  )
+  methods: tuple[str, ...] = checks.setting(
+    'Algorithms, or rows of table1.',
+    'names, separated by commas',
+    default=(),
+    source="the figure's",
+  )
+  threads: tuple[int, ...] = checks.setting(
+    'Numbers of threads.',
+    'whole numbers from 1 to 1000, separated by commas',
+    lambda value: all(1 <= count <= 1000 for count in value),
+    default=(),
+    source="the figure's, 16 or 1,2,4,8,16",
+  )
+  learning_rates: tuple[float, ...] = checks.setting(
+    'Learning rates, instead of the default and others drawn from '
+    'LogUniform(1e-4, 1e-2).',
+    'numbers > 0, separated by commas',
+    lambda value: all(0 < rate < math.inf for rate in value),
+    default=(),
+    source="drawn, 50 times the scale, but for table1 the authors' one",
+  )
+  reference_score: float = checks.setting(
+    'Score to reach (table2).',
+    'a finite number',
+    lambda value: value is None or math.isfinite(value),
+    default=None,
+    source='three quarters of the way to what all numbers of threads reach',
+  )
+  parallel: int = checks.count(
+    'Runs at once, each with its own threads.', default=1, source='ours'
+  )
+  dry_run: bool = checks.setting(
+    'Print the plan and what it costs, and run nothing.',
+    default=False,
+    source='ours',
+  )
+
+
+_options = a3c_jax.flags.define_options(Options)
+
+
+class Run(NamedTuple):
+  """One run of a plan."""
+
+  game: str
+  method: str
+  threads: int
+  optimizer: str
+  learning_rate: float
+  seed: int
+  frames: int
+  command: tuple[str, ...]
+  seconds: float  # Of one core, as estimated.
+
+  @property
+  def name(self) -> str:
+    """Of its folder: the same run has the same one in every figure."""
+    other = '' if self.optimizer == 'shared_rmsprop' else f'-{self.optimizer}'
+    return (
+      f'{self.game}-{self.method}{other}-{self.threads}threads-'
+      f'{self.learning_rate:g}-seed{self.seed}'
+    )
+
+
+def _game(name) -> Game:
+  return _SMALL.get(name) or Game('atari.py', (f'--game={name}',), 'atari')
+
+
+def learning_rates(domain: str, count: int) -> list[float]:
+  """The first is the domain's default, the others are drawn, to 4 digits."""
+  rates = [config.defaults(domain)['learning_rate'][0]]
+  low, high = np.log(_RANGE)
+  for number in range(1, count):
+    exact = math.exp(np.random.default_rng(number).uniform(low, high))
+    rates.append(float(f'{exact:.4g}'))
+  return rates
+
+
+def plan(figure: Figure, options: Options, extra: Sequence[str]) -> list[Run]:
+  """All runs of a figure, in the order in which they are begun."""
+  runs = []
+  # All else before the next learning rate, so that a plan that is stopped has
+  # something of everything.
+  count = math.ceil(figure.rates * options.scale)
+  for number in range(len(options.learning_rates) or count):
+    for name in options.games or figure.games:
+      game = _game(name)
+      rates = options.learning_rates or learning_rates(game.domain, count)
+      for method in options.methods or figure.methods:
+        for optimizer in figure.optimizers:
+          for threads in options.threads or figure.threads:
+            runs.append(
+              _run(
+                figure.methods[method],
+                options.scale,
+                extra,
+                game=name,
+                method=method,
+                threads=threads,
+                optimizer=optimizer,
+                learning_rate=rates[number],
+                seed=number + 1,
+              )
+            )
+  return runs
+
+
+def _run(kind, scale, extra, **names) -> Run:
+  game = _game(names['game'])
+  full, speed = kind.frames, kind.speed
+  if game.domain != 'atari':
+    full, _ = config.defaults(game.domain)['frames']
+    speed = _SMALL_SPEED
+  frames = math.ceil(full * scale)
+  table1 = names['method'] in _TABLE1_METHODS
+  by_evaluations = '--algo=a3c' not in kind.flags
+  settings = {
+    'threads': names['threads'],
+    'optimizer': names['optimizer'],
+    'learning_rate': names['learning_rate'],
+    'seed': names['seed'],
+    'frames': frames,
+    'anneal_frames': full,
+    'eval_frames': math.ceil(frames / (_EVALUATIONS if by_evaluations else 1)),
+    'eval_episodes': 30 if table1 else 10,
+  }
+  command = (
+    str(_FOLDER / game.script),
+    *game.flags,
+    *kind.flags,
+    *(f'--{name}={value}' for name, value in settings.items()),
+    *extra,
+  )
+  return Run(**names, frames=frames, command=command, seconds=frames / speed)
+
+
+def _check(name, figure, options, extra) -> None:
+  checks.check_settings(options)
+  games = (*_ATARI, *(_SMALL if figure.small else ()))
+  for flag, given, allowed in (
+    ('games', options.games, games),
+    ('methods', options.methods, figure.methods),
+  ):
+    for value in given:
+      if value not in allowed:
+        raise checks.UsageError(
+          f'--{flag}={value}: allowed for {name}: {", ".join(allowed)}'
+        )
+  if options.reference_score is not None and name != 'table2':
+    raise checks.UsageError(
+      f'--reference_score={options.reference_score:g}: allowed for table2'
+    )
+  planned = {
+    argument.lstrip('-').partition('=')[0]
+    for run in plan(figure, options, ())
+    for argument in run.command[1:]
+  }
+  for argument in extra:
+    flag = argument.lstrip('-').partition('=')[0].removeprefix('no')
+    if not argument.startswith('--') or flag in {*planned, 'workdir'}:
+      raise checks.UsageError(
+        f'{argument} after --: allowed: --FLAG=VALUE, but for '
+        f'{", ".join(sorted(planned))} and workdir, which the plan sets'
+      )
+
+
+def _frames(folder) -> int:
+  return int(float(workdir_lib.last_row(folder, 'train.csv').get('frames', 0)))
+
+
+class Progress:
+  """Tells how far a plan is, and how long it will still take."""
+
+  def __init__(self, runs: Sequence[Run], folder: pathlib.Path):
+    self._runs = {run.name: run for run in runs}
+    self._folder = folder
+    self._frames = {name: 0 for name in self._runs}
+    self.finished: set[str] = set()
+    for name in self._runs:
+      self._look_at(name)
+    self._total = sum(run.frames for run in runs)
+    self._began = time.monotonic()
+    self._before = self.frames
+    self._looked = self._said = self._began
+    self._line = telemetry.Progress(self._total)
+
+  @property
+  def frames(self) -> int:
+    """Of all runs so far."""
+    return sum(
+      min(frames, self._runs[name].frames)
+      for name, frames in self._frames.items()
+    )
+
+  def _look_at(self, name) -> None:
+    folder = self._folder / name
+    self._frames[name] = _frames(folder)
+    if workdir_lib.is_finished(folder):
+      self.finished.add(name)
+
+  def ended(self, name: str) -> None:
+    """Notes what a run came to."""
+    self._look_at(name)
+
+  def look(self) -> None:
+    """Looks at the runs every few seconds, and tells where they are."""
+    now = time.monotonic()
+    if now - self._looked < _LOOK_SECONDS:
+      return
+    self._looked = now
+    for name in self._runs:
+      if name not in self.finished and (self._folder / name).is_dir():
+        self._look_at(name)
+    self._line.show(self.frames, self._text(now, left=False))
+    if now - self._said >= _SAY_SECONDS:
+      self._said = now
+      self._line.log(self._text(now, left=True))
+
+  def _text(self, now, *, left) -> str:
+    frames = self.frames
+    speed = (frames - self._before) / (now - self._began)
+    text = (
+      f'{len(self.finished)} of {len(self._runs)} runs finished, '
+      f'{frames / self._total:.1%} of the frames, {speed:,.0f}/s'
+    )
+    if left and speed:
+      minutes = math.ceil((self._total - frames) / speed / 60)
+      text += f', {minutes // 60}:{minutes % 60:02} hours left'
+    return text
+
+  def __enter__(self):
+    self._line.__enter__()
+    return self
+
+  def __exit__(self, *exception):
+    return self._line.__exit__(*exception)
+
+
+def _title(name, figure, options, runs) -> str:
+  """At which scale it was made, in the words of a heading."""
+  frames = sorted({run.frames / 1e6 for run in runs})
+  rates = len({run.seed for run in runs})
+  text = (
+    f'{name} at scale {options.scale:g}: '
+    f'{" or ".join(f"{count:g}" for count in frames)} million frames per run, '
+  )
+  if options.learning_rates:
+    chosen = ', '.join(f'{rate:g}' for rate in options.learning_rates)
+    text += f'learning rate {chosen}'
+  else:
+    text += f'{rates} of {figure.rates} learning rates'
+  if figure.best:
+    share = max(1, round(figure.best * rates / _PAPERS_RATES))
+    text += (
+      f', curves of the best {share} (paper: best {figure.best} of '
+      f'{_PAPERS_RATES})'
+    )
+  return text
+
+
+def _show_plan(runs, progress) -> None:
+  groups: dict[tuple, list[Run]] = {}
+  for run in runs:
+    key = (run.game, run.method, run.optimizer, run.threads)
+    groups.setdefault(key, []).append(run)
+  hours = lambda runs: sum(run.seconds for run in runs) / 3600
+  table = [
+    (
+      'game',
+      'method',
+      'optimizer',
+      'threads',
+      'runs',
+      'finished',
+      'frames',
+      'core-hours',
+    )
+  ]
+  for key, group in groups.items():
+    done = sum(run.name in progress.finished for run in group)
+    table.append(
+      (
+        *map(str, key),
+        str(len(group)),
+        str(done),
+        f'{sum(run.frames for run in group):,}',
+        f'{hours(group):,.2f}',
+      )
+    )
+  widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+  for row in table:
+    print(
+      '  '.join(x.rjust(width) for x, width in zip(row, widths, strict=True))
+    )
+  todo = [run for run in runs if run.name not in progress.finished]
+  print(
+    f'{len(runs)} runs, {sum(run.frames for run in runs):,} frames, '
+    f'{hours(runs):,.2f} core-hours, of which {hours(todo):,.2f} are to come'
+  )
+
+
+def _trials(runs, folder) -> list[figures.Trial]:
+  """What there is of a plan, whether finished or not."""
+  found = []
+  for run in runs:
+    if _frames(folder / run.name):
+      found.append(
+        figures.Trial(
+          run.game,
+          run.method,
+          run.threads,
+          run.optimizer,
+          run.learning_rate,
+          curves.read(folder / run.name),
+        )
+      )
+  return found
+
+
+def _write(drawn, path) -> None:
+  with path.with_suffix('.csv').open('w', newline='') as file:
+    rows = csv.DictWriter(file, [*drawn.rows[0]])
+    rows.writeheader()
+    rows.writerows(drawn.rows)
+  drawn.picture.savefig(path.with_suffix('.png'), dpi=110)
+
+
+def main(arguments: Sequence[str]) -> None:
+  options = _options()
+  name, *extra = arguments or ['']
+  if name not in _FIGURES:
+    raise checks.UsageError(
+      f'{name or "no figure"}: allowed: {", ".join(_FIGURES)}, first'
+    )
+  figure = _FIGURES[name]
+  _check(name, figure, options, extra)
+  figures.pyplot()  # Before hours of training.
+  runs = plan(figure, options, extra)
+  title = _title(name, figure, options, runs)
+  workdir = pathlib.Path(options.workdir)
+  folder = workdir / 'runs'
+  progress = Progress(runs, folder)
+  print(title)
+  if options.dry_run:
+    _show_plan(runs, progress)
+    return
+  checks.make_folder(options.workdir, flag='workdir')
+  checks.make_folder(str(folder), flag='workdir')
+  failed: dict[str, int] = {}
+
+  def ended(job, code):
+    progress.ended(job.name)
+    if code:
+      failed[job.name] = code
+      print(f'{job.name} failed, exit code {code}', flush=True)
+    elif job.name in progress.finished:
+      print(f'{job.name} finished', flush=True)
+
+  jobs = [
+    batch.Job(run.name, run.command, f'{run.frames:,} frames')
+    for run in runs
+    if run.name not in progress.finished
+  ]
+  try:
+    with progress:
+      batch.Batch(
+        folder,
+        jobs,
+        parallel=options.parallel,
+        environment=_ENVIRONMENT,
+        ended=ended,
+        look=progress.look,
+      ).run()
+    trials = _trials(runs, folder)
+    if trials:
+      _draw(name, figure, options, trials, title, workdir)
+  except OSError as error:
+    raise checks.RunError(
+      f'--workdir={workdir}: {error.strerror}; the same command goes on'
+    ) from error
+  left = len(runs) - len(progress.finished)
+  if left:
+    print(f'{left} of {len(runs)} runs are not finished')
+    print('to go on: the same command')
+  if failed:
+    first = next(iter(failed))
+    last = batch.last_line(folder, first)
+    kind = checks.UsageError if {*failed.values()} == {2} else checks.RunError
+    raise kind(
+      f'{len(failed)} runs failed; {folder / first}.log ends with: {last}'
+    )
+
+
+def _draw(name, figure, options, trials, title, workdir) -> None:
+  settings = {}
+  if figure.best:
+    settings['of_50'] = figure.best
+  if options.reference_score is not None:
+    settings['reference'] = options.reference_score
+  drawn = figure.draw(trials, title, **settings)
+  if not drawn.rows:
+    print('nothing to draw yet: no episode has ended')
+    return
+  for line in drawn.summary:
+    print(line)
+  _write(drawn, workdir / name)
+  print(f'{workdir / name}.csv and .png')
+
+
+if __name__ == '__main__':
+  a3c_jax.flags.run(main, takes_arguments=True)
