@@ -136,6 +136,7 @@ def nstep_q_loss(
   r_t: jax.Array,
   discount_t: jax.Array,
   target_q_bootstrap: jax.Array,
+  selector_q_bootstrap: jax.Array | None = None,
 ) -> tuple[jax.Array, ValueStats]:
   """Half squared n-step Q-learning error of each step of one segment.
 
@@ -144,7 +145,9 @@ def nstep_q_loss(
 
   Source: Mnih et al. 2016, arXiv:1602.01783, Algorithm S2, which sums the steps
   of a segment (the caller's reduction) and writes no ½. T is the segment
-  length, A the number of actions.
+  length, A the number of actions. With a selector, R_T is
+  Q(s_T, argmax_a selector; θ⁻), as in Double Q-learning (van Hasselt et al.
+  2016, arXiv:1509.06461, equation 4).
 
   Args:
     q_tm1: [T, A] float32, Q(s_{t-1}, ·; θ). The only input with a gradient.
@@ -153,6 +156,8 @@ def nstep_q_loss(
     discount_t: [T] float32, γ per step; 0 where the episode ended.
     target_q_bootstrap: [A] float32, Q(s_T, ·; θ⁻); without effect if
       `discount_t[-1]` is 0.
+    selector_q_bootstrap: [A] float32, whose best action counts; None for
+      `target_q_bootstrap` itself.
 
   Returns:
     [T] float32 loss in squared reward units, and ValueStats of [T] arrays.
@@ -160,14 +165,17 @@ def nstep_q_loss(
   Raises:
     ValueError: while tracing, naming the argument whose shape disagrees.
   """
+  if selector_q_bootstrap is None:
+    selector_q_bootstrap = target_q_bootstrap
   checks.check_shapes(
     q_tm1=(q_tm1, 'TA'),
     a_tm1=(a_tm1, 'T'),
     r_t=(r_t, 'T'),
     discount_t=(discount_t, 'T'),
     target_q_bootstrap=(target_q_bootstrap, 'A'),
+    selector_q_bootstrap=(selector_q_bootstrap, 'A'),
   )
-  bootstrap = jnp.max(target_q_bootstrap)
+  bootstrap = target_q_bootstrap[jnp.argmax(selector_q_bootstrap)]
   target_tm1 = returns.nstep_returns(r_t, discount_t, bootstrap)
   return _half_squared_error(q_tm1, a_tm1, target_tm1)
 

@@ -28,13 +28,31 @@ def a3c(
     entropy_cost: β, reward units per nat.
     value_cost: weight of the half squared value error.
   """
+  return actor_critic(
+    network,
+    functools.partial(
+      losses.a3c_loss, entropy_cost=entropy_cost, value_cost=value_cost
+    ),
+  )
+
+
+def actor_critic(
+  network: nn.Module,
+  loss_of_stream: Callable[..., tuple[jax.Array, losses.PolicyStats]],
+) -> base.Learner:
+  """As `a3c`, with any loss.
+
+  Args:
+    network: as for `a3c`.
+    loss_of_stream: `(logits [T, A], v [T], a [T], r_t [T], discount_t [T],
+      v_bootstrap []) -> (loss [T], losses.PolicyStats)`, of one game; all but
+      the rewards, discounts and actions have gradients.
+  """
   return _actor_critic(
     network,
     draw=lambda key, output: jax.random.categorical(key, output.logits),
     best=lambda output: jnp.argmax(output.logits, axis=-1),
-    loss_of_stream=functools.partial(
-      losses.a3c_loss, entropy_cost=entropy_cost, value_cost=value_cost
-    ),
+    loss_of_stream=loss_of_stream,
   )
 
 

@@ -1,0 +1,52 @@
+"""Double n-step Q-learning: the online network chooses what the target rates.
+
+python experiments/variations/double_nstep_q.py --threads=2
+
+After van Hasselt et al. 2016, arXiv:1509.06461: with targets of n steps, the
+bootstrap is Q(s_T, argmax_a Q(s_T, a; θ); θ⁻) instead of max_a Q(s_T, a; θ⁻).
+"""
+
+import jax
+import jax.numpy as jnp
+
+from a3c_jax import losses, networks, training, value_based
+from a3c_jax.envs import catch, gym
+import a3c_jax.flags
+
+_config = a3c_jax.flags.define('catch', algo='nstep_q', frames=100_000)
+
+
+def double_nstep_q(network):
+  def summed_loss(params, target_params, segment):
+    q = network.apply(params, segment.obs)  # [T+1, K, A]
+    over_streams = jax.vmap(losses.nstep_q_loss, in_axes=(1, 1, 1, 1, 0, 0))
+    loss_tm1, stats = over_streams(
+      q[:-1],
+      segment.a[:-1],
+      segment.r_t,
+      segment.discount_t,
+      network.apply(target_params, segment.obs[-1]),
+      q[-1],  # What is new.
+    )
+    return jnp.sum(loss_tm1), {
+      'loss': jnp.mean(loss_tm1),
+      'mean_q': jnp.mean(stats.qa_tm1),
+    }
+
+  gradients = jax.jit(jax.grad(summed_loss, has_aux=True))
+  return value_based.nstep_q(network)._replace(gradients=gradients)
+
+
+def main() -> None:
+  config = _config({'name': 'catch'})
+  network = networks.QNetwork(networks.MLPTorso(obs_dims=2), num_actions=3)
+  result = training.run(
+    config,
+    gym.make_own(catch.Catch, envs=config.envs_per_thread),
+    lambda env: double_nstep_q(network),
+  )
+  print(training.describe(result))
+
+
+if __name__ == '__main__':
+  a3c_jax.flags.run(main)

@@ -1,0 +1,56 @@
+"""A3C with generalized advantage estimation instead of n-step advantages.
+
+python experiments/variations/generalized_advantage.py --threads=2 --lambda_=0.9
+
+After Schulman et al. 2016, arXiv:1506.02438; with λ = 1 it is A3C itself.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from a3c_jax import checks, losses, networks, policy_based, returns, training
+from a3c_jax.envs import gym
+import a3c_jax.flags
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+  lambda_: float = checks.fraction('GAE λ.', default=0.95, source='Schulman')
+
+
+_options = a3c_jax.flags.define_options(Options)
+_config = a3c_jax.flags.define('gym', frames=150_000)
+
+
+def main() -> None:
+  options, config = _options(), _config({'name': 'CartPole-v1'})
+  checks.check_settings(options)
+
+  def loss_of_stream(logits, v, a, r_t, discount_t, v_bootstrap):
+    all_v = jax.lax.stop_gradient(jnp.append(v, v_bootstrap))
+    # What is new: the λ-return, given as a reward that nothing follows.
+    return_tm1 = all_v[:-1] + returns.generalized_advantages(
+      r_t, discount_t, all_v, lambda_=options.lambda_
+    )
+    none = jnp.zeros_like(discount_t)
+    costs = {
+      'entropy_cost': config.entropy_cost,
+      'value_cost': config.value_cost,
+    }
+    return losses.a3c_loss(logits, v, a, return_tm1, none, none[0], **costs)
+
+  def make_learner(env):
+    torso = networks.MLPTorso(obs_dims=1)
+    network = networks.ActorCritic(torso, int(env.single_action_space.n))
+    return policy_based.actor_critic(network, loss_of_stream)
+
+  make_env = gym.make('CartPole-v1', envs=config.envs_per_thread)
+  print(training.describe(training.run(config, make_env, make_learner)))
+
+
+if __name__ == '__main__':
+  a3c_jax.flags.run(main)

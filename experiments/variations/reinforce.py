@@ -1,0 +1,56 @@
+"""REINFORCE: whole returns, no bootstrap, no entropy; with or without baseline.
+
+python experiments/variations/reinforce.py --threads=2
+python experiments/variations/reinforce.py --threads=2 --nobaseline
+
+After Williams 1992. The baseline is a learnt value V(s), which leaves the mean
+of the gradient as it is. Every episode of Catch has nine steps, so segments of
+18 hold two whole ones.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax.numpy as jnp
+
+from a3c_jax import checks, losses, networks, policy_based, training
+from a3c_jax.envs import catch, gym
+import a3c_jax.flags
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+  baseline: bool = checks.setting('Use one.', default=True, source='ours')
+
+
+_options = a3c_jax.flags.define_options(Options)
+_config = a3c_jax.flags.define('catch', frames=150_000, t_max=18)
+
+
+def main() -> None:
+  options, config = _options(), _config({'name': 'catch'})
+
+  def loss_of_stream(logits, v, a, r_t, discount_t, v_bootstrap):
+    return losses.a3c_loss(
+      logits,
+      v if options.baseline else jnp.zeros_like(v),
+      a,
+      r_t,
+      discount_t,
+      jnp.zeros_like(v_bootstrap),  # The return is that of the rewards alone.
+      entropy_cost=0.0,
+      value_cost=config.value_cost,
+    )
+
+  def make_learner(env):
+    torso = networks.MLPTorso(obs_dims=2)
+    network = networks.ActorCritic(torso, int(env.single_action_space.n))
+    return policy_based.actor_critic(network, loss_of_stream)
+
+  make_env = gym.make_own(catch.Catch, envs=config.envs_per_thread)
+  print(training.describe(training.run(config, make_env, make_learner)))
+
+
+if __name__ == '__main__':
+  a3c_jax.flags.run(main)
