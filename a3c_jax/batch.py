@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 import contextlib
 import fcntl
 import pathlib
+import shlex
 import signal
 import subprocess
 import sys
@@ -27,8 +28,9 @@ class Batch:
   """Runs jobs, in their order, so many at once.
 
   Job 'one' is `python COMMAND --workdir=FOLDER/one` and prints into
-  FOLDER/one.log. While a process of an earlier batch still runs, which it can
-  if that batch was killed, its job is not begun a second time.
+  FOLDER/one.log, below a line with its command. While a process of an earlier
+  batch still runs, which it can if that batch was killed, its job is not begun
+  a second time.
   """
 
   def __init__(
@@ -105,6 +107,8 @@ class Batch:
             print(f'{job.name} runs already; waiting for its end', flush=True)
           self._left_behind.add(job.name)
           continue
+        log.write(f'$ {shlex.join(["python", *job.command])}\n'.encode())
+        log.flush()
         workdir = f'--workdir={self._folder / job.name}'
         process = subprocess.Popen(
           [sys.executable, *job.command, workdir],
@@ -143,6 +147,15 @@ def _signals():
   finally:
     for number, handler in handlers.items():
       signal.signal(number, handler)
+
+
+def first_command(folder: pathlib.Path, name: str) -> list[str]:
+  """The script and flags that a job was first begun with; none if never."""
+  try:
+    with (folder / f'{name}.log').open(errors='replace') as log:
+      return shlex.split(log.readline())[2:]
+  except (FileNotFoundError, ValueError):
+    return []
 
 
 def last_line(folder: pathlib.Path, name: str) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 from a3c_jax import checks
 
 ALGORITHMS = ('a3c', 'nstep_q', 'one_step_q', 'one_step_sarsa')
+PRESETS = ('paper', 'quick')
 NETWORKS = ('nips', 'nature', 'mlp', 'hidden200', 'linear_conv', 'auto')
 PROTOCOLS = {
   'atari': ('noop30', 'sticky'),
@@ -32,6 +33,11 @@ class Config:
   Counts are emulator frames. Make one with `make`, which knows the defaults.
   """
 
+  preset: str = checks.one_of(
+    "Whose defaults hold: the paper's, or quick ones, by which Pong is learnt "
+    'within an hour on two cores (a3c on Atari).',
+    PRESETS,
+  )
   algo: str = checks.one_of('Algorithm.', ALGORITHMS)
   threads: int = checks.count(
     'Actor-learner threads, each with its own games.', most=1000
@@ -197,6 +203,7 @@ def cores() -> int:
 # wrote to reimplementers (github.com/muupan/async-rl/wiki and
 # github.com/miyosuda/async_deep_reinforce/issues/1); 'ours' was tried here.
 _PAPER = {
+  'preset': ('paper', 'ours'),
   'algo': ('a3c', "the paper's best"),
   'threads': (
     min(2 * cores(), 16),
@@ -239,6 +246,11 @@ _PAPER = {
   'action_repeat': (4, 'paper, section 8'),
 }
 _LSTM = {'t_max': (20, 'reproductions of the paper')}
+# All ours, by runs on Pong: see BUILD.md, "The quick preset".
+_QUICK = {
+  'threads': (min(cores(), 16), 'the cores: more get in their way'),
+  'envs_per_thread': (8, 'most frames per second'),
+}
 _SMALL = {
   'frames': (500_000, 'ours'),
   'learning_rate': (3e-3, 'ours'),
@@ -306,18 +318,24 @@ _DOMAINS = {
 
 
 def defaults(
-  domain: str, *, lstm: bool | None = None
+  domain: str, *, lstm: bool | None = None, preset: str = 'paper'
 ) -> dict[str, tuple[Any, str]]:
   """Default value and its source, for every setting that has one.
 
   Args:
     domain: 'atari', 'gym', 'catch', 'control', 'labyrinth' or 'torcs'.
     lstm: whether the network has an LSTM core; None for the domain's default.
+    preset: 'paper' or 'quick'.
   """
   table = _PAPER | _DOMAINS[domain]
   if lstm is None:
     lstm, _ = table['lstm']
-  return _PAPER | (_LSTM if lstm else {}) | _DOMAINS[domain]
+  return (
+    _PAPER
+    | (_LSTM if lstm else {})
+    | _DOMAINS[domain]
+    | (_QUICK if preset == 'quick' else {})
+  )
 
 
 def make(domain: str, *, environment: Mapping[str, Any], **given) -> Config:
@@ -334,7 +352,9 @@ def make(domain: str, *, environment: Mapping[str, Any], **given) -> Config:
   given = {name: value for name, value in given.items() if value is not None}
   if given.get('algo', 'a3c') != 'a3c':
     given.setdefault('lstm', False)  # A domain's default is that of its a3c.
-  table = defaults(domain, lstm=given.get('lstm'))
+  table = defaults(
+    domain, lstm=given.get('lstm'), preset=given.get('preset', 'paper')
+  )
   values = {name: value for name, (value, _) in table.items()} | given
   values.setdefault('anneal_frames', values['frames'])
   if 'workdir' not in values:
@@ -364,6 +384,14 @@ def check_protocol(config: Config, protocol: str, *, flag: str) -> None:
 
 
 def _check_together(config: Config) -> None:
+  if config.preset == 'quick' and (config.domain, config.algo) != (
+    'atari',
+    'a3c',
+  ):
+    raise checks.UsageError(
+      f'--preset=quick: allowed for {config.environment["name"]} with '
+      f'--algo={config.algo}: paper'
+    )
   check_protocol(config, config.eval_protocol, flag='eval_protocol')
   if config.domain == 'control' and config.algo != 'a3c':
     raise checks.UsageError(

@@ -121,15 +121,18 @@ def define(domain: str, **instead) -> Callable[..., config_lib.Config]:
   """
   own = {name: (value, 'this script') for name, value in instead.items()}
   table = config_lib.defaults(domain) | own
-  lstm_table = config_lib.defaults(domain, lstm=True) | own
+  others = {'--lstm': config_lib.defaults(domain, lstm=True) | own}
+  if domain == 'atari':
+    others['--preset=quick'] = config_lib.defaults(domain, preset='quick')
   names = []
   for field in dataclasses.fields(config_lib.Config):
     if not field.metadata['flag']:
       continue
     names.append(field.name)
     default = _describe(field.name, table)
-    if table.get(field.name) != lstm_table.get(field.name):
-      default += f'; with --lstm {_describe(field.name, lstm_table)}'
+    for flag, other in others.items():
+      if table.get(field.name) != other.get(field.name):
+        default += f'; with {flag} {_describe(field.name, other)}'
     _define(field, default)
 
   def make_config(environment: Mapping[str, Any], **fixed) -> config_lib.Config:

@@ -24,6 +24,7 @@ import functools
 import math
 import os
 import pathlib
+import textwrap
 import time
 from typing import NamedTuple
 
@@ -322,6 +323,19 @@ def _check(name, figure, options, extra) -> None:
       )
 
 
+def _check_begun(runs, folder, workdir) -> None:
+  """Runs of another scale or with other flags are no part of this."""
+  for run in runs:
+    _, *was = batch.first_command(folder, run.name) or [None]
+    if was and was != [*run.command[1:]]:
+      other = ' '.join(flag for flag in was if flag not in run.command)
+      raise checks.UsageError(
+        f'--workdir={workdir}: its run {run.name} was begun with '
+        f'{other or "fewer flags"}; allowed: the same scale and flags, or '
+        'another folder'
+      )
+
+
 def _frames(folder) -> int:
   return int(float(workdir_lib.last_row(folder, 'train.csv').get('frames', 0)))
 
@@ -497,6 +511,7 @@ def main(arguments: Sequence[str]) -> None:
   title = _title(name, figure, options, runs)
   workdir = pathlib.Path(options.workdir)
   folder = workdir / 'runs'
+  _check_begun(runs, folder, workdir)
   progress = Progress(runs, folder)
   print(title)
   if options.dry_run:
@@ -555,7 +570,7 @@ def _draw(name, figure, options, trials, title, workdir) -> None:
     settings['of_50'] = figure.best
   if options.reference_score is not None:
     settings['reference'] = options.reference_score
-  drawn = figure.draw(trials, title, **settings)
+  drawn = figure.draw(trials, textwrap.fill(title, 70), **settings)
   if not drawn.rows:
     print('nothing to draw yet: no episode has ended')
     return

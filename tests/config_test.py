@@ -12,6 +12,7 @@ TOO_SMALL = [0, -1, NAN, INF]
 NEGATIVE = [-0.1, NAN, INF]
 NO_DECAY = [-0.1, 1.0, 1.1, NAN, INF]
 BAD = {
+  'preset': ['fast', '', 'Paper'],
   'algo': ['dqn', '', 'A3C'],
   'threads': TOO_SMALL,
   'frames': TOO_SMALL,
@@ -130,6 +131,32 @@ def test_atari_defaults_are_the_papers():
   assert made.exploration_probabilities == (0.4, 0.3, 0.3)
   assert made.exploration_anneal_frames == 4_000_000
   assert (made.action_repeat, made.optimizer) == (4, 'shared_rmsprop')
+
+
+def test_a_preset_changes_defaults_and_nothing_else():
+  paper = config.defaults('atari')
+  quick = config.defaults('atari', preset='quick')
+  assert quick.keys() == paper.keys()
+  changed = [name for name in paper if quick[name] != paper[name]]
+  assert changed
+  assert all(quick[name][1] for name in changed)  # Each has its reason.
+  made = make(preset='quick')
+  assert all(getattr(made, name) == quick[name][0] for name in changed)
+  instead = {
+    name: getattr(make(), name) for name in [*changed, 'anneal_frames']
+  }
+  assert make(preset='quick', **instead) == dataclasses.replace(
+    make(), preset='quick'
+  )
+
+
+@pytest.mark.parametrize(
+  ('domain', 'algo'),
+  [('atari', 'nstep_q'), ('catch', 'a3c'), ('labyrinth', 'a3c')],
+)
+def test_the_quick_preset_is_for_a3c_on_atari(domain, algo):
+  with pytest.raises(checks.UsageError, match='^--preset=quick: .*: paper$'):
+    make(domain, algo=algo, preset='quick')
 
 
 def test_labyrinth_is_the_papers_atari_with_an_lstm_and_whole_rewards():

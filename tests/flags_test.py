@@ -70,6 +70,11 @@ def fail(script, tmp_path, monkeypatch, capsys):
   [
     (['--game=pnog'], ['--game=pnog', 'pong']),
     (['--game=warlords'], ['--game=warlords', 'two players']),
+    (['--preset=fast'], ['--preset=fast', 'paper, quick']),
+    (
+      ['--preset=quick', '--algo=nstep_q'],
+      ['--preset=quick', 'pong', '--algo=nstep_q: paper'],
+    ),
     (['--algo=dqn'], ['--algo=dqn', 'a3c, nstep_q, one_step_q']),
     (['--network=big'], ['--network=big', 'nips, nature', 'module:function']),
     (['--optimizer=adam'], ['--optimizer=adam', 'shared_rmsprop']),
@@ -127,6 +132,7 @@ def test_whole_numbers(parse, text, frames):
 
 def test_every_flag_reaches_the_config(parse):
   given = {
+    'preset': 'paper',
     'algo': 'one_step_q',
     'threads': 3,
     'envs_per_thread': 2,
