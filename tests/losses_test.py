@@ -264,6 +264,20 @@ def test_nstep_q_of_one_step_is_one_step_q():
   np.testing.assert_array_equal(one, several)
 
 
+def test_double_nstep_q_by_hand():
+  # The selector prefers the second action, of which the target says -1:
+  # R_1 = 2 - ½ = 1.5 and R_0 = 1 + ½·1.5 = 1.75.
+  arguments = nstep() | {'selector_q_bootstrap': floats(0, 1)}
+  loss, stats = losses.nstep_q_loss(**arguments)
+  np.testing.assert_allclose(stats.error_tm1, [0.75, -1.5])
+  np.testing.assert_allclose(loss, [0.28125, 1.125])
+  grads = gradients(losses.nstep_q_loss, arguments)
+  np.testing.assert_allclose(grads['q_tm1'], [[-0.75, 0], [0, 1.5]])
+  assert not grads['selector_q_bootstrap'].any()
+  with pytest.raises(ValueError, match='selector_q_bootstrap has shape'):
+    losses.nstep_q_loss(**nstep(), selector_q_bootstrap=floats(1, 2, 3))
+
+
 def test_a3c_by_hand():
   # R_1 = 2 + ½·8 = 6 and R_0 = 1 + ½·6 = 4: advantages 4 - 2 = 2, 6 - 7 = -1.
   # H_0 = ¼ log 4 + ¾ log 4/3 = log 4 - ¾ log 3 and H_1 = log 2.

@@ -1,0 +1,115 @@
+"""The scripts of experiments/variations, as a user runs and changes them."""
+
+import pathlib
+import runpy
+
+from absl import flags
+import jax
+import numpy as np
+import pytest
+from reading_scripts_test import run
+from results import read_rows
+
+from a3c_jax import networks
+
+ROOT = pathlib.Path(__file__).parents[1]
+FOLDER = ROOT / 'experiments/variations'
+SCRIPTS = sorted(path.name for path in FOLDER.glob('*.py'))
+
+
+def run_variation(name, *arguments, cwd):
+  code, out, err = run(
+    f'variations/{name}', '--threads=1', '--eval_frames=0', *arguments, cwd=cwd
+  )
+  assert (code, err) == (0, '')
+  return out
+
+
+@pytest.mark.parametrize('name', SCRIPTS)
+def test_a_variation_is_short_and_its_help_is_true(name, tmp_path):
+  text = (FOLDER / name).read_text()
+  assert len(text.splitlines()) < 60
+  assert f'python experiments/variations/{name} ' in text
+  out = run_variation(
+    name, '--frames=400', '--workdir=results', '--envs_per_thread=2',
+    cwd=tmp_path,
+  )  # fmt: skip
+  assert 'results in results' in out
+  assert int(read_rows(tmp_path / 'results/train.csv')[-1]['frames']) >= 400
+
+
+def test_with_lambda_one_it_is_a3c(tmp_path):
+  common = ('--frames=2000', '--workdir=gae', '--log_seconds=1e6')
+  run_variation(
+    'generalized_advantage.py', '--lambda_=1', *common, cwd=tmp_path
+  )
+  code, _, err = run(
+    'gym_env.py', '--env=CartPole-v1', '--frames=2000', '--threads=1',
+    '--eval_frames=0', '--workdir=a3c', '--log_seconds=1e6',
+    '--anneal_frames=2000', cwd=tmp_path,
+  )  # fmt: skip
+  assert (code, err) == (0, '')
+  names = ('policy_loss', 'value_loss', 'entropy', 'mean_v', 'grad_norm')
+  (gae,), (a3c,) = (
+    read_rows(tmp_path / name / 'train.csv') for name in ('gae', 'a3c')
+  )
+  for name in names:
+    assert float(gae[name]) == pytest.approx(float(a3c[name]), rel=1e-3)
+  run_variation(
+    'generalized_advantage.py', '--lambda_=0.5', '--frames=2000',
+    '--workdir=half', '--log_seconds=1e6', cwd=tmp_path,
+  )  # fmt: skip
+  (half,) = read_rows(tmp_path / 'half/train.csv')
+  assert float(half['grad_norm']) != pytest.approx(
+    float(a3c['grad_norm']), rel=1e-2
+  )
+
+
+def test_without_a_baseline_there_is_no_value_to_learn(tmp_path):
+  for name, given in (('with', ()), ('without', ('--nobaseline',))):
+    run_variation(
+      'reinforce.py', '--frames=3600', f'--workdir={name}',
+      '--log_seconds=1e6', *given, cwd=tmp_path,
+    )  # fmt: skip
+  (with_,), (without,) = (
+    read_rows(tmp_path / name / 'train.csv') for name in ('with', 'without')
+  )
+  # Returns are 1 or -1, discounted: ½ (0.99^(2k)) on average over nine steps.
+  squares = sum(0.99 ** (2 * k) for k in range(9)) / 9
+  assert float(without['value_loss']) == pytest.approx(squares / 2, rel=1e-4)
+  assert float(with_['value_loss']) < float(without['value_loss'])
+
+
+def test_the_mean_of_dueling_values_is_that_of_the_state():
+  before = set(flags.FLAGS)
+  names = runpy.run_path(str(FOLDER / 'dueling_q.py'))
+  for name in set(flags.FLAGS) - before:
+    delattr(flags.FLAGS, name)
+  obs = np.float32([[1, 2], [3, -4], [0, 1]])
+  network = names['DuelingQNetwork'](networks.MLPTorso(obs_dims=1), 4)
+  q, params = network.init_with_output(jax.random.key(1), obs)
+  assert q.shape == (3, 4)
+  layers = params['params']
+  features = networks.MLPTorso(obs_dims=1).apply(
+    {'params': layers['torso']}, obs
+  )
+  value = networks.Linear(1).apply({'params': layers['Linear_0']}, features)
+  np.testing.assert_allclose(q.mean(axis=1), value[:, 0], rtol=1e-5)
+  assert (q.std(axis=1) > 1e-3).all()
+
+
+@pytest.mark.learning
+@pytest.mark.parametrize(
+  ('name', 'given', 'score'),
+  [
+    ('double_nstep_q.py', ('--frames=60e3',), 0.8),
+    ('reinforce.py', ('--frames=60e3',), 0.8),
+    ('reinforce.py', ('--frames=60e3', '--nobaseline'), 0.8),
+    ('dueling_q.py', ('--frames=60e3',), 100),
+    ('generalized_advantage.py', ('--frames=60e3',), 100),
+  ],
+)
+def test_variations_learn(name, given, score, tmp_path):
+  run_variation(name, *given, '--workdir=results', cwd=tmp_path)
+  last = read_rows(tmp_path / 'results/train.csv')[-1]
+  assert float(last['mean_return']) >= score
