@@ -5,7 +5,7 @@ FLAGS ?=
 
 .PHONY: train test test-torcs
 train: .venv/installed
-	.venv/bin/python experiments/atari.py --algo=a3c --game=pong $(FLAGS)
+	.venv/bin/python experiments/atari.py --preset=quick --game=pong $(FLAGS)
 
 test: .venv/installed
 	.venv/bin/ruff check .
