@@ -42,6 +42,7 @@ class Batch:
     environment: Mapping[str, str],
     ended: Callable[[Job, int], None],
     look: Callable[[], None] = lambda: None,
+    is_done: Callable[[Job], bool] = lambda job: False,
   ):
     """Runs nothing yet.
 
@@ -53,6 +54,7 @@ class Batch:
       ended: called with a job and its exit code; not where the batch was told
         to end before, since nobody knows then whether it would have failed.
       look: called about every tenth of a second.
+      is_done: asked before a job begins: another batch may just have done it.
     """
     self._folder = folder
     self._todo = list(jobs)
@@ -60,6 +62,7 @@ class Batch:
     self._environment = environment
     self._ended = ended
     self._look = look
+    self._is_done = is_done
     self._running: dict[subprocess.Popen, Job] = {}
     self._left_behind: set[str] = set()
     self._ends_early = False
@@ -107,6 +110,10 @@ class Batch:
             print(f'{job.name} runs already; waiting for its end', flush=True)
           self._left_behind.add(job.name)
           continue
+        self._todo.remove(job)
+        if self._is_done(job):
+          self._ended(job, 0)
+          continue
         log.write(f'$ {shlex.join(["python", *job.command])}\n'.encode())
         log.flush()
         workdir = f'--workdir={self._folder / job.name}'
@@ -119,7 +126,6 @@ class Batch:
           process_group=0,  # Ctrl-C of a terminal would be a second signal.
         )
       self._running[process] = job
-      self._todo.remove(job)
       print(f'{job.name} begins: {job.text}', flush=True)
 
   def _end(self, number) -> None:
@@ -149,12 +155,13 @@ def _signals():
       signal.signal(number, handler)
 
 
-def first_command(folder: pathlib.Path, name: str) -> list[str]:
-  """The script and flags that a job was first begun with; none if never."""
+def last_command(folder: pathlib.Path, name: str) -> list[str]:
+  """The script and flags that a job was last begun with; none if never."""
   try:
-    with (folder / f'{name}.log').open(errors='replace') as log:
-      return shlex.split(log.readline())[2:]
-  except (FileNotFoundError, ValueError):
+    lines = (folder / f'{name}.log').read_text(errors='replace').split('\n')
+    last = next(line for line in reversed(lines) if line.startswith('$ python'))
+    return shlex.split(last)[2:]
+  except (OSError, ValueError, StopIteration):
     return []
 
 

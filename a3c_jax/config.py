@@ -123,10 +123,6 @@ class Config:
     f'{", ".join(NETWORKS)} or module:function',
     lambda value: value in NETWORKS or ':' in value,
   )
-  init_gain: float = checks.positive(
-    "What the torso's initial weights, uniform in ±1/√inputs, are multiplied "
-    'by, but for biases.'
-  )
   lstm: bool = checks.setting(
     'Put LSTM cells after the torso (a3c): 256, or 128 if actions are '
     'continuous, for policy and value each.'
@@ -235,7 +231,6 @@ _PAPER = {
   'exploration_probabilities': ((0.4, 0.3, 0.3), 'paper, section 8'),
   'exploration_anneal_frames': (4_000_000, 'paper, section 8'),
   'network': ('nips', 'paper, section 8'),
-  'init_gain': (1.0, 'authors'),
   'lstm': (False, 'paper, section 8'),
   'log_seconds': (10.0, 'ours'),
   'checkpoint_frames': (1_000_000, 'ours'),
@@ -337,9 +332,9 @@ def defaults(
     lstm, _ = table['lstm']
   return (
     _PAPER
+    | (_QUICK if preset == 'quick' else {})
     | (_LSTM if lstm else {})
     | _DOMAINS[domain]
-    | (_QUICK if preset == 'quick' else {})
   )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 import math
+import textwrap
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +16,6 @@ import numpy as np
 from a3c_jax import checks, curves, published
 
 _POINTS = 50
-_PAPERS_RATES = 50  # Learning rates of each of the paper's experiments.
 _NEWEST = 100  # Training episodes that a policy's score is the mean of.
 _REACHED = 0.75  # Of the way from the first score to one that all come to.
 _PANEL = (3.6, 2.9)  # Inches.
@@ -68,7 +68,8 @@ def draw_line(axes, curve: curves.Curve | None, **style) -> None:
   """Draws a mean, and what lies between the lowest and the highest run."""
   if curve is None:
     return
-  (line,) = axes.plot(curve.x, curve.mean, **style)
+  marker = 'o' if len(curve.x) == 1 else None  # One point has no line.
+  (line,) = axes.plot(curve.x, curve.mean, marker=marker, **style)
   if (curve.lowest != curve.highest).any():
     axes.fill_between(
       curve.x, curve.lowest, curve.highest, color=line.get_color(), alpha=0.2
@@ -102,9 +103,14 @@ def best(trials: Iterable[Trial], *, of_50: int) -> list[Trial]:
     of_50: how many of its 50 the paper averages.
   """
   trials = list(trials)
-  count = max(1, round(of_50 * len(trials) / _PAPERS_RATES))
+  count = share(len(trials), of_50=of_50)
   known = [trial for trial in trials if not math.isnan(score(trial))]
   return sorted(known, key=score, reverse=True)[:count]
+
+
+def share(rates: int, *, of_50: int) -> int:
+  """How many learning rates to average, as the paper does of its 50."""
+  return max(1, round(of_50 * rates / published.RATES))
 
 
 def learning_curve(
@@ -168,14 +174,31 @@ def _grid(rows, columns, title):
   picture, table = pyplot().subplots(
     rows,
     columns,
-    figsize=(max(width * columns, 5.5), height * rows + 0.8),
+    figsize=(max(width * columns, 6.5), height * rows + 1.6),
     squeeze=False,
     layout='constrained',
   )
-  picture.suptitle(title, fontsize='medium')
+  picture.suptitle(textwrap.fill(title, 16 * max(columns, 5)), fontsize='small')
   for axes in table.flat:
     axes.grid(alpha=0.3)
+    axes.locator_params('x', nbins=5)
   return picture, table
+
+
+def _add_legend(picture, table) -> None:
+  """One for all panels, below them."""
+  handles = {}
+  for axes in table.flat:
+    for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+      handles.setdefault(label, handle)
+  if handles:
+    picture.legend(
+      [*handles.values()],
+      [*handles],
+      loc='outside lower center',
+      ncols=2 if len(handles) > 4 else 1,
+      fontsize='x-small',
+    )
 
 
 class _Entry(NamedTuple):
@@ -218,19 +241,17 @@ def _draw_panel(axes, game, against, entries) -> list[dict[str, Any]]:
       draw_line(axes, curve, color=entry.color, label=entry.label)
       add(entry, 'ours', len(entry.trials), *curve)
   # No further than our runs went, where the paper's go on.
-  right = axes.get_xlim()[1]
+  right = axes.get_xlim()[1] if rows else None
   for entry in entries:
     if entry.paper is not None:
       x, scores, label = entry.paper
-      there = np.append(True, x[:-1] < right)
+      there = np.append(True, x[:-1] < (right or math.inf))
       style = {'color': entry.color, 'alpha': 0.7, 'label': label}
       axes.plot(x[there], scores[there], '--', **style)
       add(entry, label, '', x, scores, scores, scores)
   axes.set_xlim(0.0, right)
   axes.set_xlabel({'hours': 'hours of training', 'frames': 'frames'}[against])
   axes.set_ylabel('score')
-  if axes.get_legend_handles_labels()[0]:
-    axes.legend(fontsize='x-small')
   return rows
 
 
@@ -276,7 +297,8 @@ def figure1(trials: Sequence[Trial], title: str, *, of_50: int) -> Drawn:
         entries.append(_Entry('dqn', 1, 'k', 'DQN', [], printed['dqn']))
       axes = table[row, column]
       rows += _draw_panel(axes, game, against, entries)
-      axes.set_title(game)
+      axes.set_title(f'{game}, by {against}')
+  _add_legend(picture, table)
   return Drawn(rows, picture, summary)
 
 
@@ -306,6 +328,7 @@ def learning_by_threads(
     axes = table[methods.index(method), games.index(game)]
     rows += _draw_panel(axes, game, against, entries)
     axes.set_title(f'{game}, {method}')
+  _add_legend(picture, table)
   return Drawn(rows, picture, summary)
 
 
@@ -325,7 +348,8 @@ def figure2(trials: Sequence[Trial], title: str) -> Drawn:
     axes = table[methods.index(method), games.index(game)]
     for name, points in series.items():
       style = {'ours': 'o', 'paper': 'x'}[name]
-      axes.plot(*points.T, style, label=name, markersize=4)
+      label = {'ours': 'ours', 'paper': 'paper, whole runs'}[name]
+      axes.plot(*points.T, style, label=label, markersize=4)
       rows += [
         {
           'game': game,
@@ -340,7 +364,6 @@ def figure2(trials: Sequence[Trial], title: str) -> Drawn:
     axes.set_xlabel('learning rate')
     axes.set_ylabel('score')
     axes.set_title(f'{game}, {method}')
-    axes.legend(fontsize='x-small')
     if len(series['ours']):
       rate, top = max(series['ours'].tolist(), key=lambda point: point[1])
       middle = np.median(series['ours'][:, 1])
@@ -348,6 +371,7 @@ def figure2(trials: Sequence[Trial], title: str) -> Drawn:
         f'{game} {method}: best {top:.2f} (learning rate {rate:g}), median '
         f'{middle:.2f} of {len(series["ours"])}'
       )
+  _add_legend(picture, table)
   return Drawn(rows, picture, summary)
 
 
@@ -368,7 +392,7 @@ def figure_s5(trials: Sequence[Trial], title: str) -> Drawn:
       )
       # In the middle of the share of runs that each is.
       ranks = [
-        0.5 + _PAPERS_RATES * (n + 0.5) / len(scores)
+        0.5 + published.RATES * (n + 0.5) / len(scores)
         for n in range(len(scores))
       ]
       series = {'ours': (ranks, scores)}
@@ -381,7 +405,7 @@ def figure_s5(trials: Sequence[Trial], title: str) -> Drawn:
           {'ours': 'o-', 'paper': '--'}[name],
           color=f'C{number}',
           markersize=3,
-          label=f'{name}, {optimizer}',
+          label=f'{name}, {optimizer}' + ', whole runs' * (name == 'paper'),
         )
         rows += [
           {
@@ -402,7 +426,7 @@ def figure_s5(trials: Sequence[Trial], title: str) -> Drawn:
     axes.set_xlabel('rank among learning rates, of 50')
     axes.set_ylabel('score')
     axes.set_title(f'{game}, {method}')
-    axes.legend(fontsize='x-small')
+  _add_legend(picture, table)
   return Drawn(rows, picture, summary)
 
 
@@ -416,7 +440,8 @@ def table2(
   """Table 2: how much sooner a score is reached with more threads.
 
   Args:
-    trials: of several numbers of threads; speed-ups are over the smallest.
+    trials: of several numbers of threads; speed-ups are over the smallest, the
+      paper's too.
     title: of the picture.
     of_50: of how many of 50 learning rates the curves are the mean.
     reference: the score to reach; None for `reference_score` of each game.
@@ -441,7 +466,10 @@ def table2(
     goal = reference
     if goal is None:
       goal = reference_score([frames for frames, _ in by_threads.values()])
+    if math.isnan(goal):
+      summary.append(f'{game} {method}: no way up to a score that all reach')
     first = None
+    paper = _speedups(method, min(by_threads))
     for threads, (frames, hours) in by_threads.items():
       needed = (
         reached(frames.x, frames.mean, goal),
@@ -455,12 +483,12 @@ def table2(
           'game': game,
           'method': method,
           'threads': threads,
-          'reference_score': round(goal, 3),
+          'reference_score': _or_empty(goal, 3),
           'frames': _or_empty(needed[0], 0),
           'seconds': _or_empty(needed[1], 1),
           'speedup_by_frames': _or_empty(gains[0], 2),
           'speedup_by_seconds': _or_empty(gains[1], 2),
-          'paper': published.speedups(method).get(threads, ''),
+          'paper': paper.get(threads, ''),
         }
       )
   for number, method in enumerate(methods):
@@ -473,20 +501,36 @@ def table2(
     for column, name in enumerate(('by frames', 'by seconds')):
       gains = [mean[column] for mean in means.values()]
       axes.plot([*means], gains, 'o-', label=f'ours, {name}')
-    paper = published.speedups(method)
+    threads = sorted({trial.threads for trial in trials})
+    paper = _speedups(method, threads[0])
     axes.plot([*paper], [*paper.values()], 'k--', label='paper, by time')
     axes.set_xscale('log', base=2)
     axes.set_yscale('log', base=2)
+    threads = sorted({*threads, *paper})
+    axes.set_xticks(threads, threads)
+    axes.yaxis.set_major_formatter('{x:g}')
     axes.set_title(method)
     axes.set_xlabel('threads')
     axes.set_ylabel('times sooner')
-    axes.legend(fontsize='x-small')
     summary += [
       f'{method}, {threads} threads: {by_frames:.2f} times by frames, '
       f'{by_seconds:.2f} by seconds; paper {paper.get(threads, "none")}'
       for threads, (by_frames, by_seconds) in means.items()
     ]
+  _add_legend(picture, table)
   return Drawn(rows, picture, summary)
+
+
+def _speedups(method, first) -> dict[int, float]:
+  """The paper's, over that number of threads; nothing where it has none."""
+  printed = published.speedups(method)
+  if first not in printed:
+    return {}
+  return {
+    threads: round(speedup / printed[first], 2)
+    for threads, speedup in printed.items()
+    if threads >= first
+  }
 
 
 def _or_empty(number, digits) -> float | str:
@@ -502,7 +546,7 @@ def table1(trials: Sequence[Trial], title: str) -> Drawn:
   """
   games, methods = _names(trials)
   picture, table = _grid(1, len(methods), title)
-  picture.set_size_inches(6 * len(methods), 1.5 + 0.28 * len(games))
+  picture.set_size_inches(6 * len(methods), 2.5 + 0.28 * len(games))
   rows, summary = [], []
   for axes, method in zip(table[0], methods, strict=True):
     paper = published.paper_normalized(_TABLE1[method])
@@ -538,11 +582,12 @@ def table1(trials: Sequence[Trial], title: str) -> Drawn:
       label='paper, human starts',
     )
     axes.set_yticks(places, [*percents])
+    axes.invert_yaxis()
+    axes.margins(y=0.01)
     axes.set_xscale('symlog', linthresh=10)
     axes.set_xlabel('percent of human play')
     axes.set_title(method)
     if percents:
-      axes.legend(fontsize='x-small')
       ours = published.summarize(percents)
       theirs = published.summarize({game: paper[game] for game in percents})
       printed = published.table1(_TABLE1[method])
@@ -552,4 +597,5 @@ def table1(trials: Sequence[Trial], title: str) -> Drawn:
         f'{theirs.mean:.1f}%, {theirs.median:.1f}%, on all {printed.games} '
         f'{printed.mean}%, {printed.median}%, from human starts'
       )
+  _add_legend(picture, table)
   return Drawn(rows, picture, summary)

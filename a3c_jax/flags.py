@@ -117,7 +117,7 @@ def define(domain: str, **instead) -> Callable[..., config_lib.Config]:
   Returns:
     A function `(environment, **fixed) -> Config` that reads the flags once they
     are parsed; `environment` has at least a 'name', and `fixed` are settings
-    without a flag, of which `domain` gives other defaults than the help tells.
+    that the command line does not choose.
   """
   own = {name: (value, 'this script') for name, value in instead.items()}
   table = config_lib.defaults(domain) | own
@@ -136,7 +136,14 @@ def define(domain: str, **instead) -> Callable[..., config_lib.Config]:
     _define(field, default)
 
   def make_config(environment: Mapping[str, Any], **fixed) -> config_lib.Config:
-    settings = {'domain': domain} | instead | _given(names) | fixed
+    given = _given(names)
+    for name, value in fixed.items():
+      if given.get(name, value) != value:
+        raise checks.UsageError(
+          f'--{name}={checks.as_text(given[name])}: allowed here: '
+          f'{checks.as_text(value)}'
+        )
+    settings = {'domain': domain} | instead | given | fixed
     return config_lib.make(environment=environment, **settings)
 
   return make_config

@@ -32,7 +32,8 @@ _OPTIMIZERS = {
 }
 # Rows of Table 1 that are over the games and by the rule of their own papers.
 _PLAIN = ('DQN', 'Gorila')
-_THREADS = (1, 2, 4, 8, 16)
+THREADS = (1, 2, 4, 8, 16)  # Of the paper's curves.
+RATES = 50  # Learning rates of each of its experiments.
 SOURCES = {  # Of reproductions, and their columns.
   'NoisyNet paper': 'noisynets_paper_a3c',
   'ChainerRL': 'chainerrl_a3c_ff_5seeds',
@@ -136,7 +137,7 @@ def paper_curve(
     'frames': 'FigS9' if sarsa else 'Fig3',
     'hours': 'FigS10' if sarsa else 'Fig4',
   }[against]
-  nearest = min(_THREADS, key=lambda number: abs(np.log(number / threads)))
+  nearest = min(THREADS, key=lambda number: abs(np.log(number / threads)))
   series = f'{_SERIES[algo]} {nearest} threads'
   x, score = _curves()[figure, _PANELS[game], series]
   scale = _FRAMES_PER_EPOCH if against == 'frames' else 1
@@ -195,18 +196,23 @@ def optimizer_ranks(game: str, algo: str, optimizer: str) -> PaperCurve | None:
   return PaperCurve(*points, f'paper, {_OPTIMIZERS[optimizer]}')
 
 
+@functools.cache
+def _scatters() -> dict[tuple[str, str], list[tuple[float, float]]]:
+  points: dict[tuple[str, str], list[tuple[float, float]]] = {}
+  for row in _rows('paper_learning_rates.csv'):
+    point = float(row['learning_rate']), float(row['score'])
+    points.setdefault((row['game'], row['algorithm']), []).append(point)
+  return points
+
+
 def learning_rates(game: str, algo: str) -> np.ndarray | None:
   """The scatter of Figures 2 and S11.
 
   Returns:
     [50, 2] float64, learning rates and scores; None where the paper has none.
   """
-  found = [
-    (float(row['learning_rate']), float(row['score']))
-    for row in _rows('paper_learning_rates.csv')
-    if row['game'] == _PANELS.get(game) and row['algorithm'] == _SERIES[algo]
-  ]
-  return np.array(found) if found else None
+  points = _scatters().get((_PANELS.get(game, ''), _SERIES[algo]))
+  return np.array(points) if points else None
 
 
 def speedups(algo: str) -> dict[int, float]:
@@ -214,7 +220,7 @@ def speedups(algo: str) -> dict[int, float]:
   (row,) = (
     row for row in _rows('paper_table2.csv') if row['method'] == _SERIES[algo]
   )
-  return {threads: float(row[f'threads_{threads}']) for threads in _THREADS}
+  return {threads: float(row[f'threads_{threads}']) for threads in THREADS}
 
 
 def atari57() -> tuple[str, ...]:

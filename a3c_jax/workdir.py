@@ -222,7 +222,11 @@ def is_finished(path: pathlib.Path) -> bool:
 
 def _with_new_settings(values: dict[str, Any]) -> dict[str, Any]:
   """What a run is that began before some settings existed: their defaults."""
-  table = config_lib.defaults(values['domain'], lstm=values.get('lstm'))
+  table = config_lib.defaults(
+    values['domain'],
+    lstm=values.get('lstm'),
+    preset=values.get('preset', 'paper'),
+  )
   return {name: value for name, (value, _) in table.items()} | values
 
 

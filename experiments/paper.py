@@ -1,7 +1,7 @@
 r"""Repeats a figure or table of the paper: plans its runs, runs and draws them.
 
 python experiments/paper.py fig1 --games=pong --scale=0.1 --dry_run
-python experiments/paper.py table2 --games=catch --scale=0.2 --parallel=2
+python experiments/paper.py table2 --games=catch --scale=0.2
 python experiments/paper.py fig1 --games=pong --methods=a3c --scale=0.1 \
   --threads=2 --learning_rates=1.5e-3 -- --envs_per_thread=8
 
@@ -10,9 +10,10 @@ fig4 (frames and hours, by threads; S9 and S10 too), figs5 (optimizers), table1
 (57 games, S3 too) and table2 (speed-up by threads). Flags after -- are given to
 all runs.
 
-Each leaves FIGURE.csv and FIGURE.png in --workdir, and its runs in
---workdir/runs, which figures share. The same command goes on: finished runs
-are left alone, stopped ones go on from their checkpoints.
+Each leaves FIGURE.csv and FIGURE.png in --workdir, in the place of earlier
+ones, and its runs in --workdir/runs, which figures share. The same command goes
+on: finished runs are left alone, stopped ones go on from their checkpoints.
+Another --scale needs another folder.
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ import functools
 import math
 import os
 import pathlib
-import textwrap
 import time
 from typing import NamedTuple
 
@@ -36,7 +36,6 @@ import a3c_jax.flags
 
 _FOLDER = pathlib.Path(__file__).parent
 _RANGE = (1e-4, 1e-2)  # Of learning rates: the paper, section 8.
-_PAPERS_RATES = 50
 _EPOCHS = 49 * 4_000_000  # Frames of figures 3 and S9.
 _EVALUATIONS = 25  # Of a run whose curve they are.
 _LOOK_SECONDS = 5.0
@@ -81,7 +80,7 @@ _SMALL = {
   'cartpole': Game('gym_env.py', ('--env=CartPole-v1',), 'gym'),
 }
 _SMALL_SPEED = 3_000  # Frames per second of one core.
-_FIVE = ('beam_rider', 'breakout', 'pong', 'qbert', 'space_invaders')
+_FIVE = published.paper_games()
 
 
 class Figure(NamedTuple):
@@ -92,25 +91,24 @@ class Figure(NamedTuple):
   methods: dict[str, Method] = _METHODS
   threads: tuple[int, ...] = (16,)
   optimizers: tuple[str, ...] = ('shared_rmsprop',)
-  rates: int = _PAPERS_RATES
+  rates: int = published.RATES
   best: int | None = None  # Of 50 learning rates, which a curve is the mean of.
   small: bool = True  # Whether it can be had of small games.
 
 
-_ALL_THREADS = (1, 2, 4, 8, 16)
 _FIGURES = {
   'fig1': Figure(_FIVE, figures.figure1, best=5),
   'fig2': Figure(_FIVE, figures.figure2),
   'fig3': Figure(
     _FIVE,
     functools.partial(figures.learning_by_threads, against='frames'),
-    threads=_ALL_THREADS,
+    threads=published.THREADS,
     best=3,
   ),
   'fig4': Figure(
     _FIVE,
     functools.partial(figures.learning_by_threads, against='hours'),
-    threads=_ALL_THREADS,
+    threads=published.THREADS,
     best=3,
   ),
   'figs5': Figure(
@@ -125,7 +123,7 @@ _FIGURES = {
   'table2': Figure(
     (*_FIVE, 'enduro', 'seaquest'),
     figures.table2,
-    threads=_ALL_THREADS,
+    threads=published.THREADS,
     best=3,
   ),
 }
@@ -136,9 +134,9 @@ class Options:
   """How much of a figure, and where the results go."""
 
   scale: float = checks.setting(
-    'Share of the frames of a run and of the learning rates to have. They fall '
-    'to 0 over all the frames of scale 1, so that curves are beginnings of '
-    "the paper's.",
+    'Share of the frames of a run, and of the learning rates to try, which '
+    'fall to 0 over all the frames of scale 1 all the same: so curves are '
+    "beginnings of the paper's.",
     'above 0, up to 1',
     lambda value: 0 < value <= 1,
     default=1.0,
@@ -152,7 +150,7 @@ class Options:
     source='ours',
   )
   games: tuple[str, ...] = checks.setting(
-    'Games: names of ale-py, catch or cartpole.',
+    "Games: the paper's 57 in the names of ale-py, catch or cartpole.",
     'names, separated by commas',
     default=(),
     source="the figure's",
@@ -172,7 +170,7 @@ class Options:
   )
   learning_rates: tuple[float, ...] = checks.setting(
     'Learning rates, instead of the default and others drawn from '
-    'LogUniform(1e-4, 1e-2).',
+    'LogUniform(1e-4, 1e-2). The seed of a run is the place of its rate.',
     'numbers > 0, separated by commas',
     lambda value: all(0 < rate < math.inf for rate in value),
     default=(),
@@ -186,7 +184,10 @@ class Options:
     source='three quarters of the way to what all numbers of threads reach',
   )
   parallel: int = checks.count(
-    'Runs at once, each with its own threads.', default=1, source='ours'
+    'Runs at once, each with its own threads; they slow each other down, so '
+    'for curves by hours it should be 1.',
+    default=1,
+    source='ours',
   )
   dry_run: bool = checks.setting(
     'Print the plan and what it costs, and run nothing.',
@@ -283,6 +284,9 @@ def _run(kind, scale, extra, **names) -> Run:
     'eval_frames': math.ceil(frames / (_EVALUATIONS if by_evaluations else 1)),
     'eval_episodes': 30 if table1 else 10,
   }
+  if game.domain == 'atari':
+    settings['eval_protocol'] = 'noop30'  # That of the scales of scores.
+
   command = (
     str(_FOLDER / game.script),
     *game.flags,
@@ -296,19 +300,27 @@ def _run(kind, scale, extra, **names) -> Run:
 def _check(name, figure, options, extra) -> None:
   checks.check_settings(options)
   games = (*_ATARI, *(_SMALL if figure.small else ()))
-  for flag, given, allowed in (
-    ('games', options.games, games),
-    ('methods', options.methods, figure.methods),
-  ):
-    for value in given:
+
+  def refuse(flag, value, allowed):
+    raise checks.UsageError(f'--{flag}={value}: allowed for {name}: {allowed}')
+
+  for flag, allowed in (('games', games), ('methods', figure.methods)):
+    for value in getattr(options, flag):
       if value not in allowed:
-        raise checks.UsageError(
-          f'--{flag}={value}: allowed for {name}: {", ".join(allowed)}'
-        )
+        refuse(flag, value, ', '.join(allowed))
+  for flag, several in (
+    ('games', True),
+    ('methods', True),
+    ('threads', len(figure.threads) > 1),
+    ('learning_rates', figure.rates > 1),
+  ):
+    values = getattr(options, flag)
+    if len(values) > 1 and not several:
+      refuse(flag, checks.as_text(values), 'one')
+    if len({*values}) < len(values):
+      refuse(flag, checks.as_text(values), 'each once')
   if options.reference_score is not None and name != 'table2':
-    raise checks.UsageError(
-      f'--reference_score={options.reference_score:g}: allowed for table2'
-    )
+    refuse('reference_score', f'{options.reference_score:g}', 'table2 has one')
   planned = {
     argument.lstrip('-').partition('=')[0]
     for run in plan(figure, options, ())
@@ -318,21 +330,22 @@ def _check(name, figure, options, extra) -> None:
     flag = argument.lstrip('-').partition('=')[0].removeprefix('no')
     if not argument.startswith('--') or flag in {*planned, 'workdir'}:
       raise checks.UsageError(
-        f'{argument} after --: allowed: --FLAG=VALUE, but for '
-        f'{", ".join(sorted(planned))} and workdir, which the plan sets'
+        f'{argument} after {name}: allowed: -- and then flags of the runs, but '
+        f'for {", ".join(sorted(planned))} and workdir, which the plan sets'
       )
 
 
 def _check_begun(runs, folder, workdir) -> None:
   """Runs of another scale or with other flags are no part of this."""
   for run in runs:
-    _, *was = batch.first_command(folder, run.name) or [None]
-    if was and was != [*run.command[1:]]:
-      other = ' '.join(flag for flag in was if flag not in run.command)
+    was = batch.last_command(folder, run.name)[1:]
+    is_ = [*run.command[1:]]
+    if sorted(was) != sorted(is_) and (folder / run.name).is_dir():
+      other = [f'with {flag}' for flag in was if flag not in is_]
+      other += [f'without {flag}' for flag in is_ if flag not in was]
       raise checks.UsageError(
-        f'--workdir={workdir}: its run {run.name} was begun with '
-        f'{other or "fewer flags"}; allowed: the same scale and flags, or '
-        'another folder'
+        f'--workdir={workdir}: its run {run.name} was begun {other[0]}; '
+        'allowed: the same scale and flags, or another folder'
       )
 
 
@@ -408,26 +421,30 @@ class Progress:
     return self._line.__exit__(*exception)
 
 
-def _title(name, figure, options, runs) -> str:
-  """At which scale it was made, in the words of a heading."""
+def _title(name, figure, options, extra, runs) -> str:
+  """At which scale it is, in the words of a heading."""
   frames = sorted({run.frames / 1e6 for run in runs})
-  rates = len({run.seed for run in runs})
   text = (
     f'{name} at scale {options.scale:g}: '
     f'{" or ".join(f"{count:g}" for count in frames)} million frames per run, '
   )
-  if options.learning_rates:
-    chosen = ', '.join(f'{rate:g}' for rate in options.learning_rates)
-    text += f'learning rate {chosen}'
+  rates = options.learning_rates
+  if rates:
+    text += f'learning rate {", ".join(f"{rate:g}" for rate in rates)}'
   else:
-    text += f'{rates} of {figure.rates} learning rates'
+    rates = {run.seed for run in runs}
+    text += f'{len(rates)} of {figure.rates} learning rates'
   if figure.best:
-    share = max(1, round(figure.best * rates / _PAPERS_RATES))
+    share = figures.share(len(rates), of_50=figure.best)
     text += (
       f', curves of the best {share} (paper: best {figure.best} of '
-      f'{_PAPERS_RATES})'
+      f'{published.RATES})'
     )
-  return text
+  if len(figure.threads) == 1:
+    text += f', {runs[0].threads} threads'
+  if options.parallel > 1:
+    text += f', {options.parallel} runs at once'
+  return ', '.join((text, *extra))
 
 
 def _show_plan(runs, progress) -> None:
@@ -490,11 +507,15 @@ def _trials(runs, folder) -> list[figures.Trial]:
 
 
 def _write(drawn, path) -> None:
-  with path.with_suffix('.csv').open('w', newline='') as file:
+  # Under another name first, so that what is there is whole.
+  new = path.with_suffix('.new')
+  with new.open('w', newline='') as file:
     rows = csv.DictWriter(file, [*drawn.rows[0]])
     rows.writeheader()
     rows.writerows(drawn.rows)
-  drawn.picture.savefig(path.with_suffix('.png'), dpi=110)
+  new.replace(path.with_suffix('.csv'))
+  drawn.picture.savefig(new, dpi=110, format='png')
+  new.replace(path.with_suffix('.png'))
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -506,19 +527,21 @@ def main(arguments: Sequence[str]) -> None:
     )
   figure = _FIGURES[name]
   _check(name, figure, options, extra)
-  figures.pyplot()  # Before hours of training.
   runs = plan(figure, options, extra)
-  title = _title(name, figure, options, runs)
+  title = _title(name, figure, options, extra, runs)
   workdir = pathlib.Path(options.workdir)
   folder = workdir / 'runs'
-  _check_begun(runs, folder, workdir)
+  if not options.dry_run:
+    _check_begun(runs, folder, workdir)
   progress = Progress(runs, folder)
-  print(title)
   if options.dry_run:
+    print(title)
     _show_plan(runs, progress)
     return
+  figures.pyplot()  # Before hours of training.
   checks.make_folder(options.workdir, flag='workdir')
   checks.make_folder(str(folder), flag='workdir')
+  print(title)
   failed: dict[str, int] = {}
 
   def ended(job, code):
@@ -543,8 +566,11 @@ def main(arguments: Sequence[str]) -> None:
         environment=_ENVIRONMENT,
         ended=ended,
         look=progress.look,
+        is_done=lambda job: workdir_lib.is_finished(folder / job.name),
       ).run()
     trials = _trials(runs, folder)
+    if len(progress.finished) < len(runs):
+      title += f'; {len(progress.finished)} of {len(runs)} runs finished'
     if trials:
       _draw(name, figure, options, trials, title, workdir)
   except OSError as error:
@@ -560,7 +586,8 @@ def main(arguments: Sequence[str]) -> None:
     last = batch.last_line(folder, first)
     kind = checks.UsageError if {*failed.values()} == {2} else checks.RunError
     raise kind(
-      f'{len(failed)} runs failed; {folder / first}.log ends with: {last}'
+      f'{first} failed, exit code {failed[first]}, as {len(failed)} of '
+      f'{len(runs)}; its log ends with: {last}'
     )
 
 
@@ -570,7 +597,7 @@ def _draw(name, figure, options, trials, title, workdir) -> None:
     settings['of_50'] = figure.best
   if options.reference_score is not None:
     settings['reference'] = options.reference_score
-  drawn = figure.draw(trials, textwrap.fill(title, 70), **settings)
+  drawn = figure.draw(trials, title, **settings)
   if not drawn.rows:
     print('nothing to draw yet: no episode has ended')
     return

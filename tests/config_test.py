@@ -44,7 +44,6 @@ BAD = {
   ],
   'exploration_anneal_frames': TOO_SMALL,
   'network': ['resnet', ''],
-  'init_gain': TOO_SMALL,
   'log_seconds': TOO_SMALL,
   'envs_per_thread': [0, 1001, 1.5],
   'checkpoint_frames': [0, 1.5],

@@ -47,7 +47,7 @@ def make_trial(
 
 
 def test_a_policys_score_is_that_of_its_newest_hundred_episodes():
-  trial = make_trial([50.0] * 30 + [1.0, 3.0] * 50, [7.0])
+  trial = make_trial([50.0] * 30 + [1.0] * 50 + [3.0] * 50, [7.0])
   assert figures.score(trial) == 2.0
   assert figures.score(make_trial([4.0, 5.0])) == 4.5
   assert math.isnan(figures.score(make_trial()))
@@ -133,6 +133,19 @@ def test_table_2():
   assert second['speedup_by_seconds'] == pytest.approx(8, rel=0.06)
   assert (first['paper'], second['paper']) == (1.0, 2.1)
   assert drawn.summary[1].endswith('by seconds; paper 2.1')
+  # The reference is the curves' own unless given: from 1 and 2 to 10.
+  (row, _) = figures.table2([two, one], 'title', of_50=3).rows
+  assert row['threads'] == 1
+  assert row['reference_score'] == pytest.approx(1.5 + 0.75 * 8.5)
+
+
+def test_table_2_over_the_smallest_number_of_threads():
+  pytest.importorskip('matplotlib')
+  trials = [make_trial([0.0, 8.0], threads=number) for number in (4, 2)]
+  drawn = figures.table2(trials, 'title', of_50=3)
+  # 3.7 of the paper's, over its 2.1.
+  assert [row['paper'] for row in drawn.rows] == [1.0, 1.76]
+  assert [row['speedup_by_frames'] for row in drawn.rows] == [1, 1]
 
 
 def test_table_2_of_a_score_that_is_not_reached():
@@ -144,6 +157,43 @@ def test_table_2_of_a_score_that_is_not_reached():
   drawn = figures.table2(trials, 'title', of_50=3, reference=4.0)
   assert [row['frames'] == '' for row in drawn.rows] == [True, False]
   assert [row['speedup_by_frames'] for row in drawn.rows] == ['', '']
+  worse = make_trial([5.0, 1.0], threads=1)
+  drawn = figures.table2([worse], 'title', of_50=3)
+  assert drawn.rows[0]['reference_score'] == ''
+  assert drawn.summary[0] == 'catch a3c: no way up to a score that all reach'
+
+
+@pytest.mark.parametrize('against', ['frames', 'hours'])
+def test_curves_by_threads_are_of_the_best(against):
+  pytest.importorskip('matplotlib')
+  trials = [
+    make_trial([score], game='pong', threads=threads, learning_rate=rate)
+    for threads in (1, 8)
+    for rate, score in [(1e-3, -20.0 - threads), (2e-3, -3.0 + threads)]
+  ]
+  drawn = figures.learning_by_threads(trials, 't', of_50=3, against=against)
+  ours = [row for row in drawn.rows if row['series'] == 'ours']
+  assert [(row['threads'], row['score'], row['runs']) for row in ours] == [
+    (1, -2.0, 1),
+    (8, 5.0, 1),
+  ]
+  assert {row['x'] for row in drawn.rows} == {against}
+  number = {'frames': 3, 'hours': 4}[against]
+  assert {row['series'] for row in drawn.rows} == {
+    'ours',
+    f'paper, A3C, 1 thread (Fig. {number})',
+    f'paper, A3C, 8 threads (Fig. {number})',
+  }
+  assert drawn.summary[1].startswith('pong a3c, 8 threads: 5.00 after ')
+
+
+def test_spread_is_from_the_lowest_to_the_highest_run():
+  pytest.importorskip('matplotlib')
+  trials = [make_trial([score], game='pong') for score in (1.0, 3.0) * 10]
+  drawn = figures.figure1(trials, 'title', of_50=50)
+  row = drawn.rows[0]
+  assert (row['lowest'], row['score'], row['highest']) == (1.0, 2.0, 3.0)
+  assert row['runs'] == 20
 
 
 def test_figure_1_stands_beside_the_papers_curves():

@@ -159,7 +159,6 @@ def test_every_flag_reaches_the_config(parse):
     'exploration_probabilities': (0.25, 0.75),
     'exploration_anneal_frames': 16,
     'network': 'mlp',
-    'init_gain': 1.5,
     'lstm': False,
     'log_seconds': 0.5,
     'checkpoint_frames': 32,

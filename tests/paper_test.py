@@ -129,6 +129,18 @@ def test_value_methods_are_evaluated_on_the_way(paper):
     assert int(flag(run, 'eval_frames')) == expected
 
 
+def test_a_heading_tells_all_that_is_not_the_papers(paper):
+  figure = paper._FIGURES['fig1']
+  options = paper.Options(scale=0.2, games=('pong',), parallel=2, threads=(4,))
+  runs = paper.plan(figure, options, ['--t_max=20'])
+  assert paper._title('fig1', figure, options, ['--t_max=20'], runs) == (
+    'fig1 at scale 0.2: 39.2 million frames per run, 10 of 50 learning rates, '
+    'curves of the best 1 (paper: best 5 of 50), 4 threads, 2 runs at once, '
+    '--t_max=20'
+  )
+  assert all(run.command[-1] == '--t_max=20' for run in runs)
+
+
 def test_table_1_is_of_the_large_network(paper):
   runs = paper.plan(paper._FIGURES['table1'], paper.Options(), ())
   assert {run.game for run in runs} == {*published.atari57()}
@@ -136,6 +148,8 @@ def test_table_1_is_of_the_large_network(paper):
   lstm = [run for run in runs if '--lstm' in run.command]
   assert {run.method for run in lstm} == {'a3c_lstm_4_days'}
   assert {flag(run, 'eval_episodes') for run in runs} == {'30'}
+  assert {flag(run, 'eval_protocol') for run in runs} == {'noop30'}
+  assert not any('t_max' in flag for run in runs for flag in run.command)
 
 
 @pytest.mark.parametrize(
@@ -151,20 +165,28 @@ def test_table_1_is_of_the_large_network(paper):
     (['fig3', '--threads=0,1'], '--threads=0,1: allowed: whole numbers'),
     (['fig3', '--threads=1,x'], 'flag --threads=1,x: allowed: whole numbers'),
     (['fig2', '--learning_rates=0'], '--learning_rates=0.0: allowed: numbers'),
-    (['fig1', '--reference_score=1'], '--reference_score=1: allowed for tab'),
+    (['fig1', '--reference_score=1'], '--reference_score=1: allowed for fig'),
+    (['fig1', '--threads=1,2'], '--threads=1,2: allowed for fig1: one'),
+    (['fig3', '--threads=1,1'], '--threads=1,1: allowed for fig3: each once'),
+    (['fig1', '--games=pong,pong'], '--games=pong,pong: allowed for fig1: ea'),
+    (['fig2', '--learning_rates=1,1e0'], '--learning_rates=1.0,1.0: allowed'),
+    (['table1', '--learning_rates=1,2'], '--learning_rates=1.0,2.0: allowed'),
+    (['fig1', '--games=catch', '--workdir=file'], '--workdir=file: '),
     (['fig1', '--parallel=0'], '--parallel=0: allowed: '),
-    (['fig1', '--', '--seed=3'], '--seed=3 after --: allowed: --FLAG=VALUE'),
-    (['fig1', '--', '--workdir=x'], '--workdir=x after --: allowed: '),
-    (['fig1', 'fig2'], 'fig2 after --: allowed: --FLAG=VALUE, but for algo'),
-    (['table1', '--', '--nolstm'], '--nolstm after --: allowed: '),
+    (['fig1', '--', '--seed=3'], '--seed=3 after fig1: allowed: -- and then'),
+    (['fig1', '--', '--workdir=x'], '--workdir=x after fig1: allowed: '),
+    (['fig1', 'fig2'], 'fig2 after fig1: allowed: -- and then flags of the'),
+    (['table1', '--', '--nolstm'], '--nolstm after table1: allowed: '),
+    (['table1', '--', '--eval_protocol=sticky'], '--eval_protocol=sticky aft'),
   ],
 )
 def test_bad_input_ends_in_one_line(arguments, message, tmp_path):
+  (tmp_path / 'file').write_text('')
   code, out, err = run_script('paper.py', *arguments, cwd=tmp_path)
   assert (code, out) == (2, '')
   assert err.startswith(f'error: {message}')
   assert err.count('\n') == 1
-  assert list(tmp_path.iterdir()) == []
+  assert [path.name for path in tmp_path.iterdir()] == ['file']
 
 
 def test_a_dry_run_tells_the_cost_and_leaves_nothing(tmp_path):
@@ -221,16 +243,23 @@ def test_runs_of_another_scale_are_refused(folder):
     'paper.py', 'fig1', '--workdir=other', *SMALL, '--methods=a3c', *given,
     cwd=folder,
   )  # fmt: skip
+  # That no run came of is no matter.
+  code, _, err = run_here('--', '--gamma=2')
+  assert code == 2
+  assert err == (
+    'error: catch-a3c-1threads-0.003-seed1 failed, exit code 2, as 1 of 1; its '
+    'log ends with: error: --gamma=2.0: allowed: 0 to 1\n'
+  )
   assert run_here()[0] == 0
   for given, was in [
-    (('--scale=0.02',), '--frames=2000'),
-    (('--', '--t_max=4'), 'fewer flags'),
+    (('--scale=0.02',), 'with --frames=2000'),
+    (('--', '--t_max=4'), 'without --t_max=4'),
   ]:
     code, out, err = run_here(*given)
     assert (code, out) == (2, '')
     assert err.startswith(
       'error: --workdir=other: its run catch-a3c-1threads-0.003-seed1 was '
-      f'begun with {was}'
+      f'begun {was}; '
     )
     assert err.count('\n') == 1
 
@@ -250,20 +279,6 @@ def test_table_1_of_one_game(folder):
     100 * (float(row['score']) - 1.7) / 28.8, abs=0.1
   )
   assert float(row['paper_score']) == 551.6
-
-
-def test_runs_that_refuse_their_flags(tmp_path):
-  code, out, err = run_script(
-    'paper.py', 'fig1', *SMALL, '--methods=a3c', '--workdir=results', '--',
-    '--gamma=2',
-    cwd=tmp_path,
-  )  # fmt: skip
-  assert code == 2
-  assert 'failed, exit code 2' in out
-  assert err == (
-    'error: 1 runs failed; results/runs/catch-a3c-1threads-0.003-seed1.log '
-    'ends with: error: --gamma=2.0: allowed: 0 to 1\n'
-  )
 
 
 def test_a_plan_that_is_stopped_goes_on(tmp_path):

@@ -10,11 +10,20 @@ import pytest
 from reading_scripts_test import run
 from results import read_rows
 
-from a3c_jax import networks
+from a3c_jax import base, networks
 
 ROOT = pathlib.Path(__file__).parents[1]
 FOLDER = ROOT / 'experiments/variations'
 SCRIPTS = sorted(path.name for path in FOLDER.glob('*.py'))
+
+
+def load(name):
+  """What a script defines, but for its flags, which are absl's."""
+  before = set(flags.FLAGS)
+  names = runpy.run_path(str(FOLDER / name))
+  for flag in set(flags.FLAGS) - before:
+    delattr(flags.FLAGS, flag)
+  return names
 
 
 def run_variation(name, *arguments, cwd):
@@ -65,6 +74,45 @@ def test_with_lambda_one_it_is_a3c(tmp_path):
   )
 
 
+@pytest.mark.parametrize(
+  ('name', 'given'),
+  [
+    ('dueling_q.py', '--algo=a3c'),
+    ('double_nstep_q.py', '--algo=one_step_q'),
+    ('generalized_advantage.py', '--algo=nstep_q'),
+    ('reinforce.py', '--t_max=5'),
+  ],
+)
+def test_what_a_variation_fixes_cannot_be_given(name, given, tmp_path):
+  code, out, err = run(f'variations/{name}', given, cwd=tmp_path)
+  assert (code, out) == (2, '')
+  assert err.startswith(f'error: {given}: allowed here: ')
+
+
+def test_the_online_network_chooses_in_double_q():
+  names = load('double_nstep_q.py')
+  network = networks.QNetwork(networks.MLPTorso(obs_dims=2), num_actions=3)
+  obs = np.random.default_rng(0).uniform(size=(3, 1, 10, 5)).astype(np.float32)
+  params, target = (
+    network.init(jax.random.key(seed), obs[0]) for seed in (1, 2)
+  )
+  segment = base.Segment(
+    obs=obs,
+    a=np.zeros((3, 1), np.int32),
+    r_t=np.ones((2, 1), np.float32),
+    discount_t=np.full((2, 1), 0.5, np.float32),
+    is_first=np.zeros((3, 1), bool),
+    state=(),
+    activations=(),
+  )
+  q, chosen = (network.apply(each, obs)[:, 0] for each in (params, target))
+  assert int(q[2].argmax()) != int(chosen[2].argmax())
+  last = 1 + 0.5 * chosen[2][q[2].argmax()]
+  losses = [0.5 * (1 + 0.5 * last - q[0, 0]) ** 2, 0.5 * (last - q[1, 0]) ** 2]
+  _, stats = names['double_nstep_q'](network).gradients(params, target, segment)
+  assert float(stats['loss']) == pytest.approx(np.mean(losses), rel=1e-4)
+
+
 def test_without_a_baseline_there_is_no_value_to_learn(tmp_path):
   for name, given in (('with', ()), ('without', ('--nobaseline',))):
     run_variation(
@@ -81,10 +129,7 @@ def test_without_a_baseline_there_is_no_value_to_learn(tmp_path):
 
 
 def test_the_mean_of_dueling_values_is_that_of_the_state():
-  before = set(flags.FLAGS)
-  names = runpy.run_path(str(FOLDER / 'dueling_q.py'))
-  for name in set(flags.FLAGS) - before:
-    delattr(flags.FLAGS, name)
+  names = load('dueling_q.py')
   obs = np.float32([[1, 2], [3, -4], [0, 1]])
   network = names['DuelingQNetwork'](networks.MLPTorso(obs_dims=1), 4)
   q, params = network.init_with_output(jax.random.key(1), obs)

@@ -13,7 +13,7 @@ from a3c_jax import losses, networks, training, value_based
 from a3c_jax.envs import catch, gym
 import a3c_jax.flags
 
-_config = a3c_jax.flags.define('catch', algo='nstep_q', frames=100_000)
+_config = a3c_jax.flags.define('catch', frames=100_000)
 
 
 def double_nstep_q(network):
@@ -38,7 +38,7 @@ def double_nstep_q(network):
 
 
 def main() -> None:
-  config = _config({'name': 'catch'})
+  config = _config({'name': 'catch'}, algo='nstep_q')
   network = networks.QNetwork(networks.MLPTorso(obs_dims=2), num_actions=3)
   result = training.run(
     config,

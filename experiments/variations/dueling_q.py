@@ -13,7 +13,7 @@ from a3c_jax import networks, training, value_based
 from a3c_jax.envs import gym
 import a3c_jax.flags
 
-_config = a3c_jax.flags.define('gym', algo='nstep_q', frames=150_000)
+_config = a3c_jax.flags.define('gym', frames=150_000)
 
 
 class DuelingQNetwork(nn.Module):
@@ -36,7 +36,7 @@ def make_learner(env):
 
 
 def main() -> None:
-  config = _config({'name': 'CartPole-v1'})
+  config = _config({'name': 'CartPole-v1'}, algo='nstep_q')
   make_env = gym.make('CartPole-v1', envs=config.envs_per_thread)
   print(training.describe(training.run(config, make_env, make_learner)))
 

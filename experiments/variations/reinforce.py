@@ -25,11 +25,12 @@ class Options:
 
 
 _options = a3c_jax.flags.define_options(Options)
-_config = a3c_jax.flags.define('catch', frames=150_000, t_max=18)
+_config = a3c_jax.flags.define('catch', frames=150_000)
 
 
 def main() -> None:
-  options, config = _options(), _config({'name': 'catch'})
+  options = _options()
+  config = _config({'name': 'catch'}, algo='a3c', t_max=18)
 
   def loss_of_stream(logits, v, a, r_t, discount_t, v_bootstrap):
     return losses.a3c_loss(
