@@ -441,7 +441,8 @@ def _title(name, figure, options, extra, runs) -> str:
       f'{published.RATES})'
     )
   if len(figure.threads) == 1:
-    text += f', {runs[0].threads} threads'
+    threads = runs[0].threads
+    text += f', {threads} thread' + 's' * (threads > 1)
   if options.parallel > 1:
     text += f', {options.parallel} runs at once'
   return ', '.join((text, *extra))
