@@ -152,7 +152,7 @@ def define(domain: str, **instead) -> Callable[..., config_lib.Config]:
 def _describe(name, table):
   if name == 'workdir' and name not in table:
     return 'runs/ENVIRONMENT-ALGORITHM-SEED-TIME-PROCESS'
-  if name == 'anneal_frames':
+  if name == 'anneal_frames' and name not in table:
     return '--frames (paper, section 8)'
   value, source = table[name]
   return f'{checks.as_text(value) or "nothing"} ({source})'

@@ -205,6 +205,10 @@ def test_help_gives_units_and_the_source_of_each_default(script):
   assert '0.0007 (authors)' in flags.FLAGS['learning_rate'].help
   assert 'frames' in flags.FLAGS['target_period_frames'].help
   assert '20 (reproductions' in flags.FLAGS['t_max'].help
+  rate = flags.FLAGS['learning_rate'].help
+  assert '; with --preset=quick 0.0015 (learns' in rate
+  anneal = flags.FLAGS['anneal_frames'].help
+  assert '--frames (paper, section 8); with --preset=quick 80000000 ' in anneal
 
 
 def test_other_failures_are_not_called_bad_input(monkeypatch, capsys, tmp_path):
