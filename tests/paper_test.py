@@ -5,6 +5,7 @@ import importlib.util
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -279,6 +280,21 @@ def test_table_1_of_one_game(folder):
     100 * (float(row['score']) - 1.7) / 28.8, abs=0.1
   )
   assert float(row['paper_score']) == 551.6
+
+
+def test_the_results_that_are_kept_draw_their_figure(tmp_path):
+  pytest.importorskip('matplotlib')
+  kept = ROOT / 'experiments/results/pong'
+  shutil.copytree(kept, tmp_path / 'pong')
+  (tmp_path / 'pong/fig1.csv').unlink()
+  code, out, err = run_script(
+    'paper.py', 'fig1', '--games=pong', '--methods=nstep_q', '--scale=0.125',
+    '--threads=2', '--learning_rates=1.5e-3', '--workdir=pong', '--',
+    '--envs_per_thread=8', cwd=tmp_path,
+  )  # fmt: skip
+  assert (code, err) == (0, '')
+  assert 'begins' not in out
+  assert read_rows(tmp_path / 'pong/fig1.csv') == read_rows(kept / 'fig1.csv')
 
 
 def test_a_plan_that_is_stopped_goes_on(tmp_path):
