@@ -336,11 +336,14 @@ def _check(name, figure, options, extra) -> None:
 
 
 def _check_begun(runs, folder, workdir) -> None:
-  """Runs of another scale or with other flags are no part of this."""
+  """Runs of another scale or with other flags are no part of this.
+
+  Those whose logs are gone, as of kept results, are taken as they are.
+  """
   for run in runs:
     was = batch.last_command(folder, run.name)[1:]
     is_ = [*run.command[1:]]
-    if sorted(was) != sorted(is_) and (folder / run.name).is_dir():
+    if was and sorted(was) != sorted(is_) and (folder / run.name).is_dir():
       other = [f'with {flag}' for flag in was if flag not in is_]
       other += [f'without {flag}' for flag in is_ if flag not in was]
       raise checks.UsageError(
