@@ -361,6 +361,10 @@ def figure2(trials: Sequence[Trial], title: str) -> Drawn:
         for rate, value in points.tolist()
       ]
     axes.set_xscale('log')
+    ends = zip(axes.get_xlim(), published.RATE_RANGE, strict=True)
+    (left, low), (right, high) = ends
+    axes.set_xlim(min(left, 0.9 * low), max(right, 1.1 * high))
+    axes.tick_params('x', which='minor', labelbottom=False)
     axes.set_xlabel('learning rate')
     axes.set_ylabel('score')
     axes.set_title(f'{game}, {method}')

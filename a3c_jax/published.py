@@ -33,7 +33,8 @@ _OPTIMIZERS = {
 # Rows of Table 1 that are over the games and by the rule of their own papers.
 _PLAIN = ('DQN', 'Gorila')
 THREADS = (1, 2, 4, 8, 16)  # Of the paper's curves.
-RATES = 50  # Learning rates of each of its experiments.
+RATES = 50  # Learning rates of each of its experiments,
+RATE_RANGE = (1e-4, 1e-2)  # drawn from this, evenly on a logarithmic scale.
 SOURCES = {  # Of reproductions, and their columns.
   'NoisyNet paper': 'noisynets_paper_a3c',
   'ChainerRL': 'chainerrl_a3c_ff_5seeds',

@@ -35,7 +35,6 @@ from a3c_jax import workdir as workdir_lib
 import a3c_jax.flags
 
 _FOLDER = pathlib.Path(__file__).parent
-_RANGE = (1e-4, 1e-2)  # Of learning rates: the paper, section 8.
 _EPOCHS = 49 * 4_000_000  # Frames of figures 3 and S9.
 _EVALUATIONS = 25  # Of a run whose curve they are.
 _LOOK_SECONDS = 5.0
@@ -229,7 +228,7 @@ def _game(name) -> Game:
 def learning_rates(domain: str, count: int) -> list[float]:
   """The first is the domain's default, the others are drawn, to 4 digits."""
   rates = [config.defaults(domain)['learning_rate'][0]]
-  low, high = np.log(_RANGE)
+  low, high = np.log(published.RATE_RANGE)
   for number in range(1, count):
     exact = math.exp(np.random.default_rng(number).uniform(low, high))
     rates.append(float(f'{exact:.4g}'))
