@@ -143,7 +143,10 @@ def run(
       make_recorded,
       learner,
       points,
-      [_exploration(config, rng) for rng in rngs],
+      [
+        _exploration(config, rng, env.num_envs)
+        for rng, env in zip(rngs, envs, strict=True)
+      ],
       _shared_state(config, learner, init_key, points[0].carry),
       background,
       reports,
@@ -187,7 +190,7 @@ def describe(result: Result) -> str:
   return text
 
 
-def _exploration(config, rng) -> Callable[[int], np.ndarray]:
+def _exploration(config, rng, games) -> Callable[[int], np.ndarray]:
   return functools.partial(
     schedules.linear,
     start=1.0,
@@ -195,7 +198,7 @@ def _exploration(config, rng) -> Callable[[int], np.ndarray]:
       rng,
       config.exploration_ends,
       config.exploration_probabilities,
-      games=config.envs_per_thread,
+      games=games,
     ),
     over=config.exploration_anneal_frames,
   )

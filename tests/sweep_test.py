@@ -172,7 +172,9 @@ def test_every_run_gets_its_flags_and_a_row(search):
     drawn = sweep['draw'](ranges, sweep_seed=1, number=int(name[4:7]))
     assert {name: float(row[name]) for name in names} == drawn
     seed = '2' if name.endswith('seed2') else '1'
-    assert json.loads(pathlib.Path(f's/{name}.log').read_text()) == [
+    command, printed = pathlib.Path(f's/{name}.log').read_text().split('\n', 1)
+    assert command.startswith('$ python script.py --')
+    assert json.loads(printed) == [
       '--algo=a3c',
       *(f'--{name}={row[name]}' for name in names),
       f'--seed={seed}',
@@ -287,7 +289,8 @@ def test_a_signal_stops_the_runs_and_the_same_command_goes_on(search, number):
   assert (code, err) == (0, '')
   assert begun(out) == ['run-001', 'run-002']
   assert list(rows()) == ['run-000', 'run-001', 'run-002']
-  first, second = pathlib.Path('s/run-001.log').read_text().splitlines()
+  lines = pathlib.Path('s/run-001.log').read_text().splitlines()
+  first, second = (line for line in lines if not line.startswith('$ '))
   assert first == second
 
 
