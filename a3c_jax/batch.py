@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 import contextlib
 import fcntl
+import math
 import pathlib
 import shlex
 import signal
@@ -12,6 +13,8 @@ import subprocess
 import sys
 import time
 from typing import NamedTuple
+
+import numpy as np
 
 _POLL_SECONDS = 0.1
 
@@ -153,6 +156,12 @@ def _signals():
   finally:
     for number, handler in handlers.items():
       signal.signal(number, handler)
+
+
+def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
+  """A number drawn from LogUniform(low, high), to 4 digits, within these."""
+  exact = math.exp(rng.uniform(math.log(low), math.log(high)))
+  return min(max(float(f'{exact:.4g}'), low), high)
 
 
 def last_command(folder: pathlib.Path, name: str) -> list[str]:

@@ -51,13 +51,9 @@ def pyplot():
   Raises:
     UsageError: if matplotlib is not installed.
   """
-  try:
-    import matplotlib
-  except ImportError as error:
-    raise checks.UsageError(
-      'pictures need matplotlib, which is not installed; '
-      "pip install 'matplotlib>=3.10,<4'"
-    ) from error
+  checks.check_installed('pictures', 'matplotlib', extra='plot')
+  import matplotlib
+
   matplotlib.use('Agg')  # Draws into a file, without a display.
   import matplotlib.pyplot
 
@@ -164,6 +160,10 @@ def _groups(trials, key: Callable[[Trial], Any]) -> dict[Any, list[Trial]]:
   return groups
 
 
+def _by_game_and_method(trials) -> dict[tuple[str, str], list[Trial]]:
+  return _groups(trials, lambda trial: (trial.game, trial.method))
+
+
 def _names(trials) -> tuple[list[str], list[str]]:
   games = list(dict.fromkeys(trial.game for trial in trials))
   return games, list(dict.fromkeys(trial.method for trial in trials))
@@ -185,10 +185,10 @@ def _grid(rows, columns, title):
   return picture, table
 
 
-def _add_legend(picture, table) -> None:
-  """One for all panels, below them."""
+def _drawn(rows, picture, summary) -> Drawn:
+  """With one legend for all panels, below them."""
   handles = {}
-  for axes in table.flat:
+  for axes in picture.axes:
     for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
       handles.setdefault(label, handle)
   if handles:
@@ -199,6 +199,24 @@ def _add_legend(picture, table) -> None:
       ncols=2 if len(handles) > 4 else 1,
       fontsize='x-small',
     )
+  return Drawn(rows, picture, summary)
+
+
+def _panels(trials, title):
+  """A picture with a panel for each game and method.
+
+  Returns:
+    The picture, and of each panel its game, method, trials and axes.
+  """
+  games, methods = _names(trials)
+  picture, table = _grid(len(methods), len(games), title)
+  panels = []
+  for (game, method), group in _by_game_and_method(trials).items():
+    axes = table[methods.index(method), games.index(game)]
+    axes.set_title(f'{game}, {method}')
+    axes.set_ylabel('score')
+    panels.append((game, method, group, axes))
+  return picture, panels
 
 
 class _Entry(NamedTuple):
@@ -298,19 +316,16 @@ def figure1(trials: Sequence[Trial], title: str, *, of_50: int) -> Drawn:
       axes = table[row, column]
       rows += _draw_panel(axes, game, against, entries)
       axes.set_title(f'{game}, by {against}')
-  _add_legend(picture, table)
-  return Drawn(rows, picture, summary)
+  return _drawn(rows, picture, summary)
 
 
 def learning_by_threads(
   trials: Sequence[Trial], title: str, *, of_50: int, against: str
 ) -> Drawn:
   """Figures 3 and 4, S9 and S10: a curve for each number of threads."""
-  games, methods = _names(trials)
-  picture, table = _grid(len(methods), len(games), title)
+  picture, panels = _panels(trials, title)
   rows, summary = [], []
-  groups = _groups(trials, lambda t: (t.game, t.method))
-  for (game, method), group in groups.items():
+  for game, method, group, axes in panels:
     entries = []
     for number, (threads, those) in enumerate(
       _groups(group, lambda t: t.threads).items()
@@ -325,30 +340,25 @@ def learning_by_threads(
       )
       if chosen:
         summary.append(f'{game} {method}, {label}: {_told(chosen)}')
-    axes = table[methods.index(method), games.index(game)]
     rows += _draw_panel(axes, game, against, entries)
-    axes.set_title(f'{game}, {method}')
-  _add_legend(picture, table)
-  return Drawn(rows, picture, summary)
+  return _drawn(rows, picture, summary)
 
 
 def figure2(trials: Sequence[Trial], title: str) -> Drawn:
   """Figures 2 and S11: the score of every learning rate."""
-  games, methods = _names(trials)
-  picture, table = _grid(len(methods), len(games), title)
+  picture, panels = _panels(trials, title)
   rows, summary = [], []
-  for (game, method), group in _groups(
-    trials, lambda t: (t.game, t.method)
-  ).items():
+  for game, method, group, axes in panels:
     ours = np.array([(t.learning_rate, score(t)) for t in group])
     series = {'ours': ours[np.isfinite(ours[:, 1])]}
     paper = published.learning_rates(game, method)
     if paper is not None:
       series['paper'] = paper
-    axes = table[methods.index(method), games.index(game)]
     for name, points in series.items():
-      style = {'ours': 'o', 'paper': 'x'}[name]
-      label = {'ours': 'ours', 'paper': 'paper, whole runs'}[name]
+      style, label = {
+        'ours': ('o', 'ours'),
+        'paper': ('x', 'paper, whole runs'),
+      }[name]
       axes.plot(*points.T, style, label=label, markersize=4)
       rows += [
         {
@@ -366,8 +376,6 @@ def figure2(trials: Sequence[Trial], title: str) -> Drawn:
     axes.set_xlim(min(left, 0.9 * low), max(right, 1.1 * high))
     axes.tick_params('x', which='minor', labelbottom=False)
     axes.set_xlabel('learning rate')
-    axes.set_ylabel('score')
-    axes.set_title(f'{game}, {method}')
     if len(series['ours']):
       rate, top = max(series['ours'].tolist(), key=lambda point: point[1])
       middle = np.median(series['ours'][:, 1])
@@ -375,19 +383,14 @@ def figure2(trials: Sequence[Trial], title: str) -> Drawn:
         f'{game} {method}: best {top:.2f} (learning rate {rate:g}), median '
         f'{middle:.2f} of {len(series["ours"])}'
       )
-  _add_legend(picture, table)
-  return Drawn(rows, picture, summary)
+  return _drawn(rows, picture, summary)
 
 
 def figure_s5(trials: Sequence[Trial], title: str) -> Drawn:
   """Figure S5: scores of all learning rates, the best first, by optimizer."""
-  games, methods = _names(trials)
-  picture, table = _grid(len(methods), len(games), title)
+  picture, panels = _panels(trials, title)
   rows, summary = [], []
-  for (game, method), group in _groups(
-    trials, lambda t: (t.game, t.method)
-  ).items():
-    axes = table[methods.index(method), games.index(game)]
+  for game, method, group, axes in panels:
     for number, (optimizer, those) in enumerate(
       _groups(group, lambda t: t.optimizer).items()
     ):
@@ -428,10 +431,7 @@ def figure_s5(trials: Sequence[Trial], title: str) -> Drawn:
           f'{scores[0]:.2f} of {len(scores)}'
         )
     axes.set_xlabel('rank among learning rates, of 50')
-    axes.set_ylabel('score')
-    axes.set_title(f'{game}, {method}')
-  _add_legend(picture, table)
-  return Drawn(rows, picture, summary)
+  return _drawn(rows, picture, summary)
 
 
 def table2(
@@ -454,9 +454,7 @@ def table2(
   picture, table = _grid(1, len(methods), title)
   rows, summary = [], []
   found: dict[tuple[str, int], list[tuple[float, float]]] = {}
-  for (game, method), group in _groups(
-    trials, lambda t: (t.game, t.method)
-  ).items():
+  for (game, method), group in _by_game_and_method(trials).items():
     by_threads = {
       threads: [
         learning_curve(best(those, of_50=of_50), against)
@@ -521,8 +519,7 @@ def table2(
       f'{by_seconds:.2f} by seconds; paper {paper.get(threads, "none")}'
       for threads, (by_frames, by_seconds) in means.items()
     ]
-  _add_legend(picture, table)
-  return Drawn(rows, picture, summary)
+  return _drawn(rows, picture, summary)
 
 
 def _speedups(method, first) -> dict[int, float]:
@@ -554,6 +551,7 @@ def table1(trials: Sequence[Trial], title: str) -> Drawn:
   rows, summary = [], []
   for axes, method in zip(table[0], methods, strict=True):
     paper = published.paper_normalized(_TABLE1[method])
+    scores = published.paper_scores(_TABLE1[method])
     percents = {}
     for trial in trials:
       evaluations = trial.run.evaluations
@@ -572,7 +570,7 @@ def table1(trials: Sequence[Trial], title: str) -> Drawn:
           'score': round(value, 2),
           'standard_error': round(float(evaluations['standard_error'][-1]), 2),
           'human_normalized': round(percents[game], 1),
-          'paper_score': published.paper_scores(_TABLE1[method])[game],
+          'paper_score': scores[game],
           'paper_normalized': round(paper[game], 1),
           **{source: others.get(source, '') for source in published.SOURCES},
         }
@@ -601,5 +599,4 @@ def table1(trials: Sequence[Trial], title: str) -> Drawn:
         f'{theirs.mean:.1f}%, {theirs.median:.1f}%, on all {printed.games} '
         f'{printed.mean}%, {printed.median}%, from human starts'
       )
-  _add_legend(picture, table)
-  return Drawn(rows, picture, summary)
+  return _drawn(rows, picture, summary)

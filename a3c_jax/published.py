@@ -66,6 +66,7 @@ class Summary(NamedTuple):
   games: int
 
 
+@functools.cache
 def _rows(name: str) -> list[dict[str, str]]:
   file = importlib.resources.files('a3c_jax') / 'data' / name
   with file.open(newline='') as table:
@@ -197,22 +198,17 @@ def optimizer_ranks(game: str, algo: str, optimizer: str) -> PaperCurve | None:
   return PaperCurve(*points, f'paper, {_OPTIMIZERS[optimizer]}')
 
 
-@functools.cache
-def _scatters() -> dict[tuple[str, str], list[tuple[float, float]]]:
-  points: dict[tuple[str, str], list[tuple[float, float]]] = {}
-  for row in _rows('paper_learning_rates.csv'):
-    point = float(row['learning_rate']), float(row['score'])
-    points.setdefault((row['game'], row['algorithm']), []).append(point)
-  return points
-
-
 def learning_rates(game: str, algo: str) -> np.ndarray | None:
   """The scatter of Figures 2 and S11.
 
   Returns:
     [50, 2] float64, learning rates and scores; None where the paper has none.
   """
-  points = _scatters().get((_PANELS.get(game, ''), _SERIES[algo]))
+  points = [
+    (float(row['learning_rate']), float(row['score']))
+    for row in _rows('paper_learning_rates.csv')
+    if row['game'] == _PANELS.get(game) and row['algorithm'] == _SERIES[algo]
+  ]
   return np.array(points) if points else None
 
 

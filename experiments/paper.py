@@ -22,6 +22,7 @@ from collections.abc import Callable, Sequence
 import csv
 import dataclasses
 import functools
+import itertools
 import math
 import os
 import pathlib
@@ -227,41 +228,44 @@ def _game(name) -> Game:
 
 def learning_rates(domain: str, count: int) -> list[float]:
   """The first is the domain's default, the others are drawn, to 4 digits."""
-  rates = [config.defaults(domain)['learning_rate'][0]]
-  low, high = np.log(published.RATE_RANGE)
-  for number in range(1, count):
-    exact = math.exp(np.random.default_rng(number).uniform(low, high))
-    rates.append(float(f'{exact:.4g}'))
-  return rates
+  default, _ = config.defaults(domain)['learning_rate']
+  return [default] + [
+    batch.log_uniform(np.random.default_rng(number), *published.RATE_RANGE)
+    for number in range(1, count)
+  ]
 
 
 def plan(figure: Figure, options: Options, extra: Sequence[str]) -> list[Run]:
   """All runs of a figure, in the order in which they are begun."""
-  runs = []
+  count = len(options.learning_rates) or math.ceil(figure.rates * options.scale)
+  games = options.games or figure.games
+  rates = {
+    game: options.learning_rates or learning_rates(_game(game).domain, count)
+    for game in games
+  }
   # All else before the next learning rate, so that a plan that is stopped has
   # something of everything.
-  count = math.ceil(figure.rates * options.scale)
-  for number in range(len(options.learning_rates) or count):
-    for name in options.games or figure.games:
-      game = _game(name)
-      rates = options.learning_rates or learning_rates(game.domain, count)
-      for method in options.methods or figure.methods:
-        for optimizer in figure.optimizers:
-          for threads in options.threads or figure.threads:
-            runs.append(
-              _run(
-                figure.methods[method],
-                options.scale,
-                extra,
-                game=name,
-                method=method,
-                threads=threads,
-                optimizer=optimizer,
-                learning_rate=rates[number],
-                seed=number + 1,
-              )
-            )
-  return runs
+  combinations = itertools.product(
+    range(count),
+    games,
+    options.methods or figure.methods,
+    figure.optimizers,
+    options.threads or figure.threads,
+  )
+  return [
+    _run(
+      figure.methods[method],
+      options.scale,
+      extra,
+      game=game,
+      method=method,
+      threads=threads,
+      optimizer=optimizer,
+      learning_rate=rates[game][number],
+      seed=number + 1,
+    )
+    for number, game, method, optimizer, threads in combinations
+  ]
 
 
 def _run(kind, scale, extra, **names) -> Run:
@@ -285,7 +289,6 @@ def _run(kind, scale, extra, **names) -> Run:
   }
   if game.domain == 'atari':
     settings['eval_protocol'] = 'noop30'  # That of the scales of scores.
-
   command = (
     str(_FOLDER / game.script),
     *game.flags,
@@ -296,7 +299,7 @@ def _run(kind, scale, extra, **names) -> Run:
   return Run(**names, frames=frames, command=command, seconds=frames / speed)
 
 
-def _check(name, figure, options, extra) -> None:
+def _check(name, figure, options) -> None:
   checks.check_settings(options)
   games = (*_ATARI, *(_SMALL if figure.small else ()))
 
@@ -320,10 +323,14 @@ def _check(name, figure, options, extra) -> None:
       refuse(flag, checks.as_text(values), 'each once')
   if options.reference_score is not None and name != 'table2':
     refuse('reference_score', f'{options.reference_score:g}', 'table2 has one')
+
+
+def _check_extra(name, extra, runs) -> None:
+  """Flags of all runs are not those that the plan sets, before them."""
   planned = {
     argument.lstrip('-').partition('=')[0]
-    for run in plan(figure, options, ())
-    for argument in run.command[1:]
+    for run in runs
+    for argument in run.command[1 : len(run.command) - len(extra)]
   }
   for argument in extra:
     flag = argument.lstrip('-').partition('=')[0].removeprefix('no')
@@ -364,7 +371,7 @@ class Progress:
     self._frames = {name: 0 for name in self._runs}
     self.finished: set[str] = set()
     for name in self._runs:
-      self._look_at(name)
+      self.look_at(name)
     self._total = sum(run.frames for run in runs)
     self._began = time.monotonic()
     self._before = self.frames
@@ -379,15 +386,12 @@ class Progress:
       for name, frames in self._frames.items()
     )
 
-  def _look_at(self, name) -> None:
+  def look_at(self, name: str) -> None:
+    """Notes what a run came to, at its end."""
     folder = self._folder / name
     self._frames[name] = _frames(folder)
     if workdir_lib.is_finished(folder):
       self.finished.add(name)
-
-  def ended(self, name: str) -> None:
-    """Notes what a run came to."""
-    self._look_at(name)
 
   def look(self) -> None:
     """Looks at the runs every few seconds, and tells where they are."""
@@ -397,7 +401,7 @@ class Progress:
     self._looked = now
     for name in self._runs:
       if name not in self.finished and (self._folder / name).is_dir():
-        self._look_at(name)
+        self._frames[name] = _frames(self._folder / name)
     self._line.show(self.frames, self._text(now, left=False))
     if now - self._said >= _SAY_SECONDS:
       self._said = now
@@ -529,8 +533,9 @@ def main(arguments: Sequence[str]) -> None:
       f'{name or "no figure"}: allowed: {", ".join(_FIGURES)}, first'
     )
   figure = _FIGURES[name]
-  _check(name, figure, options, extra)
+  _check(name, figure, options)
   runs = plan(figure, options, extra)
+  _check_extra(name, extra, runs)
   title = _title(name, figure, options, extra, runs)
   workdir = pathlib.Path(options.workdir)
   folder = workdir / 'runs'
@@ -548,7 +553,7 @@ def main(arguments: Sequence[str]) -> None:
   failed: dict[str, int] = {}
 
   def ended(job, code):
-    progress.ended(job.name)
+    progress.look_at(job.name)
     if code:
       failed[job.name] = code
       print(f'{job.name} failed, exit code {code}', flush=True)

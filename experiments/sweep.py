@@ -120,11 +120,9 @@ def draw(
 ) -> dict[str, float]:
   """The values of one setting, by name, to 4 digits."""
   rng = np.random.default_rng([sweep_seed, number])
-  values = {}
-  for name, (low, high) in ranges.items():
-    exact = math.exp(rng.uniform(math.log(low), math.log(high)))
-    values[name] = min(max(float(f'{exact:.4g}'), low), high)
-  return values
+  return {
+    name: batch.log_uniform(rng, *limits) for name, limits in ranges.items()
+  }
 
 
 def _check_command(command, names) -> None:
