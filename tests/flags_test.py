@@ -7,6 +7,7 @@ import sys
 from absl import flags
 from absl.testing import flagsaver
 import pytest
+import script_flags
 
 from a3c_jax import config
 from a3c_jax.envs import atari
@@ -21,11 +22,9 @@ def script():
   path = ROOT / 'experiments' / 'atari.py'
   spec = importlib.util.spec_from_file_location('atari_script', path)
   module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  yield module
-  for name in [*config.Config.__dataclass_fields__, *NAMES_OF_OPTIONS]:
-    if name in flags.FLAGS:
-      delattr(flags.FLAGS, name)
+  with script_flags.forgotten():
+    spec.loader.exec_module(module)
+    yield module
 
 
 NAMES_OF_OPTIONS = tuple(atari.Options.__dataclass_fields__)

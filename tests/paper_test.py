@@ -10,11 +10,11 @@ import signal
 import subprocess
 import sys
 
-from absl import flags
 from processes import wait_until
 import pytest
 from reading_scripts_test import run as run_script
 from results import read_rows
+import script_flags
 
 from a3c_jax import published
 
@@ -38,14 +38,12 @@ FIGURES = {
 @pytest.fixture(scope='module')
 def paper():
   """The script as a module, without its flags, which are absl's."""
-  before = set(flags.FLAGS)
   path = ROOT / 'experiments/paper.py'
   spec = importlib.util.spec_from_file_location('paper_script', path)
   module = importlib.util.module_from_spec(spec)
   sys.modules['paper_script'] = module  # For its dataclass.
-  spec.loader.exec_module(module)
-  for name in set(flags.FLAGS) - before:
-    delattr(flags.FLAGS, name)
+  with script_flags.forgotten():
+    spec.loader.exec_module(module)
   yield module
   del sys.modules['paper_script']
 

@@ -8,10 +8,11 @@ import runpy
 import sys
 from unittest import mock
 
-from absl import app, flags
+from absl import app
 from marks import needs_labyrinth, needs_pictures
 import pytest
 from results import read_rows
+import script_flags
 
 ROOT = pathlib.Path(__file__).parents[1]
 app.define_help_flags()  # Now, and not as if they were those of a script.
@@ -19,10 +20,10 @@ app.define_help_flags()  # Now, and not as if they were those of a script.
 
 def run(script, *arguments, cwd):
   """Exit code, stdout and stderr; like a process, but much faster."""
-  before = set(flags.FLAGS)
   out, err = io.StringIO(), io.StringIO()
   try:
     with (
+      script_flags.forgotten(),
       contextlib.chdir(cwd),
       contextlib.redirect_stdout(out),
       contextlib.redirect_stderr(err),
@@ -32,8 +33,6 @@ def run(script, *arguments, cwd):
     ):
       runpy.run_path(str(ROOT / 'experiments' / script), run_name='__main__')
   finally:
-    for name in set(flags.FLAGS) - before:
-      delattr(flags.FLAGS, name)
     sys.modules.pop('mine', None)
   return exit_.value.code or 0, out.getvalue(), err.getvalue()
 

@@ -3,12 +3,12 @@
 import pathlib
 import runpy
 
-from absl import flags
 import jax
 import numpy as np
 import pytest
 from reading_scripts_test import run
 from results import read_rows
+import script_flags
 
 from a3c_jax import base, networks
 
@@ -19,11 +19,8 @@ SCRIPTS = sorted(path.name for path in FOLDER.glob('*.py'))
 
 def load(name):
   """What a script defines, but for its flags, which are absl's."""
-  before = set(flags.FLAGS)
-  names = runpy.run_path(str(FOLDER / name))
-  for flag in set(flags.FLAGS) - before:
-    delattr(flags.FLAGS, flag)
-  return names
+  with script_flags.forgotten():
+    return runpy.run_path(str(FOLDER / name))
 
 
 def run_variation(name, *arguments, cwd):
