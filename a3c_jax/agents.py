@@ -81,6 +81,24 @@ def make_learner(
     UsageError: if `--network` cannot be had or does not fit the observations,
       or the algorithm does not fit the actions.
   """
+  learner = _make_learner(config, env)
+  if config.init_gain == 1:
+    return learner
+
+  def init(key, obs):
+    return jax.tree_util.tree_map_with_path(
+      lambda path, leaf: leaf * gain(path), learner.init(key, obs)
+    )
+
+  def gain(path):
+    _, part, *_, name = (key.key for key in path)
+    weight = part.endswith('torso') and name == 'kernel'
+    return config.init_gain if weight else 1.0
+
+  return learner._replace(init=init)
+
+
+def _make_learner(config, env) -> base.Learner:
   torso = _torso(config, env.single_observation_space)
   costs = {
     'entropy_cost': config.entropy_cost,

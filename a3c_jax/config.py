@@ -123,6 +123,10 @@ class Config:
     f'{", ".join(NETWORKS)} or module:function',
     lambda value: value in NETWORKS or ':' in value,
   )
+  init_gain: float = checks.positive(
+    "What the torso's initial weights, uniform in ±1/√inputs, are multiplied "
+    'by, but for biases.'
+  )
   lstm: bool = checks.setting(
     'Put LSTM cells after the torso (a3c): 256, or 128 if actions are '
     'continuous, for policy and value each.'
@@ -231,6 +235,7 @@ _PAPER = {
   'exploration_probabilities': ((0.4, 0.3, 0.3), 'paper, section 8'),
   'exploration_anneal_frames': (4_000_000, 'paper, section 8'),
   'network': ('nips', 'paper, section 8'),
+  'init_gain': (1.0, 'authors'),
   'lstm': (False, 'paper, section 8'),
   'log_seconds': (10.0, 'ours'),
   'checkpoint_frames': (1_000_000, 'ours'),
@@ -251,7 +256,9 @@ _QUICK = {
   'threads': (min(cores(), 16), 'the cores: more get in their way'),
   'envs_per_thread': (8, 'most frames per second'),
   'frames': (30_000_000, 'enough'),
-  'learning_rate': (1.5e-3, 'learns sooner than 7e-4; 3e-3 does not learn'),
+  'rms_epsilon': (1e-5, 'every weight moves; as in synchronous A2C'),
+  'max_grad_norm': (20.0, 'half of 40 steps; as in synchronous A2C'),
+  'init_gain': (2.45, '√6, by He et al. 2015: more units stay alive'),
   'anneal_frames': (80_000_000, 'so that it is still high at the end'),
 }
 _SMALL = {

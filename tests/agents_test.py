@@ -342,3 +342,38 @@ def test_continuous_actions_with_a_value_method(algo):
     f'--algo={algo}: actions of e are continuous, Box of 3 numbers; allowed: '
     'a3c'
   )
+
+
+@pytest.mark.parametrize(
+  ('given', 'space', 'actions'),
+  [
+    ({'algo': 'nstep_q'}, IMAGE, 5),
+    ({'lstm': True}, VECTOR, 5),
+    ({'domain': 'control'}, VECTOR, spaces.Box(-1.0, 1.0, (2,), np.float32)),
+    ({'network': f'{__name__}:make_own'}, VECTOR, 5),
+  ],
+)
+def test_a_gain_multiplies_the_weights_of_torsos_alone(given, space, actions):
+  env = Spaces(space, actions)
+  obs = np.zeros((2, *space.shape), space.dtype)
+  if given.get('domain') == 'control':
+    obs = obs.astype(np.float32)
+  one, three = (
+    agents.make_learner(make_config(**given, init_gain=gain), env).init(
+      jax.random.PRNGKey(0), obs
+    )
+    for gain in (1.0, 3.0)
+  )
+  multiplied = set()
+  for (path, before), after in zip(
+    jax.tree_util.tree_leaves_with_path(one),
+    jax.tree.leaves(three),
+    strict=True,
+  ):
+    name = jax.tree_util.keystr(path, simple=True, separator='/')
+    if 'torso/' in name and name.endswith('/kernel'):
+      multiplied.add(name)
+      np.testing.assert_allclose(after, 3 * before, rtol=1e-6)
+    else:
+      np.testing.assert_array_equal(after, before)
+  assert multiplied and len(multiplied) < len(jax.tree.leaves(one)) / 2

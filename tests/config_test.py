@@ -44,6 +44,7 @@ BAD = {
   ],
   'exploration_anneal_frames': TOO_SMALL,
   'network': ['resnet', ''],
+  'init_gain': TOO_SMALL,
   'log_seconds': TOO_SMALL,
   'envs_per_thread': [0, 1001, 1.5],
   'checkpoint_frames': [0, 1.5],
@@ -138,7 +139,7 @@ def test_a_preset_changes_defaults_and_nothing_else():
   quick = config.defaults('atari', preset='quick')
   assert paper.keys() <= quick.keys()
   changed = {name for name in quick if quick[name] != paper.get(name)}
-  assert 'learning_rate' in changed
+  assert 'rms_epsilon' in changed
   assert all(quick[name][1] for name in changed)  # Each has its reason.
   made = make(preset='quick')
   assert all(getattr(made, name) == quick[name][0] for name in changed)

@@ -158,6 +158,7 @@ def test_every_flag_reaches_the_config(parse):
     'exploration_probabilities': (0.25, 0.75),
     'exploration_anneal_frames': 16,
     'network': 'mlp',
+    'init_gain': 1.5,
     'lstm': False,
     'log_seconds': 0.5,
     'checkpoint_frames': 32,
@@ -204,8 +205,8 @@ def test_help_gives_units_and_the_source_of_each_default(script):
   assert '0.0007 (authors)' in flags.FLAGS['learning_rate'].help
   assert 'frames' in flags.FLAGS['target_period_frames'].help
   assert '20 (reproductions' in flags.FLAGS['t_max'].help
-  rate = flags.FLAGS['learning_rate'].help
-  assert '; with --preset=quick 0.0015 (learns' in rate
+  gain = flags.FLAGS['init_gain'].help
+  assert 'Default: 1.0 (authors); with --preset=quick 2.45 (' in gain
   anneal = flags.FLAGS['anneal_frames'].help
   assert '--frames (paper, section 8); with --preset=quick 80000000 ' in anneal
 
