@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 import dataclasses
 
+from flax import traverse_util
 import flax.linen as nn
 import gymnasium
 import jax
@@ -82,18 +83,14 @@ def make_learner(
       or the algorithm does not fit the actions.
   """
   learner = _make_learner(config, env)
-  if config.init_gain == 1:
-    return learner
 
   def init(key, obs):
-    return jax.tree_util.tree_map_with_path(
-      lambda path, leaf: leaf * gain(path), learner.init(key, obs)
-    )
+    return traverse_util.path_aware_map(widened, learner.init(key, obs))
 
-  def gain(path):
-    _, part, *_, name = (key.key for key in path)
+  def widened(path, leaf):
+    _, part, *_, name = path
     weight = part.endswith('torso') and name == 'kernel'
-    return config.init_gain if weight else 1.0
+    return leaf * config.init_gain if weight else leaf
 
   return learner._replace(init=init)
 

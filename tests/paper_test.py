@@ -287,9 +287,8 @@ def test_the_results_that_are_kept_draw_their_figure(tmp_path):
   (tmp_path / 'pong/fig1.csv').unlink()
   code, out, err = run_script(
     'paper.py', 'fig1', '--games=pong', '--methods=nstep_q,one_step_q',
-    '--scale=0.125',
-    '--threads=2', '--learning_rates=1.5e-3', '--workdir=pong', '--',
-    '--envs_per_thread=8', cwd=tmp_path,
+    '--scale=0.125', '--threads=2', '--learning_rates=1.5e-3',
+    '--workdir=pong', '--', '--envs_per_thread=8', cwd=tmp_path,
   )  # fmt: skip
   assert (code, err) == (0, '')
   assert 'begins' not in out

@@ -8,14 +8,12 @@ import runpy
 import sys
 from unittest import mock
 
-from absl import app
 from marks import needs_labyrinth, needs_pictures
 import pytest
 from results import read_rows
 import script_flags
 
 ROOT = pathlib.Path(__file__).parents[1]
-app.define_help_flags()  # Now, and not as if they were those of a script.
 
 
 def run(script, *arguments, cwd):

@@ -3,7 +3,9 @@
 from collections.abc import Iterator
 import contextlib
 
-from absl import flags
+from absl import app, flags
+
+app.define_help_flags()  # Now, and not as if they were those of a script.
 
 
 @contextlib.contextmanager

@@ -15,29 +15,17 @@ import sys
 import time
 from unittest import mock
 
-from absl import app, flags
 import numpy as np
 import pytest
+import script_flags
 
 ROOT = pathlib.Path(__file__).parents[1]
 SWEEP = str(ROOT / 'experiments/sweep.py')
 RATE = '--log_uniform=learning_rate:1e-4:1e-2'
 SETTINGS = ('--folder=s', RATE, '--runs=2')
-app.define_help_flags()  # Now, and not as if they were those of a script.
 
 
-@contextlib.contextmanager
-def own_flags():
-  """Forgets flags that are defined inside."""
-  before = set(flags.FLAGS)
-  try:
-    yield
-  finally:
-    for name in set(flags.FLAGS) - before:
-      delattr(flags.FLAGS, name)
-
-
-with own_flags():
+with script_flags.forgotten():
   sweep = runpy.run_path(SWEEP)
 
 
@@ -91,7 +79,7 @@ def search(tmp_path, monkeypatch):
 def run(*arguments):
   out, err = io.StringIO(), io.StringIO()
   with (
-    own_flags(),
+    script_flags.forgotten(),
     contextlib.redirect_stdout(out),
     contextlib.redirect_stderr(err),
     mock.patch.object(sys, 'argv', [SWEEP, *arguments]),
