@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 import dataclasses
 
-from flax import traverse_util
 import flax.linen as nn
 import gymnasium
 import jax
@@ -82,25 +81,34 @@ def make_learner(
     UsageError: if `--network` cannot be had or does not fit the observations,
       or the algorithm does not fit the actions.
   """
-  learner = _make_learner(config, env)
-
-  def init(key, obs):
-    return traverse_util.path_aware_map(widened, learner.init(key, obs))
-
-  def widened(path, leaf):
-    _, part, *_, name = path
-    weight = part.endswith('torso') and name == 'kernel'
-    return leaf * config.init_gain if weight else leaf
-
-  return learner._replace(init=init)
-
-
-def _make_learner(config, env) -> base.Learner:
-  torso = _torso(config, env.single_observation_space)
+  network = make_network(config, env)
   costs = {
     'entropy_cost': config.entropy_cost,
     'value_cost': config.value_cost,
   }
+  if isinstance(network, networks.GaussianActorCritic):
+    return policy_based.gaussian_a3c(network, **costs)
+  if config.algo == 'a3c':
+    return policy_based.a3c(network, **costs)
+  make = {
+    'nstep_q': value_based.nstep_q,
+    'one_step_q': value_based.one_step_q,
+    'one_step_sarsa': value_based.one_step_sarsa,
+  }[config.algo]
+  return make(network)
+
+
+def make_network(config: Config, env: gymnasium.vector.VectorEnv) -> nn.Module:
+  """The network that `make_learner` gives to the algorithm.
+
+  Returns:
+    `networks.QNetwork`, `networks.ActorCritic` or, if actions are continuous,
+    `networks.GaussianActorCritic`.
+
+  Raises:
+    UsageError: as `make_learner`.
+  """
+  torso = make_torso(config, env.single_observation_space)
   space = env.single_action_space
   if isinstance(space, gymnasium.spaces.Box):
     if config.algo != 'a3c':
@@ -112,21 +120,14 @@ def _make_learner(config, env) -> base.Learner:
       networks.LSTMCore(_CELLS_OF_EACH) if config.lstm else None
       for _ in range(2)
     ]
-    network = networks.GaussianActorCritic(
+    return networks.GaussianActorCritic(
       torso, torso.copy(), space.shape[0], *cores
     )
-    return policy_based.gaussian_a3c(network, **costs)
   num_actions = int(space.n)
   if config.algo == 'a3c':
     core = networks.LSTMCore() if config.lstm else None
-    network = networks.ActorCritic(torso, num_actions, core)
-    return policy_based.a3c(network, **costs)
-  make = {
-    'nstep_q': value_based.nstep_q,
-    'one_step_q': value_based.one_step_q,
-    'one_step_sarsa': value_based.one_step_sarsa,
-  }[config.algo]
-  return make(networks.QNetwork(torso, num_actions))
+    return networks.ActorCritic(torso, num_actions, core)
+  return networks.QNetwork(torso, num_actions)
 
 
 def make_optimizer(config: Config) -> optimizers.Optimizer:
@@ -140,7 +141,12 @@ def make_optimizer(config: Config) -> optimizers.Optimizer:
   return make(decay=config.rms_decay, epsilon=config.rms_epsilon)
 
 
-def _torso(config, space) -> nn.Module:
+def make_torso(config: Config, space: gymnasium.spaces.Box) -> nn.Module:
+  """The part of the network that `--network` names.
+
+  Raises:
+    UsageError: if it cannot be had or does not fit the observations.
+  """
   name = config.network
   dims = len(space.shape)
   if name == 'auto':

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 import functools
 import math
+import re
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -26,6 +27,16 @@ def _uniform(fan_in: int) -> nn.initializers.Initializer:
     return jax.random.uniform(key, shape, dtype, -bound, bound)
 
   return init
+
+
+def widen(params: base.Params, gain: float) -> base.Params:
+  """Multiplies the weights, not the biases, of parts named like a torso."""
+
+  def widened(path, leaf):
+    name = jax.tree_util.keystr(path, simple=True, separator='/')
+    return leaf * gain if re.search('torso/(.*/)?kernel$', name) else leaf
+
+  return jax.tree_util.tree_map_with_path(widened, params)
 
 
 class Linear(nn.Module):

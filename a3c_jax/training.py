@@ -27,6 +27,7 @@ from a3c_jax import (
   checks,
   cpu,
   evaluation,
+  networks,
   normalization,
   optimizers,
   profiling,
@@ -215,7 +216,7 @@ def _learning_rate(config) -> Callable[[int], float]:
 
 def _shared_state(config, learner, key, carry) -> shared.SharedState:
   return shared.SharedState(
-    learner.init(key, carry.obs),
+    networks.widen(learner.init(key, carry.obs), config.init_gain),
     agents.make_optimizer(config),
     threads=config.threads,
     learning_rate=_learning_rate(config),

@@ -34,6 +34,7 @@ from a3c_jax import (
   rollout,
   telemetry,
   training,
+  value_based,
   workdir,
 )
 from a3c_jax.envs import catch, gym, recorded
@@ -148,6 +149,28 @@ def test_one_thread_repeats_exactly(tmp_path):
   for row in [row for table in rows for row in table]:
     del row['seconds'], row['seed']
   assert rows[0] == rows[1] != rows[2]
+
+
+def test_a_gain_widens_the_initial_weights_of_any_learner(tmp_path):
+  def make_learner(settings, env):
+    del env
+    network = networks.QNetwork(networks.MLPTorso(obs_dims=2), 3)
+    return value_based.nstep_q(network)
+
+  torsos = [
+    run(
+      tmp_path / str(gain),
+      make_learner=make_learner,
+      algo='nstep_q',
+      learning_rate=1e-9,  # So that they stay.
+      init_gain=gain,
+    ).params['params']['torso']
+    for gain in (1.0, 3.0)
+  ]
+  kernels = [torso['Linear_0']['Dense_0']['kernel'] for torso in torsos]
+  np.testing.assert_allclose(kernels[1], 3 * kernels[0], atol=1e-5)
+  biases = [torso['Linear_0']['Dense_0']['bias'] for torso in torsos]
+  np.testing.assert_allclose(biases[1], biases[0], atol=1e-5)
 
 
 def test_another_process_gives_the_same_bits(tmp_path):

@@ -71,6 +71,19 @@ def test_with_lambda_one_it_is_a3c(tmp_path):
   )
 
 
+def test_a_variation_takes_the_network_that_is_given(tmp_path):
+  run_variation(
+    'generalized_advantage.py', '--frames=400', '--workdir=results', '--lstm',
+    '--network=hidden200', cwd=tmp_path,
+  )  # fmt: skip
+  # Its learner is that of a3c for all but the loss, so this plays it.
+  code, out, err = run(
+    'evaluate.py', '--workdir=results', '--episodes=1', cwd=tmp_path
+  )
+  assert (code, err) == (0, '')
+  assert out.startswith('parameters of frame 400\n')
+
+
 @pytest.mark.parametrize(
   ('name', 'given'),
   [
@@ -78,6 +91,7 @@ def test_with_lambda_one_it_is_a3c(tmp_path):
     ('double_nstep_q.py', '--algo=one_step_q'),
     ('generalized_advantage.py', '--algo=nstep_q'),
     ('reinforce.py', '--t_max=5'),
+    ('reinforce.py', '--entropy_cost=0.01'),
   ],
 )
 def test_what_a_variation_fixes_cannot_be_given(name, given, tmp_path):

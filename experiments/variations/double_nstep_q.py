@@ -9,8 +9,7 @@ bootstrap is Q(s_T, argmax_a Q(s_T, a; θ); θ⁻) instead of max_a Q(s_T, a; θ
 import jax
 import jax.numpy as jnp
 
-from a3c_jax import losses, networks, training, value_based
-from a3c_jax.envs import catch, gym
+from a3c_jax import agents, losses, training, value_based
 import a3c_jax.flags
 
 _config = a3c_jax.flags.define('catch', frames=100_000)
@@ -39,13 +38,12 @@ def double_nstep_q(network):
 
 def main() -> None:
   config = _config({'name': 'catch'}, algo='nstep_q')
-  network = networks.QNetwork(networks.MLPTorso(obs_dims=2), num_actions=3)
-  result = training.run(
-    config,
-    gym.make_own(catch.Catch, envs=config.envs_per_thread),
-    lambda env: double_nstep_q(network),
-  )
-  print(training.describe(result))
+
+  def make_learner(env):
+    return double_nstep_q(agents.make_network(config, env))
+
+  make_env = agents.make_env(config)
+  print(training.describe(training.run(config, make_env, make_learner)))
 
 
 if __name__ == '__main__':

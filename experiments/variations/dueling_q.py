@@ -9,8 +9,7 @@ Q(s, a) = V(s) + A(s, a) - mean_a' A(s, a').
 import flax.linen as nn
 import jax.numpy as jnp
 
-from a3c_jax import networks, training, value_based
-from a3c_jax.envs import gym
+from a3c_jax import agents, networks, training, value_based
 import a3c_jax.flags
 
 _config = a3c_jax.flags.define('gym', frames=150_000)
@@ -28,16 +27,15 @@ class DuelingQNetwork(nn.Module):
     return value + advantage - jnp.mean(advantage, axis=-1, keepdims=True)
 
 
-def make_learner(env):
-  num_actions = int(env.single_action_space.n)
-  return value_based.nstep_q(
-    DuelingQNetwork(networks.MLPTorso(obs_dims=1), num_actions)
-  )
-
-
 def main() -> None:
   config = _config({'name': 'CartPole-v1'}, algo='nstep_q')
-  make_env = gym.make('CartPole-v1', envs=config.envs_per_thread)
+
+  def make_learner(env):
+    torso = agents.make_torso(config, env.single_observation_space)
+    network = DuelingQNetwork(torso, int(env.single_action_space.n))
+    return value_based.nstep_q(network)
+
+  make_env = agents.make_env(config)
   print(training.describe(training.run(config, make_env, make_learner)))
 
 

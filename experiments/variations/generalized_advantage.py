@@ -12,8 +12,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from a3c_jax import checks, losses, networks, policy_based, returns, training
-from a3c_jax.envs import gym
+from a3c_jax import agents, checks, losses, policy_based, returns, training
 import a3c_jax.flags
 
 
@@ -45,11 +44,10 @@ def main() -> None:
     return losses.a3c_loss(logits, v, a, return_tm1, none, none[0], **costs)
 
   def make_learner(env):
-    torso = networks.MLPTorso(obs_dims=1)
-    network = networks.ActorCritic(torso, int(env.single_action_space.n))
+    network = agents.make_network(config, env)
     return policy_based.actor_critic(network, loss_of_stream)
 
-  make_env = gym.make('CartPole-v1', envs=config.envs_per_thread)
+  make_env = agents.make_env(config)
   print(training.describe(training.run(config, make_env, make_learner)))
 
 

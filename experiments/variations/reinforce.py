@@ -14,8 +14,7 @@ import dataclasses
 
 import jax.numpy as jnp
 
-from a3c_jax import checks, losses, networks, policy_based, training
-from a3c_jax.envs import catch, gym
+from a3c_jax import agents, checks, losses, policy_based, training
 import a3c_jax.flags
 
 
@@ -30,7 +29,7 @@ _config = a3c_jax.flags.define('catch', frames=150_000)
 
 def main() -> None:
   options = _options()
-  config = _config({'name': 'catch'}, algo='a3c', t_max=18)
+  config = _config({'name': 'catch'}, algo='a3c', t_max=18, entropy_cost=0.0)
 
   def loss_of_stream(logits, v, a, r_t, discount_t, v_bootstrap):
     return losses.a3c_loss(
@@ -40,16 +39,15 @@ def main() -> None:
       r_t,
       discount_t,
       jnp.zeros_like(v_bootstrap),  # The return is that of the rewards alone.
-      entropy_cost=0.0,
+      entropy_cost=config.entropy_cost,
       value_cost=config.value_cost,
     )
 
   def make_learner(env):
-    torso = networks.MLPTorso(obs_dims=2)
-    network = networks.ActorCritic(torso, int(env.single_action_space.n))
+    network = agents.make_network(config, env)
     return policy_based.actor_critic(network, loss_of_stream)
 
-  make_env = gym.make_own(catch.Catch, envs=config.envs_per_thread)
+  make_env = agents.make_env(config)
   print(training.describe(training.run(config, make_env, make_learner)))
 
 
