@@ -31,9 +31,9 @@ class Batch:
   """Runs jobs, in their order, so many at once.
 
   Job 'one' is `python COMMAND --workdir=FOLDER/one` and prints into
-  FOLDER/one.log, below a line with its command. While a process of an earlier
-  batch still runs, which it can if that batch was killed, its job is not begun
-  a second time.
+  FOLDER/one.log; its command is in FOLDER/one.command. While a process of an
+  earlier batch still runs, which it can if that batch was killed, its job is
+  not begun a second time.
   """
 
   def __init__(
@@ -117,8 +117,9 @@ class Batch:
         if self._is_done(job):
           self._ended(job, 0)
           continue
-        log.write(f'$ {shlex.join(["python", *job.command])}\n'.encode())
-        log.flush()
+        _command_file(self._folder, job.name).write_text(
+          f'{shlex.join(job.command)}\n'
+        )
         workdir = f'--workdir={self._folder / job.name}'
         process = subprocess.Popen(
           [sys.executable, *job.command, workdir],
@@ -164,13 +165,15 @@ def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
   return min(max(float(f'{exact:.4g}'), low), high)
 
 
+def _command_file(folder, name):
+  return folder / f'{name}.command'
+
+
 def last_command(folder: pathlib.Path, name: str) -> list[str]:
   """The script and flags that a job was last begun with; none if never."""
   try:
-    lines = (folder / f'{name}.log').read_text(errors='replace').split('\n')
-    last = next(line for line in reversed(lines) if line.startswith('$ python'))
-    return shlex.split(last)[2:]
-  except (OSError, ValueError, StopIteration):
+    return shlex.split(_command_file(folder, name).read_text())
+  except (OSError, ValueError):
     return []
 
 

@@ -38,6 +38,7 @@ import a3c_jax.flags
 _FOLDER = pathlib.Path(__file__).parent
 _EPOCHS = 49 * 4_000_000  # Frames of figures 3 and S9.
 _EVALUATIONS = 25  # Of a run whose curve they are.
+_REFUSED = 3  # Runs; a plan whose flags none of them takes is given up.
 _LOOK_SECONDS = 5.0
 _SAY_SECONDS = 60.0
 # That of the runs: as it was before flags.run sets JAX up for this process.
@@ -235,9 +236,14 @@ def learning_rates(domain: str, count: int) -> list[float]:
   ]
 
 
+def _share(number: int, scale: float) -> int:
+  """Rounded up, but 50 x 0.14 is 7 although that product is a little more."""
+  return max(1, math.ceil(round(number * scale, 6)))
+
+
 def plan(figure: Figure, options: Options, extra: Sequence[str]) -> list[Run]:
   """All runs of a figure, in the order in which they are begun."""
-  count = len(options.learning_rates) or math.ceil(figure.rates * options.scale)
+  count = len(options.learning_rates) or _share(figure.rates, options.scale)
   games = options.games or figure.games
   rates = {
     game: options.learning_rates or learning_rates(_game(game).domain, count)
@@ -274,7 +280,7 @@ def _run(kind, scale, extra, **names) -> Run:
   if game.domain != 'atari':
     full, _ = config.defaults(game.domain)['frames']
     speed = _SMALL_SPEED
-  frames = math.ceil(full * scale)
+  frames = _share(full, scale)
   table1 = names['method'] in _TABLE1_METHODS
   by_evaluations = '--algo=a3c' not in kind.flags
   settings = {
@@ -332,28 +338,32 @@ def _check_extra(name, extra, runs) -> None:
     for run in runs
     for argument in run.command[1 : len(run.command) - len(extra)]
   }
+  given = set()
   for argument in extra:
     flag = argument.lstrip('-').partition('=')[0].removeprefix('no')
-    if not argument.startswith('--') or flag in {*planned, 'workdir'}:
+    if not argument.startswith('--') or flag in {*planned, *given, 'workdir'}:
       raise checks.UsageError(
-        f'{argument} after {name}: allowed: -- and then flags of the runs, but '
-        f'for {", ".join(sorted(planned))} and workdir, which the plan sets'
+        f'{argument} after {name}: allowed: -- and then flags of the runs, '
+        f'each once, but for {", ".join(sorted(planned))} and workdir, which '
+        'the plan sets'
       )
+    given.add(flag)
 
 
 def _check_begun(runs, folder, workdir) -> None:
-  """Runs of another scale or with other flags are no part of this.
-
-  Those whose logs are gone, as of kept results, are taken as they are.
-  """
+  """Runs of another scale or with other flags are no part of this."""
   for run in runs:
+    if not (folder / run.name).is_dir():
+      continue
+    # Not the script, which may lie in another copy of the project.
     was = batch.last_command(folder, run.name)[1:]
     is_ = [*run.command[1:]]
-    if was and sorted(was) != sorted(is_) and (folder / run.name).is_dir():
+    if sorted(was) != sorted(is_):
       other = [f'with {flag}' for flag in was if flag not in is_]
       other += [f'without {flag}' for flag in is_ if flag not in was]
+      how = other[0] if was else 'by nothing that it tells of'
       raise checks.UsageError(
-        f'--workdir={workdir}: its run {run.name} was begun {other[0]}; '
+        f'--workdir={workdir}: its run {run.name} was begun {how}; '
         'allowed: the same scale and flags, or another folder'
       )
 
@@ -539,8 +549,7 @@ def main(arguments: Sequence[str]) -> None:
   title = _title(name, figure, options, extra, runs)
   workdir = pathlib.Path(options.workdir)
   folder = workdir / 'runs'
-  if not options.dry_run:
-    _check_begun(runs, folder, workdir)
+  _check_begun(runs, folder, workdir)
   progress = Progress(runs, folder)
   if options.dry_run:
     print(title)
@@ -559,23 +568,29 @@ def main(arguments: Sequence[str]) -> None:
       print(f'{job.name} failed, exit code {code}', flush=True)
     elif job.name in progress.finished:
       print(f'{job.name} finished', flush=True)
+    if refused() and len(failed) >= _REFUSED:
+      runs_of_plan.end()
+
+  def refused():
+    return not progress.finished and {*failed.values()} == {2}
 
   jobs = [
     batch.Job(run.name, run.command, f'{run.frames:,} frames')
     for run in runs
     if run.name not in progress.finished
   ]
+  runs_of_plan = batch.Batch(
+    folder,
+    jobs,
+    parallel=options.parallel,
+    environment=_ENVIRONMENT,
+    ended=ended,
+    look=progress.look,
+    is_done=lambda job: workdir_lib.is_finished(folder / job.name),
+  )
   try:
     with progress:
-      batch.Batch(
-        folder,
-        jobs,
-        parallel=options.parallel,
-        environment=_ENVIRONMENT,
-        ended=ended,
-        look=progress.look,
-        is_done=lambda job: workdir_lib.is_finished(folder / job.name),
-      ).run()
+      runs_of_plan.run()
     trials = _trials(runs, folder)
     if len(progress.finished) < len(runs):
       title += f'; {len(progress.finished)} of {len(runs)} runs finished'
@@ -583,16 +598,17 @@ def main(arguments: Sequence[str]) -> None:
       _draw(name, figure, options, trials, title, workdir)
   except OSError as error:
     raise checks.RunError(
-      f'--workdir={workdir}: {error.strerror}; the same command goes on'
+      f'--workdir={workdir}: {error.strerror or error}; the same command '
+      'goes on'
     ) from error
   left = len(runs) - len(progress.finished)
-  if left:
+  if left and not refused():
     print(f'{left} of {len(runs)} runs are not finished')
     print('to go on: the same command')
   if failed:
     first = next(iter(failed))
     last = batch.last_line(folder, first)
-    kind = checks.UsageError if {*failed.values()} == {2} else checks.RunError
+    kind = checks.UsageError if refused() else checks.RunError
     raise kind(
       f'{first} failed, exit code {failed[first]}, as {len(failed)} of '
       f'{len(runs)}; its log ends with: {last}'

@@ -1,6 +1,5 @@
 """experiments/paper.py: its plans, and every figure from runs to a picture."""
 
-import csv
 import importlib.util
 import os
 import pathlib
@@ -86,6 +85,10 @@ def test_a_scale_shrinks_frames_and_learning_rates_but_not_the_schedule(paper):
   runs = paper.plan(figure, paper.Options(scale=0.05), ())
   assert len(runs) == 4 * 5 * 3
   assert {run.frames for run in runs} == {9_800_000}
+  # 50 x 0.14 is a little more than 7 in floating point.
+  seventh = paper.plan(figure, paper.Options(scale=0.14), ())
+  assert len(seventh) == 4 * 5 * 7
+  assert {run.frames for run in seventh} == {27_440_000}
   assert {flag(run, 'anneal_frames') for run in runs} == {'196000000'}
   # The same runs as those of the whole, so that seeds and rates agree.
   assert {run.name for run in runs} < {run.name for run in whole}
@@ -175,6 +178,7 @@ def test_table_1_is_of_the_large_network(paper):
     (['fig1', '--', '--seed=3'], '--seed=3 after fig1: allowed: -- and then'),
     (['fig1', '--', '--workdir=x'], '--workdir=x after fig1: allowed: '),
     (['fig1', 'fig2'], 'fig2 after fig1: allowed: -- and then flags of the'),
+    (['fig1', '--', '--t_max=4', '--t_max=5'], '--t_max=5 after fig1: allowed'),
     (['table1', '--', '--nolstm'], '--nolstm after table1: allowed: '),
     (['table1', '--', '--eval_protocol=sticky'], '--eval_protocol=sticky aft'),
   ],
@@ -250,10 +254,18 @@ def test_runs_of_another_scale_are_refused(folder):
     'log ends with: error: --gamma=2.0: allowed: 0 to 1\n'
   )
   assert run_here()[0] == 0
+  command = folder / 'other/runs/catch-a3c-1threads-0.003-seed1.command'
+  kept = command.read_text()
+  assert kept.startswith(str(ROOT / 'experiments/catch.py'))
+  assert ' --frames=2000 ' in kept
   for given, was in [
     (('--scale=0.02',), 'with --frames=2000'),
+    (('--scale=0.02', '--dry_run'), 'with --frames=2000'),
     (('--', '--t_max=4'), 'without --t_max=4'),
+    ((), 'by nothing that it tells of'),
   ]:
+    if not given:
+      command.unlink()
     code, out, err = run_here(*given)
     assert (code, out) == (2, '')
     assert err.startswith(
@@ -261,6 +273,21 @@ def test_runs_of_another_scale_are_refused(folder):
       f'begun {was}; '
     )
     assert err.count('\n') == 1
+
+
+def test_a_plan_whose_flags_no_run_takes_is_given_up(tmp_path):
+  pytest.importorskip('matplotlib')
+  code, out, err = run_script(
+    'paper.py', 'fig3', '--games=catch', '--scale=0.01', '--', '--gamma=2',
+    cwd=tmp_path,
+  )  # fmt: skip
+  assert code == 2
+  assert out.count('failed, exit code 2') == 3
+  assert 'to go on' not in out
+  assert err.endswith(
+    'failed, exit code 2, as 3 of 20; its log ends with: error: --gamma=2.0: '
+    'allowed: 0 to 1\n'
+  )
 
 
 def test_table_1_of_one_game(folder):
@@ -329,10 +356,3 @@ def test_a_plan_that_is_stopped_goes_on(tmp_path):
   last = read_rows(tmp_path / 'results/fig1.csv')
   assert max(float(row['at']) for row in first if row['x'] == 'frames') < 39_000
   assert max(float(row['at']) for row in last if row['x'] == 'frames') > 39_000
-
-
-def test_csv_columns_are_those_of_all_rows(folder):
-  for path in (folder / 'results').glob('*.csv'):
-    with path.open(newline='') as file:
-      rows = list(csv.reader(file))
-    assert {len(row) for row in rows} == {len(rows[0])}

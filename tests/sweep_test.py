@@ -160,14 +160,15 @@ def test_every_run_gets_its_flags_and_a_row(search):
     drawn = sweep['draw'](ranges, sweep_seed=1, number=int(name[4:7]))
     assert {name: float(row[name]) for name in names} == drawn
     seed = '2' if name.endswith('seed2') else '1'
-    command, printed = pathlib.Path(f's/{name}.log').read_text().split('\n', 1)
-    assert command.startswith('$ python script.py --')
-    assert json.loads(printed) == [
+    given = [
       '--algo=a3c',
       *(f'--{name}={row[name]}' for name in names),
       f'--seed={seed}',
-      f'--workdir=s/{name}',
     ]
+    command = pathlib.Path(f's/{name}.command').read_text()
+    assert command == ' '.join(['script.py', *given]) + '\n'
+    printed = pathlib.Path(f's/{name}.log').read_text()
+    assert json.loads(printed) == [*given, f'--workdir=s/{name}']
     assert row['seed'] == seed
     assert (row['frames'], row['seconds']) == ('100', '9.0')
     assert row['mean_return'] == str(int(name[4:7]))
