@@ -6,7 +6,7 @@ picture.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 import math
 import textwrap
 from typing import Any, NamedTuple
@@ -140,7 +140,7 @@ def reached(x: np.ndarray, y: np.ndarray, score: float) -> float:
   return float(x[first - 1] + share * (x[first] - x[first - 1]))
 
 
-def reference_score(all_curves: Iterable[curves.Curve]) -> float:
+def reference_score(all_curves: Sequence[curves.Curve]) -> float:
   """A score that is well above the first ones and that all curves reach.
 
   The paper does not tell its own. This is three quarters of the way from the
@@ -167,6 +167,10 @@ def _by_game_and_method(trials) -> dict[tuple[str, str], list[Trial]]:
 def _names(trials) -> tuple[list[str], list[str]]:
   games = list(dict.fromkeys(trial.game for trial in trials))
   return games, list(dict.fromkeys(trial.method for trial in trials))
+
+
+def _colors(names: Iterable[Hashable]) -> dict[Hashable, str]:
+  return {name: f'C{n}' for n, name in enumerate(dict.fromkeys(names))}
 
 
 def _grid(rows, columns, title):
@@ -223,7 +227,7 @@ class _Entry(NamedTuple):
   """A curve of ours in a panel, and the paper's of the same colour."""
 
   method: str
-  threads: int
+  threads: int  # of ours
   color: str
   label: str
   trials: list[Trial]
@@ -234,7 +238,7 @@ def _draw_panel(axes, game, against, entries) -> list[dict[str, Any]]:
   """Draws curves; returns their rows."""
   rows = []
 
-  def add(entry, series, runs, *columns):
+  def add(entry, series, threads, runs, *columns):
     points = np.column_stack(columns).tolist()
     for x, *scores in points:
       mean, lowest, highest = (round(number, 3) for number in scores)
@@ -242,7 +246,7 @@ def _draw_panel(axes, game, against, entries) -> list[dict[str, Any]]:
         {
           'game': game,
           'method': entry.method,
-          'threads': entry.threads,
+          'threads': threads,
           'series': series,
           'runs': runs,
           'x': against,
@@ -257,16 +261,16 @@ def _draw_panel(axes, game, against, entries) -> list[dict[str, Any]]:
     curve = learning_curve(entry.trials, against)
     if curve is not None:
       draw_line(axes, curve, color=entry.color, label=entry.label)
-      add(entry, 'ours', len(entry.trials), *curve)
+      add(entry, 'ours', entry.threads, len(entry.trials), *curve)
   # No further than our runs went, where the paper's go on.
   right = axes.get_xlim()[1] if rows else None
   for entry in entries:
     if entry.paper is not None:
-      x, scores, label = entry.paper
+      x, scores, label, threads = entry.paper
       there = np.append(True, x[:-1] < (right or math.inf))
       style = {'color': entry.color, 'alpha': 0.7, 'label': label}
       axes.plot(x[there], scores[there], '--', **style)
-      add(entry, label, '', x, scores, scores, scores)
+      add(entry, label, threads, '', x, scores, scores, scores)
   axes.set_xlim(0.0, right)
   axes.set_xlabel({'hours': 'hours of training', 'frames': 'frames'}[against])
   axes.set_ylabel('score')
@@ -287,6 +291,7 @@ def _told(chosen) -> str:
 def figure1(trials: Sequence[Trial], title: str, *, of_50: int) -> Drawn:
   """Figure 1: scores by hours, and below by frames, of all methods."""
   games, methods = _names(trials)
+  colors = _colors(methods)
   picture, table = _grid(2, len(games), title)
   rows, summary = [], []
   for column, game in enumerate(games):
@@ -309,7 +314,7 @@ def figure1(trials: Sequence[Trial], title: str, *, of_50: int) -> Drawn:
           paper = published.paper_curve(
             game, method, threads=threads, against=against
           )
-        color = f'C{methods.index(method)}'
+        color = colors[method]
         entries.append(_Entry(method, threads, color, method, those, paper))
       if against == 'hours' and printed:
         entries.append(_Entry('dqn', 1, 'k', 'DQN', [], printed['dqn']))
@@ -324,20 +329,19 @@ def learning_by_threads(
 ) -> Drawn:
   """Figures 3 and 4, S9 and S10: a curve for each number of threads."""
   picture, panels = _panels(trials, title)
+  # Of one colour in all panels, whichever a panel has.
+  colors = _colors(trial.threads for trial in trials)
   rows, summary = [], []
   for game, method, group, axes in panels:
     entries = []
-    for number, (threads, those) in enumerate(
-      _groups(group, lambda t: t.threads).items()
-    ):
+    for threads, those in _groups(group, lambda t: t.threads).items():
       chosen = best(those, of_50=of_50)
       paper = published.paper_curve(
         game, method, threads=threads, against=against
       )
       label = f'{threads} thread' + 's' * (threads > 1)
-      entries.append(
-        _Entry(method, threads, f'C{number}', label, chosen, paper)
-      )
+      color = colors[threads]
+      entries.append(_Entry(method, threads, color, label, chosen, paper))
       if chosen:
         summary.append(f'{game} {method}, {label}: {_told(chosen)}')
     rows += _draw_panel(axes, game, against, entries)
@@ -389,11 +393,10 @@ def figure2(trials: Sequence[Trial], title: str) -> Drawn:
 def figure_s5(trials: Sequence[Trial], title: str) -> Drawn:
   """Figure S5: scores of all learning rates, the best first, by optimizer."""
   picture, panels = _panels(trials, title)
+  colors = _colors(trial.optimizer for trial in trials)
   rows, summary = [], []
   for game, method, group, axes in panels:
-    for number, (optimizer, those) in enumerate(
-      _groups(group, lambda t: t.optimizer).items()
-    ):
+    for optimizer, those in _groups(group, lambda t: t.optimizer).items():
       scores = sorted(
         (x for x in map(score, those) if not math.isnan(x)), reverse=True
       )
@@ -410,7 +413,7 @@ def figure_s5(trials: Sequence[Trial], title: str) -> Drawn:
         axes.plot(
           *points,
           {'ours': 'o-', 'paper': '--'}[name],
-          color=f'C{number}',
+          color=colors[optimizer],
           markersize=3,
           label=f'{name}, {optimizer}' + ', whole runs' * (name == 'paper'),
         )
@@ -444,14 +447,15 @@ def table2(
   """Table 2: how much sooner a score is reached with more threads.
 
   Args:
-    trials: of several numbers of threads; speed-ups are over the smallest, the
-      paper's too.
+    trials: of several numbers of threads; speed-ups are over the smallest of
+      all, the paper's too, so there are none of a game that lacks it.
     title: of the picture.
     of_50: of how many of 50 learning rates the curves are the mean.
     reference: the score to reach; None for `reference_score` of each game.
   """
   _, methods = _names(trials)
   picture, table = _grid(1, len(methods), title)
+  smallest = min(trial.threads for trial in trials)
   rows, summary = [], []
   found: dict[tuple[str, int], list[tuple[float, float]]] = {}
   for (game, method), group in _by_game_and_method(trials).items():
@@ -470,14 +474,16 @@ def table2(
       goal = reference_score([frames for frames, _ in by_threads.values()])
     if math.isnan(goal):
       summary.append(f'{game} {method}: no way up to a score that all reach')
-    first = None
-    paper = _speedups(method, min(by_threads))
-    for threads, (frames, hours) in by_threads.items():
-      needed = (
+    paper = _speedups(method, smallest)
+    all_needed = {
+      threads: (
         reached(frames.x, frames.mean, goal),
         3600 * reached(hours.x, hours.mean, goal),
       )
-      first = first or needed
+      for threads, (frames, hours) in by_threads.items()
+    }
+    first = all_needed.get(smallest, (math.nan, math.nan))
+    for threads, needed in all_needed.items():
       gains = tuple(one / n for one, n in zip(first, needed, strict=True))
       found.setdefault((method, threads), []).append(gains)
       rows.append(
@@ -503,12 +509,11 @@ def table2(
     for column, name in enumerate(('by frames', 'by seconds')):
       gains = [mean[column] for mean in means.values()]
       axes.plot([*means], gains, 'o-', label=f'ours, {name}')
-    threads = sorted({trial.threads for trial in trials})
-    paper = _speedups(method, threads[0])
+    paper = _speedups(method, smallest)
     axes.plot([*paper], [*paper.values()], 'k--', label='paper, by time')
     axes.set_xscale('log', base=2)
     axes.set_yscale('log', base=2)
-    threads = sorted({*threads, *paper})
+    threads = sorted({*paper, *(trial.threads for trial in trials)})
     axes.set_xticks(threads, threads)
     axes.yaxis.set_major_formatter('{x:g}')
     axes.set_title(method)

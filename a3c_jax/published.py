@@ -56,6 +56,7 @@ class PaperCurve(NamedTuple):
   x: np.ndarray  # [N] float64, frames, hours or ranks
   score: np.ndarray  # [N] float64
   label: str
+  threads: int
 
 
 class Summary(NamedTuple):
@@ -149,6 +150,7 @@ def paper_curve(
     score,
     f'paper, {_SERIES[algo]}, {nearest} thread{plural} '
     f'(Fig. {figure.removeprefix("Fig")})',
+    nearest,
   )
 
 
@@ -172,7 +174,9 @@ def figure1(game: str) -> dict[str, PaperCurve]:
     return {}
   return {
     name: PaperCurve(
-      *_curves()['Fig1', _PANELS[game], series], f'paper, {series} (Fig. 1)'
+      *_curves()['Fig1', _PANELS[game], series],
+      f'paper, {series} (Fig. 1)',
+      1 if name == 'dqn' else 16,
     )
     for name, series in (_SERIES | {'dqn': 'DQN'}).items()
   }
@@ -195,7 +199,7 @@ def optimizer_ranks(game: str, algo: str, optimizer: str) -> PaperCurve | None:
   points = _curves().get(('FigS5', panel, _OPTIMIZERS[optimizer]))
   if points is None:
     return None
-  return PaperCurve(*points, f'paper, {_OPTIMIZERS[optimizer]}')
+  return PaperCurve(*points, f'paper, {_OPTIMIZERS[optimizer]}', 16)
 
 
 def learning_rates(game: str, algo: str) -> np.ndarray | None:

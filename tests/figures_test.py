@@ -148,6 +148,55 @@ def test_table_2_over_the_smallest_number_of_threads():
   assert [row['speedup_by_frames'] for row in drawn.rows] == [1, 1]
 
 
+def test_table_2_of_a_game_without_the_smallest_number_of_threads():
+  pytest.importorskip('matplotlib')
+  trials = [
+    make_trial([0.0, 1.0, 8.0, 8.0], threads=1),
+    make_trial([0.0, 8.0, 8.0, 8.0], threads=2),
+    make_trial([0.0, 8.0], game='cartpole', threads=2),
+    make_trial([0.0, 8.0], game='cartpole', threads=4),
+  ]
+  drawn = figures.table2(trials, 'title', of_50=3)
+  gains = [row['speedup_by_frames'] for row in drawn.rows]
+  assert gains[0] == 1
+  assert gains[2:] == ['', '']
+  assert [row['paper'] for row in drawn.rows] == [1.0, 2.1, 2.1, 3.7]
+  # The other game's first is not taken for a gain of 1.
+  assert drawn.summary[1].startswith(
+    f'a3c, 2 threads: {gains[1]:.2f} times by frames, '
+  )
+  assert len(drawn.summary) == 2
+
+
+def test_threads_and_optimizers_are_of_one_colour_in_all_panels():
+  pytest.importorskip('matplotlib')
+
+  def colors(drawn):
+    return {
+      (line.get_label(), line.get_color())
+      for axes in drawn.picture.axes
+      for line in axes.get_lines()
+      if not line.get_label().startswith('paper')
+    }
+
+  trials = [
+    make_trial([1.0, 2.0], threads=1),
+    make_trial([1.0, 2.0], threads=2),
+    make_trial([1.0, 2.0], game='cartpole', threads=2),
+  ]
+  drawn = figures.learning_by_threads(trials, 't', of_50=3, against='frames')
+  assert colors(drawn) == {('1 thread', 'C0'), ('2 threads', 'C1')}
+  trials = [
+    make_trial([1.0], optimizer='rmsprop'),
+    make_trial([1.0], optimizer='shared_rmsprop'),
+    make_trial([1.0], game='cartpole', optimizer='shared_rmsprop'),
+  ]
+  assert colors(figures.figure_s5(trials, 't')) == {
+    ('ours, rmsprop', 'C0'),
+    ('ours, shared_rmsprop', 'C1'),
+  }
+
+
 def test_table_2_of_a_score_that_is_not_reached():
   pytest.importorskip('matplotlib')
   trials = [
@@ -177,6 +226,8 @@ def test_curves_by_threads_are_of_the_best(against):
     (1, -2.0, 1),
     (8, 5.0, 1),
   ]
+  paper = [row for row in drawn.rows if row['series'] != 'ours']
+  assert all(f', {row["threads"]} thread' in row['series'] for row in paper)
   assert {row['x'] for row in drawn.rows} == {against}
   number = {'frames': 3, 'hours': 4}[against]
   assert {row['series'] for row in drawn.rows} == {
@@ -215,6 +266,9 @@ def test_figure_1_stands_beside_the_papers_curves():
     ('nstep_q', 'frames', 'paper, n-step Q, 16 threads (Fig. 3)'),
     ('dqn', 'hours', 'paper, DQN (Fig. 1)'),
   }
+  threads = {(row['series'], row['threads']) for row in drawn.rows}
+  assert ('paper, A3C (Fig. 1)', 16) in threads
+  assert ('paper, DQN (Fig. 1)', 1) in threads
   assert drawn.summary == [
     'pong a3c: -20.50 after 0.001 million frames (learning rates 0.001)',
     'pong nstep_q: -19.00 after 0.001 million frames (learning rates 0.001)',
