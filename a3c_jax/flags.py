@@ -123,7 +123,7 @@ def define(domain: str, **instead) -> Callable[..., config_lib.Config]:
   table = config_lib.defaults(domain) | own
   others = {'--lstm': config_lib.defaults(domain, lstm=True) | own}
   if domain == 'atari':
-    others['--preset=quick'] = config_lib.defaults(domain, preset='quick')
+    others['--preset=quick'] = config_lib.defaults(domain, preset='quick') | own
   names = []
   for field in dataclasses.fields(config_lib.Config):
     if not field.metadata['flag']:
