@@ -307,19 +307,42 @@ def test_table_1_of_one_game(folder):
   assert float(row['paper_score']) == 551.6
 
 
-def test_the_results_that_are_kept_draw_their_figure(tmp_path):
+QUICK = ('--rms_epsilon=1e-5', '--init_gain=2.45', '--max_grad_norm=20')
+
+
+@pytest.mark.parametrize(
+  ('name', 'given', 'extra'),
+  [
+    (
+      'pong',
+      (
+        '--methods=nstep_q,one_step_q',
+        '--learning_rates=1.5e-3',
+        '--scale=0.125',
+      ),
+      (),
+    ),
+    (
+      'breakout',
+      ('--methods=a3c', '--learning_rates=7e-4', '--scale=0.105'),
+      QUICK,
+    ),
+  ],
+)
+def test_the_results_that_are_kept_draw_their_figure(
+  name, given, extra, tmp_path
+):
   pytest.importorskip('matplotlib')
-  kept = ROOT / 'experiments/results/pong'
-  shutil.copytree(kept, tmp_path / 'pong')
-  (tmp_path / 'pong/fig1.csv').unlink()
+  kept = ROOT / 'experiments/results' / name
+  shutil.copytree(kept, tmp_path / name)
+  (tmp_path / name / 'fig1.csv').unlink()
   code, out, err = run_script(
-    'paper.py', 'fig1', '--games=pong', '--methods=nstep_q,one_step_q',
-    '--scale=0.125', '--threads=2', '--learning_rates=1.5e-3',
-    '--workdir=pong', '--', '--envs_per_thread=8', cwd=tmp_path,
+    'paper.py', 'fig1', f'--games={name}', '--threads=2', f'--workdir={name}',
+    *given, '--', '--envs_per_thread=8', *extra, cwd=tmp_path,
   )  # fmt: skip
   assert (code, err) == (0, '')
   assert 'begins' not in out
-  assert read_rows(tmp_path / 'pong/fig1.csv') == read_rows(kept / 'fig1.csv')
+  assert read_rows(tmp_path / name / 'fig1.csv') == read_rows(kept / 'fig1.csv')
 
 
 def test_a_plan_that_is_stopped_goes_on(tmp_path):

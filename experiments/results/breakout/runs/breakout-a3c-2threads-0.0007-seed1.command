@@ -1,0 +1,1 @@
+experiments/atari.py --game=breakout --algo=a3c --threads=2 --optimizer=shared_rmsprop --learning_rate=0.0007 --seed=1 --frames=20580000 --anneal_frames=196000000 --eval_frames=20580000 --eval_episodes=10 --eval_protocol=noop30 --envs_per_thread=8 --rms_epsilon=1e-5 --init_gain=2.45 --max_grad_norm=20
