@@ -307,38 +307,35 @@ def test_table_1_of_one_game(folder):
   assert float(row['paper_score']) == 551.6
 
 
-QUICK = ('--rms_epsilon=1e-5', '--init_gain=2.45', '--max_grad_norm=20')
-
-
 @pytest.mark.parametrize(
-  ('name', 'given', 'extra'),
+  ('name', 'arguments'),
   [
     (
       'pong',
-      (
-        '--methods=nstep_q,one_step_q',
-        '--learning_rates=1.5e-3',
-        '--scale=0.125',
-      ),
-      (),
+      '--games=pong --methods=nstep_q,one_step_q --learning_rates=1.5e-3 '
+      '--scale=0.125 -- --envs_per_thread=8',
+    ),
+    (
+      'pong_one_step',
+      '--games=pong --methods=one_step_q --learning_rates=2e-3 --scale=0.125 '
+      '-- --envs_per_thread=2 --init_gain=1.6',
     ),
     (
       'breakout',
-      ('--methods=a3c', '--learning_rates=7e-4', '--scale=0.105'),
-      QUICK,
+      '--games=breakout --methods=a3c --learning_rates=7e-4 --scale=0.105 -- '
+      '--envs_per_thread=8 --rms_epsilon=1e-5 --init_gain=2.45 '
+      '--max_grad_norm=20',
     ),
   ],
 )
-def test_the_results_that_are_kept_draw_their_figure(
-  name, given, extra, tmp_path
-):
+def test_the_results_that_are_kept_draw_their_figure(name, arguments, tmp_path):
   pytest.importorskip('matplotlib')
   kept = ROOT / 'experiments/results' / name
   shutil.copytree(kept, tmp_path / name)
   (tmp_path / name / 'fig1.csv').unlink()
   code, out, err = run_script(
-    'paper.py', 'fig1', f'--games={name}', '--threads=2', f'--workdir={name}',
-    *given, '--', '--envs_per_thread=8', *extra, cwd=tmp_path,
+    'paper.py', 'fig1', '--threads=2', f'--workdir={name}',
+    *arguments.split(), cwd=tmp_path,
   )  # fmt: skip
   assert (code, err) == (0, '')
   assert 'begins' not in out
