@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 import contextlib
 import fcntl
 import math
@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+REFUSED = 3  # Jobs; a script that takes the flags of none takes no other's.
 _POLL_SECONDS = 0.1
 
 
@@ -163,6 +164,16 @@ def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
   """A number drawn from LogUniform(low, high), to 4 digits, within these."""
   exact = math.exp(rng.uniform(math.log(low), math.log(high)))
   return min(max(float(f'{exact:.4g}'), low), high)
+
+
+def are_refused(failed: Mapping[str, int], finished: Collection[str]) -> bool:
+  """Whether a script seems to refuse its flags, whatever the job.
+
+  Args:
+    failed: exit codes, by the names of jobs.
+    finished: names of jobs.
+  """
+  return not finished and {*failed.values()} == {2}
 
 
 def _command_file(folder, name):

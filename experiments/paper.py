@@ -38,7 +38,6 @@ import a3c_jax.flags
 _FOLDER = pathlib.Path(__file__).parent
 _EPOCHS = 49 * 4_000_000  # Frames of figures 3 and S9.
 _EVALUATIONS = 25  # Of a run whose curve they are.
-_REFUSED = 3  # Runs; a plan whose flags none of them takes is given up.
 _LOOK_SECONDS = 5.0
 _SAY_SECONDS = 60.0
 # That of the runs: as it was before flags.run sets JAX up for this process.
@@ -568,11 +567,9 @@ def main(arguments: Sequence[str]) -> None:
       print(f'{job.name} failed, exit code {code}', flush=True)
     elif job.name in progress.finished:
       print(f'{job.name} finished', flush=True)
-    if refused() and len(failed) >= _REFUSED:
+    refused = batch.are_refused(failed, progress.finished)
+    if refused and len(failed) >= batch.REFUSED:
       runs_of_plan.end()
-
-  def refused():
-    return not progress.finished and {*failed.values()} == {2}
 
   jobs = [
     batch.Job(run.name, run.command, f'{run.frames:,} frames')
@@ -602,13 +599,14 @@ def main(arguments: Sequence[str]) -> None:
       'goes on'
     ) from error
   left = len(runs) - len(progress.finished)
-  if left and not refused():
+  refused = batch.are_refused(failed, progress.finished)
+  if left and not refused:
     print(f'{left} of {len(runs)} runs are not finished')
     print('to go on: the same command')
   if failed:
     first = next(iter(failed))
     last = batch.last_line(folder, first)
-    kind = checks.UsageError if refused() else checks.RunError
+    kind = checks.UsageError if refused else checks.RunError
     raise kind(
       f'{first} failed, exit code {failed[first]}, as {len(failed)} of '
       f'{len(runs)}; its log ends with: {last}'

@@ -40,7 +40,6 @@ from a3c_jax import workdir as workdir_lib
 import a3c_jax.flags
 
 _BEST = 10  # Rows of the table at the end.
-_REFUSED = 3  # Settings; a script that takes none of them takes no other.
 _FIGURES = ('frames', 'mean_return', 'eval_mean_return', 'seconds')
 _RESERVED = ('run', 'seed', *_FIGURES, 'status', 'exit_code', 'workdir')
 # That of the runs: as it was before flags.run sets JAX up for this process.
@@ -256,7 +255,7 @@ class Search:
     # Failed ones last, lest they fail again before any other is tried.
     todo.sort(key=lambda run: run.name in results.rows)
     self._runs = {run.name: run for run in todo}
-    self._enough = min(len(todo), _REFUSED * options.seeds)
+    self._enough = min(len(todo), batch.REFUSED * options.seeds)
     self._batch = batch.Batch(
       self._folder,
       [_job(run, command) for run in todo],
@@ -286,8 +285,8 @@ class Search:
       text = f'failed, exit code {code}: see {workdir}.log'
       self.failed[run.name] = code
     print(f'{run.name} {text}', flush=True)
-    none_taken = not self._results.finished() and {*self.failed.values()} == {2}
-    if none_taken and len(self.failed) >= self._enough:
+    refused = batch.are_refused(self.failed, self._results.finished())
+    if refused and len(self.failed) >= self._enough:
       self.refused = True
       self._batch.end()
 
