@@ -606,7 +606,7 @@ def main(arguments: Sequence[str]) -> None:
   if failed:
     first = next(iter(failed))
     last = batch.last_line(folder, first)
-    kind = checks.UsageError if refused else checks.RunError
+    kind = checks.UsageError if {*failed.values()} == {2} else checks.RunError
     raise kind(
       f'{first} failed, exit code {failed[first]}, as {len(failed)} of '
       f'{len(runs)}; its log ends with: {last}'
