@@ -45,19 +45,30 @@ class Drawn(NamedTuple):
   summary: list[str]  # lines to print
 
 
-def pyplot():
-  """matplotlib's, drawing into files.
+def check_can_draw() -> None:
+  """Raises UsageError if matplotlib is not installed."""
+  checks.check_installed('pictures', 'matplotlib', extra='plot')
+
+
+def subplots(rows: int, columns: int, *, size: tuple[float, float]):
+  """An empty picture with a table of panels.
+
+  It is no figure of pyplot's, which keeps all of its own until they are closed.
+
+  Args:
+    size: Width and height in inches.
+
+  Returns:
+    The matplotlib Figure, and an array [rows, columns] of its axes.
 
   Raises:
     UsageError: if matplotlib is not installed.
   """
-  checks.check_installed('pictures', 'matplotlib', extra='plot')
-  import matplotlib
+  check_can_draw()
+  from matplotlib.figure import Figure
 
-  matplotlib.use('Agg')  # Draws into a file, without a display.
-  import matplotlib.pyplot
-
-  return matplotlib.pyplot
+  picture = Figure(figsize=size, layout='constrained')
+  return picture, picture.subplots(rows, columns, squeeze=False)
 
 
 def draw_line(axes, curve: curves.Curve | None, **style) -> None:
@@ -175,13 +186,8 @@ def _colors(names: Iterable[Hashable]) -> dict[Hashable, str]:
 
 def _grid(rows, columns, title):
   width, height = _PANEL
-  picture, table = pyplot().subplots(
-    rows,
-    columns,
-    figsize=(max(width * columns, 6.5), height * rows + 1.6),
-    squeeze=False,
-    layout='constrained',
-  )
+  size = (max(width * columns, 6.5), height * rows + 1.6)
+  picture, table = subplots(rows, columns, size=size)
   picture.suptitle(textwrap.fill(title, 16 * max(columns, 5)), fontsize='small')
   for axes in table.flat:
     axes.grid(alpha=0.3)

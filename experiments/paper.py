@@ -554,7 +554,7 @@ def main(arguments: Sequence[str]) -> None:
     print(title)
     _show_plan(runs, progress)
     return
-  figures.pyplot()  # Before hours of training.
+  figures.check_can_draw()  # Before hours of training.
   checks.make_folder(options.workdir, flag='workdir')
   checks.make_folder(str(folder), flag='workdir')
   print(title)

@@ -147,9 +147,7 @@ def draw(runs: Sequence[curves.Run], options: Options):
     name for name in _DIAGNOSTICS if any(name in run.train for run in runs)
   ]
   rows = 1 + (len(names) + 1) // 2
-  figure, table = figures.pyplot().subplots(
-    rows, 2, figsize=(11, 3.4 * rows), squeeze=False, layout='constrained'
-  )
+  figure, table = figures.subplots(rows, 2, size=(11, 3.4 * rows))
   for axes, against in zip(table[0], ('frames', 'hours'), strict=True):
     _draw_scores(axes, groups, against, options.points)
     right = axes.get_xlim()[1]
@@ -192,7 +190,7 @@ def main(folders: Sequence[str]) -> None:
   options = dataclasses.replace(options, workdir=(*options.workdir, *folders))
   checks.check_settings(options)
   _check_can_be_written(options.out)
-  figures.pyplot()
+  figures.check_can_draw()
   folders = {pathlib.Path(name).resolve(): name for name in options.workdir}
   runs = [curves.read(folder) for folder in folders.values()]
   figure = draw(runs, options)

@@ -116,6 +116,17 @@ def test_the_reference_score_is_one_that_all_reach():
   assert math.isnan(figures.reference_score(worse))
 
 
+def test_a_picture_is_not_kept_by_pyplot():
+  pytest.importorskip('matplotlib')
+  from matplotlib import pyplot
+
+  before = pyplot.get_fignums()
+  picture, table = figures.subplots(1, 2, size=(4.0, 2.0))
+  assert pyplot.get_fignums() == before
+  assert picture.axes == [*table.flat]
+  assert table.shape == (1, 2)
+
+
 def test_table_2():
   pytest.importorskip('matplotlib')
   # One thread is at 8 after 800 frames, two after 400; in a quarter of the
