@@ -331,6 +331,11 @@ def test_table_1_of_one_game(folder):
       '--scale=0.125 -- --envs_per_thread=2 --init_gain=1.6',
     ),
     (
+      'pong_sarsa_0.0024',
+      '--games=pong --methods=one_step_sarsa --learning_rates=2.4e-3 '
+      '--scale=0.125 -- --envs_per_thread=2 --init_gain=1.6',
+    ),
+    (
       'breakout',
       '--games=breakout --methods=a3c --learning_rates=7e-4 --scale=0.105 -- '
       '--envs_per_thread=8 --rms_epsilon=1e-5 --init_gain=2.45 '

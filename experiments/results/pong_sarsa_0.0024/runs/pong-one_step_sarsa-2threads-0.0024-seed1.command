@@ -1,0 +1,1 @@
+experiments/atari.py --game=pong --algo=one_step_sarsa --threads=2 --optimizer=shared_rmsprop --learning_rate=0.0024 --seed=1 --frames=24500000 --anneal_frames=196000000 --eval_frames=980000 --eval_episodes=10 --eval_protocol=noop30 --envs_per_thread=2 --init_gain=1.6
