@@ -356,24 +356,39 @@ def test_gradients_are_traced_once(tmp_path):
   assert sorted(traced) == ['act', 'gradients']
 
 
+def make_ctrl_c():
+  """A function that does as Ctrl-C, once: a second one ends the process."""
+  unused = threading.Lock()
+
+  def ctrl_c():
+    if unused.acquire(blocking=False):
+      signal.raise_signal(signal.SIGINT)
+
+  return ctrl_c
+
+
 class Interrupts(catch.Catch):
   """Catch that ends the run at one step, as Ctrl-C does."""
 
-  def __init__(self, at_step):
+  def __init__(self, at_step, ctrl_c):
     super().__init__()
     self._at_step = at_step
+    self._ctrl_c = ctrl_c
     self._steps = 0
 
   def step(self, action):
     self._steps += 1
     if self._steps == self._at_step:
-      signal.raise_signal(signal.SIGINT)
+      self._ctrl_c()
     return super().step(action)
 
 
 def interrupted(workdir, at_step, **given):
-  envs = given.get('envs_per_thread', 1)
-  make_env = gym.make(lambda: Interrupts(at_step // envs), envs=envs)
+  """A run that ends at a step of a thread; those that it replays count too."""
+  ctrl_c = make_ctrl_c()
+  make_env = gym.make(
+    lambda: Interrupts(at_step, ctrl_c), envs=given.get('envs_per_thread', 1)
+  )
   result = run(workdir, make_env, **given)
   assert not result.finished
   assert 0 < result.frames < given['frames']
@@ -400,8 +415,9 @@ def test_a_stopped_run_ends_in_the_same_bits(tmp_path, monkeypatch, given):
     'eval_frames': 500,
   }
   whole = run(tmp_path / 'whole', **given)
-  first = interrupted(tmp_path / 'parts', 700, **given)
-  second = interrupted(tmp_path / 'parts', 900, **given)
+  first = interrupted(tmp_path / 'parts', 550, **given)
+  # Of which an episode more than RESEED_STEPS are replayed, at most.
+  second = interrupted(tmp_path / 'parts', 600, **given)
   assert second.frames > first.frames
   last = run(tmp_path / 'parts', **given)
   assert last.finished
@@ -844,9 +860,10 @@ def test_a_signal_ends_an_evaluation(tmp_path, monkeypatch):
 class Swings(PendulumEnv):
   """Pendulum of short episodes that may end the run at one step."""
 
-  def __init__(self, at_step=None):
+  def __init__(self, at_step=None, ctrl_c=None):
     super().__init__()
     self._at_step = at_step
+    self._ctrl_c = ctrl_c
     self._taken = 0
 
   def reset(self, **kwargs):
@@ -857,7 +874,7 @@ class Swings(PendulumEnv):
     self._taken += 1
     self._steps += 1
     if self._taken == self._at_step:
-      signal.raise_signal(signal.SIGINT)
+      self._ctrl_c()
     obs, reward, *_ = super().step(action)
     return obs, reward, False, self._steps == 30, {}
 
@@ -870,9 +887,10 @@ def swing(workdir, at_step=None, **given):
     **{'threads': 1, 'eval_frames': 300, 'eval_episodes': 1, 't_max': 8}
     | given,
   )
+  ctrl_c = make_ctrl_c()
   return training.run(
     settings,
-    gym.make(lambda: Swings(at_step), envs=settings.envs_per_thread),
+    gym.make(lambda: Swings(at_step, ctrl_c), envs=settings.envs_per_thread),
     functools.partial(agents.make_learner, settings),
     gym.make(Swings),
   )
