@@ -36,6 +36,7 @@ from a3c_jax import (
   training,
   value_based,
   workdir,
+  workers,
 )
 from a3c_jax.envs import catch, gym, recorded
 
@@ -356,14 +357,26 @@ def test_gradients_are_traced_once(tmp_path):
   assert sorted(traced) == ['act', 'gradients']
 
 
-def make_ctrl_c():
-  """A function that does as Ctrl-C, once: a second one ends the process."""
+def make_ctrl_c(monkeypatch):
+  """A function that does as Ctrl-C and waits until the threads are to stop.
+
+  It does so once: a second one would end the process.
+  """
   unused = threading.Lock()
+  told = threading.Event()
+
+  class Workers(workers.Workers):
+    def stop(self, seconds):
+      told.set()
+      return super().stop(seconds)
 
   def ctrl_c():
     if unused.acquire(blocking=False):
+      told.clear()  # Replays end in a stop too.
       signal.raise_signal(signal.SIGINT)
+      assert told.wait(60)
 
+  monkeypatch.setattr(workers, 'Workers', Workers)
   return ctrl_c
 
 
@@ -383,9 +396,9 @@ class Interrupts(catch.Catch):
     return super().step(action)
 
 
-def interrupted(workdir, at_step, **given):
+def interrupted(monkeypatch, workdir, at_step, **given):
   """A run that ends at a step of a thread; those that it replays count too."""
-  ctrl_c = make_ctrl_c()
+  ctrl_c = make_ctrl_c(monkeypatch)
   make_env = gym.make(
     lambda: Interrupts(at_step, ctrl_c), envs=given.get('envs_per_thread', 1)
   )
@@ -415,9 +428,9 @@ def test_a_stopped_run_ends_in_the_same_bits(tmp_path, monkeypatch, given):
     'eval_frames': 500,
   }
   whole = run(tmp_path / 'whole', **given)
-  first = interrupted(tmp_path / 'parts', 550, **given)
+  first = interrupted(monkeypatch, tmp_path / 'parts', 550, **given)
   # Of which an episode more than RESEED_STEPS are replayed, at most.
-  second = interrupted(tmp_path / 'parts', 600, **given)
+  second = interrupted(monkeypatch, tmp_path / 'parts', 600, **given)
   assert second.frames > first.frames
   last = run(tmp_path / 'parts', **given)
   assert last.finished
@@ -474,7 +487,7 @@ def test_a_finished_run_stays_as_it_is(tmp_path, monkeypatch):
 def test_many_threads_go_on(tmp_path, monkeypatch):
   monkeypatch.setattr(training, '_REFRESH_SECONDS', 0.01)
   given = {'algo': 'nstep_q', 'threads': 3, 'frames': 8000}
-  first = interrupted(tmp_path, 900, **given)
+  first = interrupted(monkeypatch, tmp_path, 900, **given)
   last = run(tmp_path, **given)
   assert last.finished
   assert last.episodes > first.episodes
@@ -637,7 +650,7 @@ def test_a_corrupt_checkpoint_is_moved_aside(tmp_path, monkeypatch, capsys):
   monkeypatch.setattr(training, '_REFRESH_SECONDS', 0.01)
   given = {'frames': 4000, 'checkpoint_frames': 500}
   whole = run(tmp_path / 'whole', **given)
-  interrupted(tmp_path / 'parts', 2000, **given)
+  interrupted(monkeypatch, tmp_path / 'parts', 2000, **given)
   folder = tmp_path / 'parts' / 'checkpoints'
   steps = sorted(int(path.name) for path in folder.iterdir())
   assert len(steps) > 1
@@ -879,7 +892,7 @@ class Swings(PendulumEnv):
     return obs, reward, False, self._steps == 30, {}
 
 
-def swing(workdir, at_step=None, **given):
+def swing(workdir, at_step=None, ctrl_c=None, **given):
   settings = config.make(
     'control',
     workdir=str(workdir),
@@ -887,7 +900,6 @@ def swing(workdir, at_step=None, **given):
     **{'threads': 1, 'eval_frames': 300, 'eval_episodes': 1, 't_max': 8}
     | given,
   )
-  ctrl_c = make_ctrl_c()
   return training.run(
     settings,
     gym.make(lambda: Swings(at_step, ctrl_c), envs=settings.envs_per_thread),
@@ -910,7 +922,8 @@ def test_a_stopped_run_with_continuous_actions_ends_in_the_same_bits(
   monkeypatch.setattr(training, '_REFRESH_SECONDS', 0.01)
   given |= {'frames': 1200, 'checkpoint_frames': 200, 'reward_scale': 0.1}
   whole = swing(tmp_path / 'whole', **given)
-  first = swing(tmp_path / 'parts', at_step=150, **given)
+  ctrl_c = make_ctrl_c(monkeypatch)
+  first = swing(tmp_path / 'parts', 150, ctrl_c, **given)
   assert 0 < first.frames < 1200
   last = swing(tmp_path / 'parts', **given)
   assert (last.finished, last.frames) == (True, whole.frames)
