@@ -6,10 +6,11 @@ import pathlib
 import signal
 import subprocess
 import sys
+import threading
 
 from results import digest, read_rows
 
-from a3c_jax import agents, config, training
+from a3c_jax import agents, config, training, workers
 from a3c_jax.envs import gym
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -37,6 +38,30 @@ def run(domain, environment, make_game, workdir, **given):
   )
 
 
+def make_ctrl_c(monkeypatch):
+  """A function that does as Ctrl-C and waits until the threads are to stop.
+
+  So the run ends there, however long its main thread is busy. It does so once:
+  a second one would end the process.
+  """
+  unused = threading.Lock()
+  told = threading.Event()
+
+  class Workers(workers.Workers):
+    def stop(self, seconds):
+      told.set()
+      return super().stop(seconds)
+
+  def ctrl_c():
+    if unused.acquire(blocking=False):
+      told.clear()  # Replays end in a stop too.
+      signal.raise_signal(signal.SIGINT)
+      told.wait(60)
+
+  monkeypatch.setattr(workers, 'Workers', Workers)
+  return ctrl_c
+
+
 def check_goes_on(run_games, make_game, folder, monkeypatch):
   """Checks that a run that Ctrl-C stops ends as one that is never stopped.
 
@@ -47,6 +72,7 @@ def check_goes_on(run_games, make_game, folder, monkeypatch):
     monkeypatch: pytest's.
   """
   left = [150]  # Steps of all games until Ctrl-C.
+  ctrl_c = make_ctrl_c(monkeypatch)
 
   def make_one_that_stops():
     game = make_game()
@@ -54,8 +80,8 @@ def check_goes_on(run_games, make_game, folder, monkeypatch):
 
     def count_and_step(action):
       left[0] -= 1
-      if not left[0]:  # A second one would end the process.
-        signal.raise_signal(signal.SIGINT)
+      if left[0] <= 0:
+        ctrl_c()
       return step(action)
 
     game.step = count_and_step

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from results import digest, read_rows
+from short_runs import make_ctrl_c
 
 from a3c_jax import (
   actor_learner,
@@ -36,7 +37,6 @@ from a3c_jax import (
   training,
   value_based,
   workdir,
-  workers,
 )
 from a3c_jax.envs import catch, gym, recorded
 
@@ -355,29 +355,6 @@ def test_gradients_are_traced_once(tmp_path):
 
   run(tmp_path, make_learner=make_learner, threads=3, frames=500)
   assert sorted(traced) == ['act', 'gradients']
-
-
-def make_ctrl_c(monkeypatch):
-  """A function that does as Ctrl-C and waits until the threads are to stop.
-
-  It does so once: a second one would end the process.
-  """
-  unused = threading.Lock()
-  told = threading.Event()
-
-  class Workers(workers.Workers):
-    def stop(self, seconds):
-      told.set()
-      return super().stop(seconds)
-
-  def ctrl_c():
-    if unused.acquire(blocking=False):
-      told.clear()  # Replays end in a stop too.
-      signal.raise_signal(signal.SIGINT)
-      assert told.wait(60)
-
-  monkeypatch.setattr(workers, 'Workers', Workers)
-  return ctrl_c
 
 
 class Interrupts(catch.Catch):
