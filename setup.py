@@ -10,9 +10,10 @@ LABYRINTH = [
   'vizdoom==1.3.2; python_version < "3.13"',
   'labmaze==1.0.6; python_version < "3.13"',
 ]
-# Newer ones of MuJoCo fail in dm_control.
+# Newer ones of MuJoCo fail in dm_control. Gymnasium needs more than MuJoCo.
 MUJOCO = [
   'mujoco==3.17.0',
+  'gymnasium[mujoco]',
   'dm-control==1.0.50; python_version < "3.13"',
   'shimmy>=2.0.1,<3; python_version < "3.13"',
 ]
