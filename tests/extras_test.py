@@ -1,13 +1,12 @@
 """What an extra of setup.py installs is enough for what it is for."""
 
 import importlib.metadata
-import subprocess
-import sys
 
 from marks import needs_dm_control, needs_labyrinth
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 import pytest
+from short_runs import ROOT, run_python
 
 # Python as it is where only some packages are installed.
 PRELUDE = """
@@ -54,77 +53,65 @@ def installed_by(extra):
 def run_with(extra, code, folder):
   """Runs code where nothing but a3c_jax[extra] is installed."""
   present = installed_by(extra)
+
+  def absent(names):
+    return {name for name in names if canonicalize_name(name) not in present}
+
   packages = importlib.metadata.packages_distributions()
   modules = {
-    module
-    for module, names in packages.items()
-    if present.isdisjoint(map(canonicalize_name, names))
+    module for module, names in packages.items() if absent(names) == set(names)
   }
-  absent = {name for names in packages.values() for name in names}
-  absent = {name for name in absent if canonicalize_name(name) not in present}
   assert 'pytest' in modules
-  return subprocess.run(
-    [
-      sys.executable,
-      '-c',
-      f'ABSENT_MODULES = {modules}\nABSENT_PACKAGES = {absent}\n'
-      f'{PRELUDE}{code}\nprint("done")',
-    ],
-    cwd=folder,
-    capture_output=True,
-    text=True,
-    timeout=120,
-    check=False,
+  return run_python(
+    f'ABSENT_MODULES = {modules}\n'
+    f'ABSENT_PACKAGES = {absent(sum(packages.values(), []))}\n'
+    f'{PRELUDE}{code}\nprint("done")',
+    folder,
   )
 
 
-CONTROL = """
-from a3c_jax.envs import control
-env = control.make(control.Options(env='{}'))()
+def reset(module, **options):
+  """Code that makes the environment of a module of a3c_jax.envs."""
+  return (
+    f'from a3c_jax.envs import {module}\n'
+    f'env = {module}.make({module}.Options(**{options}))()\n'
+    'env.reset(seed=1)\n'
+    'env.close()\n'
+  )
+
+
+VIDEO = f"""
+import sys
+sys.path.append({str(ROOT / 'experiments')!r})
+import evaluate
+from a3c_jax.envs import atari
+env = atari.make(atari.Options(), film=True)()
 env.reset(seed=1)
-env.close()
+videos = evaluate.Videos('films', 1, 'name', '.')
+videos.picture(0, env)
+videos.write(0)
 """
 
 
 @pytest.mark.parametrize(
   ('extra', 'code'),
   [
-    (
-      '',
-      'from a3c_jax.envs import atari\n'
-      'atari.make(atari.Options())().reset(seed=1)\n'
-      'import a3c_jax.training',
-    ),
-    ('', CONTROL.format('Pendulum-v1')),
-    ('mujoco', CONTROL.format('HalfCheetah-v5')),
+    ('', reset('atari') + 'import a3c_jax.training'),
+    ('', reset('control', env='Pendulum-v1')),
+    ('mujoco', reset('control', env='HalfCheetah-v5')),
     pytest.param(
       'mujoco',
-      CONTROL.format('dm_control/cartpole-balance'),
+      reset('control', env='dm_control/cartpole-balance'),
       marks=needs_dm_control,
     ),
-    pytest.param(
-      'labyrinth',
-      'from a3c_jax.envs import labyrinth\n'
-      'env = labyrinth.make(labyrinth.Options())()\n'
-      'env.reset(seed=1)\n'
-      'env.close()',
-      marks=needs_labyrinth,
-    ),
+    pytest.param('labyrinth', reset('labyrinth'), marks=needs_labyrinth),
     (
       'plot',
       'from a3c_jax import figures\n'
       'figure, _ = figures.subplots(1, 1, size=(2, 2))\n'
       'figure.savefig("picture.png")',
     ),
-    (
-      'video',
-      'import numpy as np\n'
-      'from gymnasium.utils.save_video import save_video\n'
-      'from PIL import Image\n'
-      'picture = np.zeros((16, 16, 3), np.uint8)\n'
-      'Image.fromarray(picture).save("picture.png")\n'
-      'save_video(["picture.png"] * 2, ".", lambda _: True, fps=10)',
-    ),
+    ('video', VIDEO),
   ],
 )
 def test_an_extra_is_enough(extra, code, tmp_path):

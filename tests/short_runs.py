@@ -80,7 +80,7 @@ def check_goes_on(run_games, make_game, folder, monkeypatch):
 
     def count_and_step(action):
       left[0] -= 1
-      if left[0] <= 0:
+      if not left[0]:
         ctrl_c()
       return step(action)
 
