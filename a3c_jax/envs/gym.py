@@ -14,6 +14,7 @@ import numpy as np
 
 from a3c_jax import checks
 from a3c_jax.envs import simulations
+from a3c_jax.envs import spaces as spaces_lib
 
 _DM_CONTROL = 'dm_control/'
 _LARGEST = float(np.finfo(np.float32).max)
@@ -89,10 +90,14 @@ def make(
   def make_checked():
     return _with_our_actions(_Finite(make_one(), env))
 
+  native_action_space = probe.action_space
+
   def make_env() -> gymnasium.vector.VectorEnv:
-    return gymnasium.vector.SyncVectorEnv(
+    vector_env = gymnasium.vector.SyncVectorEnv(
       [make_checked] * envs, autoreset_mode=AutoresetMode.SAME_STEP
     )
+    vector_env.native_action_space = native_action_space
+    return vector_env
 
   return make_env
 
@@ -227,19 +232,11 @@ class _Filmed(gymnasium.Wrapper):
 def _with_our_actions(env):
   space = env.action_space
   if isinstance(space, spaces.Box):
-    low, high = np.float64(space.low), np.float64(space.high)
-    middle, half = (low + high) / 2, (high - low) / 2
-
-    def to_box(action):  # Clipped last: no rounding leads out of it.
-      return np.clip(middle + half * action, low, high).astype(space.dtype)
-
-    unbounded = spaces.Box(-np.inf, np.inf, space.shape, np.float32)
-    return gymnasium.wrappers.TransformAction(env, to_box, unbounded)
-  first = int(space.start)
-  if not first:
-    return env
+    ours = spaces.Box(-np.inf, np.inf, space.shape, np.float32)
+  else:
+    ours = spaces.Discrete(space.n)
   return gymnasium.wrappers.TransformAction(
-    env, lambda action: action + first, spaces.Discrete(space.n)
+    env, spaces_lib.to_native(space), ours
   )
 
 

@@ -1,0 +1,95 @@
+"""Spaces of one environment: on file, and from a learner's actions to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import gymnasium
+from gymnasium import spaces
+import numpy as np
+
+
+def to_native(space: gymnasium.Space) -> Callable[[Any], np.ndarray]:
+  """A function from a learner's actions to those of the environment.
+
+  A learner's discrete actions count from 0; its continuous ones have no bounds,
+  and -1 to 1 spans the environment's box. What lies beyond is clipped.
+
+  Args:
+    space: the environment's own action space: Discrete, or a bounded Box.
+
+  Returns:
+    A function of an action, or of an array of actions [..., *shape], that
+    returns the environment's units in the data type of its space.
+  """
+  if isinstance(space, spaces.Discrete):
+    return lambda action: (
+      space.dtype.type(space.start) + np.asarray(action, space.dtype)
+    )
+  low, high = np.float64(space.low), np.float64(space.high)
+  middle, half = (low + high) / 2, (high - low) / 2
+
+  def to_box(action):  # Clipped last: no rounding leads out of it.
+    return np.clip(middle + half * action, low, high).astype(space.dtype)
+
+  return to_box
+
+
+def native_action_space(env: gymnasium.vector.VectorEnv) -> gymnasium.Space:
+  """The action space of one of its environments, in that one's own units.
+
+  `gym.make` gives learners actions of their own and sets this attribute on the
+  vector environment; other vector environments take actions as they are.
+  """
+  default = env.single_action_space
+  return getattr(env.unwrapped, 'native_action_space', default)
+
+
+def to_record(space: gymnasium.Space) -> dict[str, Any]:
+  """What `from_record` makes the space of again, fit for JSON.
+
+  Args:
+    space: Box or Discrete.
+  """
+  if isinstance(space, spaces.Discrete):
+    return {
+      'kind': 'Discrete',
+      'n': int(space.n),
+      'start': int(space.start),
+      'dtype': space.dtype.name,
+    }
+  return {
+    'kind': 'Box',
+    'shape': list(space.shape),
+    'dtype': space.dtype.name,
+    'low': _bound(space.low),
+    'high': _bound(space.high),
+  }
+
+
+def from_record(record: Mapping[str, Any]) -> gymnasium.Space:
+  """The space that `to_record` wrote down.
+
+  Raises:
+    ValueError, TypeError, KeyError: if that is no such record.
+  """
+  dtype = np.dtype(record['dtype'])
+  if record['kind'] == 'Discrete':
+    return spaces.Discrete(record['n'], start=record['start'], dtype=dtype.type)
+  if record['kind'] != 'Box':
+    raise ValueError(f'a space of kind {record["kind"]}')
+  shape = tuple(record['shape'])
+  low, high = (
+    # By strings, since JSON has no infinity; an integer keeps all its digits.
+    np.broadcast_to(np.array(record[name]).astype(dtype), shape)
+    for name in ('low', 'high')
+  )
+  return spaces.Box(low, high, shape, dtype.type)
+
+
+def _bound(values: np.ndarray) -> Any:
+  """One number if all are the same; text, since JSON has no infinity."""
+  if values.size and (values == values.flat[0]).all():
+    return str(values.flat[0].item())
+  return values.astype(str).tolist()
