@@ -256,11 +256,12 @@ def _play(
       obs[t + 1] = normalize(seen[t + 1])
     phases.lap('emulator')
     action = None
-    life_loss[t] = info.get('life_loss', False)
     done[t] = terminated | truncated
+    life_loss[t] = _life_loss(info, done[t])
     if not done[t].any():
       continue
-    cut = truncated & ~terminated
+    # Beyond a lost life nothing counts, so a time limit there cuts nothing off.
+    cut = truncated & ~terminated & ~life_loss[t]
     if cut.any():
       final_obs = seen[t + 1].copy()
       for k in np.flatnonzero(cut):
@@ -296,6 +297,14 @@ def _play(
     key,
     joined(activations),
   )
+
+
+def _life_loss(info, done):
+  """Marks [K] of this step, also of the last step of an episode."""
+  lost = info.get('life_loss', False)
+  if 'final_info' in info:  # There `info` is that of the reset.
+    lost = np.where(done, info['final_info'].get('life_loss', False), lost)
+  return lost
 
 
 def _program_of(env, learner, t_max) -> base.EnvProgram | None:

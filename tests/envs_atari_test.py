@@ -107,6 +107,27 @@ def test_breakout_lives():
   env.close()
 
 
+def test_a_game_that_ends_soon_after_many_no_ops_is_no_lost_life():
+  # With no-ops up to 1,000, the game of stream 0 ends at its frame 590 and the
+  # next one starts at 708.
+  env = make('breakout', envs=4, noops=1000)
+  lives = np.full(4, 5)
+  ended, lost = [], []
+  for _, (*_, terminated, truncated, info) in zip(
+    range(400), random_steps(env, seed=3), strict=False
+  ):
+    assert not truncated.any()
+    more, fewer = info['lives'] > lives, info['lives'] < lives
+    np.testing.assert_array_equal(terminated, more)
+    np.testing.assert_array_equal(info['life_loss'], fewer)
+    lives = info['lives'].copy()
+    ended.append(terminated)
+    lost.append(fewer)
+  assert np.sum(ended, axis=0).min() > 0
+  assert np.sum(lost) >= 4 * np.sum(ended)
+  env.close()
+
+
 def test_streams_end_each_for_itself():
   env = make('breakout', envs=2)
   losses, ends = np.zeros(2, int), np.zeros(2, int)

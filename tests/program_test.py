@@ -54,9 +54,10 @@ def play(env, learner, *, segments):
     yield carry, segment, list(episodes), phases.seconds
 
 
-def assert_plays_alike(algo, *, streams, segments, **kwargs):
+def assert_plays_alike(algo, *, streams, segments, noops=30, **kwargs):
   """The same in a program and step by step; returns the end of the former."""
-  make_env = atari.make(atari.Options(game='breakout'), envs=streams)
+  options = atari.Options(game='breakout', noops=noops)
+  make_env = atari.make(options, envs=streams)
   learner = make_learner(algo)
   one, other = (recorded.Recorded(make_env(), **kwargs) for _ in range(2))
   for found, expected in zip(
@@ -88,6 +89,10 @@ def test_over_lives_and_ends_of_games(algo, streams):
   )
   assert episodes and any(episode.raw_return for episode in episodes)
   assert seconds['acting'] == seconds['emulator'] == 0
+
+
+def test_new_games_that_start_after_many_no_ops():
+  assert assert_plays_alike('a3c', streams=4, segments=60, noops=1000)[3]
 
 
 def test_a_time_limit_is_played_step_by_step(monkeypatch):

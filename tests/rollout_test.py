@@ -17,8 +17,9 @@ WAIT_SECONDS = 60.0
 class Scripted(gymnasium.Env):
   """Observation 10·e + s at step s of episode e; rewards and ends from a list.
 
-  Each entry is (reward, how), how being '', 'terminated', 'truncated', 'both'
-  or 'life_loss'. After the list nothing happens any more.
+  Each entry is (reward, how), how being '', 'terminated', 'truncated', 'both',
+  'life_loss' or 'life_loss and truncated'. After the list nothing happens any
+  more.
   """
 
   action_space = gymnasium.spaces.Discrete(1000)
@@ -39,9 +40,9 @@ class Scripted(gymnasium.Env):
     self.actions.append(int(action))
     self._step += 1
     reward, how = next(self._script, (0.0, ''))
-    info = {'life_loss': True} if how == 'life_loss' else {}
+    info = {'life_loss': True} if 'life_loss' in how else {}
     terminated = how in ('terminated', 'both')
-    truncated = how in ('truncated', 'both')
+    truncated = how in ('truncated', 'both', 'life_loss and truncated')
     return self._observation(), reward, terminated, truncated, info
 
   def _observation(self):
@@ -227,6 +228,18 @@ def test_life_loss_only_cuts_the_discount():
   np.testing.assert_array_equal(carry.state, [[33], [33]])
   np.testing.assert_array_equal(carry.episode_return, [3, 1])
   assert episodes == []
+
+
+def test_a_life_lost_in_a_truncated_step_has_no_bootstrap():
+  env = vector_env(
+    [(1.0, 'life_loss and truncated')], [(1.0, 'truncated')], [(1.0, 'both')]
+  )
+  learner = counting_learner()
+  _, segment, episodes = collect(env, learner, start(env, learner), t_max=1)
+  # ½·(11 + 10) in stream 1 alone.
+  np.testing.assert_array_equal(segment.r_t, [[1, 11.5, 1]])
+  np.testing.assert_array_equal(segment.discount_t, [[0, 0, 0]])
+  assert len(episodes) == 3
 
 
 def test_newest_learner_asks_for_parameters_at_each_step_and_keeps_its_action():

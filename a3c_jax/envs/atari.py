@@ -182,21 +182,26 @@ class _Atari(gymnasium.vector.VectorWrapper):
     self._can_program = not colour and _register_step()
     self._action_repeat = options.action_repeat
     self.metadata = env.metadata | {'render_fps': 60 / options.action_repeat}
-    self._episode_frames = np.zeros(envs, np.int32)
+    self._frames = self._episode_frames = np.zeros(envs, np.int32)
 
   def reset(self, *, seed=None, options=None):
     if isinstance(seed, list):  # Of every game; ale-py wants those it resets.
       seed = np.array(seed)[(options or {}).get('reset_mask', slice(None))]
     obs, info = self.env.reset(seed=seed, options=options)
-    self._episode_frames = info['episode_frame_number']
+    self._count(info)
     return obs, info
+
+  def _count(self, info):
+    self._frames = info['frame_number']
+    self._episode_frames = info['episode_frame_number']
 
   def step(self, actions):
     obs, reward, terminated, truncated, info = self.env.step(actions)
-    # Only a fall of this number marks a new game: `terminated` also marks a
-    # lost life, and `lives` is 0 throughout in some games.
-    new_game = info['episode_frame_number'] < self._episode_frames
-    self._episode_frames = info['episode_frame_number']
+    # `terminated` also marks a lost life, and `lives` is 0 throughout in some
+    # games.
+    earlier = _earlier_frames(self._frames, self._episode_frames)
+    self._count(info)
+    new_game = earlier != _earlier_frames(self._frames, self._episode_frames)
     info['life_loss'] = terminated & ~new_game
     return obs, reward, terminated & new_game, truncated, info
 
@@ -205,14 +210,22 @@ class _Atari(gymnasium.vector.VectorWrapper):
     frames = self._episode_frames + steps * self._action_repeat
     if not self._can_program or frames.max() >= MAX_FRAMES_PER_EPISODE:
       return None
-    return base.EnvProgram(
-      _step_in_program, (self._handle, self._episode_frames)
-    )
+    state = self._handle, self._frames, self._episode_frames
+    return base.EnvProgram(_step_in_program, state)
 
   def played(self, actions: np.ndarray, state: Any) -> None:
     """Takes over the last state of a program."""
     del actions
-    _, self._episode_frames = state
+    _, self._frames, self._episode_frames = state
+
+
+def _earlier_frames(frames, episode_frames):
+  """Emulator frames of the games before this one: they change with the game.
+
+  The count of this episode alone does not tell: with many no-ops, a new game
+  may start at a higher one than that at which the last game ended.
+  """
+  return frames - episode_frames
 
 
 @functools.cache
@@ -230,7 +243,7 @@ def _step_in_program(state, action):
   # notice: it plays here as it does for `step`. Said to have no side effect,
   # since JAX is slow to call what has one; each step needs the handle of the
   # step before, so none is left out, done twice, or out of order.
-  handle, episode_frames = state
+  handle, *counts = state
   streams = len(action)
   numbers = jax.ShapeDtypeStruct((streams,), jnp.int32)
   marks = jax.ShapeDtypeStruct((streams,), jnp.bool_)
@@ -241,12 +254,12 @@ def _step_in_program(state, action):
     (handle, screens, numbers, marks, marks, *[numbers] * 4),
   )
   paddle_strength = jnp.ones(streams, jnp.float32)
-  handle, obs, reward, terminated, _, _, _, _, frames = step(
+  handle, obs, reward, terminated, _, _, _, *new_counts = step(
     handle, action.astype(jnp.int32), paddle_strength
   )
-  new_game = frames < episode_frames
+  new_game = _earlier_frames(*counts) != _earlier_frames(*new_counts)
   outcome = (obs, reward, terminated & new_game, terminated & ~new_game)
-  return (handle, frames), outcome
+  return (handle, *new_counts), outcome
 
 
 class _Filmed(gymnasium.vector.VectorWrapper):
