@@ -14,6 +14,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from a3c_jax import base
+
 _COLLECTION = 'a3c_jax_activations'
 _PREFIX = 'kept_'  # Of what was kept, by the name of its layer.
 _FEW_ROWS = 10  # With more, the product is faster made by itself.
@@ -105,11 +107,15 @@ def gradients(
     `(params, target_params, segment) -> (grads, stats)`. In a long segment
     every gradient is an array.
   """
-  gradient = jax.grad(loss, argnums=(0, 3), has_aux=True)
 
   def of_segment(params, target_params, segment):
+    def loss_of(trained, kept):
+      variables = base.with_trained(params, trained)
+      return loss(variables, target_params, segment, kept)
+
     kept = segment.activations or keep(params, segment)
-    (grads, kept_grads), stats = gradient(params, target_params, segment, kept)
+    gradient = jax.grad(loss_of, argnums=(0, 1), has_aux=True)
+    (grads, kept_grads), stats = gradient(base.trained(params), kept)
     layers = _in_factors(grads['params'], kept, kept_grads)
     return grads | {'params': layers}, stats
 

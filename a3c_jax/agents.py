@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 import dataclasses
+import math
+import re
 
+import flax
 import flax.linen as nn
 import gymnasium
 import jax
@@ -147,26 +150,65 @@ def make_torso(config: Config, space: gymnasium.spaces.Box) -> nn.Module:
   Raises:
     UsageError: if it cannot be had or does not fit the observations.
   """
-  name = config.network
   dims = len(space.shape)
-  if name == 'auto':
-    name = _automatic(config, dims)
+  name = _name_of_torso(config, space)
+  scale = None
+  if not config.normalize_obs:  # Which leaves no bounds to scale by.
+    scale = networks.scale_between(space.low, space.high, space.dtype)
   if name == 'mlp':
-    torso = networks.MLPTorso(obs_dims=dims)
+    torso = networks.MLPTorso(dims, scale=scale)
   elif name == 'hidden200':
-    torso = networks.MLPTorso(obs_dims=dims, hidden=(200,))
+    torso = networks.MLPTorso(dims, hidden=(200,), scale=scale)
   elif name in _FOR_IMAGES:
     if dims != 3:
       raise checks.UsageError(
         f'--network={name}: needs images, observations are {space}; '
         'allowed: mlp, hidden200 or module:function'
       )
-    # Atari's are [C, H, W] and not [H, W, C].
-    torso = _FOR_IMAGES[name](stacked_first=config.domain == 'atari')
+    torso = _FOR_IMAGES[name](_channels_first(space), scale)
   else:
     torso = _own_torso(name)
-  _check_features(name, torso, space)
+  # Normalised observations are floats, whatever they are in the environment.
+  obs = rollout.as_network_input(np.empty((0, *space.shape), space.dtype))
+  dtype = np.dtype(np.float32) if config.normalize_obs else obs.dtype
+  _check_features(name, torso, space, dtype)
   return torso
+
+
+def describe_layout(config: Config, space: gymnasium.spaces.Box) -> str | None:
+  """What is assumed of images; None if there is nothing to say.
+
+  Args:
+    config: whose network and domain count.
+    space: of the observations of one environment.
+  """
+  shape = list(space.shape)
+  name = _name_of_torso(config, space)
+  if name in _FOR_IMAGES and config.domain == 'gym':
+    axes = '[C, H, W]' if _channels_first(space) else '[H, W, C]'
+    return f'observations {shape} are read as images {axes}, by {name}'
+  if (
+    name in ('mlp', 'hidden200')
+    and space.dtype == np.uint8
+    and (len(shape) > 1)
+  ):
+    return (
+      f'observations {shape} of bytes are read as {math.prod(shape):,} '
+      f'numbers, by {name}; for convolutions: images of three axes, or '
+      '--network=module:function'
+    )
+  return None
+
+
+def _channels_first(space) -> bool:
+  """Whether images are [C, H, W], of which C is the smallest."""
+  return space.shape[0] < space.shape[2]
+
+
+def _name_of_torso(config, space) -> str:
+  if config.network == 'auto':
+    return _automatic(config, len(space.shape))
+  return config.network
 
 
 def _automatic(config, dims) -> str:
@@ -189,25 +231,43 @@ def _own_torso(name) -> nn.Module:
   return torso
 
 
-def _check_features(name, torso, space) -> None:
-  """Checks the shape of features, without computing any."""
-  lead = (2, 3)
-  obs = rollout.as_network_input(np.empty((0, *space.shape), space.dtype))
-  obs = jax.ShapeDtypeStruct(lead + space.shape, obs.dtype)
-  try:
-    features, _ = jax.eval_shape(
-      torso.init_with_output, jax.random.PRNGKey(0), obs
-    )
-  except networks.ImageTooSmallError as error:
-    raise checks.UsageError(
-      f'--network={name}: images of shape {list(space.shape)} are too small, '
-      f'{error}; allowed: mlp or module:function'
-    ) from error
-  shape = getattr(features, 'shape', ())
-  if len(shape) != 3 or shape[:2] != lead:
-    found = list(shape) if shape else f'a {type(features).__name__}'
-    raise checks.UsageError(
-      f'--network={name}: maps observations {list(obs.shape)} to {found}; '
-      'allowed: a module that keeps the leading axes and gives '
-      f'{list(lead)} + [F]'
-    )
+def _check_features(name, torso, space, dtype) -> None:
+  """Checks the shape of features as training asks for them; computes none."""
+  variables = None
+  for lead in ((2, 3), (3,)):  # Steps of streams, and streams.
+    obs = jax.ShapeDtypeStruct(lead + space.shape, dtype)
+    try:
+      if variables is None:
+        variables = jax.eval_shape(torso.init, jax.random.PRNGKey(0), obs)
+      # As it will be used: without random numbers, and nothing may change.
+      features = jax.eval_shape(torso.apply, variables, obs)
+    except networks.ImageTooSmallError as error:
+      raise checks.UsageError(
+        f'--network={name}: images of shape {list(space.shape)} are too small, '
+        f'{error}; allowed: mlp or module:function'
+      ) from error
+    except flax.errors.FlaxError as error:
+      problem = re.sub(r' \(https:.*', '', ' '.join(str(error).split()))
+      raise checks.UsageError(
+        f'--network={name}: {problem.rstrip(".")}; allowed: a module that '
+        'draws no random numbers and changes none of its variables where it is '
+        'applied, such as nn.BatchNorm with use_running_average=True or '
+        'nn.Dropout with deterministic=True'
+      ) from error
+    shape = getattr(features, 'shape', ())
+    if len(shape) != len(lead) + 1 or shape[:-1] != lead:
+      found = list(shape) if shape else f'a {type(features).__name__}'
+      raise checks.UsageError(
+        f'--network={name}: maps observations {list(obs.shape)} to {found}; '
+        'allowed: a module that keeps the leading axes and gives '
+        f'{list(lead)} + [F]'
+      )
+  for path, leaf in jax.tree_util.tree_leaves_with_path(
+    variables.get('params', {})
+  ):
+    if leaf.dtype != np.float32:
+      parameter = jax.tree_util.keystr(path, simple=True, separator='/')
+      raise checks.UsageError(
+        f'--network={name}: parameter {parameter} is {leaf.dtype}; allowed: '
+        'float32; collections other than params may hold anything'
+      )

@@ -14,6 +14,28 @@ State = Any  # Recurrent state: a pytree of [K, ...] arrays, () without one.
 Stats = dict[str, jax.Array]  # Named scalars of one segment.
 
 
+def trained(variables: Params) -> Params:
+  """The part of a network's variables that is learnt.
+
+  Args:
+    variables: a dict of collections as flax has it, of which `params` alone is
+      learnt, or any other pytree, which is learnt as a whole.
+
+  Returns:
+    The same without what is not learnt; not a copy.
+  """
+  if isinstance(variables, dict) and 'params' in variables:
+    return {'params': variables['params']}
+  return variables
+
+
+def with_trained(variables: Params, params: Params) -> Params:
+  """Variables with other parameters, as `trained` gives them."""
+  if isinstance(variables, dict) and 'params' in variables:
+    return variables | params
+  return params
+
+
 class Segment(NamedTuple):
   """What one thread saw in `t_max` steps of K games; time first.
 
@@ -37,7 +59,8 @@ class Learner(NamedTuple):
   float32 where the environment takes D numbers.
 
   Attributes:
-    init: `(key, obs [K, ...]) -> params`.
+    init: `(key, obs [K, ...]) -> params`. Of a dict with a collection `params`,
+      as flax has it, that one is learnt, and the others stay as they are.
     initial_state: `(streams) -> state` at the start of an episode.
     act: `(params, state, obs [K, ...], key, exploration_epsilon)
       -> (action, state, key)`, with ε for all games, [], or for each, [K].
@@ -47,9 +70,10 @@ class Learner(NamedTuple):
       exploration_epsilon) -> (value [K], key)`, what the algorithm takes a
       state to be worth when a time limit cuts the episode there.
     gradients: `(params, target_params, segment) -> (grads, stats)`. The
-      gradients are like the parameters, summed over steps and streams; stats
-      are scalars. In a short segment, that of a large kernel is an
-      `activations.Outer`: `activations.multiplied_out` makes it an array.
+      gradients are like `trained(params)`, summed over steps and streams;
+      other collections in them are left out. Stats are scalars. In a short
+      segment, the gradient of a large kernel is an `activations.Outer`:
+      `activations.multiplied_out` makes it an array.
     acts_on: 'snapshot', the parameters as they were when the segment began, or
       'newest', the shared parameters as they are at each step.
     uses_target: whether `target_params` matters.

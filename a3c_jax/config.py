@@ -87,8 +87,8 @@ class Config:
     'What rewards are multiplied by, before they are clipped.'
   )
   normalize_obs: bool = checks.setting(
-    'Normalise observations, unless they are bytes as pictures are, by the '
-    'mean and variance of those of all threads so far.'
+    'Normalise observations by the mean and variance of those of all threads '
+    'so far, instead of scaling them by the bounds of their space.'
   )
   entropy_cost: float = checks.not_negative(
     'Weight of the entropy, per nat (a3c).'
@@ -362,6 +362,8 @@ def make(domain: str, *, environment: Mapping[str, Any], **given) -> Config:
   given = {name: value for name, value in given.items() if value is not None}
   if given.get('algo', 'a3c') != 'a3c':
     given.setdefault('lstm', False)  # A domain's default is that of its a3c.
+  if environment.get('pixels'):
+    given.setdefault('normalize_obs', False)  # Their bounds are known.
   table = defaults(
     domain, lstm=given.get('lstm'), preset=given.get('preset', 'paper')
   )

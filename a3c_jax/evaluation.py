@@ -289,9 +289,9 @@ class Background:
     self._workers: workers.Workers | None = None
     self._evaluated: Evaluated | None = None
 
-  def set_up(self, params: base.Params) -> None:
+  def set_up(self, snapshot: base.Snapshot) -> None:
     """Compiles what acts, in this thread."""
-    policy = Policy(self._learner, params)
+    policy = Policy(self._learner, snapshot.params, moments=snapshot.moments)
     obs, _ = self._env.reset(seed=self._seed)
     policy(obs, policy.initial_state(streams=self._env.num_envs))
 

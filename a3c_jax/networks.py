@@ -16,6 +16,7 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from a3c_jax import activations, base
 
@@ -36,7 +37,76 @@ def widen(params: base.Params, gain: float) -> base.Params:
     name = jax.tree_util.keystr(path, simple=True, separator='/')
     return leaf * gain if re.search('torso/(.*/)?kernel$', name) else leaf
 
-  return jax.tree_util.tree_map_with_path(widened, params)
+  trained = jax.tree_util.tree_map_with_path(widened, base.trained(params))
+  return base.with_trained(params, trained)
+
+
+class Scale(NamedTuple):
+  """What observations x are scaled by: (x - offset) / span.
+
+  Each is a number, or nested tuples of one for every number of an observation.
+  """
+
+  offset: float | tuple
+  span: float | tuple
+
+
+_WIDEST = 1e6  # Bounds farther apart are limits of a type, or of nothing.
+
+
+def scale_between(
+  low: np.ndarray, high: np.ndarray, dtype: np.dtype
+) -> Scale | None:
+  """The scale that brings observations within bounds to [0, 1] or [-1, 1].
+
+  A number whose bounds are both finite goes to [0, 1], or to [-1, 1] if its
+  lower bound is negative. A number stays as it is if a bound is infinite, if
+  both are equal, or if they are more than 1e6 apart.
+
+  Args:
+    low: [...] lower bounds, as of `gymnasium.spaces.Box`.
+    high: [...] upper bounds.
+    dtype: of observations.
+
+  Returns:
+    None if torsos need not be told: for bytes of 0 to 255, which they divide by
+    255 anyway, and for observations that stay as they are.
+  """
+  low, high = np.float64(low), np.float64(high)
+  with np.errstate(invalid='ignore'):  # Of two infinite bounds.
+    width = high - low
+    bounded = np.isfinite(width) & (width > 0) & (width <= _WIDEST)
+    signed = low < 0
+    offset = np.where(bounded, np.where(signed, (low + high) / 2, low), 0.0)
+    span = np.where(bounded, np.where(signed, width / 2, width), 1.0)
+  largest = 255.0 if dtype == np.uint8 else 1.0
+  if (offset == 0).all() and (span == largest).all():
+    return None
+  return Scale(_as_tuples(offset), _as_tuples(span))
+
+
+def _as_tuples(values):
+  """One number if all are the same. Modules can be hashed with tuples alone."""
+  if (values == values.flat[0]).all():
+    return float(values.flat[0])
+
+  def tuples(numbers):
+    return tuple(map(tuples, numbers)) if isinstance(numbers, list) else numbers
+
+  return tuples(values.tolist())
+
+
+def _scaled(obs: jax.Array, scale: Scale | None) -> jax.Array:
+  """Observations [..., *shape], as floats if they are scaled here."""
+  if scale is None:
+    return obs
+  offset, span = (np.array(values, np.float32) for values in scale)
+  lead = (1,) * (obs.ndim - max(offset.ndim, span.ndim))
+  offset, span = (
+    values.reshape(lead + values.shape) if values.ndim else values
+    for values in (offset, span)
+  )
+  return (obs.astype(jnp.float32) - offset) / span
 
 
 class Linear(nn.Module):
@@ -232,14 +302,16 @@ class NipsTorso(nn.Module):
 
   Attributes:
     stacked_first: observations are [..., C, H, W] and not [..., H, W, C].
+    scale: of observations; None divides bytes by 255, and floats by nothing.
   """
 
   stacked_first: bool = False
+  scale: Scale | None = None
 
   @nn.compact
   def __call__(self, obs: jax.Array, *, keep: bool = False) -> jax.Array:
     call = _calling(self, keep)
-    x = obs.reshape(-1, *obs.shape[-3:])
+    x = _scaled(obs, self.scale).reshape(-1, *obs.shape[-3:])
     x = nn.relu(call(Convolution(16, 8, 4, self.stacked_first), x))
     x = nn.relu(call(Convolution(32, 4, 2), x))
     x = nn.relu(call(Linear(256), x.reshape(len(x), -1)))
@@ -254,14 +326,16 @@ class NatureTorso(nn.Module):
 
   Attributes:
     stacked_first: observations are [..., C, H, W] and not [..., H, W, C].
+    scale: of observations; None divides bytes by 255, and floats by nothing.
   """
 
   stacked_first: bool = False
+  scale: Scale | None = None
 
   @nn.compact
   def __call__(self, obs: jax.Array, *, keep: bool = False) -> jax.Array:
     call = _calling(self, keep)
-    x = obs.reshape(-1, *obs.shape[-3:])
+    x = _scaled(obs, self.scale).reshape(-1, *obs.shape[-3:])
     x = nn.relu(call(Convolution(32, 8, 4, self.stacked_first), x))
     x = nn.relu(call(Convolution(64, 4, 2), x))
     x = nn.relu(call(Convolution(64, 3, 1), x))
@@ -275,16 +349,18 @@ class MLPTorso(nn.Module):
   Attributes:
     obs_dims: axes of one observation.
     hidden: units of each layer.
+    scale: of observations; None divides bytes by 255, and floats by nothing.
   """
 
   obs_dims: int = 1
   hidden: Sequence[int] = (64, 64)
+  scale: Scale | None = None
 
   @nn.compact
   def __call__(self, obs: jax.Array, *, keep: bool = False) -> jax.Array:
     call = _calling(self, keep)
     lead = obs.shape[: obs.ndim - self.obs_dims]
-    x = _as_floats(obs).reshape(math.prod(lead), -1)
+    x = _as_floats(_scaled(obs, self.scale)).reshape(math.prod(lead), -1)
     for units in self.hidden:
       x = nn.relu(call(Linear(units), x))
     return x.reshape(*lead, -1)
@@ -298,14 +374,16 @@ class LinearConvTorso(nn.Module):
 
   Attributes:
     stacked_first: observations are [..., C, H, W] and not [..., H, W, C].
+    scale: of observations; None divides bytes by 255, and floats by nothing.
   """
 
   stacked_first: bool = False
+  scale: Scale | None = None
 
   @nn.compact
   def __call__(self, obs: jax.Array, *, keep: bool = False) -> jax.Array:
     call = _calling(self, keep)
-    x = obs.reshape(-1, *obs.shape[-3:])
+    x = _scaled(obs, self.scale).reshape(-1, *obs.shape[-3:])
     x = call(Convolution(16, 8, 4, self.stacked_first), x)
     x = call(Convolution(32, 4, 2), x)
     return x.reshape(*obs.shape[:-3], -1)

@@ -99,12 +99,14 @@ def clipped(
     max_grad_norm: L2 norm over all parameters; None never scales.
 
   Returns:
-    A function like `gradients`, whose second result is [S] float32: the stats
-    in the order of `stat_names`, of which the last is the norm before scaling.
+    A function like `gradients`, without what is not learnt. Its second result
+    is [S] float32: the stats in the order of `stat_names`, of which the last is
+    the norm before scaling.
   """
 
   def clipped_gradients(params, target_params, segment):
     grads, stats = gradients(params, target_params, segment)
+    grads = base.trained(grads)
     grad_norm = activations.global_norm(grads)
     if max_grad_norm is not None:
       # A pass over all parameters would cost a quarter of the gradient.

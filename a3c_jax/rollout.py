@@ -222,8 +222,10 @@ def _play(
 ) -> _Played:
   streams = env.num_envs
   normalize = normalization.normalizer(moments)
-  obs = _aligned_empty((t_max + 1, *carry.obs.shape), carry.obs.dtype)
-  seen = obs if moments is None else np.empty_like(obs)
+  shape = (t_max + 1, *carry.obs.shape)
+  dtype = carry.obs.dtype if moments is None else np.dtype(np.float32)
+  obs = _aligned_empty(shape, dtype)
+  seen = obs if moments is None else np.empty(shape, carry.obs.dtype)
   a = []
   reward = np.empty((t_max, streams))
   final_worth = np.zeros((t_max, streams), np.float32)

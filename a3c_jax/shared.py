@@ -67,16 +67,18 @@ class SharedState:
     )
     count = threads if optimizer.per_thread else 1
     init = optimizer.transformation.init
-    self._optimizer_states = [init(params) for _ in range(count)]
+    trained = base.trained(params)
+    self._optimizer_states = [init(trained) for _ in range(count)]
 
     def update(params, optimizer_state, grads, learning_rate):
+      trained = base.trained(params)
       direction, optimizer_state = optimizer.transformation.update(
-        grads, optimizer_state, params
+        base.trained(grads), optimizer_state, trained
       )
-      params = jax.tree.map(
-        lambda param, step: param - learning_rate * step, params, direction
+      trained = jax.tree.map(
+        lambda param, step: param - learning_rate * step, trained, direction
       )
-      return params, optimizer_state
+      return base.with_trained(params, trained), optimizer_state
 
     # Only the optimizer's state may be donated: it is read under the lock
     # alone, while other threads go on reading parameters.

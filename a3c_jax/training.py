@@ -165,10 +165,17 @@ def run(
 
 def train(config: Config) -> None:
   """`run` with the environments and learner of a Config; prints the result."""
+
+  def make_learner(env):
+    layout = agents.describe_layout(config, env.single_observation_space)
+    if layout:
+      print(layout, flush=True)
+    return agents.make_learner(config, env)
+
   result = run(
     config,
     agents.make_env(config),
-    functools.partial(agents.make_learner, config),
+    make_learner,
     agents.make_env(config, protocol=config.eval_protocol),
   )
   print(describe(result))
@@ -225,7 +232,7 @@ def _shared_state(config, learner, key, carry) -> shared.SharedState:
     ),
     moments=(
       normalization.initial(carry.obs.shape[1:])
-      if config.normalize_obs and carry.obs.dtype != np.uint8
+      if config.normalize_obs
       else None
     ),
   )
@@ -279,7 +286,7 @@ class _Trainer:
       self._points[0].carry,
     )
     if self._background:
-      self._background.set_up(self.state.snapshot().params)
+      self._background.set_up(self.state.snapshot())
 
   def _store(self):
     return checkpoints.Checkpoints(self._path, keep=self._config.keep)
@@ -749,17 +756,16 @@ def _next_multiple(count, step):
 def _warm_up(config, env, learner, gradients, state, carry) -> list[str]:
   """Compiles everything before threads start; returns the names of stats."""
   streams = len(carry.obs)
-  params, target_params, *_ = state.snapshot()
+  params, target_params, *_, moments = state.snapshot()
+  obs = normalization.normalizer(moments)(carry.obs)
   epsilon = np.ones(streams, np.float32)
   act = learner.act_and_keep or learner.act
-  action, _, _, *kept = act(params, carry.state, carry.obs, carry.key, epsilon)
-  learner.bootstrap(
-    params, target_params, carry.state, carry.obs, carry.key, epsilon
-  )
+  action, _, _, *kept = act(params, carry.state, obs, carry.key, epsilon)
+  learner.bootstrap(params, target_params, carry.state, obs, carry.key, epsilon)
   steps = config.t_max
   rollout.compile_program(env, learner, carry, t_max=steps, params=params)
   segment = base.Segment(
-    obs=np.zeros((steps + 1, *carry.obs.shape), carry.obs.dtype),
+    obs=np.zeros((steps + 1, *obs.shape), obs.dtype),
     a=np.zeros((steps + 1, *action.shape), action.dtype),
     r_t=np.zeros((steps, streams), np.float32),
     discount_t=np.zeros((steps, streams), np.float32),

@@ -6,10 +6,20 @@ import flax.linen as nn
 import gymnasium
 from gymnasium import spaces
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from a3c_jax import activations, agents, base, checks, config, networks
+from a3c_jax import (
+  activations,
+  agents,
+  base,
+  checks,
+  config,
+  networks,
+  optimizers,
+  shared,
+)
 from a3c_jax.envs import atari
 
 IMAGE = spaces.Box(0, 255, (40, 44, 3), np.uint8)
@@ -145,6 +155,60 @@ def test_networks_and_where_their_channels_are():
   assert sizes('mlp', IMAGE) == []
 
 
+def test_channels_come_first_where_that_axis_is_smaller():
+  # As gymnasium.wrappers.FrameStackObservation gives images.
+  for space in (
+    spaces.Box(0, 255, (4, 84, 84), np.uint8),
+    spaces.Box(0.0, 255.0, (4, 84, 84), np.float32),
+  ):
+    assert sizes('auto', space) == [(4, 4, 16, 32), (8, 8, 4, 16)]
+  assert sizes('auto', spaces.Box(0, 255, (84, 100, 12), np.uint8)) == [
+    (4, 4, 16, 32),
+    (8, 8, 12, 16),
+  ]
+
+
+@pytest.mark.parametrize(
+  ('domain', 'network', 'space', 'line'),
+  [
+    (
+      'gym',
+      'auto',
+      spaces.Box(0, 255, (4, 84, 84), np.uint8),
+      'observations [4, 84, 84] are read as images [C, H, W], by nips',
+    ),
+    (
+      'gym',
+      'nature',
+      spaces.Box(0, 1, (84, 84, 3), np.float32),
+      'observations [84, 84, 3] are read as images [H, W, C], by nature',
+    ),
+    (
+      'gym',
+      'auto',
+      spaces.Box(0, 255, (84, 84), np.uint8),
+      'observations [84, 84] of bytes are read as 7,056 numbers, by mlp',
+    ),
+    (
+      'gym',
+      'auto',
+      spaces.Box(0, 255, (4, 84, 84, 3), np.uint8),
+      'observations [4, 84, 84, 3] of bytes are read as 84,672 numbers, by mlp',
+    ),
+    ('gym', 'auto', VECTOR, None),
+    ('gym', 'auto', spaces.Box(0, 255, (128,), np.uint8), None),
+    ('gym', 'agents_test:make_own', IMAGE, None),
+    ('atari', 'auto', spaces.Box(0, 255, (4, 84, 84), np.uint8), None),
+    ('catch', 'mlp', spaces.Box(0, 1, (10, 5), np.float32), None),
+  ],
+)
+def test_what_is_assumed_of_images_is_said(domain, network, space, line):
+  said = agents.describe_layout(
+    make_config(domain=domain, network=network), space
+  )
+  assert said is None if line is None else said.startswith(line)
+
+
 @pytest.mark.parametrize(
   'network, space, hint',
   [
@@ -172,6 +236,57 @@ def test_too_small_images_are_refused(network, size):
   problem = f'^--network={network}: images of shape .{size}, {size}, 3. are too'
   with pytest.raises(checks.UsageError, match=problem):
     agents.make_learner(make_config(network=network), Spaces(space))
+
+
+@pytest.mark.parametrize('algo', ['a3c', 'nstep_q'])
+def test_bytes_within_bounds_are_the_same_as_floats(algo):
+  # One-hot bytes: divided by 255 they would all but vanish.
+  obs = np.eye(4)[None]
+  outputs = []
+  for dtype in (np.uint8, np.float32, np.int64):
+    network = agents.make_network(
+      make_config(algo), Spaces(spaces.Box(0, 1, (4,), dtype))
+    )
+    learner = agents.make_learner(
+      make_config(algo), Spaces(spaces.Box(0, 1, (4,), dtype))
+    )
+    given = obs.astype(dtype)
+    if dtype == np.int64:  # As the rollout hands it over.
+      given = given.astype(np.float32)
+    params = learner.init(jax.random.PRNGKey(0), given[0])
+    inputs = (given, (), np.zeros((1, 4), bool)) if algo == 'a3c' else (given,)
+    outputs.append(network.apply(params, *inputs))
+  for output in outputs[1:]:
+    jax.tree.map(np.testing.assert_array_equal, output, outputs[0])
+
+
+@pytest.mark.parametrize('network', ['mlp', 'hidden200', 'nips', 'nature'])
+def test_floats_from_0_to_255_are_the_same_as_bytes(network):
+  shape = (84, 84, 3)
+  obs = np.random.default_rng(0).integers(256, size=(2, *shape))
+  outputs = []
+  for dtype in (np.uint8, np.float32):
+    torso = agents.make_torso(
+      make_config(network=network), spaces.Box(0, 255, shape, dtype)
+    )
+    params = torso.init(jax.random.PRNGKey(0), obs.astype(dtype))
+    outputs.append(torso.apply(params, obs.astype(dtype)))
+  np.testing.assert_allclose(*outputs, rtol=1e-4, atol=1e-6)
+
+
+def test_what_scales_observations():
+  wide = spaces.Box(0.0, 255.0, (6,), np.float32)
+  (torso,) = (agents.make_torso(make_config(), space) for space in [wide])
+  assert torso.scale == networks.Scale(0.0, 255.0)
+  # Normalised observations have left their bounds.
+  normalising = make_config(normalize_obs=True)
+  assert agents.make_torso(normalising, wide).scale is None
+  # The two that were tuned long ago are computed as ever.
+  for space in (
+    spaces.Box(0, 255, (4, 84, 84), np.uint8),
+    spaces.Box(0.0, 1.0, (10, 5), np.float32),
+  ):
+    assert agents.make_torso(make_config(), space).scale is None
 
 
 def test_optimizers():
@@ -259,6 +374,155 @@ def test_own_networks_that_do_not_fit_are_refused(function, problem):
     agents.make_learner(make_config(network=name), Spaces(IMAGE))
   assert str(error.value).startswith(f'--network={name}: ')
   assert problem in str(error.value)
+
+
+class Keeps(nn.Module):
+  """A fixed projection and a number, in collections of their own."""
+
+  @nn.compact
+  def __call__(self, obs):
+    init = lambda: jnp.ones((obs.shape[-1], 4))
+    projection = self.variable('constants', 'kernel', init)
+    count = self.variable('counter', 'n', lambda: jnp.array(2**24 + 1))
+    x = nn.Dense(7)(obs) @ jnp.ones((7, 4)) + obs @ projection.value
+    return x + 0 * count.value.astype(jnp.float32)
+
+
+@pytest.mark.parametrize(
+  ('algo', 'space'),
+  [
+    *[(algo, spaces.Discrete(5)) for algo in config.ALGORITHMS],
+    ('a3c', spaces.Box(-1.0, 1.0, (2,), np.float32)),
+  ],
+)
+@pytest.mark.parametrize('optimizer', config.OPTIMIZERS)
+def test_only_the_collection_params_is_learnt(algo, space, optimizer):
+  settings = make_config(
+    algo, network='agents_test:Keeps', optimizer=optimizer, init_gain=3.0
+  )
+  learner = agents.make_learner(settings, Spaces(VECTOR, space))
+  obs = np.random.default_rng(0).normal(size=(4, 2, 6)).astype(np.float32)
+  before = networks.widen(learner.init(jax.random.PRNGKey(0), obs[0]), 3.0)
+  state = shared.SharedState(
+    before,
+    agents.make_optimizer(settings),
+    threads=1,
+    learning_rate=lambda frames: 0.1,
+    target_period_frames=1,
+  )
+  action, *_ = learner.act(
+    before, learner.initial_state(2), obs[0], jax.random.PRNGKey(1), 0.5
+  )
+  segment = base.Segment(
+    obs=obs,
+    a=np.zeros((4, *action.shape), action.dtype),
+    r_t=np.ones((3, 2), np.float32),
+    discount_t=np.full((3, 2), 0.9, np.float32),
+    is_first=np.zeros((4, 2), bool),
+    state=learner.initial_state(2),
+  )
+  gradients = optimizers.clipped(learner.gradients, 40.0)
+  grads, stats = gradients(before, before, segment)
+  assert set(grads) == {'params'}
+  assert np.isfinite(stats).all()
+  state.apply(0, grads, 10)
+  after = state.snapshot().params
+  kept = {'constants', 'counter'}
+  assert set(after) == {'params', *kept}
+  for name in kept:
+    jax.tree.map(np.testing.assert_array_equal, after[name], before[name])
+    leaves = jax.tree.leaves((after[name], before[name]))
+    assert len({leaf.dtype for leaf in leaves}) == 1
+  moved = jax.tree.map(
+    lambda x, y: np.any(x != y), after['params'], before['params']
+  )
+  assert any(jax.tree.leaves(moved))
+  jax.tree.map(
+    np.testing.assert_array_equal, after, state.snapshot().target_params
+  )
+
+
+class MutableBatchNorm(nn.Module):
+  @nn.compact
+  def __call__(self, obs):
+    return nn.BatchNorm(use_running_average=False)(obs)
+
+
+class FrozenBatchNorm(nn.Module):
+  @nn.compact
+  def __call__(self, obs):
+    return nn.BatchNorm(use_running_average=True)(obs)
+
+
+class RandomDropout(nn.Module):
+  @nn.compact
+  def __call__(self, obs):
+    return nn.Dropout(0.1, deterministic=False)(nn.Dense(8)(obs))
+
+
+class Counts(nn.Module):
+  @nn.compact
+  def __call__(self, obs):
+    count = self.variable('counter', 'n', lambda: jnp.array(0))
+    count.value += 1
+    return nn.Dense(8)(obs)
+
+
+class WholeParameter(nn.Module):
+  @nn.compact
+  def __call__(self, obs):
+    return self.param('x', lambda key: jnp.array(8)) * nn.Dense(8)(obs)
+
+
+class HalfParameter(nn.Module):
+  @nn.compact
+  def __call__(self, obs):
+    return nn.Dense(8, param_dtype=jnp.bfloat16)(obs)
+
+
+class HalfComputation(nn.Module):
+  @nn.compact
+  def __call__(self, obs):
+    return nn.Dense(8, dtype=jnp.bfloat16)(obs)
+
+
+class ByLeadingAxes(nn.Module):
+  @nn.compact
+  def __call__(self, obs):
+    return nn.Dense(8)(obs) + self.param(
+      'x', nn.initializers.ones, obs.shape[:1] + (1,) * (obs.ndim - 2) + (8,)
+    )
+
+
+@pytest.mark.parametrize(
+  ('module', 'problem'),
+  [
+    (MutableBatchNorm, 'collection "batch_stats" is immutable'),
+    (RandomDropout, 'needs PRNG for "dropout"'),
+    (Counts, 'collection "counter" is immutable'),
+    (WholeParameter, 'parameter x is int32'),
+    (HalfParameter, 'parameter Dense_0/bias is bfloat16'),
+    (ByLeadingAxes, 'is expected to generate shape (3,'),
+  ],
+)
+def test_networks_that_fail_where_they_are_applied_are_refused(module, problem):
+  name = f'agents_test:{module.__name__}'
+  for algo in ('a3c', 'nstep_q'):
+    with pytest.raises(checks.UsageError) as error:
+      agents.make_learner(make_config(algo, network=name), Spaces(VECTOR))
+    (line,) = str(error.value).splitlines()
+    assert line.startswith(f'--network={name}: ')
+    assert problem in line
+    assert 'https:' not in line and '; allowed: ' in line
+
+
+@pytest.mark.parametrize('module', [FrozenBatchNorm, HalfComputation])
+def test_networks_that_change_nothing_are_taken(module):
+  learner = agents.make_learner(
+    make_config(network=f'agents_test:{module.__name__}'), Spaces(VECTOR)
+  )
+  params = learner.init(jax.random.PRNGKey(0), np.zeros((2, 6), np.float32))
+  assert base.trained(params)['params'].keys() <= params['params'].keys()
 
 
 def test_environments_of_a_config():

@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import itertools
 import math
 
@@ -204,6 +205,15 @@ def test_continuous_control_has_an_lstm_and_its_own_segments():
   assert made.lstm and made.normalize_obs
   assert made.t_max == make('control', lstm=False).t_max
   assert (made.entropy_cost, made.reward_clip) == (1e-4, 0.0)
+
+
+def test_pixels_are_scaled_and_not_normalised_unless_asked_for():
+  environment = {'name': 'e', 'pixels': True}
+  make_pixels = functools.partial(
+    config.make, 'control', environment=environment
+  )
+  assert not make_pixels().normalize_obs
+  assert make_pixels(normalize_obs=True).normalize_obs
 
 
 def test_continuous_control_with_a_value_method():

@@ -7,7 +7,8 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 LAYERS = {
-  0: ('activations', 'base', 'batch', 'checks', 'cpu', 'workers'),
+  0: ('base', 'batch', 'checks', 'cpu', 'workers'),
+  0.5: ('activations',),
   1: (
     'returns',
     'schedules',

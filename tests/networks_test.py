@@ -431,3 +431,58 @@ def test_gaussian_variance_is_softplus():
     [np.exp(-50.0), np.log(2.0), np.log1p(np.exp(3.0))],
     rtol=1e-5,
   )
+
+
+INF = np.inf
+
+
+@pytest.mark.parametrize(
+  ('low', 'high', 'dtype', 'obs', 'expected'),
+  [
+    # Bytes: one-hot, some levels, and as pictures are.
+    ([0, 0], [1, 1], np.uint8, [0, 1], [0, 1]),
+    ([0, 0], [10, 4], np.uint8, [5, 4], [0.5, 1]),
+    ([0, 0], [255, 255], np.uint8, [0, 51], [0, 0.2]),
+    ([100, 0], [200, 255], np.uint8, [150, 51], [0.5, 0.2]),
+    # Floats: [0, 1] from zero on, [-1, 1] where the lower bound is negative.
+    ([0, 100], [255, 101], np.float32, [51, 100.5], [0.2, 0.5]),
+    ([-1, -4], [1, 4], np.float32, [0.3, 1], [0.3, 0.25]),
+    ([-3, -2], [1, -1], np.float32, [1, -1.5], [1, 0]),
+    # Each number for itself; without a finite bound it stays as it is.
+    ([-4.8, -INF], [4.8, INF], np.float32, [2.4, 7], [0.5, 7]),
+    ([0, -INF], [INF, 1], np.float32, [3, -3], [3, -3]),
+    ([-1e7, 2], [1e7, 2], np.float32, [3, 2], [3, 2]),
+    ([-3e38, 0], [3e38, 1], np.float32, [3, 0.5], [3, 0.5]),
+  ],
+)
+def test_observations_are_scaled_by_their_bounds(
+  low, high, dtype, obs, expected
+):
+  scale = networks.scale_between(
+    np.array(low, dtype), np.array(high, dtype), np.dtype(dtype)
+  )
+  hash(scale)  # A part of a module that JAX compiles for.
+  torso = networks.MLPTorso(hidden=(2,), scale=scale)
+  for sign in (1, -1):  # ReLU lets through one of them.
+    layer = {'kernel': sign * np.eye(2), 'bias': np.zeros(2)}
+    params = {'Linear_0': {'Dense_0': layer}}
+    np.testing.assert_allclose(
+      torso.apply({'params': params}, np.array([[obs]], dtype)),
+      [[np.maximum(sign * np.array(expected), 0)]],
+      rtol=1e-6,
+    )
+
+
+def test_bounds_of_each_pixel_scale_images():
+  low = np.zeros((9, 10, 3), np.float32)
+  high = np.full((9, 10, 3), 4.0, np.float32)
+  high[2, 3, 1] = 8.0
+  scale = networks.scale_between(low, high, np.dtype(np.float32))
+  obs = np.random.default_rng(0).uniform(0, 4, (5, 9, 10, 3))
+  obs = obs.astype(np.float32)
+  plain = networks.MLPTorso(obs_dims=3, hidden=(8,))
+  scaled = networks.MLPTorso(obs_dims=3, hidden=(8,), scale=scale)
+  params = plain.init(jax.random.PRNGKey(0), obs)
+  np.testing.assert_allclose(
+    scaled.apply(params, obs), plain.apply(params, obs / high), rtol=1e-5
+  )

@@ -48,6 +48,22 @@ def in_threads(*bodies):
     raise errors[0]
 
 
+def test_collections_other_than_params_stay_whatever_their_gradient():
+  # As `jax.grad` over all variables of a network gives it.
+  variables = {'params': {'w': jnp.ones(2)}, 'constants': {'c': jnp.ones(2)}}
+  state = make(variables)
+  state.apply(0, variables, frames=1)
+  after = state.snapshot().params
+  np.testing.assert_array_equal(after['params']['w'], [0, 0])
+  np.testing.assert_array_equal(after['constants']['c'], [1, 1])
+  # A norm over what is learnt: √2 scaled down to 1.
+  gradients = optimizers.clipped(lambda *args: (variables, {}), 1.0)
+  grads, stats = gradients(None, None, None)
+  np.testing.assert_allclose(grads['params']['w'], [0.5**0.5] * 2, rtol=1e-6)
+  np.testing.assert_allclose(stats, [2**0.5], rtol=1e-6)
+  assert set(grads) == {'params'}
+
+
 def test_gradients_of_many_threads_add_up_exactly():
   threads, updates = 8, 150
   params = {'w': jnp.zeros((300, 300)), 'b': jnp.ones(3)}

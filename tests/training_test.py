@@ -1034,12 +1034,14 @@ def test_evaluations_of_a_run_normalise_by_its_moments(tmp_path, monkeypatch):
   assert float(moments.count) == pytest.approx(result.frames, abs=0.01)
 
 
-def test_bytes_are_not_normalised(tmp_path, monkeypatch):
-  segments, result = collected(
-    tmp_path, monkeypatch, lambda: Far(np.uint8), normalize_obs=True
-  )
-  for segment in segments:
-    assert segment.obs.dtype == np.uint8
-    assert set(segment.obs.ravel()) <= {50, 52}
-  like = jax.tree.map(np.asarray, result.params)
-  assert checkpoints.read_params(tmp_path, 'latest', like)[1] is None
+def test_bytes_are_normalised_as_floats_are(tmp_path):
+  runs = []
+  for dtype in (np.uint8, np.float32):
+    with pytest.MonkeyPatch.context() as patch:
+      folder = tmp_path / np.dtype(dtype).name
+      make_env = functools.partial(Far, dtype)
+      given = {'normalize_obs': True, 'eval_frames': 30}
+      runs.append(collected(folder, patch, make_env, **given))
+  (bytes_, one), (floats, other) = runs
+  jax.tree.map(np.testing.assert_array_equal, bytes_, floats)
+  jax.tree.map(np.testing.assert_array_equal, one.params, other.params)
