@@ -41,7 +41,7 @@ def main() -> None:
       'random': lambda env: int(rng.integers(env.action_space.n)),
       'path-finder': pathfinder.act,
     }
-    scales.report(env, agents, options)
+    scales.report(env, agents, options, action_repeat=mazes.action_repeat)
 
 
 if __name__ == '__main__':

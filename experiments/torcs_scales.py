@@ -34,7 +34,7 @@ def main() -> None:
       'full throttle': lambda env: full_throttle,
       'driver': driver.act,
     }
-    scales.report(env, agents, options)
+    scales.report(env, agents, options, action_repeat=races.action_repeat)
 
 
 if __name__ == '__main__':

@@ -284,6 +284,7 @@ EVAL_ROW = telemetry.EvalRow(
   lowest_return=-4.0,
   highest_return=-1.0,
   mean_steps=100.0,
+  truncated_episodes=0,
   human_normalized=50.125,
   best=True,
 )
@@ -297,7 +298,7 @@ def test_an_evaluation_is_written_and_told(tmp_path, capsys):
     log.evaluated(EVAL_ROW._replace(mean_return=nan, standard_error=nan))
   with (tmp_path / 'eval.csv').open(newline='') as file:
     rows = [*csv.DictReader(file)]
-  assert [*rows[0]][-13:] == [*telemetry.EvalRow._fields]
+  assert [*rows[0]][-14:] == [*telemetry.EvalRow._fields]
   assert [row['human_normalized'] for row in rows] == ['50.125', '', '50.125']
   assert [row['best'] for row in rows] == ['True', 'False', 'True']
   assert rows[0]['protocol'] == 'noop30'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+import contextlib
 import difflib
 import functools
 import os
@@ -12,7 +13,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 import numpy as np
 
-from a3c_jax import checks
+from a3c_jax import checks, workers
 from a3c_jax.envs import simulations
 from a3c_jax.envs import spaces as spaces_lib
 
@@ -60,6 +61,7 @@ def make(
   make_game = env if callable(env) else _factory(env, film)
 
   def make_one():
+    workers.beat()
     game = make_game()
     if not isinstance(game, gymnasium.Env):
       raise checks.UsageError(
@@ -85,7 +87,9 @@ def make(
       _check_film(probe, env)
     check_spaces(probe.observation_space, probe.action_space, env)
   finally:
-    probe.close()
+    # What it raises says nothing about training.
+    with contextlib.suppress(Exception, SystemExit):
+      probe.close()
 
   def make_checked():
     return _with_our_actions(_Finite(make_one(), env))
@@ -186,10 +190,12 @@ class _Finite(gymnasium.Wrapper):
     self._may_fail = np.issubdtype(env.observation_space.dtype, np.floating)
 
   def reset(self, **kwargs):
+    workers.beat()
     obs, info = self.env.reset(**kwargs)
     return self._checked(obs), info
 
   def step(self, action):
+    workers.beat()
     obs, reward, *rest = self.env.step(action)
     if not abs(reward) <= _LARGEST:
       raise checks.RunError(
