@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import os
+import signal
 import sys
 from typing import Any
 
@@ -181,6 +182,9 @@ def run(main: Callable[..., None], *, takes_arguments: bool = False) -> None:
 
   def checked_main(argv):
     try:
+      # No longer the script's own, of while it imported its modules.
+      if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
       if takes_arguments:
         return main(argv[1:])
       if len(argv) > 1:

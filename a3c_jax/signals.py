@@ -121,10 +121,29 @@ def _end_process(number):
   os._exit(128 + number)
 
 
-def _restore_in_child():
+_masks = threading.local()
+
+
+def _before_fork():
+  # Or the child loses a signal that comes before it has its own handlers.
+  _masks.before = signal.pthread_sigmask(
+    signal.SIG_BLOCK, _NUMBERS if _active else ()
+  )
+
+
+def _after_fork():
+  signal.pthread_sigmask(signal.SIG_SETMASK, _masks.before)
+
+
+def _after_fork_in_child():
   for signals in reversed(_active):
     signals._restore()
   _active.clear()
+  _after_fork()
 
 
-os.register_at_fork(after_in_child=_restore_in_child)
+os.register_at_fork(
+  before=_before_fork,
+  after_in_parent=_after_fork,
+  after_in_child=_after_fork_in_child,
+)

@@ -221,12 +221,13 @@ def _stoppable(config, signals) -> Iterator[None]:
     with signals.raising():
       yield
   except signals_lib.Interrupted:
-    workdir = pathlib.Path(config.workdir)
     begun = 'nothing was written'
-    if (workdir / 'config.json').exists():
-      begun = f'the run in {workdir} is as it was'
+    if (pathlib.Path(config.workdir) / 'config.json').exists():
+      begun = f'the run in {config.workdir} is as it was\n' + _how_to_go_on(
+        config.workdir
+      )
     raise checks.StoppedError(
-      f'stopped before training began; {begun}\n{_how_to_go_on(config.workdir)}'
+      f'stopped before training began; {begun}'
     ) from None
 
 

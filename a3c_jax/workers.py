@@ -19,7 +19,7 @@ class Stopped(Exception):
   """A thread was told to return; for its body to raise, from anywhere."""
 
 
-_CLOSE_POLL_SECONDS = 0.1
+_POLL_SECONDS = 0.1
 _HURRY_SECONDS = 5.0
 _WAKE = object()
 _beats: collections.Counter[int] = collections.Counter()
@@ -189,42 +189,67 @@ def tell_of_hung(names: Sequence[str], seconds: float, kind: str) -> None:
     faulthandler.dump_traceback(all_threads=True)
 
 
-def close(
-  closes: Sequence[Callable[[], None]],
+def call_all(
+  calls: Sequence[Callable[[], object]],
   *,
   seconds: float,
   hurry: Callable[[], bool] = lambda: False,
-) -> None:
-  """Calls functions that close environments, whatever these do.
+  on_hung: Callable[[list[str], float], None] = lambda names, seconds: None,
+) -> list[BaseException]:
+  """Calls functions of which any may raise or hang, and returns all the same.
 
-  That one raises or hangs is a warning on stderr: a run does not fail at its
-  end. They are called in a thread, which is left behind if it hangs.
+  They are called in a thread, which is left behind if one hangs.
 
   Args:
-    closes: what to call, one after the other.
-    seconds: without a sign of life, after which it hangs.
+    calls: what to call, one after the other.
+    seconds: without a sign of life, after which one hangs.
     hurry: asked again and again; if true, a few seconds have to do.
+    on_hung: called with the thread that hangs, and for how long.
+
+  Returns:
+    What they raised.
   """
   failures = []
 
   def body(thread, stop):
     del thread, stop
-    for each in closes:
+    for call in calls:
       beat()
       try:
-        each()
+        call()
       except BaseException as error:  # SystemExit too.
         failures.append(error)
 
-  closing = Workers(body, 1, name='environment-close')
+  calling = Workers(body, 1, name='environment-close')
   watchdog = Watchdog(seconds)
-  closing.start()
-  while closing.wait(_CLOSE_POLL_SECONDS):
+  calling.start()
+  while calling.wait(_POLL_SECONDS):
+    beat()  # The wait has a bound of its own.
     watchdog.seconds = min(seconds, _HURRY_SECONDS) if hurry() else seconds
-    hung = watchdog.look(closing.alive())
+    hung = watchdog.look(calling.alive())
     if hung:
-      tell_of_hung(hung, watchdog.seconds, 'warning')
+      on_hung(hung, watchdog.seconds)
       break
+  return failures
+
+
+def close(
+  closes: Sequence[Callable[[], object]],
+  *,
+  seconds: float,
+  hurry: Callable[[], bool] = lambda: False,
+) -> None:
+  """Closes environments as `call_all`.
+
+  That one raises or hangs is a warning on stderr: a run does not fail at its
+  end.
+  """
+  failures = call_all(
+    closes,
+    seconds=seconds,
+    hurry=hurry,
+    on_hung=lambda names, seconds: tell_of_hung(names, seconds, 'warning'),
+  )
   if failures:
     print(
       f'warning: closing {len(failures)} of {len(closes)} environments raised '

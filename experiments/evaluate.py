@@ -5,6 +5,9 @@ python experiments/evaluate.py --workdir=runs/pong-a3c-... --episodes=30
 
 from __future__ import annotations
 
+import ctrl_c as ctrl_c  # Before all that takes its time.
+
+# isort: split
 import contextlib
 import csv
 import dataclasses

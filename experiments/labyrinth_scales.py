@@ -8,6 +8,9 @@ mazes, which are those of `--seed`.
 
 from __future__ import annotations
 
+import ctrl_c as ctrl_c  # Before all that takes its time.
+
+# isort: split
 import contextlib
 import dataclasses
 
