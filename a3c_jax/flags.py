@@ -182,8 +182,9 @@ def run(main: Callable[..., None], *, takes_arguments: bool = False) -> None:
 
   def checked_main(argv):
     try:
-      # No longer the script's own, of while it imported its modules.
-      if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+      # It was for the time in which the script imported its modules.
+      handler = signal.getsignal(signal.SIGINT)
+      if getattr(handler, '__module__', None) == 'ctrl_c':
         signal.signal(signal.SIGINT, signal.default_int_handler)
       if takes_arguments:
         return main(argv[1:])

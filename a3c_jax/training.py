@@ -250,7 +250,7 @@ def _setting_up(config, signals) -> Iterator[Callable[..., None]]:
       progress = (
         len(stages),
         workers_lib.beats(thread),
-        int(time.process_time()) if computes else 0,
+        int(100 * time.process_time()) if computes else 0,
       )
       if watchdog.look({f'the main thread, {stage},': progress}):
         _end_process([f'the main thread, {stage},'], config.watchdog_seconds)
