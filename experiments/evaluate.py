@@ -20,6 +20,7 @@ import gymnasium
 from a3c_jax import agents, checks, evaluation, loading, published, workers
 from a3c_jax import config as config_lib
 from a3c_jax import workdir as workdir_lib
+from a3c_jax.envs import recorded
 import a3c_jax.flags
 
 _PROTOCOLS = {
@@ -301,7 +302,7 @@ def main() -> None:
     stack.callback(workers.close, closes, seconds=config.watchdog_seconds)
     envs = []
     for _ in range(min(options.threads, options.episodes)):
-      envs.append(make_env())
+      envs.append(recorded.Recorded(make_env()))
       closes.append(envs[-1].close)
     _check_policy(options, game, envs[0].single_action_space)
     print(f'parameters of frame {policy.frames:,}', flush=True)

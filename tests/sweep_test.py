@@ -304,10 +304,7 @@ def test_a_second_signal_kills_the_runs(search, number, monkeypatch):
   code, out, err = search(DEAF.format(signal=int(number)), *SETTINGS)
   assert (code, err) == (0, '')
   assert begun(out) == ['run-000']
-  assert out.endswith(
-    'stopping 1 runs\nkilling 1 runs\n1 of 1 runs are not finished\n'
-    'to go on: the same command\n'
-  )
+  assert 'stopping 1 runs\nkilling 1 runs\n' in out
   assert 'told twice' not in pathlib.Path('s/run-000.log').read_text()
   assert rows() == {}
 

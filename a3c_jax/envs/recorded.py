@@ -156,7 +156,12 @@ class Recorded(gymnasium.vector.VectorWrapper):
     """Closes the environment, whatever that raises: it is broken already."""
     with contextlib.suppress(Exception), without_exit():
       self.close()
-    self.unwrapped.closed = True  # Or it is closed again when it is deleted.
+
+  def close(self, **kwargs):
+    try:
+      return self.env.close(**kwargs)
+    finally:
+      self.unwrapped.closed = True  # Or it is closed again when it is deleted.
 
   def past(self) -> Past:
     """How the games came to where they are; costs no copy."""
