@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-import contextlib
 import threading
 import time
 
@@ -21,6 +20,8 @@ from a3c_jax import (
 )
 from a3c_jax.config import Config
 from a3c_jax.envs import recorded
+
+_SIGNAL_SECONDS = 0.2  # From a signal to when all threads are told of it.
 
 
 class BadGradientError(FloatingPointError):
@@ -132,7 +133,12 @@ def run(
         moments=snapshot.moments,
       )
     except Exception as error:
-      if error is not env.failure or restarts == config.max_env_restarts:
+      if error is not env.failure:
+        raise
+      # A signal may have reached the environment's own processes too.
+      if stop.wait(_SIGNAL_SECONDS):
+        raise workers.Stopped from error
+      if restarts == config.max_env_restarts:
         raise
       restarts += 1
       reports.add(
@@ -142,12 +148,12 @@ def run(
           f'{restarts} of at most {config.max_env_restarts} times',
         )
       )
-      with contextlib.suppress(Exception):  # It is broken already.
-        env.close()
+      env.abandon()
       seed = recorded.next_seed(int(env.past().seeds[0]))
       env = envs[thread] = make_env()
       carry = None
       continue
+    workers.beat()
     latest = state.snapshot()
     if newest:
       snapshot = latest
@@ -155,6 +161,7 @@ def run(
     grads, stats = gradients(snapshot.params, latest.target_params, segment)
     finite = bool(np.isfinite(np.asarray(stats)[-1]))
     phases.lap('gradients')
+    workers.beat()
     if finite:
       bad_gradients = 0
     else:

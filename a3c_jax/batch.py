@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-import contextlib
 import fcntl
 import math
 import pathlib
@@ -15,6 +14,8 @@ import time
 from typing import NamedTuple
 
 import numpy as np
+
+from a3c_jax import signals as signals_lib
 
 REFUSED = 3  # Jobs; a script that takes the flags of none takes no other's.
 _POLL_SECONDS = 0.1
@@ -72,22 +73,28 @@ class Batch:
     self._ends_early = False
 
   def run(self) -> None:
-    """Runs all. SIGINT or SIGTERM stops the runs, a second one kills them.
+    """Runs all. `signals.Signals` stop the runs, a second one kills them.
 
     Raises:
       OSError: if a file cannot be written or a process not be started; the
         runs are stopped before.
     """
+    again: list[int] = []
     try:
-      with _signals() as received:
+      with signals_lib.Signals(again.append, notice='') as signals:
+        stopping = False
         while self._todo or self._running:
           self._start()
           time.sleep(_POLL_SECONDS)
           self._look()
-          if received:
-            received.pop()
+          if signals.received and not stopping:
+            stopping = True
             print(f'stopping {len(self._running)} runs', flush=True)
-            self._end(signal.SIGKILL if self._ends_early else signal.SIGTERM)
+            self._end(signal.SIGTERM)
+          elif again:
+            again.clear()
+            print(f'killing {len(self._running)} runs', flush=True)
+            self._end(signal.SIGKILL)
           self._take_ended()
     finally:
       self.end()
@@ -144,20 +151,6 @@ class Batch:
       job = self._running.pop(process)
       if not self._ends_early:
         self._ended(job, process.returncode)
-
-
-@contextlib.contextmanager
-def _signals():
-  """Yields a list that gets every SIGINT and SIGTERM."""
-  received = []
-  note = lambda number, frame: received.append(number)
-  numbers = (signal.SIGINT, signal.SIGTERM)
-  handlers = {number: signal.signal(number, note) for number in numbers}
-  try:
-    yield received
-  finally:
-    for number, handler in handlers.items():
-      signal.signal(number, handler)
 
 
 def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:

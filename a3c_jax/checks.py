@@ -27,6 +27,10 @@ class RunError(RuntimeError):
   """A run cannot go on, for a reason outside it; the message is one line."""
 
 
+class StoppedError(RuntimeError):
+  """The user stopped a run before it trained; the message says what is left."""
+
+
 def check_shapes(**arrays: tuple[jax.Array, str]) -> None:
   """Checks that arrays agree on the axes that their letters name.
 

@@ -23,6 +23,7 @@ PROTOCOLS = {
   'labyrinth': ('plain',),
   'torcs': ('plain',),
 }
+MAX_EVAL_EPISODE_FRAMES = 108_000
 OPTIMIZERS = ('shared_rmsprop', 'rmsprop', 'momentum_sgd')
 
 
@@ -147,7 +148,7 @@ class Config:
     may_change=True,
   )
   watchdog_seconds: float = checks.positive(
-    'Seconds without a segment of a thread after which the run ends, with a '
+    'Seconds without a step of a thread after which the run ends, with a '
     'checkpoint and the stack of every thread.',
     may_change=True,
   )
@@ -170,6 +171,10 @@ class Config:
   )
   eval_episodes: int = checks.count(
     'Episodes of an evaluation.', may_change=True
+  )
+  max_eval_episode_frames: int = checks.count(
+    'Emulator frames after which an episode of an evaluation is truncated.',
+    may_change=True,
   )
   eval_protocol: str = checks.one_of(
     'How evaluations are played: noop30 (0 to 30 no-ops first) or sticky '
@@ -246,6 +251,10 @@ _PAPER = {
   'max_bad_gradients': (10, 'ours'),
   'eval_frames': (4_000_000, "the paper's epoch"),
   'eval_episodes': (10, 'ours'),
+  'max_eval_episode_frames': (
+    MAX_EVAL_EPISODE_FRAMES,
+    'paper: 30 minutes of Atari',
+  ),
   'eval_protocol': ('noop30', 'Mnih et al. 2015'),
   'override': ((), 'none'),
   'action_repeat': (4, 'paper, section 8'),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-import contextlib
+import math
 import queue
+import threading
 from typing import NamedTuple
 
 import gymnasium
@@ -12,10 +13,12 @@ import jax
 import numpy as np
 
 from a3c_jax import base, normalization, rollout, telemetry, workers
+from a3c_jax.config import MAX_EVAL_EPISODE_FRAMES
 from a3c_jax.envs import recorded
 
 POLICIES = ('sample', 'greedy', 'mean')
 EXPLORATION_EPSILON = 0.05
+_SIGNAL_SECONDS = 0.2  # From a signal to when the thread is told of it.
 
 
 class PolicyState(NamedTuple):
@@ -102,6 +105,12 @@ class Episode(NamedTuple):
 
   raw_return: float  # undiscounted sum of raw rewards
   steps: int  # agent decisions
+  truncated: bool = False  # at the most steps that an episode may have
+
+
+def most_steps(max_eval_episode_frames: int, action_repeat: int) -> int:
+  """The agent decisions after which an episode is truncated."""
+  return math.ceil(max_eval_episode_frames / action_repeat)
 
 
 def play(
@@ -109,6 +118,7 @@ def play(
   policy: Policy,
   *,
   seed: int,
+  max_steps: int = MAX_EVAL_EPISODE_FRAMES,
   on_step: Callable[[], None] = lambda: None,
 ) -> Episode:
   """Plays one episode from a seeded reset to its end.
@@ -117,6 +127,7 @@ def play(
     env: of which the first game counts.
     policy: what plays.
     seed: of the game and of the actions.
+    max_steps: agent decisions after which the episode is truncated.
     on_step: called before every step.
   """
   obs, _ = env.reset(seed=seed)
@@ -128,8 +139,9 @@ def play(
     obs, reward, terminated, truncated, _ = env.step(action)
     total += float(reward[0])
     steps += 1
-    if terminated[0] or truncated[0]:
-      return Episode(total, steps)
+    bounded = steps >= max_steps and not terminated[0]
+    if terminated[0] or truncated[0] or bounded:
+      return Episode(total, steps, truncated=bool(bounded))
 
 
 def episode_seed(seed: int, episode: int) -> int:
@@ -143,6 +155,7 @@ def play_all(
   *,
   episodes: int,
   seed: int,
+  max_steps: int = MAX_EVAL_EPISODE_FRAMES,
   on_step: Callable[[int, gymnasium.vector.VectorEnv], None] = (
     lambda index, env: None
   ),
@@ -158,6 +171,7 @@ def play_all(
     policy: what plays.
     episodes: how many.
     seed: of the whole evaluation.
+    max_steps: agent decisions after which an episode is truncated.
     on_step: called before every step with the number of the episode and its
       environment, in the thread that plays it.
     on_episode: called in this thread with the number and the outcome of each,
@@ -179,7 +193,11 @@ def play_all(
         on_step(index, env)
 
       episode = play(
-        env, policy, seed=episode_seed(seed, index), on_step=before_step
+        env,
+        policy,
+        seed=episode_seed(seed, index),
+        max_steps=max_steps,
+        on_step=before_step,
       )
       done.put((index, episode))
 
@@ -212,6 +230,7 @@ class Summary(NamedTuple):
   lowest_return: float
   highest_return: float
   mean_steps: float  # agent decisions
+  truncated_episodes: int  # at the most frames that an episode may have
 
 
 def summarize(episodes: Sequence[Episode]) -> Summary:
@@ -227,6 +246,7 @@ def summarize(episodes: Sequence[Episode]) -> Summary:
     lowest_return=float(returns.min()),
     highest_return=float(returns.max()),
     mean_steps=float(np.mean([episode.steps for episode in episodes])),
+    truncated_episodes=sum(episode.truncated for episode in episodes),
   )
 
 
@@ -255,7 +275,7 @@ class Background:
   """Evaluates one snapshot at a time, in a thread of its own.
 
   Attributes:
-    steps: taken so far, a sign of life.
+    steps: taken so far.
   """
 
   def __init__(
@@ -265,6 +285,7 @@ class Background:
     *,
     episodes: int,
     seed: int,
+    max_steps: int = MAX_EVAL_EPISODE_FRAMES,
     max_env_restarts: int,
     reports: telemetry.Reports,
   ):
@@ -275,6 +296,7 @@ class Background:
       learner: what acts.
       episodes: of one evaluation.
       seed: of all evaluations.
+      max_steps: agent decisions after which an episode is truncated.
       max_env_restarts: how often the environment may be made anew.
       reports: where that is told.
     """
@@ -284,6 +306,7 @@ class Background:
     self._learner = learner
     self._episodes = episodes
     self._seed = seed
+    self._max_steps = max_steps
     self._restarts_left = max_env_restarts
     self._reports = reports
     self._workers: workers.Workers | None = None
@@ -318,13 +341,8 @@ class Background:
     def body(thread, stop):
       del thread
 
-      def on_step():
-        self.steps += 1
-        if stop.is_set():
-          raise workers.Stopped
-
       episodes = [
-        self._play(policy, episode_seed(seed, index), on_step)
+        self._play(policy, episode_seed(seed, index), stop)
         for index in range(self._episodes)
       ]
       self._evaluated = Evaluated(snapshot, summarize(episodes))
@@ -332,12 +350,28 @@ class Background:
     self._workers = workers.Workers(body, 1, name='evaluation')
     self._workers.start()
 
-  def _play(self, policy, seed, on_step):
+  def _play(self, policy, seed, stop: threading.Event):
+    def on_step():
+      self.steps += 1
+      if stop.is_set():
+        raise workers.Stopped
+
     while True:
       try:
-        return play(self._env, policy, seed=seed, on_step=on_step)
+        return play(
+          self._env,
+          policy,
+          seed=seed,
+          max_steps=self._max_steps,
+          on_step=on_step,
+        )
       except Exception as error:
-        if error is not self._env.failure or not self._restarts_left:
+        if error is not self._env.failure:
+          raise
+        # A signal may have reached the environment's own processes too.
+        if stop.wait(_SIGNAL_SECONDS):
+          raise workers.Stopped from error
+        if not self._restarts_left:
           raise
         self._restarts_left -= 1
         self._reports.add(
@@ -346,9 +380,13 @@ class Background:
             f'environment of the evaluation raised {error!r}; made anew',
           )
         )
-        with contextlib.suppress(Exception):  # It is broken already.
-          self._env.close()
+        self._env.abandon()
         self._env = self._make_env()
+
+  @property
+  def progress(self) -> dict[str, int]:
+    """The name of the thread that evaluates, and its signs of life."""
+    return self._workers.alive() if self._workers else {}
 
   def take(self, seconds: float = 0.0) -> Evaluated | None:
     """What the evaluation that has ended came to, once.
@@ -362,6 +400,12 @@ class Background:
       self._workers = None
     evaluated, self._evaluated = self._evaluated, None
     return evaluated
+
+  def wake(self) -> None:
+    """Ends a `take` that waits; a signal handler may call it."""
+    running = self._workers
+    if running:
+      running.wake()
 
   def stop(self, seconds: float) -> list[str]:
     """Ends an evaluation that is going on, without a result.

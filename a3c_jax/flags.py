@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import os
+import signal
 import sys
 from typing import Any
 
 from absl import app, flags, logging
 
-from a3c_jax import checks, cpu
+from a3c_jax import checks, cpu, output, workers
 from a3c_jax import config as config_lib
+
+_LEAVING_SECONDS = 60.0  # From the end of the script to that of its process.
 
 # Flags belong to the script that has them defined, and to its --help.
 flags.disclaim_key_flags()
@@ -163,13 +166,15 @@ def run(main: Callable[..., None], *, takes_arguments: bool = False) -> None:
 
   Sets the process up for training with threads, which is the script's business
   and never a library import's: no GPU, and XLA's work on the calling thread.
-  Exit code 2 for bad input, 1 for any other failure.
+  Exit code 2 for bad input, 1 for any other failure. Output that cannot be
+  written is lost, and changes no exit code.
 
   Args:
     main: the script.
     takes_arguments: whether `main` is called with the arguments that are no
       flags; otherwise there must not be any.
   """
+  output.set_up()
   cpu.set_up()
   logging.set_verbosity(logging.WARNING)  # Orbax tells of every file.
   # So that module:function names a file in the user's folder before a script.
@@ -177,6 +182,10 @@ def run(main: Callable[..., None], *, takes_arguments: bool = False) -> None:
 
   def checked_main(argv):
     try:
+      # It was for the time in which the script imported its modules.
+      handler = signal.getsignal(signal.SIGINT)
+      if getattr(handler, '__module__', None) == 'ctrl_c':
+        signal.signal(signal.SIGINT, signal.default_int_handler)
       if takes_arguments:
         return main(argv[1:])
       if len(argv) > 1:
@@ -188,14 +197,28 @@ def run(main: Callable[..., None], *, takes_arguments: bool = False) -> None:
       _exit_with(error, 2)
     except checks.RunError as error:
       _exit_with(error, 1)
+    except checks.StoppedError as error:
+      print(error)
     except KeyboardInterrupt:
       print('stopped', file=sys.stderr)
       sys.exit(130)
 
-  app.run(checked_main, flags_parser=_parse)
+  code: object = 1
+  try:
+    app.run(checked_main, flags_parser=_parse)
+  except SystemExit as end:
+    code = end.code
+    raise
+  finally:
+    if code is None or isinstance(code, int):
+      workers.end_process_after(_LEAVING_SECONDS, code or 0)
 
 
 def _parse(argv):
+  own = argv.index('--') if '--' in argv else len(argv)
+  argv = ['--help' if each == '-h' else each for each in argv[:own]] + argv[
+    own:
+  ]
   try:
     return flags.FLAGS(argv)
   except (flags.Error, ValueError) as error:

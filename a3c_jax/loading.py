@@ -8,8 +8,19 @@ import pathlib
 import gymnasium
 import jax
 
-from a3c_jax import agents, base, checkpoints, checks, evaluation, rollout
+from a3c_jax import (
+  agents,
+  base,
+  checkpoints,
+  checks,
+  evaluation,
+  rollout,
+  workers,
+)
 from a3c_jax import workdir as workdir_lib
+from a3c_jax.envs import recorded
+
+_CLOSE_SECONDS = 5.0
 
 
 def load(
@@ -45,14 +56,16 @@ def load(
   path = pathlib.Path(workdir)
   config = workdir_lib.read_config(path)
   protocol = config.eval_protocol
-  env = (make_env or agents.make_env(config, protocol=protocol))()
+  make_env = make_env or agents.make_env(config, protocol=protocol)
+  env = recorded.Recorded(make_env())
   try:
     learner = (
       make_learner(env) if make_learner else agents.make_learner(config, env)
     )
     space = env.single_observation_space
   finally:
-    env.close()
+    # The policy can be had, though it cannot be closed.
+    workers.call_all([env.close], seconds=_CLOSE_SECONDS)
   obs = rollout.as_network_input(space.sample()[None])
   like = jax.eval_shape(learner.init, jax.random.PRNGKey(0), obs)
   try:

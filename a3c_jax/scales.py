@@ -8,7 +8,7 @@ from typing import Any
 
 import gymnasium
 
-from a3c_jax import checks, evaluation
+from a3c_jax import checks, config, evaluation
 
 Act = Callable[[Any], int]  # From an environment to an action.
 
@@ -23,35 +23,53 @@ class Options:
   seed: int = checks.count(
     'Seed of the episodes and of chance.', least=0, default=1, source='ours'
   )
+  max_eval_episode_frames: int = checks.count(
+    'Emulator frames after which an episode is truncated.',
+    default=config.MAX_EVAL_EPISODE_FRAMES,
+    source='that of training',
+  )
 
 
-def play(env: gymnasium.Env, act: Act, *, seed: int) -> evaluation.Episode:
-  """Plays one episode from a seeded reset to its end."""
+def play(
+  env: gymnasium.Env, act: Act, *, seed: int, max_steps: int
+) -> evaluation.Episode:
+  """Plays one episode from a seeded reset to its end, or for `max_steps`."""
   env.reset(seed=seed)
   total, steps, ended = 0.0, 0, False
   while not ended:
     _, reward, terminated, truncated, _ = env.step(act(env))
     total += reward
     steps += 1
-    ended = terminated or truncated
-  return evaluation.Episode(total, steps)
+    bounded = steps >= max_steps and not terminated
+    ended = terminated or truncated or bounded
+  return evaluation.Episode(total, steps, truncated=bounded)
 
 
 def report(
-  env: gymnasium.Env, agents: Mapping[str, Act], options: Options
+  env: gymnasium.Env,
+  agents: Mapping[str, Act],
+  options: Options,
+  *,
+  action_repeat: int,
 ) -> None:
   """Prints a line for each agent; all play the same episodes."""
+  max_steps = evaluation.most_steps(
+    options.max_eval_episode_frames, action_repeat
+  )
   for name, act in agents.items():
     summary = evaluation.summarize(
       [
-        play(env, act, seed=options.seed + episode)
+        play(env, act, seed=options.seed + episode, max_steps=max_steps)
         for episode in range(options.episodes)
       ]
     )
+    truncated = ''
+    if summary.truncated_episodes:
+      truncated = f', {summary.truncated_episodes} of them truncated'
     print(
       f'{name:15} mean {summary.mean_return:9.2f}, '
       f'standard error {summary.standard_error:.2f}, '
       f'from {summary.lowest_return:.0f} to {summary.highest_return:.0f}, '
-      f'{summary.episodes} episodes',
+      f'{summary.episodes} episodes{truncated}',
       flush=True,
     )

@@ -9,7 +9,6 @@ import csv
 import itertools
 import os
 import pathlib
-import sys
 import time
 from typing import Any, NamedTuple
 
@@ -29,6 +28,7 @@ PHASES = (
   'update',
   'other',
 )
+_EVENTS_SUFFIX = '.a3c_jax'  # Other event files in the folder are not ours.
 TROUBLES = ('env_restarts', 'bad_gradients')
 
 
@@ -84,6 +84,7 @@ class EvalRow(NamedTuple):
   lowest_return: float
   highest_return: float
   mean_steps: float  # agent decisions
+  truncated_episodes: int  # at --max_eval_episode_frames
   human_normalized: float | None  # percent; None without a reference
   best: bool  # higher mean than all before
 
@@ -121,6 +122,23 @@ def _cut(path, position) -> int:
   return end
 
 
+def _cut_events(workdir, sizes) -> None:
+  """Brings event files to the sizes that they had, and deletes newer ones."""
+  for path in workdir.glob(f'events.out.tfevents.*{_EVENTS_SUFFIX}'):
+    if path.name not in sizes:
+      path.unlink()
+    elif path.stat().st_size > sizes[path.name]:
+      os.truncate(path, sizes[path.name])
+
+
+def _header(path, end) -> list[str] | None:
+  """The names of the columns of a file that has rows to keep."""
+  if not end:
+    return None
+  with path.open(newline='') as file:
+    return next(csv.reader(file), None)
+
+
 def has_rows(workdir: pathlib.Path) -> bool:
   """Whether a run has written any results."""
   for name in ('episodes.csv', 'train.csv', 'eval.csv'):
@@ -135,6 +153,9 @@ class Log:
 
   Used by the main thread alone, which does all the writing itself: a full disk
   raises here and does not hang a queue. Use it as a context manager.
+
+  Attributes:
+    seconds: the most that a row has, since training began.
   """
 
   def __init__(
@@ -164,6 +185,7 @@ class Log:
     self._exit = contextlib.ExitStack()
     place = place or {
       'positions': {},
+      'events': {},
       'frames': 0,
       'sums': dict.fromkeys([*self._stats, 'lag', 'lock_wait'], 0.0),
       'updates': 0,
@@ -182,10 +204,19 @@ class Log:
     self._eval_rows = self._csv(
       workdir / 'eval.csv', EvalRow._fields, place['positions']
     )
-    self._events = EventsWriter(str(workdir / 'events'))
+    # Runs that were begun by an earlier version do not tell of event files.
+    self._earlier_events = dict(place.get('events', {}))
+    if 'events' in place:
+      _cut_events(workdir, self._earlier_events)
+    self._events = EventsWriter(
+      str(workdir / 'events'),
+      # Two sessions may begin within the second that the name tells.
+      f'.{len(self._earlier_events)}{_EVENTS_SUFFIX}',
+    )
+    self._events_path = pathlib.Path(self._events._file_name)
     self._exit.callback(self._events.close)
     if place['positions']:
-      # TensorBoard forgets what earlier files hold from this step on.
+      # A TensorBoard that has read what is no longer there forgets it.
       self._write_event(
         place['frames'] + 1,
         session_log=event_pb2.SessionLog(status=event_pb2.SessionLog.START),
@@ -197,6 +228,7 @@ class Log:
     self._returns = collections.deque(place['returns'], maxlen=100)
     self._row_began = tuple(place['row_began'])
     self._progress = Progress(total_frames)
+    self.seconds = 0.0
 
   def place(self, frames: int) -> dict[str, Any]:
     """Where the files and sums stand, to go on from there; fit for JSON.
@@ -204,10 +236,16 @@ class Log:
     Args:
       frames: count of emulator frames that they stand at.
     """
+    # A checkpoint must not know more than the disk.
     for file in self._files.values():
-      os.fsync(file.fileno())  # A checkpoint must not know more than the disk.
+      os.fsync(file.fileno())
+    self._events.flush()
+    with self._events_path.open('rb') as events:
+      os.fsync(events.fileno())
+      size = events.seek(0, os.SEEK_END)
     return {
       'positions': {name: file.tell() for name, file in self._files.items()},
+      'events': self._earlier_events | {self._events_path.name: size},
       'frames': frames,
       'sums': dict(self._sums),
       'updates': self._updates,
@@ -239,7 +277,9 @@ class Log:
     file = self._exit.enter_context(path.open('a', newline='', buffering=1))
     file.truncate(end)
     self._files[path.name] = file
-    rows = csv.DictWriter(file, [*self._run, *columns])
+    # A file of an earlier version keeps the columns that it has.
+    columns = _header(path, end) or [*self._run, *columns]
+    rows = csv.DictWriter(file, columns, extrasaction='ignore')
     if not end:
       rows.writeheader()
     return rows
@@ -274,6 +314,7 @@ class Log:
         self._updates += 1
       elif isinstance(report, EpisodeRow):
         self._episodes += 1
+        self.seconds = max(self.seconds, report.seconds)
         self._returns.append(report.episode_return)
         self._episode_rows.writerow(
           self._run | report._asdict() | {'seconds': f'{report.seconds:.3f}'}
@@ -286,6 +327,7 @@ class Log:
 
   def evaluated(self, row: EvalRow) -> None:
     """Writes what an evaluation came to, and says so."""
+    self.seconds = max(self.seconds, row.seconds)
     self._eval_rows.writerow(
       self._run | row._asdict() | {'seconds': f'{row.seconds:.3f}'}
     )
@@ -294,14 +336,16 @@ class Log:
       if value is not None and not np.isnan(value):
         self._scalar(f'eval/{name}', value, row.frames)
     self._events.flush()
-    error = scale = ''
+    error = scale = truncated = ''
     if not np.isnan(row.standard_error):
       error = f' ± {row.standard_error:.2f}'
+    if row.truncated_episodes:
+      truncated = f', {row.truncated_episodes} of them truncated'
     if row.human_normalized is not None:
       scale = f', {row.human_normalized:.1f}% of human'
     self._progress.say(
       f'evaluation at frame {row.frames:,}: mean return {row.mean_return:.2f}'
-      f'{error}, {row.episodes} episodes, {row.protocol}{scale}'
+      f'{error}, {row.episodes} episodes{truncated}, {row.protocol}{scale}'
     )
 
   def show(self, *, frames: int, seconds: float) -> None:
@@ -333,6 +377,7 @@ class Log:
       **self._troubles,
     }
     self._train_rows.writerow(self._run | figures)
+    self.seconds = max(self.seconds, seconds)
     for name, value in figures.items():
       if name != 'frames' and not np.isnan(value):
         self._scalar(f'train/{name}', value, frames)
@@ -359,13 +404,6 @@ class Log:
 
   def __exit__(self, *exception):
     return self._exit.__exit__(*exception)
-
-
-def leave_terminal() -> None:
-  """Shows the cursor again, where the process ends without cleaning up."""
-  if sys.stdout and sys.stdout.isatty():
-    with contextlib.suppress(OSError):
-      os.write(1, b'\x1b[?25h\n')
 
 
 class Progress:

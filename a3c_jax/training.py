@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 import contextlib
-import faulthandler
 import functools
 import os
 import pathlib
 import shlex
-import signal
 import sys
 import threading
 import time
@@ -30,6 +28,7 @@ from a3c_jax import (
   networks,
   normalization,
   optimizers,
+  output,
   profiling,
   published,
   rollout,
@@ -37,6 +36,7 @@ from a3c_jax import (
   shared,
   telemetry,
 )
+from a3c_jax import signals as signals_lib
 from a3c_jax import workdir as workdir_lib
 from a3c_jax import workers as workers_lib
 from a3c_jax.config import Config
@@ -66,13 +66,15 @@ def run(
   make_env: Callable[[], gymnasium.vector.VectorEnv],
   make_learner: Callable[[gymnasium.vector.VectorEnv], base.Learner],
   make_eval_env: Callable[[], gymnasium.vector.VectorEnv] | None = None,
+  on_result: Callable[[Result], None] = lambda result: None,
 ) -> Result:
   """Trains until `config.frames`, and leaves the results in `config.workdir`.
 
   Where the folder holds a run already, that one goes on from its newest
-  checkpoint. SIGINT and SIGTERM end a run early, in good order; a second one
-  ends the process at once. With one thread, the same config gives bit-identical
-  parameters, however often the run was stopped in between.
+  checkpoint. SIGINT, SIGTERM, SIGHUP and SIGUSR1 end a run early, in good
+  order; a second SIGINT or SIGTERM ends the process at once. With one thread,
+  the same config gives bit-identical parameters, however often the run was
+  stopped in between. What cannot be printed is lost, and the run continues.
 
   Args:
     config: everything that the run depends on.
@@ -81,6 +83,8 @@ def run(
     make_learner: called once with the first environment.
     make_eval_env: makes the environment of evaluations, of which the first game
       counts; `make_env` unless given.
+    on_result: called with the result before environments are closed, which
+      may take its time.
 
   Returns:
     What the run came to.
@@ -89,82 +93,114 @@ def run(
     UsageError: if the folder for the results cannot be used, or the run in it
       has other settings or another network.
     RunError: if the results cannot be written.
+    StoppedError: if a signal came before training began.
     Exception: whatever a thread raised first, with a note naming the thread;
       the other threads are stopped before, and a checkpoint is written.
   """
   with contextlib.ExitStack() as stack:
+    stack.enter_context(output.losable())
+    signals = stack.enter_context(signals_lib.Signals())
     workdir = stack.enter_context(workdir_lib.Workdir(config))
+    closes: list[Callable[[], None]] = []
     envs = []
-    unless_hung = stack.enter_context(contextlib.ExitStack())
-    unless_hung.callback(_close, envs)
+    closes_unless_hung = stack.enter_context(contextlib.ExitStack())
+    closes_unless_hung.push(
+      lambda kind, *_: workers_lib.close(
+        [*(env.close for env in envs), *closes],
+        seconds=config.watchdog_seconds,
+        hurry=lambda: kind is not None or signals.received,
+      )
+    )
     making = threading.Lock()
 
     def recorder(make):
       def make_recorded():
-        with making:  # Emulators are made one after another.
+        # Emulators are made one after another.
+        with making, recorded.without_exit():
           return recorded.Recorded(make())
 
       return make_recorded
 
     make_recorded = recorder(make_env)
-    for _ in range(config.threads):
-      envs.append(make_recorded())
-    learner = make_learner(envs[0])
-    print(f'setting up {config.threads} threads', flush=True)
-    rngs = [
-      np.random.default_rng([config.seed, thread])
-      for thread in range(config.threads)
-    ]
-    init_key, thread_key = jax.random.split(jax.random.PRNGKey(config.seed))
-    points = []
-    for thread, (env, rng) in enumerate(zip(envs, rngs, strict=True)):
-      carry = rollout.start(
-        env,
+    with _setting_up(config, signals) as stage:
+      for thread in range(config.threads):
+        stage(f'making the environment of thread {thread}')
+        envs.append(make_recorded())
+      stage('making the learner', computes=True)
+      learner = make_learner(envs[0])
+      print(f'setting up {config.threads} threads', flush=True)
+      rngs = [
+        np.random.default_rng([config.seed, thread])
+        for thread in range(config.threads)
+      ]
+      init_key, thread_key = jax.random.split(jax.random.PRNGKey(config.seed))
+      points = []
+      for thread, (env, rng) in enumerate(zip(envs, rngs, strict=True)):
+        stage(f'resetting the environment of thread {thread}')
+        carry = rollout.start(
+          env,
+          learner,
+          seed=int(rng.integers(2**31 - env.num_envs)),
+          key=jax.random.fold_in(thread_key, thread),
+        )
+        points.append(checkpoints.Point(carry, env.past()))
+      reports = telemetry.Reports()
+      background = None
+      if config.eval_frames:
+        stage('making the environment of evaluations')
+        background = evaluation.Background(
+          recorder(make_eval_env or make_env),
+          learner,
+          episodes=config.eval_episodes,
+          seed=config.seed,
+          max_steps=evaluation.most_steps(
+            config.max_eval_episode_frames, config.action_repeat
+          ),
+          max_env_restarts=config.max_env_restarts,
+          reports=reports,
+        )
+        closes.append(background.close)
+      stage('compiling', computes=True)
+      trainer = _Trainer(
+        config,
+        workdir.path,
+        envs,
+        make_recorded,
         learner,
-        seed=int(rng.integers(2**31 - env.num_envs)),
-        key=jax.random.fold_in(thread_key, thread),
+        points,
+        [
+          _exploration(config, rng, env.num_envs)
+          for rng, env in zip(rngs, envs, strict=True)
+        ],
+        _shared_state(config, learner, init_key, points[0].carry),
+        background,
+        reports,
       )
-      points.append(checkpoints.Point(carry, env.past()))
-    reports = telemetry.Reports()
-    background = None
-    if config.eval_frames:
-      background = evaluation.Background(
-        recorder(make_eval_env or make_env),
-        learner,
-        episodes=config.eval_episodes,
-        seed=config.seed,
-        max_env_restarts=config.max_env_restarts,
-        reports=reports,
-      )
-      unless_hung.callback(background.close)
-    trainer = _Trainer(
-      config,
-      workdir.path,
-      envs,
-      make_recorded,
-      learner,
-      points,
-      [
-        _exploration(config, rng, env.num_envs)
-        for rng, env in zip(rngs, envs, strict=True)
-      ],
-      _shared_state(config, learner, init_key, points[0].carry),
-      background,
-      reports,
-    )
-    trainer.set_up()
+      trainer.set_up()
     try:
       if workdir.goes_on:
-        trainer.restore()
+        with _stoppable(config, signals):
+          trainer.restore()
       workdir.claim(trainer.state.snapshot().frames)
-      return trainer.train()
+      result = trainer.train(signals)
+      on_result(result)
+      return result
     finally:
       if trainer.hung:
-        unless_hung.pop_all()  # They may still be in use.
+        closes_unless_hung.pop_all()  # They may still be in use.
 
 
 def train(config: Config) -> None:
   """`run` with the environments and learner of a Config; prints the result."""
+  with (
+    output.losable(),
+    signals_lib.Signals() as signals,
+    _setting_up(config, signals) as stage,
+    recorded.without_exit(),
+  ):
+    stage('making an environment')
+    make_env = agents.make_env(config)
+    make_eval_env = agents.make_env(config, protocol=config.eval_protocol)
 
   def make_learner(env):
     layout = agents.describe_layout(config, env.single_observation_space)
@@ -172,13 +208,66 @@ def train(config: Config) -> None:
       print(layout, flush=True)
     return agents.make_learner(config, env)
 
-  result = run(
+  run(
     config,
-    agents.make_env(config),
+    make_env,
     make_learner,
-    agents.make_env(config, protocol=config.eval_protocol),
+    make_eval_env,
+    on_result=lambda result: print(describe(result), flush=True),
   )
-  print(describe(result))
+
+
+@contextlib.contextmanager
+def _stoppable(config, signals) -> Iterator[None]:
+  """Ends what comes before training when a signal comes.
+
+  Raises:
+    StoppedError: then.
+  """
+  try:
+    with signals.raising():
+      yield
+  except signals_lib.Interrupted:
+    begun = 'nothing was written'
+    if (pathlib.Path(config.workdir) / 'config.json').exists():
+      begun = f'the run in {config.workdir} is as it was\n' + _how_to_go_on(
+        config.workdir
+      )
+    raise checks.StoppedError(
+      f'stopped before training began; {begun}'
+    ) from None
+
+
+@contextlib.contextmanager
+def _setting_up(config, signals) -> Iterator[Callable[..., None]]:
+  """Watches this thread, and ends what it does when a signal comes.
+
+  Yields:
+    A function that is told what begins, in words, and whether JAX or the disk
+    may take their time in it, which is no sign of an environment that hangs.
+  """
+  thread = threading.current_thread()
+  stages = [('setting up', False)]
+  done = threading.Event()
+
+  def watch():
+    watchdog = workers_lib.Watchdog(config.watchdog_seconds)
+    while not done.wait(_REFRESH_SECONDS):
+      stage, computes = stages[-1]
+      progress = (
+        len(stages),
+        workers_lib.beats(thread),
+        int(100 * time.process_time()) if computes else 0,
+      )
+      if watchdog.look({f'the main thread, {stage},': progress}):
+        _end_process([f'the main thread, {stage},'], config.watchdog_seconds)
+
+  threading.Thread(target=watch, name='watchdog', daemon=True).start()
+  try:
+    with _stoppable(config, signals):
+      yield lambda stage, computes=False: stages.append((stage, computes))
+  finally:
+    done.set()
 
 
 def describe(result: Result) -> str:
@@ -193,9 +282,12 @@ def describe(result: Result) -> str:
     f'results in {result.workdir}'
   )
   if not result.finished:
-    workdir = shlex.quote(result.workdir)
-    text += f'\nto go on: the same command with --workdir={workdir}'
+    text += f'\n{_how_to_go_on(result.workdir)}'
   return text
+
+
+def _how_to_go_on(workdir) -> str:
+  return f'to go on: the same command with --workdir={shlex.quote(workdir)}'
 
 
 def _exploration(config, rng, games) -> Callable[[int], np.ndarray]:
@@ -328,13 +420,11 @@ class _Trainer:
   def _replay(self, saved: list[checkpoints.Point]) -> None:
     strangers = []
     count = min(len(saved), len(self._envs))
-    steps = [0] * count
 
     def body(thread, stop):
       env, point = self._envs[thread], saved[thread]
 
       def on_step():
-        steps[thread] += 1
         if stop.is_set():
           raise workers_lib.Stopped
 
@@ -346,14 +436,15 @@ class _Trainer:
       except Exception as error:
         if error is not env.failure or isinstance(error, workers_lib.Stopped):
           raise
+        if stop.is_set():
+          raise workers_lib.Stopped from error
         self._reports.add(
           telemetry.Trouble(
             'env_restarts',
             f'environment of thread {thread} raised {error!r}; made anew',
           )
         )
-        with contextlib.suppress(Exception):  # It is broken already.
-          env.close()
+        env.abandon()
         self._envs[thread] = env = self._make_env()
       strangers.append(thread)
       seed = recorded.next_seed(int(point.past.seeds[0]))
@@ -361,15 +452,13 @@ class _Trainer:
       self._points[thread] = checkpoints.Point(carry, env.past())
 
     workers = workers_lib.Workers(body, count, name='replay')
-    watchdog = _Watchdog(self._config.watchdog_seconds)
+    watchdog = workers_lib.Watchdog(self._config.watchdog_seconds)
     workers.start()
     try:
       while workers.wait(_REFRESH_SECONDS):
-        hung = watchdog.look(
-          {name: steps[thread] for thread, name in workers.alive().items()}
-        )
+        hung = watchdog.look(workers.alive())
         if hung:
-          self._end_process(hung)
+          _end_process(hung, watchdog.seconds)
     finally:
       self.hung = workers.stop(_STOP_SECONDS)
     if workers.error is not None:
@@ -381,7 +470,7 @@ class _Trainer:
         flush=True,
       )
 
-  def train(self) -> Result:
+  def train(self, signals: signals_lib.Signals) -> Result:
     """Starts the threads, and ends with them."""
     config = self._config
     phases = [telemetry.Phases() for _ in self._envs]
@@ -422,7 +511,6 @@ class _Trainer:
             total_frames=config.frames,
             place=self._place,
           ) as log,
-          _Signals() as signals,
           self._profile,
         ):
           if self._place is None:
@@ -481,7 +569,8 @@ class _Trainer:
   def _watch(self, workers, store, log, signals, began) -> None:
     """Reports until the threads have ended, one failed, or time is up."""
     config = self._config
-    watchdog = _Watchdog(config.watchdog_seconds)
+    watchdog = workers_lib.Watchdog(config.watchdog_seconds)
+    signals.wake = workers.wake
     session_began = time.perf_counter()
     first = session_began - began
     next_row = first + config.log_seconds
@@ -506,12 +595,11 @@ class _Trainer:
       self._evaluate(store, log, seconds)
       if self._evaluation_error():
         return
-      hung = watchdog.look(
-        {name: self._points[i] for i, name in workers.alive().items()}
-        | self._evaluation_progress()
-      )
+      hung = watchdog.look(workers.alive() | self._evaluation_progress())
       if hung:
-        self._end_process(hung, self._last_words(store, log, seconds))
+        _end_process(
+          hung, watchdog.seconds, self._last_words(store, log, seconds)
+        )
 
   def _evaluate(self, store, log, seconds) -> None:
     """Notes an evaluation that has ended, and begins the next that is due."""
@@ -532,7 +620,8 @@ class _Trainer:
     if self._background is None:
       return
     snapshot = self.state.snapshot()
-    watchdog = _Watchdog(self._config.watchdog_seconds)
+    watchdog = workers_lib.Watchdog(self._config.watchdog_seconds)
+    signals.wake = self._background.wake
     if self._evaluated < snapshot.frames and not signals.received:
       print('evaluating the parameters at the end', flush=True)
     while self._evaluated < snapshot.frames and not signals.received:
@@ -543,7 +632,9 @@ class _Trainer:
         return
       hung = watchdog.look(self._evaluation_progress())
       if hung:
-        self._end_process(hung, self._last_words(store, log, seconds))
+        _end_process(
+          hung, watchdog.seconds, self._last_words(store, log, seconds)
+        )
 
   def _note(self, evaluated, store, log) -> None:
     if evaluated is None:
@@ -578,8 +669,7 @@ class _Trainer:
     return self._background.error if self._background else None
 
   def _evaluation_progress(self):
-    busy = self._background and self._background.busy
-    return {'evaluation': self._background.steps} if busy else {}
+    return self._background.progress if self._background else {}
 
   def _stop(self, workers) -> None:
     """Ends all threads, or learns which of them hang."""
@@ -597,7 +687,7 @@ class _Trainer:
         seconds=min(wait, threading.TIMEOUT_MAX),
       )
     except TimeoutError:
-      self._end_process(['the thread that holds the lock'])
+      _end_process(['the thread that holds the lock'], wait)
     log.take(reports)
     if not all(
       np.isfinite(leaf).all()
@@ -605,7 +695,8 @@ class _Trainer:
     ):
       return  # The last good one is worth more.
     record = {
-      'seconds': seconds,
+      # No row to come may have fewer seconds than one that is kept.
+      'seconds': max(seconds, log.seconds),
       'log': log.place(captured.snapshot.frames),
       'evaluated': self._evaluated,
       'best': self._best,
@@ -654,83 +745,24 @@ class _Trainer:
         raise
       error.add_note(f'and there is no checkpoint of it: {problem}')
 
-  def _end_process(
-    self, hung: list[str], last_words: Callable[[], None] = lambda: None
-  ) -> None:
-    """Leaves all that can be left; a thread that hangs cannot be joined."""
-    print(
-      f'error: no progress of {", ".join(hung)} for '
-      f'{self._config.watchdog_seconds} s; the stacks of all threads:',
-      file=sys.stderr,
-      flush=True,
-    )
-    faulthandler.dump_traceback(all_threads=True)
-    try:
-      last_words()
-    except Exception as error:
-      print(f'error: {error}', file=sys.stderr)
-    finally:
-      telemetry.leave_terminal()
-      with contextlib.suppress(OSError):
-        sys.stdout.flush()
-      os._exit(1)
 
-
-class _Watchdog:
-  """Notices threads that make no progress."""
-
-  def __init__(self, seconds: float):
-    self._seconds = seconds
-    self._last = {}
-    self._idle = {}
-    self._looked = time.perf_counter()
-
-  def look(self, progress: dict[str, object]) -> list[str]:
-    """The names of those that have made none for too long.
-
-    Args:
-      progress: by name of the thread, an object that is another one after
-        every step ahead.
-    """
-    now = time.perf_counter()
-    # A process that was paused as a whole has not hung.
-    passed = min(now - self._looked, 5 * _REFRESH_SECONDS)
-    self._looked = now
-    self._idle = {
-      name: self._idle[name] + passed if self._last.get(name) is step else 0.0
-      for name, step in progress.items()
-    }
-    self._last = progress
-    return [name for name, idle in self._idle.items() if idle >= self._seconds]
-
-
-class _Signals:
-  """Notes SIGINT and SIGTERM; the second ends the process at once."""
-
-  def __init__(self):
-    self.received = False
-    self._handlers = {}
-
-  def __enter__(self):
-    # Only the main thread may, and only there does Python handle signals.
-    if threading.current_thread() is threading.main_thread():
-      for number in (signal.SIGINT, signal.SIGTERM):
-        self._handlers[number] = signal.signal(number, self._note)
-    return self
-
-  def __exit__(self, *exception):
-    for number, handler in self._handlers.items():
-      signal.signal(number, handler)
-
-  def _note(self, number, frame):
-    del frame
-    if self.received:
-      telemetry.leave_terminal()
-      os._exit(128 + number)
-    self.received = True
-    # Not by print, which the handler may have interrupted.
-    with contextlib.suppress(OSError):
-      os.write(1, b'\nstopping\n')
+def _end_process(
+  hung: Sequence[str],
+  seconds: float,
+  last_words: Callable[[], None] = lambda: None,
+) -> None:
+  """Leaves all that can be left; a thread that hangs cannot be joined."""
+  workers_lib.tell_of_hung(hung, seconds, 'error')
+  try:
+    last_words()
+  except Exception as error:
+    print(f'error: {error}', file=sys.stderr)
+  finally:
+    output.leave_terminal()
+    for stream in (sys.stdout, sys.stderr):
+      with contextlib.suppress(Exception):  # There may be none.
+        stream.flush()
+    os._exit(1)
 
 
 @contextlib.contextmanager
@@ -742,11 +774,6 @@ def _clear_errors(path):
       f'--workdir={path}: {error.strerror or error}; what was written before '
       'is intact, and the same command goes on from its last checkpoint'
     ) from error
-
-
-def _close(envs) -> None:
-  for env in envs:
-    env.close()
 
 
 def _next_multiple(count, step):

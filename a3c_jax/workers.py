@@ -2,15 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import collections
+from collections.abc import Callable, Mapping, Sequence
 import contextlib
+import faulthandler
+import os
 import queue
+import sys
 import threading
 import time
+
+_MOST_SECONDS = 5.0  # That count from one look at threads to the next.
 
 
 class Stopped(Exception):
   """A thread was told to return; for its body to raise, from anywhere."""
+
+
+_POLL_SECONDS = 0.1
+_HURRY_SECONDS = 5.0
+_WAKE = object()
+_beats: collections.Counter[int] = collections.Counter()
+
+
+def beat() -> None:
+  """Notes a sign of life of the calling thread, for a `Watchdog`.
+
+  A game's step or reset is one, so that an environment of many slow games does
+  not look as if it hung.
+  """
+  _beats[threading.get_ident()] += 1
+
+
+def beats(thread: threading.Thread) -> int:
+  """Signs of life of a thread so far, and of earlier ones with its ident."""
+  return _beats[thread.ident]
+
+
+class Watchdog:
+  """Notices threads that show no sign of life.
+
+  Attributes:
+    seconds: without one, after which a thread has hung.
+  """
+
+  def __init__(self, seconds: float):
+    self.seconds = seconds
+    self._last: Mapping[str, object] = {}
+    self._idle: dict[str, float] = {}
+    self._looked = time.perf_counter()
+
+  def look(self, progress: Mapping[str, object]) -> list[str]:
+    """The names of those that have made none for too long.
+
+    Args:
+      progress: by name of the thread, a value that another one follows at every
+        sign of life.
+    """
+    now = time.perf_counter()
+    # A process that was paused as a whole has not hung.
+    passed = min(now - self._looked, _MOST_SECONDS)
+    self._looked = now
+    self._idle = {
+      name: self._idle[name] + passed
+      if name in self._last and self._last[name] == value
+      else 0.0
+      for name, value in progress.items()
+    }
+    self._last = dict(progress)
+    return [name for name, idle in self._idle.items() if idle >= self.seconds]
 
 
 class Workers:
@@ -35,7 +95,8 @@ class Workers:
     self.error: BaseException | None = None
     self._running = count
     self._stop = threading.Event()
-    self._endings: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+    # Of threads that ended: what they raised, or None; _WAKE is no ending.
+    self._endings: queue.SimpleQueue[object] = queue.SimpleQueue()
 
     def run(thread):
       try:
@@ -67,7 +128,7 @@ class Workers:
       thread.start()
 
   def wait(self, seconds: float) -> bool:
-    """Waits until a thread ends, at most so long.
+    """Waits until a thread ends or `wake` is called, at most so long.
 
     Returns:
       Whether work goes on: a thread still runs and none has failed.
@@ -75,6 +136,10 @@ class Workers:
     with contextlib.suppress(queue.Empty):
       self._count(self._endings.get(timeout=seconds))
     return self._running > 0 and self.error is None
+
+  def wake(self) -> None:
+    """Ends a `wait` that is going on; a signal handler may call it."""
+    self._endings.put(_WAKE)
 
   def stop(self, seconds: float) -> list[str]:
     """Tells all threads to return and waits for them, at most so long.
@@ -89,16 +154,126 @@ class Workers:
         thread.join(max(0.0, deadline - time.perf_counter()))
     while not self._endings.empty():
       self._count(self._endings.get())
-    return list(self.alive().values())
+    return [*self.alive()]
 
-  def alive(self) -> dict[int, str]:
-    """Number and name of each thread that runs."""
+  def alive(self) -> dict[str, int]:
+    """The name of each thread that runs, and its signs of life so far."""
     return {
-      number: thread.name
-      for number, thread in enumerate(self._threads)
+      thread.name: beats(thread)
+      for thread in self._threads
       if thread.is_alive()
     }
 
-  def _count(self, ending: BaseException | None) -> None:
+  def _count(self, ending) -> None:
+    if ending is _WAKE:
+      return
     self._running -= 1
     self.error = self.error or ending
+
+
+def tell_of_hung(names: Sequence[str], seconds: float, kind: str) -> None:
+  """Says on stderr what shows no sign of life, and where every thread is.
+
+  Args:
+    names: of what hangs.
+    seconds: for how long it has.
+    kind: 'error' or 'warning'.
+  """
+  print(
+    f'{kind}: no progress of {", ".join(names)} for {seconds:g} s; '
+    'the stacks of all threads:',
+    file=sys.stderr,
+    flush=True,
+  )
+  with contextlib.suppress(OSError, ValueError, RuntimeError):  # No stderr.
+    faulthandler.dump_traceback(all_threads=True)
+
+
+def call_all(
+  calls: Sequence[Callable[[], object]],
+  *,
+  seconds: float,
+  hurry: Callable[[], bool] = lambda: False,
+  on_hung: Callable[[list[str], float], None] = lambda names, seconds: None,
+) -> list[BaseException]:
+  """Calls functions of which any may raise or hang, and returns all the same.
+
+  They are called in a thread, which is left behind if one hangs.
+
+  Args:
+    calls: what to call, one after the other.
+    seconds: without a sign of life, after which one hangs.
+    hurry: asked again and again; if true, a few seconds have to do.
+    on_hung: called with the thread that hangs, and for how long.
+
+  Returns:
+    What they raised.
+  """
+  failures = []
+
+  def body(thread, stop):
+    del thread, stop
+    for call in calls:
+      beat()
+      try:
+        call()
+      except BaseException as error:  # SystemExit too.
+        failures.append(error)
+
+  calling = Workers(body, 1, name='environment-close')
+  watchdog = Watchdog(seconds)
+  calling.start()
+  while calling.wait(_POLL_SECONDS):
+    beat()  # The wait has a bound of its own.
+    watchdog.seconds = min(seconds, _HURRY_SECONDS) if hurry() else seconds
+    hung = watchdog.look(calling.alive())
+    if hung:
+      on_hung(hung, watchdog.seconds)
+      break
+  return failures
+
+
+def close(
+  closes: Sequence[Callable[[], object]],
+  *,
+  seconds: float,
+  hurry: Callable[[], bool] = lambda: False,
+) -> None:
+  """Closes environments as `call_all`.
+
+  That one raises or hangs is a warning on stderr: a run does not fail at its
+  end.
+  """
+  failures = call_all(
+    closes,
+    seconds=seconds,
+    hurry=hurry,
+    on_hung=lambda names, seconds: tell_of_hung(names, seconds, 'warning'),
+  )
+  if failures:
+    print(
+      f'warning: closing {len(failures)} of {len(closes)} environments raised '
+      f'{failures[0]!r}',
+      file=sys.stderr,
+      flush=True,
+    )
+
+
+def end_process_after(seconds: float, code: int) -> None:
+  """Ends the process so long after its main thread, if it has not ended.
+
+  What an environment leaves behind, such as a process that Python waits for,
+  must not keep a program from ending. Does nothing while the main thread runs.
+
+  Args:
+    seconds: that are enough to end in good order.
+    code: exit code of the process.
+  """
+
+  def end():
+    threading.main_thread().join()
+    time.sleep(seconds)
+    tell_of_hung(['the end of this process'], seconds, 'warning')
+    os._exit(code)
+
+  threading.Thread(target=end, name='end', daemon=True).start()

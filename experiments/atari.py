@@ -3,6 +3,9 @@
 python experiments/atari.py --algo=nstep_q --game=breakout --threads=4
 """
 
+import ctrl_c as ctrl_c  # Before all that takes its time.
+
+# isort: split
 from a3c_jax import training
 from a3c_jax.envs import atari
 import a3c_jax.flags

@@ -13,6 +13,9 @@ The ratio is training frames over emulator frames, both per second of processor
 time, so it depends little on how fast the machine is or what else it does.
 """
 
+import ctrl_c as ctrl_c  # Before all that takes its time.
+
+# isort: split
 import contextlib
 import dataclasses
 import functools

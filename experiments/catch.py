@@ -3,6 +3,9 @@
 python experiments/catch.py --algo=one_step_sarsa
 """
 
+import ctrl_c as ctrl_c  # Before all that takes its time.
+
+# isort: split
 from a3c_jax import training
 import a3c_jax.flags
 

@@ -5,6 +5,9 @@
 For the tasks of MuJoCo and dm_control: pip install -e '.[mujoco]'
 """
 
+import ctrl_c as ctrl_c  # Before all that takes its time.
+
+# isort: split
 from a3c_jax import training
 from a3c_jax.envs import control
 import a3c_jax.flags

@@ -5,6 +5,9 @@ python experiments/evaluate.py --workdir=runs/pong-a3c-... --episodes=30
 
 from __future__ import annotations
 
+import ctrl_c as ctrl_c  # Before all that takes its time.
+
+# isort: split
 import contextlib
 import csv
 import dataclasses
@@ -14,9 +17,10 @@ import tempfile
 
 import gymnasium
 
-from a3c_jax import agents, checks, evaluation, loading, published
+from a3c_jax import agents, checks, evaluation, loading, published, workers
 from a3c_jax import config as config_lib
 from a3c_jax import workdir as workdir_lib
+from a3c_jax.envs import recorded
 import a3c_jax.flags
 
 _PROTOCOLS = {
@@ -42,6 +46,11 @@ class Options:
     source='paper, section 5.1, evaluates the final weights',
   )
   episodes: int = checks.count('Episodes.', default=30, source='ours')
+  max_eval_episode_frames: int = checks.count(
+    'Emulator frames after which an episode is truncated.',
+    default=config_lib.MAX_EVAL_EPISODE_FRAMES,
+    source='paper: 30 minutes of Atari',
+  )
   protocol: str = checks.one_of(
     'noop30 (0 to 30 no-ops first) or sticky (actions repeat with probability '
     "0.25) for Atari, plain for the rest; auto is that of the run's own "
@@ -170,6 +179,8 @@ class Table:
     *evaluation.Summary._fields,
     'human_normalized',
   )
+  # Files of earlier versions keep the columns that they have.
+  _earlier = tuple(name for name in columns if name != 'truncated_episodes')
 
   def __init__(self, path: pathlib.Path):
     """Checks that the file can take a row.
@@ -181,7 +192,10 @@ class Table:
     problem = None
     try:
       with path.open(newline='') as file:
-        if next(csv.reader(file), None) not in (None, [*self.columns]):
+        header = next(csv.reader(file), None)
+        if header == [*self._earlier]:
+          self.columns = self._earlier
+        elif header not in (None, [*self.columns]):
           problem = 'has other columns'
     except FileNotFoundError:
       if not path.parent.is_dir():
@@ -201,11 +215,11 @@ class Table:
   def add(self, row) -> None:
     """Adds a row, after the names of the columns if the file is empty."""
     with self._path.open('a', newline='') as file:
-      rows = csv.DictWriter(file, self.columns)
+      rows = csv.DictWriter(file, self.columns, extrasaction='ignore')
       if not file.tell():
         rows.writeheader()
       rows.writerow(row)
-    print(f'row in {self._path}')
+    print(f'row in {self._path}', flush=True)
 
 
 def _check_epsilon(options, algo) -> None:
@@ -226,12 +240,19 @@ def _check_policy(options, env, space) -> None:
     )
 
 
-def _describe(summary, game, protocol, policy) -> str:
+def _describe(summary, game, protocol, policy, max_frames) -> str:
   error = ''
   if summary.episodes > 1:
     error = f'standard error {summary.standard_error:.2f}, '
+  truncated = []
+  if summary.truncated_episodes:
+    truncated.append(
+      f'{summary.truncated_episodes} of {summary.episodes} episodes were '
+      f'truncated, at {max_frames:,} frames (--max_eval_episode_frames)'
+    )
   lines = [
     f'{summary.episodes} episodes, {protocol}: {_PROTOCOLS[protocol]}',
+    *truncated,
     f'actions: {policy}; raw scores',
     f'mean {summary.mean_return:.2f}, {error}median '
     f'{summary.median_return:.2f}, from {summary.lowest_return:.2f} to '
@@ -277,16 +298,19 @@ def main() -> None:
       album = stack.enter_context(tempfile.TemporaryDirectory())
       videos = Videos(options.video, options.video_episodes, label, album)
     make_env = agents.make_env(config, protocol=protocol, film=bool(videos))
+    closes = []
+    stack.callback(workers.close, closes, seconds=config.watchdog_seconds)
     envs = []
     for _ in range(min(options.threads, options.episodes)):
-      envs.append(make_env())
-      stack.callback(envs[-1].close)
+      envs.append(recorded.Recorded(make_env()))
+      closes.append(envs[-1].close)
     _check_policy(options, game, envs[0].single_action_space)
     print(f'parameters of frame {policy.frames:,}', flush=True)
 
     def on_episode(index, episode):
       outcome = f'return {episode.raw_return:g}, {episode.steps:,} steps'
-      print(f'episode {index}: {outcome}', flush=True)
+      truncated = ', truncated' if episode.truncated else ''
+      print(f'episode {index}: {outcome}{truncated}', flush=True)
       if videos:
         videos.write(index)
 
@@ -295,31 +319,36 @@ def main() -> None:
       policy,
       episodes=options.episodes,
       seed=options.seed,
+      max_steps=evaluation.most_steps(
+        options.max_eval_episode_frames, config.action_repeat
+      ),
       on_step=videos.picture if videos else lambda index, env: None,
       on_episode=on_episode,
     )
-  summary = evaluation.summarize(episodes)
-  actions = evaluation.describe_policy(
-    config.algo,
-    policy=options.policy,
-    exploration_epsilon=options.exploration_epsilon,
-  )
-  print(_describe(summary, game, protocol, actions))
-  reference = published.reference(game, protocol)
-  table.add(
-    {
-      'algo': config.algo,
-      'env': game,
-      'seed': config.seed,
-      'frames': policy.frames,
-      'protocol': protocol,
-      'policy': actions,
-      'eval_seed': options.seed,
-      'human_normalized': reference
-      and published.human_normalized(summary.mean_return, reference),
-      **summary._asdict(),
-    }
-  )
+    summary = evaluation.summarize(episodes)
+    actions = evaluation.describe_policy(
+      config.algo,
+      policy=options.policy,
+      exploration_epsilon=options.exploration_epsilon,
+    )
+    max_frames = options.max_eval_episode_frames
+    print(_describe(summary, game, protocol, actions, max_frames), flush=True)
+    reference = published.reference(game, protocol)
+    # Before environments are closed, which may take its time.
+    table.add(
+      {
+        'algo': config.algo,
+        'env': game,
+        'seed': config.seed,
+        'frames': policy.frames,
+        'protocol': protocol,
+        'policy': actions,
+        'eval_seed': options.seed,
+        'human_normalized': reference
+        and published.human_normalized(summary.mean_return, reference),
+        **summary._asdict(),
+      }
+    )
 
 
 if __name__ == '__main__':

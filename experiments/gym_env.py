@@ -4,6 +4,9 @@ python experiments/gym_env.py --env=CartPole-v1 --algo=a3c
 python experiments/gym_env.py --env=my_module:make_env
 """
 
+import ctrl_c as ctrl_c  # Before all that takes its time.
+
+# isort: split
 from absl import flags
 
 from a3c_jax import training

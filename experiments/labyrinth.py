@@ -5,6 +5,9 @@
 Needs its engine: pip install -e '.[labyrinth]', with Python 3.11 or 3.12.
 """
 
+import ctrl_c as ctrl_c  # Before all that takes its time.
+
+# isort: split
 from a3c_jax import training
 from a3c_jax.envs import labyrinth
 import a3c_jax.flags

@@ -8,6 +8,9 @@ mazes, which are those of `--seed`.
 
 from __future__ import annotations
 
+import ctrl_c as ctrl_c  # Before all that takes its time.
+
+# isort: split
 import contextlib
 import dataclasses
 
@@ -41,7 +44,7 @@ def main() -> None:
       'random': lambda env: int(rng.integers(env.action_space.n)),
       'path-finder': pathfinder.act,
     }
-    scales.report(env, agents, options)
+    scales.report(env, agents, options, action_repeat=mazes.action_repeat)
 
 
 if __name__ == '__main__':

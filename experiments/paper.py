@@ -18,6 +18,9 @@ Another --scale needs another folder.
 
 from __future__ import annotations
 
+import ctrl_c as ctrl_c  # Before all that takes its time.
+
+# isort: split
 from collections.abc import Callable, Sequence
 import csv
 import dataclasses

@@ -5,6 +5,9 @@ python experiments/plot.py --workdir=runs/one runs/another --out=curves.png
 
 from __future__ import annotations
 
+import ctrl_c as ctrl_c  # Before all that takes its time.
+
+# isort: split
 from collections.abc import Sequence
 import dataclasses
 import os

@@ -19,6 +19,9 @@ limited to, which it has anew when it goes on.
 
 from __future__ import annotations
 
+import ctrl_c as ctrl_c  # Before all that takes its time.
+
+# isort: split
 from collections.abc import Mapping, Sequence
 import contextlib
 import csv

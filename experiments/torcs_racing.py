@@ -9,6 +9,9 @@ Needs the game: apt-get install torcs g++ libegl-dev libgl-dev, and then once
 python -m a3c_jax.envs.torcs.build.
 """
 
+import ctrl_c as ctrl_c  # Before all that takes its time.
+
+# isort: split
 from a3c_jax import training
 from a3c_jax.envs.torcs import racing
 import a3c_jax.flags

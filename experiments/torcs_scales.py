@@ -8,6 +8,9 @@ same places, which are those of `--seed`.
 
 from __future__ import annotations
 
+import ctrl_c as ctrl_c  # Before all that takes its time.
+
+# isort: split
 import contextlib
 import dataclasses
 
@@ -34,7 +37,7 @@ def main() -> None:
       'full throttle': lambda env: full_throttle,
       'driver': driver.act,
     }
-    scales.report(env, agents, options)
+    scales.report(env, agents, options, action_repeat=races.action_repeat)
 
 
 if __name__ == '__main__':

@@ -1,5 +1,8 @@
 """Sets JAX up as the scripts do, before any test computes something."""
 
+import pathlib
+import sys
+
 import jax
 
 from a3c_jax import cpu
@@ -7,3 +10,5 @@ from a3c_jax import cpu
 cpu.set_up()
 # So that a [T] that meets a [T, 1] fails aloud.
 jax.config.update('jax_numpy_rank_promotion', 'raise')
+# Python has the folder of a script there.
+sys.path.append(str(pathlib.Path(__file__).parents[1] / 'experiments'))

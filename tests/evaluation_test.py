@@ -81,11 +81,39 @@ def test_an_episode_is_played_to_its_end(cut):
   episode = evaluation.play(
     env, policy, seed=3, on_step=lambda: steps.append(1)
   )
-  assert episode == (0 + 1 + 2 + 2, 4)
+  assert episode == (0 + 1 + 2 + 2, 4, False)
   assert len(steps) == 4
   assert env.envs[0].unwrapped.seeds[0] == 3
   greedy = evaluation.Policy(fixed_learner(), params=None, greedy=True)
-  assert evaluation.play(env, greedy, seed=3) == (4, 4)
+  assert evaluation.play(env, greedy, seed=3) == (4, 4, False)
+
+
+@pytest.mark.parametrize(
+  'length, max_steps, expected',
+  [
+    (10**9, 3, (0 + 1 + 2, 3, True)),
+    (4, 3, (0 + 1 + 2, 3, True)),
+    (3, 3, (0 + 1 + 2, 3, False)),  # It ends by itself in that step.
+  ],
+)
+def test_an_episode_without_an_end_is_truncated(length, max_steps, expected):
+  policy = evaluation.Policy(fixed_learner([0, 1, 2]), params=None)
+  env = make_env(length=length)
+  assert expected == evaluation.play(env, policy, seed=3, max_steps=max_steps)
+  (episode,) = evaluation.play_all(
+    [env], policy, episodes=1, seed=3, max_steps=max_steps
+  )
+  assert episode == expected
+  assert evaluation.summarize([episode]).truncated_episodes == expected[2]
+
+
+@pytest.mark.parametrize(
+  'frames, action_repeat, steps', [(108_000, 4, 27_000), (10, 4, 3), (1, 8, 1)]
+)
+def test_the_bound_of_an_episode_is_in_emulator_frames(
+  frames, action_repeat, steps
+):
+  assert evaluation.most_steps(frames, action_repeat) == steps
 
 
 def q_learner():
@@ -178,7 +206,7 @@ def test_a_summary_by_hand():
   # Returns 1, 2, 6: mean 3, median 2, variance (4 + 1 + 9) / 2 = 7.
   episodes = [evaluation.Episode(r, s) for r, s in [(1, 5), (6, 6), (2, 7)]]
   found = evaluation.summarize(episodes)
-  assert found == (3, 3.0, 2.0, pytest.approx(np.sqrt(7 / 3)), 1.0, 6.0, 6.0)
+  assert found == (3, 3.0, 2.0, pytest.approx(np.sqrt(7 / 3)), 1.0, 6.0, 6.0, 0)
   assert np.isnan(evaluation.summarize(episodes[:1]).standard_error)
 
 

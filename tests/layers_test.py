@@ -7,7 +7,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 LAYERS = {
-  0: ('base', 'batch', 'checks', 'cpu', 'workers'),
+  0: ('base', 'checks', 'cpu', 'output', 'workers'),
   0.5: ('activations',),
   1: (
     'returns',
@@ -18,8 +18,9 @@ LAYERS = {
     'telemetry',
     'config',
     'published',
+    'signals',
   ),
-  2: ('losses', 'rollout', 'shared'),
+  2: ('batch', 'losses', 'rollout', 'shared'),
   3: ('value_based', 'policy_based', 'checkpoints'),  # Equals do not meet.
   4: ('actor_learner', 'agents', 'evaluation', 'profiling', 'workdir'),
   5: ('training', 'loading', 'curves', 'flags', 'scales'),

@@ -13,6 +13,8 @@ import pytest
 from results import read_rows
 import script_flags
 
+from a3c_jax.envs import catch
+
 ROOT = pathlib.Path(__file__).parents[1]
 
 
@@ -84,6 +86,61 @@ def test_evaluate(trained):
     assert (
       row['frames'] == read_rows(trained / 'results/eval.csv')[-1]['frames']
     )
+
+
+def test_episodes_are_truncated_at_the_frames_that_are_asked_for(trained):
+  # Those of Catch have 9 steps, of a frame each.
+  arguments = ('evaluate.py', '--workdir=results', '--episodes=4')
+  for most, truncated in ((9, 0), (8, 4)):
+    code, out, err = run(
+      *arguments,
+      *(f'--max_eval_episode_frames={most}', f'--csv={most}.csv'),
+      cwd=trained,
+    )
+    assert (code, err) == (0, '')
+    line = '4 of 4 episodes were truncated, at 8 frames'
+    assert (line in out) == bool(truncated)
+    (row,) = read_rows(trained / f'{most}.csv')
+    assert row['truncated_episodes'] == str(truncated)
+    assert row['mean_steps'] == f'{most}.0'
+
+
+def test_a_table_of_an_earlier_version_keeps_its_columns(trained):
+  earlier = (
+    'algo,env,seed,frames,protocol,policy,eval_seed,episodes,mean_return,'
+    'median_return,standard_error,lowest_return,highest_return,mean_steps,'
+    'human_normalized'
+  )
+  path = trained / 'earlier.csv'
+  path.write_text(f'{earlier}\r\n')
+  code, _, err = run(
+    *('evaluate.py', '--workdir=results', '--episodes=2', '--csv=earlier.csv'),
+    cwd=trained,
+  )
+  assert (code, err) == (0, '')
+  (row,) = read_rows(path)
+  assert ','.join(row) == earlier
+  assert (row['mean_steps'], row['human_normalized']) == ('9.0', '')
+
+
+def test_a_score_is_kept_though_environments_cannot_be_closed(
+  trained, monkeypatch
+):
+  def close(self):
+    raise AttributeError('no viewer')
+
+  monkeypatch.setattr(catch.Catch, 'close', close)
+  code, out, err = run(
+    *('evaluate.py', '--workdir=results', '--episodes=2', '--threads=2'),
+    '--csv=closed.csv',
+    cwd=trained,
+  )
+  assert code == 0
+  assert out.endswith('row in closed.csv\n')
+  assert err == (
+    "warning: closing 2 of 2 environments raised AttributeError('no viewer')\n"
+  )
+  assert len(read_rows(trained / 'closed.csv')) == 1
 
 
 def test_a_video_of_catch(trained):

@@ -1,6 +1,7 @@
 import functools
 import pathlib
 import re
+import subprocess
 
 import pytest
 
@@ -69,3 +70,34 @@ def test_departures_are_numbered_in_order():
   section = BUILD[BUILD.index('## Departures') : BUILD.index('## Reproduce')]
   numbers = [int(n) for n in re.findall(r'^(\d+)\. ', section, re.MULTILINE)]
   assert numbers == list(range(1, len(numbers) + 1))
+
+
+@pytest.mark.parametrize(
+  ('training_code', 'warned', 'requeued'),
+  [(0, True, True), (1, True, False), (0, False, False), (1, False, False)],
+)
+def test_a_job_of_slurm_requeues_itself_as_printed(
+  tmp_path, training_code, warned, requeued
+):
+  (script,) = re.findall(r'```bash\n(#!/bin/bash\n.*?)```', README, re.DOTALL)
+  (tmp_path / 'job').write_text(script)
+  signal = 'kill -USR1 $PPID; while :; do sleep 0.01; done' if warned else ':'
+  for name, text in (
+    # Training, which SLURM warns by way of the script, or which just ends.
+    ('python', f"trap 'exit {training_code}' USR1\n{signal}"),
+    ('scontrol', f'echo "$@" > {tmp_path}/requeued'),
+  ):
+    path = tmp_path / name
+    path.write_text(f'#!/bin/bash\n{text}\nexit {training_code}\n')
+    path.chmod(0o755)
+  done = subprocess.run(
+    ['bash', str(tmp_path / 'job')],
+    env={'PATH': f'{tmp_path}:/usr/bin:/bin', 'SLURM_JOB_ID': '7'},
+    capture_output=True,
+    text=True,
+    timeout=60,
+    check=False,
+  )
+  assert (done.returncode, done.stderr) == (training_code, '')
+  told = tmp_path / 'requeued'
+  assert (told.exists() and told.read_text()) == (requeued and 'requeue 7\n')

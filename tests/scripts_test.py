@@ -172,6 +172,45 @@ def test_interrupt_ends_in_good_order(tmp_path):
   assert f'{int(rows[-1]["frames"]):,} frames in' in out
 
 
+def test_ctrl_c_while_a_script_is_imported_is_one_word(tmp_path, monkeypatch):
+  # Python tells of each module when it has imported it.
+  monkeypatch.setenv('PYTHONPROFILEIMPORTTIME', '1')
+  before = signal.signal(signal.SIGINT, signal.default_int_handler)
+  try:
+    process = start('catch.py', cwd=tmp_path)
+  finally:
+    signal.signal(signal.SIGINT, before)
+  try:
+    while not process.stderr.readline().endswith('| ctrl_c\n'):
+      assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=WAIT_SECONDS)
+  finally:
+    process.kill()
+  assert (process.returncode, out) == (130, '')
+  told = [line for line in err.splitlines() if 'import time:' not in line]
+  assert told == ['stopped']
+
+
+def test_a_run_whose_output_is_lost_ends_as_it_would(tmp_path):
+  # As `| head -1` does: its reader ends.
+  process = start(
+    'catch.py',
+    *('--threads=1', '--frames=2000', '--eval_frames=1000'),
+    *('--log_seconds=0.01', '--workdir=results'),
+    cwd=tmp_path,
+  )
+  try:
+    assert process.stdout.readline() == 'setting up 1 threads\n'
+    process.stdout.close()
+    _, err = process.communicate(timeout=WAIT_SECONDS)
+    assert (process.returncode, err) == (0, '')
+  finally:
+    process.kill()
+  assert '2000' in os.listdir(tmp_path / 'results/checkpoints')
+  assert read_rows(tmp_path / 'results/eval.csv')[-1]['frames'] == '2000'
+
+
 def final_digest(workdir):
   """Of every array that the newest checkpoint holds."""
   newest = max((workdir / 'checkpoints').iterdir(), key=lambda p: int(p.name))
@@ -245,6 +284,24 @@ def test_a_thread_that_hangs_ends_the_run_with_its_stack(tmp_path):
   assert max(frames) > 0
 
 
+def test_a_constructor_that_hangs_ends_the_run_with_its_stack(tmp_path):
+  (tmp_path / 'mine.py').write_text(MODULE)
+  code, out, err = run(
+    'gym_env.py',
+    '--env=mine:make_stuck',
+    '--watchdog_seconds=1',
+    '--workdir=results',
+    cwd=tmp_path,
+  )
+  assert (code, out) == (1, '')
+  assert err.startswith(
+    'error: no progress of the main thread, making an environment, for 1 s; '
+    'the stacks of all threads:\n'
+  )
+  assert 'in make_stuck' in err
+  assert not (tmp_path / 'results').exists()
+
+
 MODULE = """
 import threading
 import gymnasium
@@ -275,6 +332,10 @@ def make_hanging():
     return play(action)
   env.step = step
   return env
+
+
+def make_stuck():
+  threading.Event().wait()
 
 
 def make_broken():

@@ -19,6 +19,8 @@ import numpy as np
 import pytest
 import script_flags
 
+from a3c_jax import signals
+
 ROOT = pathlib.Path(__file__).parents[1]
 SWEEP = str(ROOT / 'experiments/sweep.py')
 RATE = '--log_uniform=learning_rate:1e-4:1e-2'
@@ -254,7 +256,7 @@ leave(100)
 """
 
 
-@pytest.fixture(params=[signal.SIGINT, signal.SIGTERM])
+@pytest.fixture(params=[signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def number(request):
   """A signal, with a handler that has to be back in the end."""
   mine = lambda *_: None
@@ -294,11 +296,15 @@ leave(100)
 """
 
 
-def test_a_second_signal_kills_the_runs(search, number):
+@pytest.mark.parametrize(
+  'number', [signal.SIGINT, signal.SIGTERM], indirect=True
+)
+def test_a_second_signal_kills_the_runs(search, number, monkeypatch):
+  monkeypatch.setattr(signals, '_SAME_SECONDS', 0.0)
   code, out, err = search(DEAF.format(signal=int(number)), *SETTINGS)
   assert (code, err) == (0, '')
   assert begun(out) == ['run-000']
-  assert out.count('stopping 1 runs\n') == 2
+  assert 'stopping 1 runs\nkilling 1 runs\n' in out
   assert 'told twice' not in pathlib.Path('s/run-000.log').read_text()
   assert rows() == {}
 

@@ -284,6 +284,7 @@ EVAL_ROW = telemetry.EvalRow(
   lowest_return=-4.0,
   highest_return=-1.0,
   mean_steps=100.0,
+  truncated_episodes=0,
   human_normalized=50.125,
   best=True,
 )
@@ -297,7 +298,7 @@ def test_an_evaluation_is_written_and_told(tmp_path, capsys):
     log.evaluated(EVAL_ROW._replace(mean_return=nan, standard_error=nan))
   with (tmp_path / 'eval.csv').open(newline='') as file:
     rows = [*csv.DictReader(file)]
-  assert [*rows[0]][-13:] == [*telemetry.EvalRow._fields]
+  assert [*rows[0]][-14:] == [*telemetry.EvalRow._fields]
   assert [row['human_normalized'] for row in rows] == ['50.125', '', '50.125']
   assert [row['best'] for row in rows] == ['True', 'False', 'True']
   assert rows[0]['protocol'] == 'noop30'
@@ -385,6 +386,98 @@ def test_tensorboard_forgets_what_came_after_the_place(tmp_path):
   ]
   # TensorBoard drops every earlier event whose step is not below this one.
   assert starts == [15]
+
+
+def tags(workdir):
+  """(tag, step) of all that every event file tells, in order of their names."""
+  return [
+    (value.tag, event.step)
+    for path in sorted(workdir.glob('events.out.tfevents.*'))
+    for event in read_events(path)
+    for value in event.summary.value
+  ]
+
+
+def test_events_stand_where_the_checkpoint_has_them(tmp_path):
+  with make_log(tmp_path) as log:
+    report(log, episode(frames=5))
+    place = json.loads(json.dumps(log.place(14)))
+    # On disk already, as the rows of episodes.csv: the process may be killed.
+    kept = [('episode/return', 5), ('episode/frames', 5)]
+    assert tags(tmp_path) == kept
+    log.evaluated(EVAL_ROW._replace(frames=10))  # Ends only now.
+    report(log, episode(frames=20))
+  assert len(tags(tmp_path)) == 2 + 3 + 2
+  # Two sessions, of which the first writes no checkpoint.
+  for frames in (30, 40):
+    with make_log(tmp_path, place=place) as log:
+      report(log, episode(frames=frames))
+      second = json.loads(json.dumps(log.place(50)))
+    later = [('episode/return', frames), ('episode/frames', frames)]
+    assert tags(tmp_path) == kept + later
+  with make_log(tmp_path, place=second) as log:
+    report(log, episode(frames=60))
+  third = [('episode/return', 60), ('episode/frames', 60)]
+  assert tags(tmp_path) == kept + later + third
+  assert read_rows(tmp_path / 'eval.csv')[1] == []
+  # One that begins anew, as its first session did not come to a checkpoint.
+  with make_log(tmp_path):
+    pass
+  assert tags(tmp_path) == []
+
+
+def test_event_files_of_others_are_left_alone(tmp_path):
+  others = tmp_path / 'events.out.tfevents.1.mine'
+  others.write_bytes(b'mine')
+  with make_log(tmp_path) as log:
+    place = log.place(14)
+  with make_log(tmp_path, place=place):
+    pass
+  # A place of an earlier version tells of none.
+  del place['events']
+  with make_log(tmp_path, place=place):
+    pass
+  assert others.read_bytes() == b'mine'
+  assert len([*tmp_path.glob('*.a3c_jax')]) >= 2
+
+
+def test_a_file_of_an_earlier_version_keeps_its_columns(tmp_path):
+  with make_log(tmp_path) as log:
+    log.evaluated(EVAL_ROW)
+    path = tmp_path / 'eval.csv'
+    header, row = path.read_text().splitlines()
+    names, values = header.split(','), row.split(',')
+    index = names.index('truncated_episodes')
+    del names[index], values[index]
+    path.write_text(','.join(names) + '\r\n' + ','.join(values) + '\r\n')
+    place = log.place(20)
+  place['positions']['eval.csv'] = path.stat().st_size
+  with make_log(tmp_path, place=place) as log:
+    log.evaluated(EVAL_ROW._replace(frames=40, best=False))
+  columns, rows = read_rows(path)
+  assert columns == names
+  assert [row['frames'] for row in rows] == ['20', '40']
+  assert [row['best'] for row in rows] == ['True', 'False']
+  assert [row['mean_steps'] for row in rows] == ['100.0', '100.0']
+
+
+def test_a_log_knows_the_most_seconds_of_its_rows(tmp_path):
+  with make_log(tmp_path) as log:
+    assert log.seconds == 0
+    report(log, update(), episode())
+    assert log.seconds == 1.25
+    log.write_row(frames=10, seconds=2.5, updates=1, learning_rate=0.5)
+    assert log.seconds == 2.5
+    log.evaluated(EVAL_ROW)  # It began at 1.25.
+    assert log.seconds == 2.5
+
+
+def test_truncated_episodes_are_told(tmp_path, capsys):
+  with make_log(tmp_path) as log:
+    log.evaluated(EVAL_ROW._replace(truncated_episodes=2))
+  assert '3 episodes, 2 of them truncated, noop30' in capsys.readouterr().out
+  (row,) = read_rows(tmp_path / 'eval.csv')[1]
+  assert row['truncated_episodes'] == '2'
 
 
 def test_trouble_is_counted_and_told(tmp_path, capsys):

@@ -1,7 +1,9 @@
 """Whole runs, on small tasks, with real threads."""
 
+import csv
 import dataclasses
 import functools
+import io
 import json
 import os
 import pathlib
@@ -33,10 +35,12 @@ from a3c_jax import (
   loading,
   networks,
   rollout,
+  signals,
   telemetry,
   training,
   value_based,
   workdir,
+  workers,
 )
 from a3c_jax.envs import catch, gym, recorded
 
@@ -1045,3 +1049,259 @@ def test_bytes_are_normalised_as_floats_are(tmp_path):
   (bytes_, one), (floats, other) = runs
   jax.tree.map(np.testing.assert_array_equal, bytes_, floats)
   jax.tree.map(np.testing.assert_array_equal, one.params, other.params)
+
+
+class Lost(io.TextIOBase):
+  """Standard output whose reader has ended, as `head` does."""
+
+  encoding = 'ascii'
+
+  def write(self, text):
+    raise BrokenPipeError
+
+  def flush(self):
+    raise BrokenPipeError
+
+
+def test_output_that_is_lost_costs_no_frames(tmp_path, monkeypatch):
+  monkeypatch.setattr(sys, 'stdout', Lost())
+  result = run(tmp_path, frames=100, eval_frames=50, log_seconds=0.001)
+  assert (result.finished, result.frames) == (True, 100)
+  assert saved(tmp_path / 'checkpoints')[-1] == 100
+  assert len(read_rows(tmp_path / 'eval.csv')) > 0
+
+
+def at_step(number, act):
+  """Catch that does something once, at a step of all its games together."""
+  steps = []
+
+  class Acts(catch.Catch):
+    def step(self, action):
+      steps.append(1)
+      if len(steps) == number:
+        act()
+      return super().step(action)
+
+  return gym.make(Acts)
+
+
+@pytest.mark.parametrize('number', [signal.SIGUSR1, signal.SIGHUP])
+def test_a_warning_of_the_machine_ends_a_run_in_good_order(tmp_path, number):
+  def warn_twice():
+    signal.raise_signal(number)
+    signal.raise_signal(number)
+
+  given = {'frames': 10**6, 'max_env_restarts': 0}
+  first = run(tmp_path, at_step(300, warn_twice), **given)
+  assert not first.finished
+  assert 0 < first.frames < 10**6
+  assert saved(tmp_path / 'checkpoints')[-1] == first.frames
+  second = run(
+    tmp_path,
+    at_step(first.frames + 600, lambda: signal.raise_signal(number)),
+    **given,
+  )
+  assert second.frames > first.frames
+
+
+def test_a_signal_that_breaks_the_environment_too_is_no_failure(tmp_path):
+  # Ctrl-C of a terminal reaches its processes as well.
+  def break_by_signal():
+    os.kill(os.getpid(), signal.SIGINT)
+    raise EOFError
+
+  result = run(
+    tmp_path, at_step(300, break_by_signal), frames=10**6, max_env_restarts=0
+  )
+  assert not result.finished
+  assert saved(tmp_path / 'checkpoints')[-1] == result.frames > 0
+
+
+@pytest.mark.parametrize('where', ['constructor', 'reset', 'learner'])
+def test_a_signal_before_training_leaves_nothing(tmp_path, where):
+  closed = []
+
+  def warn(here):
+    if here == where:
+      signal.raise_signal(signal.SIGUSR1)
+
+  class Warns(catch.Catch):
+    def reset(self, **given):
+      warn('reset')
+      return super().reset(**given)
+
+    def close(self):
+      closed.append(self)
+
+  def make_env():
+    warn('constructor')
+    return gymnasium.vector.SyncVectorEnv(
+      [Warns], autoreset_mode=AutoresetMode.SAME_STEP
+    )
+
+  def make_learner(settings, env):
+    warn('learner')
+    return agents.make_learner(settings, env)
+
+  with pytest.raises(checks.StoppedError) as stopped:
+    run(tmp_path / 'run', make_env, make_learner)
+  assert str(stopped.value) == (
+    'stopped before training began; nothing was written'
+  )
+  assert not (tmp_path / 'run').exists()
+  assert len(closed) == (where != 'constructor')
+
+
+def test_a_signal_while_games_are_replayed_leaves_the_run(tmp_path):
+  given = {'frames': 600, 'seconds': 1000.0}
+  stop = lambda: signal.raise_signal(signal.SIGHUP)
+  first = run(tmp_path, at_step(300, stop), **given)
+  with pytest.raises(checks.StoppedError) as stopped:
+    run(tmp_path, at_step(3, stop), **given)
+  assert str(stopped.value) == (
+    f'stopped before training began; the run in {tmp_path} is as it was\n'
+    f'to go on: the same command with --workdir={tmp_path}'
+  )
+  assert saved(tmp_path / 'checkpoints')[-1] == first.frames
+  last = run(tmp_path, **given)
+  assert (last.finished, last.frames) == (True, 600)
+
+
+def test_a_finished_run_is_told_before_environments_are_closed(tmp_path, capfd):
+  told, release = [], threading.Event()
+
+  def make_env(close):
+    class Closes(catch.Catch):
+      pass
+
+    Closes.close = close
+    return lambda: gymnasium.vector.SyncVectorEnv(
+      [Closes], autoreset_mode=AutoresetMode.SAME_STEP
+    )
+
+  def fail(env):
+    told.append('closing')
+    raise AttributeError('no viewer')
+
+  def leave(env):
+    raise SystemExit(3)
+
+  def hang(env):
+    assert release.wait(WAIT_SECONDS)
+
+  for name, close, warning in (
+    ('fail', fail, "1 of 1 environments raised AttributeError('no viewer')"),
+    ('leave', leave, '1 of 1 environments raised SystemExit(3)'),
+    ('hang', hang, 'no progress of environment-close-0 for 3 s'),
+  ):
+    settings = make_config(tmp_path / name, watchdog_seconds=3.0)
+    result = training.run(
+      settings,
+      make_env(close),
+      functools.partial(agents.make_learner, settings),
+      on_result=lambda result: told.append(result.frames),
+    )
+    assert result.finished
+    found = capfd.readouterr().err
+    assert found.startswith('warning: ')
+    assert warning in found
+  release.set()
+  assert told == [100, 'closing', 100, 100]
+
+
+@pytest.mark.parametrize('kind', [SystemExit, KeyboardInterrupt])
+def test_an_environment_cannot_end_the_process(tmp_path, capsys, kind):
+  def leave():
+    raise kind('mine')
+
+  result = run(tmp_path / 'step', at_step(5, leave))
+  assert (result.finished, result.frames) == (True, 100)
+  told = f'the environment raised {kind("mine")!r}'
+  assert f'raised RuntimeError({told!r}); made anew' in capsys.readouterr().out
+  with pytest.raises(RuntimeError, match='the environment raised') as raised:
+    run(tmp_path / 'constructor', leave)
+  assert isinstance(raised.value.__cause__, kind)
+  assert not (tmp_path / 'constructor').exists()
+
+
+@pytest.mark.parametrize('computes', [False, True])
+def test_what_hangs_before_training_is_told(tmp_path, monkeypatch, computes):
+  hung = threading.Event()
+  told = []
+
+  def end_process(names, seconds):
+    told.append((*names, seconds))
+    hung.set()
+
+  monkeypatch.setattr(training, '_REFRESH_SECONDS', 0.01)
+  monkeypatch.setattr(training, '_end_process', end_process)
+  settings = make_config(tmp_path, watchdog_seconds=0.05)
+  with (
+    signals.Signals() as found,
+    training._setting_up(settings, found) as stage,
+  ):
+    stage('making things', computes=computes)
+    assert hung.wait(WAIT_SECONDS)
+  assert told[0] == ('the main thread, making things,', 0.05)
+
+
+def test_every_step_of_a_game_is_a_sign_of_life(tmp_path):
+  beats = []
+
+  class Slow(catch.Catch):
+    def reset(self, **given):
+      beats.append(workers.beats(threading.current_thread()))
+      return super().reset(**given)
+
+    def step(self, action):
+      beats.append(workers.beats(threading.current_thread()))
+      return super().step(action)
+
+  env = recorded.Recorded(gym.make(Slow, envs=3)())
+  env.reset(seed=1)
+  before = beats[:-3]
+  for _ in range(20):  # Some of them end an episode.
+    env.step(np.ones(3, int))
+  replayed = env.past()
+  env.replay(replayed)
+  steps = beats[len(before) :]
+  assert len(steps) > 2 * (3 + 3 * 20)
+  assert steps == sorted(set(steps))
+
+
+def test_no_later_row_has_fewer_seconds(tmp_path, monkeypatch):
+  # Threads report while the main thread, which has looked at the clock, waits.
+  monkeypatch.setattr(training, '_REFRESH_SECONDS', 0.001)
+  run(tmp_path, threads=3, frames=4000, checkpoint_frames=100, keep=100)
+  rows = (tmp_path / 'episodes.csv').read_bytes()
+  folders = [*(tmp_path / 'checkpoints').iterdir()]
+  assert len(folders) > 3
+  for folder in folders:
+    file = folder / 'record' / 'metadata'
+    record = json.loads(file.read_text())['record']['run']
+    kept = rows[: record['log']['positions']['episodes.csv']].decode()
+    seconds = [float(row['seconds']) for row in csv.DictReader(kept.split())]
+    assert seconds == sorted(seconds)
+    assert not seconds or record['seconds'] >= max(seconds) - 5e-4
+
+
+def test_an_evaluation_of_a_game_without_an_end_is_bounded(tmp_path):
+  class Endless(catch.Catch):
+    def step(self, action):
+      obs, *_ = super().step(1)
+      self._ball = (0, 0)
+      return obs, 0.5, False, False, {}
+
+  settings = make_config(
+    tmp_path, eval_frames=10**6, eval_episodes=2, max_eval_episode_frames=30
+  )
+  result = training.run(
+    settings,
+    gym.make(catch.Catch),
+    functools.partial(agents.make_learner, settings),
+    gym.make(Endless),
+  )
+  assert result.finished
+  (row,) = read_rows(tmp_path / 'eval.csv')
+  assert (row['mean_steps'], row['mean_return']) == ('30.0', '15.0')
+  assert (row['episodes'], row['truncated_episodes']) == ('2', '2')

@@ -14,7 +14,9 @@ from a3c_jax import base, networks
 
 ROOT = pathlib.Path(__file__).parents[1]
 FOLDER = ROOT / 'experiments/variations'
-SCRIPTS = sorted(path.name for path in FOLDER.glob('*.py'))
+SCRIPTS = sorted(
+  path.name for path in FOLDER.glob('*.py') if not path.is_symlink()
+)
 
 
 def load(name):

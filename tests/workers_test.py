@@ -1,6 +1,7 @@
 import threading
 
 import pytest
+from short_runs import run_python
 
 from a3c_jax import workers
 
@@ -104,3 +105,117 @@ def test_hung_threads_are_named_and_do_not_keep_the_process():
 def test_stop_before_start(count):
   group = workers.Workers(lambda i, stop: None, count, name='t')
   assert group.stop(LONG) == []
+
+
+def test_a_watchdog_counts_seconds_without_a_sign_of_life(monkeypatch):
+  now = [100.0]
+  monkeypatch.setattr(workers.time, 'perf_counter', lambda: now[0])
+  watchdog = workers.Watchdog(10.0)
+
+  def look(seconds, **progress):
+    now[0] += seconds
+    return watchdog.look(progress)
+
+  assert look(4, a=1, b=1) == []
+  assert look(4, a=1, b=1) == []  # 4 seconds since the first look.
+  assert look(4, a=1, b=2) == []
+  assert look(4, a=1, b=2) == ['a']  # 12, and of b 4.
+  # Equal numbers are the same, though they are other objects.
+  assert look(4, b=int('2000')) == []
+  assert look(4, b=int('2000')) == look(4, b=int('2000')) == []
+  assert look(4, b=int('2000')) == ['b']
+  # It ended, and another of that name begins.
+  assert look(4) == []
+  assert look(4, b=2000) == []
+
+
+def test_a_process_that_was_paused_has_not_hung(monkeypatch):
+  # As by `kill -STOP`, or a laptop that sleeps: a look counts 5 s at most.
+  now = [100.0]
+  monkeypatch.setattr(workers.time, 'perf_counter', lambda: now[0])
+  watchdog = workers.Watchdog(10.0)
+  found = []
+  for seconds in (1, 86_400, 1, 1, 1, 1, 1):
+    now[0] += seconds
+    found.append(watchdog.look({'a': 1}))
+  assert found == [[]] * 6 + [['a']]
+
+
+def test_signs_of_life_are_those_of_a_thread():
+  beaten, go_on = threading.Event(), threading.Event()
+
+  def body(thread, stop):
+    for _ in range(3 * thread):
+      workers.beat()
+    if thread:
+      beaten.set()
+    assert go_on.wait(LONG)
+
+  before = workers.beats(threading.current_thread())
+  group = workers.Workers(body, 2, name='t')
+  group.start()
+  assert beaten.wait(LONG)
+  counts = group.alive()
+  go_on.set()
+  assert group.stop(LONG) == []
+  # Threads may get the numbers of earlier ones.
+  assert counts['t-1'] >= 3
+  assert group.alive() == {}
+  assert workers.beats(threading.current_thread()) == before
+
+
+def test_waking_ends_a_wait_and_no_thread():
+  group = workers.Workers(lambda i, stop: stop.wait(LONG), 1, name='t')
+  group.start()
+  group.wake()
+  assert group.wait(LONG)
+  group.wake()
+  assert group.stop(LONG) == []
+  assert group.error is None
+  assert not group.wait(0.0)
+
+
+def test_environments_are_closed_whatever_that_raises(capsys):
+  closed = []
+
+  def fail():
+    raise SystemExit(3)
+
+  workers.close(
+    [lambda: closed.append(1), fail, fail, lambda: closed.append(2)],
+    seconds=LONG,
+  )
+  assert closed == [1, 2]
+  assert capsys.readouterr().err == (
+    'warning: closing 2 of 4 environments raised SystemExit(3)\n'
+  )
+  workers.close([], seconds=LONG)
+  assert capsys.readouterr().err == ''
+
+
+def test_closing_that_hangs_is_told_and_left(capfd):
+  release = threading.Event()
+  workers.close([lambda: release.wait(LONG)], seconds=0.01)
+  told = capfd.readouterr().err
+  release.set()
+  assert told.startswith(
+    'warning: no progress of environment-close-0 for 0.01 s; the stacks of all '
+    'threads:\n'
+  )
+  assert 'workers_test.py' in told
+
+
+def test_a_process_that_does_not_end_is_ended(tmp_path):
+  # Python waits for a thread that is no daemon, as an environment may leave it.
+  done = run_python(
+    """
+import threading
+from a3c_jax import workers
+threading.Thread(target=threading.Event().wait).start()
+workers.end_process_after(0.01, 7)
+print('result', flush=True)
+""",
+    tmp_path,
+  )
+  assert (done.returncode, done.stdout) == (7, 'result\n')
+  assert 'warning: no progress of the end of this process' in done.stderr

@@ -12,7 +12,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 import numpy as np
 
-from a3c_jax import checks
+from a3c_jax import checks, workers
 from a3c_jax.envs import simulations
 from a3c_jax.envs import spaces as spaces_lib
 
@@ -24,6 +24,7 @@ _REFUSED = {
   'lqr-lqr_2_1': 'has actions without bounds',
   'lqr-lqr_6_2': 'has actions without bounds',
 }
+_CLOSE_SECONDS = 5.0
 _FILM = {'height': 480, 'width': 480}  # Pixels of a video of MuJoCo.
 
 
@@ -60,6 +61,7 @@ def make(
   make_game = env if callable(env) else _factory(env, film)
 
   def make_one():
+    workers.beat()
     game = make_game()
     if not isinstance(game, gymnasium.Env):
       raise checks.UsageError(
@@ -85,7 +87,8 @@ def make(
       _check_film(probe, env)
     check_spaces(probe.observation_space, probe.action_space, env)
   finally:
-    probe.close()
+    # Those of training tell, at its end, that they cannot be closed.
+    workers.call_all([probe.close], seconds=_CLOSE_SECONDS)
 
   def make_checked():
     return _with_our_actions(_Finite(make_one(), env))
@@ -186,10 +189,12 @@ class _Finite(gymnasium.Wrapper):
     self._may_fail = np.issubdtype(env.observation_space.dtype, np.floating)
 
   def reset(self, **kwargs):
+    workers.beat()
     obs, info = self.env.reset(**kwargs)
     return self._checked(obs), info
 
   def step(self, action):
+    workers.beat()
     obs, reward, *rest = self.env.step(action)
     if not abs(reward) <= _LARGEST:
       raise checks.RunError(

@@ -6,14 +6,14 @@ lead to the same state.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 import contextlib
 from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
 
-from a3c_jax import base
+from a3c_jax import base, workers
 
 # An episode that ends so many steps after its game's last seeded reset is
 # followed by the next one: to go on after a stop, all steps since are replayed.
@@ -31,6 +31,22 @@ class Past(NamedTuple):
 def next_seed(seed: int) -> int:
   """The seed of the reset that follows the one with this seed."""
   return int(np.random.default_rng(seed).integers(2**30))
+
+
+@contextlib.contextmanager
+def without_exit() -> Iterator[None]:
+  """Turns a SystemExit of an environment into an error like any other.
+
+  A KeyboardInterrupt too, where `signals.Signals` handles Ctrl-C: then it is
+  the environment that raised it.
+
+  Raises:
+    RuntimeError: from what was raised.
+  """
+  try:
+    yield
+  except (SystemExit, KeyboardInterrupt) as error:
+    raise RuntimeError(f'the environment raised {error!r}') from error
 
 
 class Recorded(gymnasium.vector.VectorWrapper):
@@ -76,11 +92,14 @@ class Recorded(gymnasium.vector.VectorWrapper):
 
   @contextlib.contextmanager
   def _noting_failure(self):
+    workers.beat()
     try:
-      yield
+      with without_exit():
+        yield
     except Exception as error:
       self.failure = error
       raise
+    workers.beat()
 
   def _note(self, actions):
     """Notes actions [N, K, ...]."""
@@ -101,6 +120,7 @@ class Recorded(gymnasium.vector.VectorWrapper):
 
   def played(self, actions: np.ndarray, state: Any) -> None:
     """Notes the actions [N, K, ...] that a program took, and its last state."""
+    workers.beat()
     self._note(actions)
     self.env.played(actions, state)
 
@@ -132,6 +152,17 @@ class Recorded(gymnasium.vector.VectorWrapper):
     )
     return obs
 
+  def abandon(self) -> None:
+    """Closes the environment, whatever that raises: it is broken already."""
+    with contextlib.suppress(Exception), without_exit():
+      self.close()
+
+  def close(self, **kwargs):
+    try:
+      return self.env.close(**kwargs)
+    finally:
+      self.unwrapped.closed = True  # Or it is closed again when it is deleted.
+
   def past(self) -> Past:
     """How the games came to where they are; costs no copy."""
     return Past(self._seeds, self._starts, self._actions[: self._steps])
@@ -151,6 +182,7 @@ class Recorded(gymnasium.vector.VectorWrapper):
       obs, _ = self.env.reset(seed=seeds)
       for step in range(len(past.actions) + 1):
         on_step()
+        workers.beat()
         due = (past.starts == step) & (step > 0)
         if due.any():
           obs, _ = self.env.reset(seed=seeds, options={'reset_mask': due})
