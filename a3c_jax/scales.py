@@ -44,7 +44,7 @@ def report(
   for name, act in agents.items():
     summary = evaluation.summarize(
       [
-        play(env, act, seed=options.seed + episode)
+        play(env, act, seed=evaluation.episode_seed(options.seed, episode))
         for episode in range(options.episodes)
       ]
     )
