@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import dataclasses
 import importlib
 import importlib.util
@@ -11,6 +11,7 @@ import math
 import os
 import pathlib
 import re
+import stat
 from typing import Any, TypeVar
 
 import jax
@@ -80,6 +81,43 @@ def make_folder(path: str, *, flag: str) -> pathlib.Path:
       f'--{flag}={path}: {problem}; allowed: a folder that can be written to'
     )
   return folder
+
+
+def check_links(
+  folder: pathlib.Path, *, flag: str, below: Sequence[str] = ()
+) -> None:
+  """Checks that what is written to files of a folder stays in the folder.
+
+  Args:
+    folder: existing.
+    flag: that names it.
+    below: names of folders in it whose entries count too, where they exist.
+
+  Raises:
+    UsageError: naming the first link that leads out of the folder, or the first
+      entry that is neither a file, a folder nor a link, such as a pipe.
+  """
+  inside = os.path.realpath(folder)
+  problem = None
+  try:
+    for part in (folder, *(folder / name for name in below)):
+      for path in sorted(part.iterdir()) if part.is_dir() else ():
+        mode = path.lstat().st_mode
+        if stat.S_ISLNK(mode):
+          target = os.path.realpath(path)
+          if os.path.commonpath([inside, target]) != inside:
+            problem = f'is a link that leads out of it, to {target}'
+        elif not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+          problem = 'is neither a file nor a folder'
+        if problem:
+          problem = f'{path.relative_to(folder)} {problem}'
+          break
+  except OSError as error:
+    problem = error.strerror
+  if problem:
+    raise UsageError(
+      f'--{flag}={folder}: {problem}; allowed: a folder without such entries'
+    )
 
 
 def check_installed(
