@@ -98,26 +98,36 @@ def check_links(
       entry that is neither a file, a folder nor a link, such as a pipe.
   """
   inside = os.path.realpath(folder)
-  problem = None
+  parts = [folder, *(folder / name for name in below)]
   try:
-    for part in (folder, *(folder / name for name in below)):
-      for path in sorted(part.iterdir()) if part.is_dir() else ():
-        mode = path.lstat().st_mode
-        if stat.S_ISLNK(mode):
-          target = os.path.realpath(path)
-          if os.path.commonpath([inside, target]) != inside:
-            problem = f'is a link that leads out of it, to {target}'
-        elif not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-          problem = 'is neither a file nor a folder'
-        if problem:
-          problem = f'{path.relative_to(folder)} {problem}'
-          break
+    entries = [
+      entry
+      for part in parts
+      if part.is_dir()
+      for entry in sorted(part.iterdir())
+    ]
+    problems = [_leads_out(entry, inside) for entry in entries]
   except OSError as error:
-    problem = error.strerror
-  if problem:
     raise UsageError(
-      f'--{flag}={folder}: {problem}; allowed: a folder without such entries'
-    )
+      f'--{flag}={folder}: {error.strerror}; allowed: a folder that can be read'
+    ) from error
+  for entry, problem in zip(entries, problems, strict=True):
+    if problem:
+      raise UsageError(
+        f'--{flag}={folder}: {entry.relative_to(folder)} {problem}; allowed: '
+        'a folder without such entries'
+      )
+
+
+def _leads_out(path, inside) -> str:
+  mode = path.lstat().st_mode
+  if stat.S_ISLNK(mode):
+    target = os.path.realpath(path)
+    if os.path.commonpath([inside, target]) != inside:
+      return f'is a link that leads out of it, to {target}'
+  elif not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+    return 'is neither a file nor a folder'
+  return ''
 
 
 def check_installed(
