@@ -241,7 +241,7 @@ class Videos:
 
 
 def _in_one_line(error: Exception) -> str:
-  text = ' '.join(str(error).split()) or type(error).__name__
+  text = ' '.join(f'{type(error).__name__}: {error}'.split())
   return text if len(text) <= 300 else text[:300] + '…'
 
 
@@ -276,7 +276,8 @@ class Table:
     problem = None
     try:
       with self._open(os.O_RDWR) as file:
-        if next(csv.reader(file), None) not in (None, [*self.columns]):
+        lines = csv.reader(io.TextIOWrapper(file, 'utf-8', newline=''))
+        if next(lines, None) not in (None, [*self.columns]):
           problem = 'has other columns'
     except FileNotFoundError:
       if not path.parent.is_dir():
@@ -309,11 +310,12 @@ class Table:
         if not end:
           rows.writeheader()
         rows.writerow(tables.as_cells(row))
+        rest = text.getvalue().encode()
         try:
-          file.write(text.getvalue())
-          file.flush()
+          while rest:
+            rest = rest[file.write(rest) :]
         except OSError:
-          os.ftruncate(file.fileno(), end)
+          file.truncate(end)
           raise
     except OSError as error:
       raise checks.RunError(
@@ -322,12 +324,13 @@ class Table:
       ) from error
     print(f'row in {self._path}')
 
-  def _open(self, flags):
+  def _open(self, flags) -> io.FileIO:
+    """The file, without a buffer that would be written once more at the end."""
     file = os.open(self._path, flags | self._flags, 0o666)
     if not stat.S_ISREG(os.fstat(file).st_mode):
       os.close(file)
       raise OSError(errno.EINVAL, 'is no file')
-    return open(file, 'r+', newline='')
+    return open(file, 'rb+', buffering=0)
 
   def _problem(self, error) -> str:
     is_link = error.errno == errno.ELOOP and self._flags & os.O_NOFOLLOW
@@ -372,15 +375,30 @@ def _check_code(options, config) -> None:
     loading.refuse_code(pathlib.Path(options.workdir), code)
 
 
-def _check_spaces(env, found, of_run) -> None:
+def _make_env(options, config, protocol):
+  if not options.video:
+    return agents.make_env(config, protocol=protocol)
+  try:
+    return agents.make_env(config, protocol=protocol, film=True)
+  except checks.UsageError:
+    raise
+  except Exception as error:  # Of an environment that knows no render_mode.
+    raise checks.UsageError(
+      f'--video={options.video}: {_in_one_line(error)}; allowed: environments '
+      'that render rgb_array'
+    ) from error
+
+
+def _check_spaces(options, env, found, of_run) -> None:
   for name, space in found._asdict().items():
     was = getattr(of_run, name)
     if (space.shape, space.dtype) != (was.shape, was.dtype) or (
       getattr(space, 'n', 0) != getattr(was, 'n', 0)
     ):
       raise checks.UsageError(
-        f'--workdir: {name.replace("_", " ")} space of {env} is {space}, the '
-        f'run has {was}; allowed: the environment as the run had it'
+        f'--workdir={options.workdir}: the {name.replace("_", " ")} space of '
+        f'{env} is {space}, the run has {was}; allowed: the environment as the '
+        'run had it'
       )
 
 
@@ -436,15 +454,13 @@ def main() -> None:
     follow=bool(options.csv),
   )
   with contextlib.ExitStack() as stack:
-    make_env = agents.make_env(
-      config, protocol=protocol, film=bool(options.video)
-    )
+    make_env = _make_env(options, config, protocol)
     envs = []
     for _ in range(min(options.threads, options.episodes)):
       envs.append(make_env())
       stack.callback(envs[-1].close)
     _check_policy(options, game, envs[0].single_action_space)
-    _check_spaces(game, spaces_lib.of(envs[0]), loaded.spaces)
+    _check_spaces(options, game, spaces_lib.of(envs[0]), loaded.spaces)
     videos = None
     if options.video:
       label = f'{workdir.resolve().name}-frame{policy.frames}'
