@@ -242,11 +242,19 @@ def code_named(config: Config) -> dict[str, str]:
     code['env'] = name
     # Environments such as Shimmy's import what their arguments name.
     arguments = config.environment.get('env_args')
-    if arguments:
+    if _holds_text(arguments):
       code['env_args'] = str(arguments)
   if ':' in config.network:
     code['network'] = config.network
   return code
+
+
+def _holds_text(value) -> bool:
+  if isinstance(value, Mapping):
+    value = [*value.values()]
+  if isinstance(value, list):
+    return any(map(_holds_text, value))
+  return isinstance(value, str) and value != ''
 
 
 def _is_known(name) -> bool:
@@ -274,6 +282,6 @@ def refuse_code(path: pathlib.Path, code: Mapping[str, str]) -> None:
   named = ' '.join(f'--{flag}={text}' for flag, text in code.items())
   raise checks.UsageError(
     f'--workdir={path}: its config.json names code that would be imported and '
-    f'called: {named}; allowed: the same flags here too, or --trust_workdir '
-    '(in Python: trust=True), if you trust where it comes from'
+    f'called: {named}; allowed: --env and --network as the run has them, or '
+    '--trust_workdir (in Python: trust=True), if you trust where it comes from'
   )

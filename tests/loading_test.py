@@ -473,8 +473,9 @@ def test_a_network_that_config_json_names_is_not_imported(stranger):
     a3c_jax.load(run)
   assert str(error.value) == (
     f'--workdir={run}: its config.json names code that would be imported and '
-    'called: --network=stranger:run; allowed: the same flags here too, or '
-    '--trust_workdir (in Python: trust=True), if you trust where it comes from'
+    'called: --network=stranger:run; allowed: --env and --network as the run '
+    'has them, or --trust_workdir (in Python: trust=True), if you trust where '
+    'it comes from'
   )
   assert not (stranger / 'imported').exists()
   # Whoever says how to make the learner says what is run.
@@ -518,6 +519,9 @@ def test_what_has_to_be_trusted():
   assert code_named(name='a:b', network='os:abort') == {
     'env': 'a:b',
     'network': 'os:abort',
+  }
+  assert code_named(name='a:b', env_args={'level': 3, 'sizes': [1, 2]}) == {
+    'env': 'a:b'
   }
   # Shimmy's environment of this name imports what its argument names.
   assert code_named(

@@ -534,8 +534,9 @@ def test_evaluate_imports_nothing_that_a_workdir_names(copied, changes, named):
   assert (code, out) == (2, '')
   assert err == (
     'error: --workdir=results: its config.json names code that would be '
-    f'imported and called: {named}; allowed: the same flags here too, or '
-    '--trust_workdir (in Python: trust=True), if you trust where it comes from'
+    f'imported and called: {named}; allowed: --env and --network as the run '
+    'has them, or --trust_workdir (in Python: trust=True), if you trust where '
+    'it comes from'
     '\n'
   )
   for script in ('plot.py', 'evaluate.py'):
