@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import dataclasses
 import importlib
 import importlib.util
@@ -11,6 +11,7 @@ import math
 import os
 import pathlib
 import re
+import stat
 from typing import Any, TypeVar
 
 import jax
@@ -84,6 +85,53 @@ def make_folder(path: str, *, flag: str) -> pathlib.Path:
       f'--{flag}={path}: {problem}; allowed: a folder that can be written to'
     )
   return folder
+
+
+def check_links(
+  folder: pathlib.Path, *, flag: str, below: Sequence[str] = ()
+) -> None:
+  """Checks that what is written to files of a folder stays in the folder.
+
+  Args:
+    folder: existing.
+    flag: that names it.
+    below: names of folders in it whose entries count too, where they exist.
+
+  Raises:
+    UsageError: naming the first link that leads out of the folder, or the first
+      entry that is neither a file, a folder nor a link, such as a pipe.
+  """
+  inside = os.path.realpath(folder)
+  parts = [folder, *(folder / name for name in below)]
+  try:
+    entries = [
+      entry
+      for part in parts
+      if part.is_dir()
+      for entry in sorted(part.iterdir())
+    ]
+    problems = [_leads_out(entry, inside) for entry in entries]
+  except OSError as error:
+    raise UsageError(
+      f'--{flag}={folder}: {error.strerror}; allowed: a folder that can be read'
+    ) from error
+  for entry, problem in zip(entries, problems, strict=True):
+    if problem:
+      raise UsageError(
+        f'--{flag}={folder}: {entry.relative_to(folder)} {problem}; allowed: '
+        'a folder without such entries'
+      )
+
+
+def _leads_out(path, inside) -> str:
+  mode = path.lstat().st_mode
+  if stat.S_ISLNK(mode):
+    target = os.path.realpath(path)
+    if os.path.commonpath([inside, target]) != inside:
+      return f'is a link that leads out of it, to {target}'
+  elif not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+    return 'is neither a file nor a folder'
+  return ''
 
 
 def check_installed(

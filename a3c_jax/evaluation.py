@@ -145,8 +145,10 @@ def play(
 
 
 def episode_seed(seed: int, episode: int) -> int:
-  """The seed of one episode of an evaluation."""
-  return int(np.random.default_rng([seed, episode]).integers(2**31))
+  """The seed of one episode of an evaluation, which no training game has."""
+  rng = np.random.default_rng([seed, episode])
+  # To both sides the K games of a vector environment have room: seed + k.
+  return int(rng.integers(recorded.TRAINING_SEEDS + 2**20, 2**31 - 2**20))
 
 
 def play_all(
@@ -315,7 +317,7 @@ class Background:
   def set_up(self, snapshot: base.Snapshot) -> None:
     """Compiles what acts, in this thread."""
     policy = Policy(self._learner, snapshot.params, moments=snapshot.moments)
-    obs, _ = self._env.reset(seed=self._seed)
+    obs, _ = self._env.reset(seed=episode_seed(self._seed, 0))
     policy(obs, policy.initial_state(streams=self._env.num_envs))
 
   @property

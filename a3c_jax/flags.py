@@ -161,7 +161,17 @@ def _describe(name, table):
   return f'{checks.as_text(value) or "nothing"} ({source})'
 
 
-def run(main: Callable[..., None], *, takes_arguments: bool = False) -> None:
+def find_users_modules() -> None:
+  """Has module:function name a file in the user's folder before a script."""
+  sys.path.insert(0, os.getcwd())
+
+
+def run(
+  main: Callable[..., None],
+  *,
+  takes_arguments: bool = False,
+  own_modules: bool = True,
+) -> None:
   """Runs a script: parses flags, sets JAX up, tells errors in one line.
 
   Sets the process up for training with threads, which is the script's business
@@ -173,12 +183,14 @@ def run(main: Callable[..., None], *, takes_arguments: bool = False) -> None:
     main: the script.
     takes_arguments: whether `main` is called with the arguments that are no
       flags; otherwise there must not be any.
+    own_modules: whether flags name modules of the user. Scripts that only read
+      workdirs import nothing from the folder they are in: it may be one.
   """
   output.set_up()
   cpu.set_up()
   logging.set_verbosity(logging.WARNING)  # Orbax tells of every file.
-  # So that module:function names a file in the user's folder before a script.
-  sys.path.insert(0, os.getcwd())
+  if own_modules:
+    find_users_modules()
 
   def checked_main(argv):
     try:
@@ -228,5 +240,8 @@ def _parse(argv):
 
 
 def _exit_with(error, code):
-  print('error:', ' '.join(str(error).split()), file=sys.stderr)
+  line = ' '.join(str(error).split())
+  # It may hold text of a file, which must not control the terminal.
+  line = ''.join(c if c.isprintable() else '?' for c in line)
+  print('error:', line, file=sys.stderr)
   sys.exit(code)

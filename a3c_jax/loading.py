@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+import functools
 import pathlib
+from typing import Any
 
 import gymnasium
 import jax
+import numpy as np
 
 from a3c_jax import (
   agents,
@@ -18,9 +21,119 @@ from a3c_jax import (
   workers,
 )
 from a3c_jax import workdir as workdir_lib
+from a3c_jax.config import Config
 from a3c_jax.envs import recorded
+from a3c_jax.envs import spaces as spaces_lib
 
+MakeLearner = Callable[[gymnasium.vector.VectorEnv], base.Learner]
+
+# Environments of these are known by their names, so nothing else is imported.
+_OWN_PACKAGES = ('gymnasium', 'a3c_jax')
 _CLOSE_SECONDS = 5.0
+_LONGEST_COUNT = 19  # Digits: 2**63 frames.
+
+
+class LoadedPolicy:
+  """A trained policy, in an environment's own units: `policy(obs, state)`.
+
+  Can be pickled and copied. A pickle holds the parameters, and names the
+  functions that make the network.
+
+  Attributes:
+    params: of the learner's network.
+    frames: emulator frames of training at which they were the run's.
+    spaces: of one environment.
+    learner_policy: the same policy with a learner's actions, which the vector
+      environments of `a3c_jax.envs` take.
+  """
+
+  def __init__(
+    self,
+    make_learner: MakeLearner,
+    spaces: spaces_lib.Spaces,
+    how: Mapping[str, Any],
+    learner: base.Learner | None = None,
+  ):
+    """Fixes how actions are chosen.
+
+    Args:
+      make_learner: makes the learner from an environment with these spaces.
+      spaces: of one environment.
+      how: the arguments of `evaluation.Policy`, but for the learner.
+      learner: from `make_learner`, if there is one already.
+    """
+    self._arguments = make_learner, spaces, how
+    if learner is None:
+      learner = make_learner(spaces_lib.OnlySpaces(spaces))
+    self.learner_policy = evaluation.Policy(learner, **how)
+    self.params = self.learner_policy.params
+    self.frames = self.learner_policy.frames
+    self.spaces = spaces
+    self._to_units = spaces_lib.to_units(spaces)
+
+  def __reduce__(self):
+    return type(self), self._arguments
+
+  def initial_state(
+    self, seed: int = 0, *, streams: int = 1
+  ) -> evaluation.PolicyState:
+    """The state at the start of an episode.
+
+    Args:
+      seed: of the actions that are drawn in the episode.
+      streams: K, the number of environments that are played at once.
+    """
+    return self.learner_policy.initial_state(seed, streams=streams)
+
+  def __call__(
+    self, obs: np.ndarray, state: evaluation.PolicyState
+  ) -> tuple[np.ndarray, evaluation.PolicyState]:
+    """The actions of K environments.
+
+    Args:
+      obs: [K, ...], one observation of each; `obs[None]` for a single one.
+      state: from `initial_state` or from the step before.
+
+    Returns:
+      [K, ...] actions in the environment's own units and in the data type of
+      its action space, and the state for the next step.
+
+    Raises:
+      ValueError: naming what was expected and what came, for observations of
+        another shape or kind, and for another number than the state is of.
+    """
+    obs = self._checked(obs)
+    for leaf in jax.tree.leaves(state.recurrent):
+      if len(leaf) != len(obs):
+        raise ValueError(
+          f'observations of {len(obs)} environments, but a state of '
+          f'{len(leaf)}: initial_state(streams={len(obs)})'
+        )
+    action, state = self.learner_policy(obs, state)
+    return self._to_units(action), state
+
+  def _checked(self, obs) -> np.ndarray:
+    """Observations in the data type of their space."""
+    space = self.spaces.observation
+    try:
+      array = np.asarray(obs)
+    except ValueError:  # Arrays of several shapes: what `reset` returns, say.
+      found = f'a {type(obs).__name__}'
+    else:
+      found = f'{list(array.shape)} {array.dtype}'
+      as_floats = space.dtype.kind == 'f' and array.dtype.kind in 'biuf'
+      if (
+        array.ndim
+        and array.shape[1:] == space.shape
+        and len(array)
+        and (as_floats or np.can_cast(array.dtype, space.dtype, 'safe'))
+      ):
+        return array.astype(space.dtype, copy=False)
+    expected = ', '.join(map(str, ('K', *space.shape)))
+    raise ValueError(
+      f'observations: expected [{expected}] {space.dtype} of K environments, '
+      f'found {found}; obs[None] for a single environment'
+    )
 
 
 def load(
@@ -30,12 +143,14 @@ def load(
   greedy: bool = False,
   exploration_epsilon: float = evaluation.EXPLORATION_EPSILON,
   make_env: Callable[[], gymnasium.vector.VectorEnv] | None = None,
-  make_learner: (
-    Callable[[gymnasium.vector.VectorEnv], base.Learner] | None
-  ) = None,
+  make_learner: MakeLearner | None = None,
+  trust: bool = False,
   on_problem: Callable[[str], None] = print,
-) -> evaluation.Policy:
-  """The trained policy of a run, which may be going on meanwhile.
+) -> LoadedPolicy:
+  """The trained policy of a run, also while the run trains.
+
+  The spaces come from config.json, so that no environment is needed. For runs
+  whose config.json has none, the environment is made.
 
   Args:
     workdir: of the run.
@@ -44,33 +159,49 @@ def load(
     greedy: take the best action, without any chance; of a Gaussian policy the
       mean.
     exploration_epsilon: ε of a value-based policy that is not greedy.
-    make_env: makes the environment, for its spaces; that of the run unless
+    make_env: makes the environment, for its spaces; those of the run unless
       given.
-    make_learner: makes the learner from it; that of the run unless given.
+    make_learner: makes the learner from it; that of the run unless given. A
+      pickle of the policy names this function.
+    trust: import and call what config.json names. Needed for a network, or an
+      environment, that is neither ours nor Gymnasium's; only for a workdir
+      whose origin you trust.
     on_problem: called with a line for each corrupt checkpoint that was skipped.
 
   Raises:
-    UsageError: if there is no such run or checkpoint, or it holds parameters of
-      another network.
+    UsageError: if there is no such run or checkpoint, it holds parameters of
+      another network, or `trust` is needed.
   """
   path = pathlib.Path(workdir)
+  checkpoint = _checked_checkpoint(checkpoint)
   config = workdir_lib.read_config(path)
-  protocol = config.eval_protocol
-  make_env = make_env or agents.make_env(config, protocol=protocol)
-  env = recorded.Recorded(make_env())
-  try:
-    learner = (
-      make_learner(env) if make_learner else agents.make_learner(config, env)
-    )
-    space = env.single_observation_space
-  finally:
-    # The policy can be had, though it cannot be closed.
-    workers.call_all([env.close], seconds=_CLOSE_SECONDS)
-  obs = rollout.as_network_input(space.sample()[None])
+  spaces = None if make_env else workdir_lib.read_spaces(path)
+  if not trust:
+    code = code_named(config)
+    if make_env or spaces:
+      code.pop('env', None)
+    if make_learner:
+      code.pop('network', None)
+    refuse_code(path, code)
+  make_learner = make_learner or functools.partial(agents.make_learner, config)
+  if spaces:
+    learner = make_learner(spaces_lib.OnlySpaces(spaces))
+  else:
+    protocol = config.eval_protocol
+    make_env = make_env or agents.make_env(config, protocol=protocol)
+    env = recorded.Recorded(make_env())
+    try:
+      learner = make_learner(env)
+      spaces = spaces_lib.of(env)
+    finally:
+      # The policy can be had, though it cannot be closed.
+      workers.call_all([env.close], seconds=_CLOSE_SECONDS)
+  space = spaces.observation
+  obs = rollout.as_network_input(np.zeros((1, *space.shape), space.dtype))
   like = jax.eval_shape(learner.init, jax.random.PRNGKey(0), obs)
   try:
     params, moments, frames, problems = checkpoints.read_params(
-      path, str(checkpoint), like
+      path, checkpoint, like
     )
   except checkpoints.MismatchError as error:
     raise checks.UsageError(
@@ -84,11 +215,85 @@ def load(
     ) from error
   for problem in problems:
     on_problem(problem)
-  return evaluation.Policy(
-    learner,
-    params,
-    moments=moments,
-    frames=frames,
-    greedy=greedy,
-    exploration_epsilon=exploration_epsilon,
+  how = {
+    'params': params,
+    'moments': moments,
+    'frames': frames,
+    'greedy': greedy,
+    'exploration_epsilon': exploration_epsilon,
+  }
+  return LoadedPolicy(make_learner, spaces, how, learner)
+
+
+def is_checkpoint(text: str) -> bool:
+  """Whether text can be the name of a checkpoint."""
+  is_count = text.isdecimal() and len(text) <= _LONGEST_COUNT
+  return text in ('latest', 'best') or is_count
+
+
+def _checked_checkpoint(checkpoint) -> str:
+  if isinstance(checkpoint, int) and abs(checkpoint) >= 10**_LONGEST_COUNT:
+    text = 'a count of more digits than there are'  # Python would not print it.
+  else:
+    text = str(checkpoint)
+  if not is_checkpoint(text):
+    raise checks.UsageError(
+      f'--checkpoint={text}: allowed: latest, best, or a count of frames'
+    )
+  return text
+
+
+def code_named(config: Config) -> dict[str, str]:
+  """What a run's config.json names that has to be imported, by its flag.
+
+  A config.json is a stranger's word: `os:abort` is a name too.
+  """
+  code = {}
+  name = config.environment['name']
+  if config.domain in ('gym', 'control') and not _is_known(name):
+    code['env'] = name
+    # Environments such as Shimmy's import what their arguments name.
+    arguments = config.environment.get('env_args')
+    if _holds_text(arguments):
+      code['env_args'] = str(arguments)
+  if ':' in config.network:
+    code['network'] = config.network
+  return code
+
+
+def _holds_text(value) -> bool:
+  if isinstance(value, Mapping):
+    value = [*value.values()]
+  if isinstance(value, list):
+    return any(map(_holds_text, value))
+  return isinstance(value, str) and value != ''
+
+
+def _is_known(name) -> bool:
+  """Whether nothing but Gymnasium's and our own packages makes it."""
+  if ':' in name:
+    return False
+  spec = gymnasium.registry.get(name)
+  if spec is None:
+    return True  # Of dm_control, or refused as unknown.
+  entry_points = [
+    spec.entry_point,
+    *(wrapper.entry_point for wrapper in spec.additional_wrappers),
+  ]
+  return all(
+    isinstance(each, str)
+    and each.partition(':')[0].partition('.')[0] in _OWN_PACKAGES
+    for each in entry_points
+  )
+
+
+def refuse_code(path: pathlib.Path, code: Mapping[str, str]) -> None:
+  """Raises UsageError that says what would be run, if there is anything."""
+  if not code:
+    return
+  named = ' '.join(f'--{flag}={text}' for flag, text in code.items())
+  raise checks.UsageError(
+    f'--workdir={path}: its config.json names code that would be imported and '
+    f'called: {named}; allowed: --env and --network as the run has them, or '
+    '--trust_workdir (in Python: trust=True), if you trust where it comes from'
   )

@@ -59,7 +59,12 @@ def report(
   for name, act in agents.items():
     summary = evaluation.summarize(
       [
-        play(env, act, seed=options.seed + episode, max_steps=max_steps)
+        play(
+          env,
+          act,
+          seed=evaluation.episode_seed(options.seed, episode),
+          max_steps=max_steps,
+        )
         for episode in range(options.episodes)
       ]
     )

@@ -19,6 +19,8 @@ from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto import event_pb2
 
+from a3c_jax import tables
+
 PHASES = (
   'playing',  # acting and emulator in one program
   'acting',
@@ -180,7 +182,7 @@ class Log:
     Raises:
       OSError: if a file cannot be written.
     """
-    self._run = dict(run)
+    self._run = tables.as_cells(run)
     self._stats = list(stats)
     self._exit = contextlib.ExitStack()
     place = place or {
@@ -329,7 +331,9 @@ class Log:
     """Writes what an evaluation came to, and says so."""
     self.seconds = max(self.seconds, row.seconds)
     self._eval_rows.writerow(
-      self._run | row._asdict() | {'seconds': f'{row.seconds:.3f}'}
+      self._run
+      | tables.as_cells(row._asdict())
+      | {'seconds': f'{row.seconds:.3f}'}
     )
     for name in ('mean_return', 'median_return', 'human_normalized'):
       value = getattr(row, name)

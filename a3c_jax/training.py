@@ -41,6 +41,7 @@ from a3c_jax import workdir as workdir_lib
 from a3c_jax import workers as workers_lib
 from a3c_jax.config import Config
 from a3c_jax.envs import recorded
+from a3c_jax.envs import spaces as spaces_lib
 
 _REFRESH_SECONDS = 1.0
 _STOP_SECONDS = 5.0
@@ -140,7 +141,8 @@ def run(
         carry = rollout.start(
           env,
           learner,
-          seed=int(rng.integers(2**31 - env.num_envs)),
+          seed=int(rng.integers(2**31 - env.num_envs))
+          % recorded.TRAINING_SEEDS,
           key=jax.random.fold_in(thread_key, thread),
         )
         points.append(checkpoints.Point(carry, env.past()))
@@ -181,7 +183,10 @@ def run(
       if workdir.goes_on:
         with _stoppable(config, signals):
           trainer.restore()
-      workdir.claim(trainer.state.snapshot().frames)
+      workdir.claim(
+        trainer.state.snapshot().frames,
+        spaces_lib.to_records(spaces_lib.of(envs[0])),
+      )
       result = trainer.train(signals)
       on_result(result)
       return result

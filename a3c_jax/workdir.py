@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 import contextlib
 import csv
 import dataclasses
@@ -17,6 +18,7 @@ from typing import Any
 from a3c_jax import checks
 from a3c_jax import config as config_lib
 from a3c_jax.config import Config
+from a3c_jax.envs import spaces as spaces_lib
 
 _PACKAGES = (
   'a3c_jax',
@@ -77,17 +79,18 @@ class Workdir:
         self._compare()
       unless_it_fits.pop_all()
 
-  def claim(self, frames: int) -> None:
+  def claim(self, frames: int, spaces: Mapping[str, Any] | None = None) -> None:
     """Writes config.json; from here on the folder is this run's.
 
     Args:
       frames: emulator frames that the run has seen, for the record of changes.
+      spaces: from `spaces.to_records`, of the run's environments.
     """
     new = self.path / _UNFINISHED
     try:
       self.path.mkdir(parents=True, exist_ok=True)
       changes = [{'frames': frames} | change for change in self._changes]
-      record = _record(self._config) | {'changes': changes}
+      record = _record(self._config) | {'changes': changes, 'spaces': spaces}
       # No buffer that would be written, and fail, once more at closing time.
       file = self._exit.enter_context(new.open('ab', buffering=0))
       self._lock(file)  # Before a byte of it changes: it may be another's.
@@ -129,6 +132,7 @@ class Workdir:
       self._refuse(f'no permission to write to {existing}')
     if existing != path:
       return False
+    checks.check_links(path, flag='workdir', below=('checkpoints', 'best'))
     if (path / 'config.json').exists():
       return True
     if any(entry.name != _UNFINISHED for entry in path.iterdir()):
@@ -190,6 +194,33 @@ def read_config(path: pathlib.Path) -> Config:
   else:
     checks.check_settings(config)
     return config
+  raise checks.UsageError(
+    f'--workdir={path}: {problem}; allowed: the folder of a run'
+  )
+
+
+def read_spaces(path: pathlib.Path) -> spaces_lib.Spaces | None:
+  """The spaces of the run in a folder; None if its config.json has none.
+
+  Raises:
+    UsageError: if its config.json is damaged.
+  """
+  try:
+    record = json.loads((path / 'config.json').read_text()).get('spaces')
+    return record and spaces_lib.from_records(record)
+  except OSError as error:
+    problem = f'config.json: {error.strerror}'
+  # Gymnasium asserts; a size that is absurd ends in the last two.
+  except (
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    AssertionError,
+    MemoryError,
+    OverflowError,
+  ):
+    problem = 'its config.json is not that of a run'
   raise checks.UsageError(
     f'--workdir={path}: {problem}; allowed: the folder of a run'
   )

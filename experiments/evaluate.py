@@ -11,16 +11,29 @@ import ctrl_c as ctrl_c  # Before all that takes its time.
 import contextlib
 import csv
 import dataclasses
+import errno
+import io
 import os
 import pathlib
+import stat
 import tempfile
 
 import gymnasium
+import numpy as np
 
-from a3c_jax import agents, checks, evaluation, loading, published, workers
+from a3c_jax import (
+  agents,
+  checks,
+  evaluation,
+  loading,
+  published,
+  tables,
+  workers,
+)
 from a3c_jax import config as config_lib
 from a3c_jax import workdir as workdir_lib
 from a3c_jax.envs import recorded
+from a3c_jax.envs import spaces as spaces_lib
 import a3c_jax.flags
 
 _PROTOCOLS = {
@@ -41,7 +54,7 @@ class Options:
   checkpoint: str = checks.setting(
     'latest, best (by the evaluations during training), or its frames.',
     'latest, best, or a count of frames',
-    lambda value: value in ('latest', 'best') or value.isdecimal(),
+    loading.is_checkpoint,
     default='latest',
     source='paper, section 5.1, evaluates the final weights',
   )
@@ -101,6 +114,26 @@ class Options:
     default='',
     source='ours',
   )
+  env: str = checks.setting(
+    "The run's environment once more, where it is module:function or of "
+    'another package: code from a workdir is only run if it is named here, or '
+    'by --trust_workdir.',
+    "that of the run's config.json",
+    default='',
+    source='ours',
+  )
+  network: str = checks.setting(
+    "The run's network once more, where it is module:function, as --env.",
+    "that of the run's config.json",
+    default='',
+    source='ours',
+  )
+  trust_workdir: bool = checks.setting(
+    "Import and call whatever the run's config.json names. Only for a workdir "
+    'whose origin you trust.',
+    default=False,
+    source='ours',
+  )
 
 
 _LONGEST_VIDEO = 9_000  # Pictures: moviepy's time grows with their square.
@@ -109,19 +142,31 @@ _options = a3c_jax.flags.define_options(Options)
 
 
 class Videos:
-  """Films the first episodes. Checks all that can fail before that."""
+  """Films the first episodes. Checks all that can fail before that.
 
-  def __init__(self, folder: str, episodes: int, label: str, album: str):
-    """Prepares the folder.
+  What fails later costs a video and nothing else.
+  """
+
+  def __init__(
+    self,
+    env: gymnasium.vector.VectorEnv,
+    folder: str,
+    episodes: int,
+    label: str,
+    album: str,
+  ):
+    """Prepares the folder, and makes a video of one frame to see if it works.
 
     Args:
+      env: which is reset and rendered once.
       folder: for the videos.
       episodes: how many are filmed.
       label: with which their names begin.
       album: folder for pictures until the episode has ended.
 
     Raises:
-      UsageError: if moviepy is missing, or the folder cannot be written to.
+      UsageError: if moviepy or ffmpeg is missing, the environment cannot be
+        rendered, or the folder cannot be written to.
     """
     try:
       from gymnasium.utils import save_video
@@ -130,39 +175,91 @@ class Videos:
       raise checks.UsageError(
         f"--video={folder}: needs moviepy; pip install 'moviepy>=2.2,<3'"
       ) from error
+    except Exception as error:  # Without ffmpeg, moviepy does not import.
+      raise checks.UsageError(
+        f'--video={folder}: {_in_one_line(error)}; allowed: where moviepy and '
+        'ffmpeg work'
+      ) from error
     self._save_video = save_video.save_video
-    self._folder = checks.make_folder(folder, flag='video')
     self._label = label
-    self._fps = None
     self._save_picture = lambda pixels, path: Image.fromarray(pixels).save(path)
     self._files = {index: [] for index in range(episodes)}
     self._album = album  # On disk: ten minutes of Atari are a gigabyte.
+    try:
+      self._fps = env.metadata.get('render_fps', 30)
+      env.reset(seed=evaluation.episode_seed(0, 0))
+      frame = self._frame(env, f'{album}/first.png')
+      self._folder = checks.make_folder(folder, flag='video')
+      self._encode([frame, frame], 0)
+    except checks.UsageError:
+      raise
+    except Exception as error:  # Whatever a renderer or ffmpeg raises.
+      raise checks.UsageError(
+        f'--video={folder}: {_in_one_line(error)}; allowed: environments that '
+        'render rgb_array, and a folder that ffmpeg can write to'
+      ) from error
+
+  def _frame(self, env, path) -> str:
+    frame = np.asarray(env.render()[0])
+    if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
+      raise ValueError(
+        f'renders {list(frame.shape)} {frame.dtype}, expected [H, W, 3] uint8'
+      )
+    self._save_picture(frame, path)
+    return path
+
+  def _encode(self, files, index, path=None) -> None:
+    """Makes a video, and moves it to the path, if there is one."""
+    with tempfile.TemporaryDirectory(dir=self._folder) as folder:
+      self._save_video(
+        files,
+        folder,
+        episode_trigger=lambda episode: True,
+        episode_index=index,
+        name_prefix=self._label,
+        fps=self._fps,
+      )
+      video = f'{folder}/{self._label}-episode-{index}.mp4'
+      os.stat(video)  # It is there.
+      if path:
+        os.replace(video, path)
 
   def picture(self, index: int, env: gymnasium.vector.VectorEnv) -> None:
     """Takes a picture, if this episode is filmed."""
     files = self._files.get(index)
-    if files is not None and len(files) < _LONGEST_VIDEO:
-      path = f'{self._album}/{index}-{len(files)}.png'
-      self._save_picture(env.render()[0], path)
-      files.append(path)
-      self._fps = env.metadata.get('render_fps', 30)
+    if files is None or len(files) >= _LONGEST_VIDEO:
+      return
+    try:
+      files.append(self._frame(env, f'{self._album}/{index}-{len(files)}.png'))
+    except Exception as error:
+      self._give_up(index, self._files.pop(index), error)
 
   def write(self, index: int) -> None:
     """Writes the video of an episode that has ended, if it was filmed."""
     files = self._files.pop(index, None)
     if files is None:
       return
-    self._save_video(
-      files,
-      str(self._folder),
-      episode_trigger=lambda episode: True,
-      episode_index=index,
-      name_prefix=self._label,
-      fps=self._fps,
-    )
+    path = self._folder / f'{self._label}-episode-{index}.mp4'
+    try:
+      self._encode(files, index, path)
+      for picture in files:
+        os.remove(picture)
+    except Exception as error:
+      self._give_up(index, files, error)
+    else:
+      print(f'video in {path}')
+
+  def _give_up(self, index, files, error) -> None:
     for path in files:
-      os.remove(path)
-    print(f'video in {self._folder}/{self._label}-episode-{index}.mp4')
+      pathlib.Path(path).unlink(missing_ok=True)
+    print(
+      f'warning: no video of episode {index}: {_in_one_line(error)}', flush=True
+    )
+
+
+def _in_one_line(error: Exception) -> str:
+  text = ' '.join(f'{type(error).__name__}: {error}'.split())
+  return text if len(text) <= 300 else text[:300] + '…'
 
 
 class Table:
@@ -182,17 +279,24 @@ class Table:
   # Files of earlier versions keep the columns that they have.
   _earlier = tuple(name for name in columns if name != 'truncated_episodes')
 
-  def __init__(self, path: pathlib.Path):
+  def __init__(self, path: pathlib.Path, *, follow: bool):
     """Checks that the file can take a row.
+
+    Args:
+      path: of the file.
+      follow: whether it may be a link to another one.
 
     Raises:
       UsageError: if it cannot be written to, or has other columns.
     """
     self._path = path
+    # No waiting at a pipe.
+    self._flags = os.O_APPEND | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
     problem = None
     try:
-      with path.open(newline='') as file:
-        header = next(csv.reader(file), None)
+      with self._open(os.O_RDWR) as file:
+        lines = csv.reader(io.TextIOWrapper(file, 'utf-8', newline=''))
+        header = next(lines, None)
         if header == [*self._earlier]:
           self.columns = self._earlier
         elif header not in (None, [*self.columns]):
@@ -200,12 +304,14 @@ class Table:
     except FileNotFoundError:
       if not path.parent.is_dir():
         problem = f'{path.parent} is no folder'
+      elif path.is_symlink():
+        problem = 'is a link to nothing'
+      elif not os.access(path.parent, os.W_OK | os.X_OK):
+        problem = 'no permission to write to it'
     except OSError as error:
-      problem = error.strerror
+      problem = self._problem(error)
     except (UnicodeDecodeError, csv.Error):
       problem = 'is no CSV file'
-    if not os.access(path if path.exists() else path.parent, os.W_OK):
-      problem = problem or 'no permission to write to it'
     if problem:
       raise checks.UsageError(
         f'--csv={path}: {problem}; allowed: a file to write, new or of this '
@@ -213,13 +319,44 @@ class Table:
       )
 
   def add(self, row) -> None:
-    """Adds a row, after the names of the columns if the file is empty."""
-    with self._path.open('a', newline='') as file:
-      rows = csv.DictWriter(file, self.columns, extrasaction='ignore')
-      if not file.tell():
-        rows.writeheader()
-      rows.writerow(row)
+    """Adds a row, after the names of the columns if the file is empty.
+
+    Raises:
+      RunError: if it cannot be written; the file is as it was.
+    """
+    try:
+      with self._open(os.O_RDWR | os.O_CREAT) as file:
+        end = file.seek(0, os.SEEK_END)
+        text = io.StringIO(newline='')
+        rows = csv.DictWriter(text, self.columns, extrasaction='ignore')
+        if not end:
+          rows.writeheader()
+        rows.writerow(tables.as_cells(row))
+        rest = text.getvalue().encode()
+        try:
+          while rest:
+            rest = rest[file.write(rest) :]
+        except OSError:
+          file.truncate(end)
+          raise
+    except OSError as error:
+      raise checks.RunError(
+        f'--csv={self._path}: {self._problem(error)}; the result is printed '
+        'above, but has no row'
+      ) from error
     print(f'row in {self._path}', flush=True)
+
+  def _open(self, flags) -> io.FileIO:
+    """The file, without a buffer that would be written once more at the end."""
+    file = os.open(self._path, flags | self._flags, 0o666)
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+      os.close(file)
+      raise OSError(errno.EINVAL, 'is no file')
+    return open(file, 'rb+', buffering=0)
+
+  def _problem(self, error) -> str:
+    is_link = error.errno == errno.ELOOP and self._flags & os.O_NOFOLLOW
+    return 'is a link, which is not followed' if is_link else error.strerror
 
 
 def _check_epsilon(options, algo) -> None:
@@ -238,6 +375,53 @@ def _check_policy(options, env, space) -> None:
     raise checks.UsageError(
       f'--policy={options.policy}: allowed for {env}: {", ".join(allowed)}'
     )
+
+
+def _check_code(options, config) -> None:
+  """Checks that the user names all code of the run that will be imported."""
+  code = loading.code_named(config)
+  if ':' in ''.join(code.values()):
+    a3c_jax.flags.find_users_modules()
+  for flag, is_ in (
+    ('env', config.environment['name']),
+    ('network', config.network),
+  ):
+    given = getattr(options, flag)
+    if given and given != is_:
+      raise checks.UsageError(
+        f'--{flag}={given}: the run has {is_}; allowed: that, or no --{flag}'
+      )
+    if given:
+      code.pop(flag, None)
+  if not options.trust_workdir:
+    loading.refuse_code(pathlib.Path(options.workdir), code)
+
+
+def _make_env(options, config, protocol):
+  if not options.video:
+    return agents.make_env(config, protocol=protocol)
+  try:
+    return agents.make_env(config, protocol=protocol, film=True)
+  except checks.UsageError:
+    raise
+  except Exception as error:  # Of an environment that knows no render_mode.
+    raise checks.UsageError(
+      f'--video={options.video}: {_in_one_line(error)}; allowed: environments '
+      'that render rgb_array'
+    ) from error
+
+
+def _check_spaces(options, env, found, of_run) -> None:
+  for name, space in found._asdict().items():
+    was = getattr(of_run, name)
+    if (space.shape, space.dtype) != (was.shape, was.dtype) or (
+      getattr(space, 'n', 0) != getattr(was, 'n', 0)
+    ):
+      raise checks.UsageError(
+        f'--workdir={options.workdir}: the {name.replace("_", " ")} space of '
+        f'{env} is {space}, the run has {was}; allowed: the environment as the '
+        'run had it'
+      )
 
 
 def _describe(summary, game, protocol, policy, max_frames) -> str:
@@ -284,20 +468,22 @@ def main() -> None:
     protocol = config.eval_protocol
   config_lib.check_protocol(config, protocol, flag='protocol')
   _check_epsilon(options, config.algo)
-  policy = loading.load(
+  _check_code(options, config)
+  loaded = loading.load(
     workdir,
     checkpoint=options.checkpoint,
     greedy=options.policy != 'sample',
     exploration_epsilon=options.exploration_epsilon,
+    trust=True,  # Checked above.
   )
-  table = Table(pathlib.Path(options.csv or workdir / 'evaluations.csv'))
+  policy = loaded.learner_policy
+  # A workdir of somebody else must not choose what is written to.
+  table = Table(
+    pathlib.Path(options.csv or workdir / 'evaluations.csv'),
+    follow=bool(options.csv),
+  )
   with contextlib.ExitStack() as stack:
-    videos = None
-    if options.video:
-      label = f'{workdir.resolve().name}-frame{policy.frames}'
-      album = stack.enter_context(tempfile.TemporaryDirectory())
-      videos = Videos(options.video, options.video_episodes, label, album)
-    make_env = agents.make_env(config, protocol=protocol, film=bool(videos))
+    make_env = _make_env(options, config, protocol)
     closes = []
     stack.callback(workers.close, closes, seconds=config.watchdog_seconds)
     envs = []
@@ -305,6 +491,19 @@ def main() -> None:
       envs.append(recorded.Recorded(make_env()))
       closes.append(envs[-1].close)
     _check_policy(options, game, envs[0].single_action_space)
+    _check_spaces(options, game, spaces_lib.of(envs[0]), loaded.spaces)
+    videos = None
+    if options.video:
+      label = f'{workdir.resolve().name}-frame{policy.frames}'
+      try:
+        album = stack.enter_context(tempfile.TemporaryDirectory())
+      except OSError as error:
+        raise checks.RunError(
+          f'--video={options.video}: no folder for pictures: {error.strerror}'
+        ) from error
+      videos = Videos(
+        envs[0], options.video, options.video_episodes, label, album
+      )
     print(f'parameters of frame {policy.frames:,}', flush=True)
 
     def on_episode(index, episode):
@@ -352,4 +551,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-  a3c_jax.flags.run(main)
+  a3c_jax.flags.run(main, own_modules=False)

@@ -34,7 +34,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from a3c_jax import batch, checks, config, curves, figures, published, telemetry
+from a3c_jax import (
+  batch,
+  checks,
+  config,
+  curves,
+  figures,
+  published,
+  tables,
+  telemetry,
+)
 from a3c_jax import workdir as workdir_lib
 import a3c_jax.flags
 
@@ -531,7 +540,7 @@ def _write(drawn, path) -> None:
   with new.open('w', newline='') as file:
     rows = csv.DictWriter(file, [*drawn.rows[0]])
     rows.writeheader()
-    rows.writerows(drawn.rows)
+    rows.writerows(map(tables.as_cells, drawn.rows))
   new.replace(path.with_suffix('.csv'))
   drawn.picture.savefig(new, dpi=110, format='png')
   new.replace(path.with_suffix('.png'))
@@ -560,6 +569,7 @@ def main(arguments: Sequence[str]) -> None:
   figures.check_can_draw()  # Before hours of training.
   checks.make_folder(options.workdir, flag='workdir')
   checks.make_folder(str(folder), flag='workdir')
+  checks.check_links(workdir, flag='workdir', below=['runs'])
   print(title)
   failed: dict[str, int] = {}
 
@@ -633,4 +643,4 @@ def _draw(name, figure, options, trials, title, workdir) -> None:
 
 
 if __name__ == '__main__':
-  a3c_jax.flags.run(main, takes_arguments=True)
+  a3c_jax.flags.run(main, takes_arguments=True, own_modules=False)

@@ -38,7 +38,7 @@ from typing import NamedTuple
 from absl import flags
 import numpy as np
 
-from a3c_jax import batch, checks
+from a3c_jax import batch, checks, tables
 from a3c_jax import workdir as workdir_lib
 import a3c_jax.flags
 
@@ -218,7 +218,7 @@ class Results:
       rows = csv.DictWriter(file, self._columns)
       if not file.tell():
         rows.writeheader()
-      rows.writerow(row)
+      rows.writerow(tables.as_cells(row))
     self.rows[row['run']] = {name: str(value) for name, value in row.items()}
 
   def show(self) -> None:
@@ -306,6 +306,7 @@ def main(command: Sequence[str]) -> None:
   ranges = read_ranges(_LOG_UNIFORM.value)
   _check_command(command, ranges)
   folder = checks.make_folder(options.folder, flag='folder')
+  checks.check_links(folder, flag='folder')
   limits = [f'{name}:{low}:{high}' for name, (low, high) in ranges.items()]
   plan = {
     'script': shlex.join(command),
@@ -342,4 +343,4 @@ def main(command: Sequence[str]) -> None:
 
 
 if __name__ == '__main__':
-  a3c_jax.flags.run(main, takes_arguments=True)
+  a3c_jax.flags.run(main, takes_arguments=True, own_modules=False)

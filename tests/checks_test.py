@@ -1,5 +1,6 @@
 import dataclasses
 import math
+import os
 import platform
 import re
 
@@ -186,3 +187,48 @@ def test_a_folder_that_cannot_be_made_is_named_with_its_flag(tmp_path):
   assert str(error.value) == (
     f'--video={path}: Not a directory; allowed: a folder that can be written to'
   )
+
+
+@pytest.fixture
+def folder(tmp_path):
+  """A folder with all that may be in one, beside a file that is not its own."""
+  (tmp_path / 'outside').write_text('mine')
+  folder = tmp_path / 'folder'
+  (folder / 'part').mkdir(parents=True)
+  (folder / 'file').write_text('')
+  (folder / 'link').symlink_to('file')
+  (folder / 'part' / 'link').symlink_to('../file')
+  return folder
+
+
+def check_links(folder):
+  checks.check_links(folder, flag='workdir', below=('part', 'missing'))
+
+
+def test_links_within_a_folder_are_allowed(folder):
+  check_links(folder)
+  (folder.parent / 'other').symlink_to('folder')
+  check_links(folder.parent / 'other')  # The user's own word.
+
+
+@pytest.mark.parametrize('name', ['events', 'part/events'])
+@pytest.mark.parametrize('target', ['outside', 'not_there', '', 'folder2'])
+def test_a_link_that_leads_out_is_refused(folder, name, target):
+  (folder.parent / 'folder2').mkdir()  # The same letters do not put it inside.
+  (folder / name).symlink_to(folder.parent / target)
+  with pytest.raises(checks.UsageError) as error:
+    check_links(folder)
+  assert str(error.value) == (
+    f'--workdir={folder}: {name} is a link that leads out of it, to '
+    f'{folder.parent / target}; allowed: a folder without such entries'
+  )
+
+
+def test_a_pipe_and_a_folder_that_is_a_link_are_refused(folder):
+  (folder / 'missing').symlink_to(folder.parent)
+  with pytest.raises(checks.UsageError, match='missing is a link that leads'):
+    check_links(folder)
+  (folder / 'missing').unlink()
+  os.mkfifo(folder / 'train.csv')
+  with pytest.raises(checks.UsageError, match='train.csv is neither a file'):
+    check_links(folder)

@@ -1,5 +1,6 @@
 """Whole episodes with fixed parameters, and what is said of them."""
 
+import functools
 import threading
 
 import gymnasium
@@ -11,11 +12,15 @@ import numpy as np
 import pytest
 
 from a3c_jax import (
+  agents,
   base,
+  config,
   evaluation,
   networks,
   policy_based,
+  scales,
   telemetry,
+  training,
   value_based,
 )
 from a3c_jax.envs import gym, recorded
@@ -192,6 +197,75 @@ def test_the_number_of_threads_changes_nothing():
   assert one == play_all(3) == play_all(8)
   assert len({episode.raw_return for episode in one}) > 1
   assert one != play_all(1, seed=6)
+
+
+class Resets(Walk):
+  """Episodes of one step; tells of its seeds to a list that others share."""
+
+  def __init__(self, seeds):
+    super().__init__(length=1)
+    self.metadata = {'reseed_steps': 2}
+    self._all = seeds
+
+  def reset(self, *, seed=None, options=None):
+    if seed is not None:
+      self._all.append(seed)
+    return super().reset(seed=seed, options=options)
+
+
+@pytest.mark.parametrize('seed', [1, 3])
+def test_no_episode_of_an_evaluation_is_a_training_game(tmp_path, seed):
+  # Episode 0 of an evaluation had the seed of thread 0's first game.
+  played = {'training': [], 'evaluation': [], 'later': []}
+
+  def make(name, envs=1):
+    return gym.make(lambda: Resets(played[name]), envs=envs)
+
+  settings = config.make(
+    'gym',
+    environment={'name': 'resets'},
+    workdir=str(tmp_path),
+    seed=seed,
+    threads=3,
+    envs_per_thread=2,
+    t_max=2,
+    frames=400,
+    eval_frames=100,
+    eval_episodes=2,
+    network='mlp',
+  )
+  training.run(
+    settings,
+    make('training', envs=2),
+    functools.partial(agents.make_learner, settings),
+    make('evaluation'),
+  )
+  policy = evaluation.Policy(fixed_learner(), params=None)
+  evaluation.play_all([make('later')()], policy, episodes=20, seed=seed)
+  assert len(played['training']) > 50
+  assert len(played['evaluation']) >= 3
+  assert len(played['later']) == 20
+  assert max(played['training']) < 2**30 + 2
+  for name in ('evaluation', 'later'):
+    assert min(played[name]) >= 2**30 + 1000
+    assert max(played[name]) < 2**31 - 1000  # K games have seed + k.
+
+
+def test_seeds_of_training_stay_below_those_of_evaluations():
+  assert recorded.next_seed(7) < recorded.TRAINING_SEEDS
+  for seed in range(50):
+    for index in range(20):
+      found = evaluation.episode_seed(seed, index)
+      assert 2**30 + 2**20 <= found < 2**31 - 2**20
+  assert len({evaluation.episode_seed(1, index) for index in range(99)}) == 99
+
+
+def test_scales_play_episodes_of_evaluations():
+  seeds = []
+  env = Resets(seeds)
+  options = scales.Options(episodes=2, seed=1)
+  scales.report(env, {'rests': lambda env: 0}, options)
+  assert seeds == [evaluation.episode_seed(1, index) for index in range(2)]
 
 
 def test_an_error_in_an_evaluation_is_raised():

@@ -86,8 +86,7 @@ sys.path.append({str(ROOT / 'experiments')!r})
 import evaluate
 from a3c_jax.envs import atari
 env = atari.make(atari.Options(), film=True)()
-env.reset(seed=1)
-videos = evaluate.Videos('films', 1, 'name', '.')
+videos = evaluate.Videos(env, 'films', 1, 'name', '.')
 videos.picture(0, env)
 videos.write(0)
 """

@@ -2,9 +2,13 @@
 
 import contextlib
 import io
+import json
+import os
 import pathlib
 import re
+import resource
 import runpy
+import shutil
 import sys
 from unittest import mock
 
@@ -12,6 +16,7 @@ from marks import needs_labyrinth, needs_pictures
 import pytest
 from results import read_rows
 import script_flags
+import short_runs
 
 from a3c_jax.envs import catch
 
@@ -190,6 +195,21 @@ def size_of(film):
     (['--workdir=results', '--video=/dev/null/films'], '--video=/dev/null'),
     (['--workdir=results', '--csv=results'], '--csv=results: '),
     (
+      ['--workdir=results', '--csv=' + 300 * 'x'],
+      300 * 'x' + ': File name too long; allowed: a file',
+    ),
+    (['--workdir=results', '--csv=/dev/full'], '--csv=/dev/full: is no file'),
+    (['--workdir=results', '--csv=nowhere/a.csv'], 'nowhere is no folder'),
+    (
+      ['--workdir=results', '--checkpoint=' + 5000 * '9'],
+      '9: allowed: latest, best, or a count of frames',
+    ),
+    (
+      ['--workdir=results', '--env=CartPole-v1'],
+      '--env=CartPole-v1: the run has catch; allowed: that, or no --env',
+    ),
+    (['--workdir=results', '--network=nips'], '--network=nips: the run has'),
+    (
       ['--workdir=results', '--csv=results/train.csv'],
       '--csv=results/train.csv: has other columns',
     ),
@@ -314,26 +334,322 @@ def make():
 """
 
 
-def test_a_video_of_what_cannot_be_filmed_is_refused(tmp_path):
-  (tmp_path / 'mine.py').write_text(MODULE)
-  assert (
-    run(
-      'gym_env.py',
-      '--env=mine:make',
-      '--frames=200',
-      '--workdir=results',
-      cwd=tmp_path,
-    )[0]
-    == 0
+@pytest.fixture(scope='module')
+def own(tmp_path_factory):
+  """The folder of a short run on an environment of one's own, `mine`."""
+  path = tmp_path_factory.mktemp('own')
+  (path / 'mine.py').write_text(MODULE)
+  code, _, err = run(
+    'gym_env.py',
+    *('--env=mine:make', '--frames=200', '--threads=1', '--eval_frames=0'),
+    '--workdir=results',
+    cwd=path,
   )
-  code, out, err = run(
-    'evaluate.py', '--workdir=results', '--video=films', cwd=tmp_path
+  assert (code, err) == (0, '')
+  return path
+
+
+def evaluate_own(folder, *arguments):
+  return run(
+    'evaluate.py',
+    *('--workdir=results', '--env=mine:make', '--episodes=2', '--threads=1'),
+    *('--csv=own.csv', *arguments),
+    cwd=folder,
   )
+
+
+def test_a_video_of_what_cannot_be_filmed_is_refused(own):
+  code, out, err = evaluate_own(own, '--video=films')
   assert (code, out) == (2, '')
   assert err == (
     'error: --video of mine:make: it renders None; allowed: environments that '
     'render rgb_array\n'
   )
+
+
+# What comes of each `render`, the first one for a look.
+RENDERS = {
+  'None': 'None',
+  'gray': 'np.zeros((32, 32), np.uint8)',
+  'floats': 'np.zeros((32, 32, 3))',
+  'list': '[np.zeros((32, 32, 3), np.uint8)] * 2',
+  'error': '{}["pixels"]',
+}
+FRAME = 'np.zeros((32, 32, 3), np.uint8)'
+
+
+def write_films(folder, first, later):
+  (folder / 'mine.py').write_text(
+    MODULE
+    + f"""
+
+import numpy as np
+
+class Films(catch.Catch):
+  frames = 0
+
+  def __init__(self):
+    super().__init__(rows=5, columns=3, render_mode='rgb_array')
+
+  def render(self):
+    Films.frames += 1
+    return {first} if Films.frames <= 2 else {later}
+
+make = Films
+"""
+  )
+
+
+@pytest.mark.parametrize('name', RENDERS)
+def test_a_frame_that_is_no_picture_is_told_before_an_episode(own, name):
+  write_films(own, RENDERS[name], FRAME)
+  code, out, err = evaluate_own(own, '--video=films')
+  assert (code, out) == (2, '')
+  (line,) = err.splitlines()
+  assert line.startswith('error: --video')
+  assert 'environments that render rgb_array' in line
+  assert not (own / 'films').exists()
+  assert not (own / 'own.csv').exists()
+
+
+@pytest.mark.parametrize('name', RENDERS)
+def test_a_frame_that_fails_later_costs_its_video_alone(own, name):
+  pytest.importorskip('moviepy')
+  write_films(own, FRAME, RENDERS[name])
+  code, out, err = evaluate_own(own, '--video=films', '--csv=later.csv')
+  assert (code, err) == (0, '')
+  (warning,) = [line for line in out.splitlines() if 'warning' in line]
+  assert warning.startswith('warning: no video of episode 0: ')
+  assert '2 episodes, plain' in out
+  assert len(read_rows(own / 'later.csv')) == 1
+  assert list((own / 'films').iterdir()) == []
+  (own / 'later.csv').unlink()
+  (own / 'films').rmdir()
+
+
+def break_encoder(monkeypatch, works):
+  """Has moviepy fail after so many videos."""
+  save_video = pytest.importorskip('gymnasium.utils.save_video')
+  made, save = [], save_video.save_video
+
+  def save_or_fail(*args, **kwargs):
+    made.append(1)
+    if len(made) > works:
+      raise OSError(28, 'No space left on device\nffmpeg says so')
+    save(*args, **kwargs)
+
+  monkeypatch.setattr(save_video, 'save_video', save_or_fail)
+
+
+def test_an_encoder_that_does_not_work_is_told_before_an_episode(
+  trained, monkeypatch
+):
+  break_encoder(monkeypatch, works=0)
+  code, out, err = run(
+    'evaluate.py', '--workdir=results', '--video=encoder', cwd=trained
+  )
+  assert (code, out, err.count('\n')) == (2, '', 1)
+  assert err.startswith('error: --video=encoder: OSError: [Errno 28] No space')
+  assert list((trained / 'encoder').iterdir()) == []
+
+
+def test_an_encoder_that_fails_later_costs_its_video_alone(
+  trained, monkeypatch
+):
+  break_encoder(monkeypatch, works=2)  # The trial and episode 0.
+  code, out, err = run(
+    'evaluate.py',
+    *('--workdir=results', '--video=later', '--video_episodes=2'),
+    *('--episodes=2', '--threads=1', '--csv=later.csv'),
+    cwd=trained,
+  )
+  assert (code, err) == (0, '')
+  assert (
+    'warning: no video of episode 1: OSError: [Errno 28] No space left on '
+    'device ffmpeg says so\n'
+  ) in out
+  (film,) = (trained / 'later').iterdir()
+  assert film.name.endswith('-episode-0.mp4')
+  assert len(read_rows(trained / 'later.csv')) == 1
+
+
+def test_without_moviepy_no_episode_is_played(trained, monkeypatch):
+  monkeypatch.delattr('gymnasium.utils.save_video', raising=False)
+  monkeypatch.setitem(sys.modules, 'gymnasium.utils.save_video', None)
+  code, out, err = run(
+    'evaluate.py', '--workdir=results', '--video=missing', cwd=trained
+  )
+  assert (code, out) == (2, '')
+  assert err == (
+    "error: --video=missing: needs moviepy; pip install 'moviepy>=2.2,<3'\n"
+  )
+  assert not (trained / 'missing').exists()
+
+
+def test_a_full_disk_costs_the_row_and_not_the_result(trained):
+  arguments = (
+    'evaluate.py',
+    *('--workdir=results', '--episodes=2', '--threads=1', '--csv=full.csv'),
+  )
+  assert run(*arguments, cwd=trained)[0] == 0
+  path = trained / 'full.csv'
+  path.write_text(path.read_text() + '0,' * 2**16 + '\n')
+  before = path.read_bytes()
+  limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 10, limits[1]))
+  try:
+    code, out, err = run(*arguments, cwd=trained)
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+  assert code == 1
+  assert '2 episodes, plain' in out
+  assert 'mean ' in out
+  assert err == (
+    'error: --csv=full.csv: File too large; the result is printed above, but '
+    'has no row\n'
+  )
+  assert path.read_bytes() == before
+
+
+@pytest.fixture
+def copied(trained, tmp_path):
+  """A folder with a copy of the run on Catch, without evaluations."""
+  shutil.copytree(trained / 'results', tmp_path / 'results')
+  (tmp_path / 'results/evaluations.csv').unlink(missing_ok=True)
+  return tmp_path
+
+
+@pytest.mark.parametrize('there', [True, False])
+def test_evaluations_are_not_written_through_a_link(copied, there):
+  if there:
+    (copied / 'mine').write_text('')
+  (copied / 'results/evaluations.csv').symlink_to('../mine')
+  arguments = ('evaluate.py', '--workdir=results', '--episodes=1')
+  code, out, err = run(*arguments, cwd=copied)
+  assert (code, out) == (2, '')
+  assert err.startswith('error: --csv=results/evaluations.csv: is a link')
+  assert err.count('\n') == 1
+  if there:
+    assert (copied / 'mine').read_text() == ''
+    # The user's own link is the user's own word.
+    (copied / 'link.csv').symlink_to('mine')
+    assert run(*arguments, '--csv=link.csv', cwd=copied)[0] == 0
+    assert len(read_rows(copied / 'mine')) == 1
+  else:
+    assert not (copied / 'mine').exists()
+
+
+def test_evaluations_do_not_wait_for_a_pipe(copied):
+  os.mkfifo(copied / 'results/evaluations.csv')
+  code, out, err = run('evaluate.py', '--workdir=results', cwd=copied)
+  assert (code, out) == (2, '')
+  assert err.startswith(
+    'error: --csv=results/evaluations.csv: is no file; allowed: '
+  )
+
+
+def change_config(folder, **changes):
+  path = folder / 'results/config.json'
+  record = json.loads(path.read_text())
+  record['config'] |= changes
+  path.write_text(json.dumps(record))
+
+
+STRANGER = """
+import pathlib
+pathlib.Path(__file__).with_name('imported').touch()
+"""
+
+
+@pytest.mark.parametrize(
+  ('changes', 'named'),
+  [
+    ({'network': 'mine:run'}, '--network=mine:run'),
+    (
+      {'domain': 'gym', 'environment': {'name': 'mine:run'}},
+      '--env=mine:run',
+    ),
+    (
+      {'domain': 'control', 'environment': {'name': 'mine:Game-v0'}},
+      '--env=mine:Game-v0',
+    ),
+    (
+      {
+        'domain': 'gym',
+        'environment': {'name': 'mine:run'},
+        'network': 'os:abort',
+      },
+      '--env=mine:run --network=os:abort',
+    ),
+    ({'network': 'mine:\x1b]0;title\x07'}, '--network=mine:?]0;title?'),
+  ],
+)
+def test_evaluate_imports_nothing_that_a_workdir_names(copied, changes, named):
+  (copied / 'mine.py').write_text(STRANGER)
+  change_config(copied, **changes)
+  code, out, err = run('evaluate.py', '--workdir=results', cwd=copied)
+  assert (code, out) == (2, '')
+  assert err == (
+    'error: --workdir=results: its config.json names code that would be '
+    f'imported and called: {named}; allowed: --env and --network as the run '
+    'has them, or --trust_workdir (in Python: trust=True), if you trust where '
+    'it comes from'
+    '\n'
+  )
+  for script in ('plot.py', 'evaluate.py'):
+    run(script, '--workdir=results', cwd=copied)
+  assert not (copied / 'imported').exists()
+
+
+def test_evaluate_runs_what_the_user_names_or_trusts(own):
+  (own / 'mine.py').write_text(MODULE)
+  arguments = ('evaluate.py', '--workdir=results', '--episodes=1')
+  for flag in ('--env=mine:make', '--trust_workdir'):
+    code, out, err = run(*arguments, flag, cwd=own)
+    assert (code, err) == (0, '')
+  for flag, hint in (
+    ('--network=auto', 'called: --env=mine:make; allowed'),
+    ('--env=mine:other', '--env=mine:other: the run has mine:make; allowed'),
+  ):
+    code, out, err = run(*arguments, flag, cwd=own)
+    assert (code, out) == (2, '')
+    assert hint in err
+
+
+def test_an_environment_that_has_changed_is_told_in_one_line(own):
+  changed = MODULE.replace('columns=3', 'columns=4')
+  (own / 'mine.py').write_text(changed)
+  code, out, err = evaluate_own(own)
+  assert (code, out, err.count('\n')) == (2, '', 1)
+  assert err.startswith(
+    'error: --workdir=results: the observation space of mine:make is Box('
+  )
+
+
+def test_reading_a_workdir_from_within_imports_nothing_from_it(copied):
+  for name in ('moviepy', 'PIL', 'matplotlib', 'ale_py'):
+    (copied / 'results' / f'{name}.py').write_text(STRANGER)
+  script = (
+    'import runpy, sys\n'
+    'sys.argv = ["", "--workdir=.", "--episodes=1", "--video=films"]\n'
+    f'sys.path[0] = {str(ROOT / "experiments")!r}\n'
+    f'runpy.run_path({str(ROOT / "experiments/evaluate.py")!r}, '
+    'run_name="__main__")\n'
+  )
+  result = short_runs.run_python(script, copied / 'results')
+  assert (result.returncode, result.stderr) == (0, '')
+  assert not (copied / 'results/imported').exists()
+
+
+def test_text_of_a_run_is_no_formula_in_its_evaluations(copied):
+  change_config(copied, environment={'name': '=1+1'})
+  code, _, err = run(
+    'evaluate.py', '--workdir=results', '--episodes=1', cwd=copied
+  )
+  assert (code, err) == (0, '')
+  (row,) = read_rows(copied / 'results/evaluations.csv')
+  assert (row['env'], row['algo']) == ("'=1+1", 'a3c')
+  assert float(row['mean_return']) in (-1, 1)
 
 
 def test_evaluate_pong_with_a_video(tmp_path):

@@ -15,7 +15,7 @@ BLOCKS = re.findall(r'```python\n(.*?)```', README, re.DOTALL)
 
 
 def test_the_research_example_runs_as_printed(tmp_path, monkeypatch, capsys):
-  _, block = BLOCKS
+  *_, block = BLOCKS
   assert len(block.splitlines()) <= 25
   assert block.count('frames=60_000') == 1
   monkeypatch.chdir(tmp_path)
@@ -39,13 +39,34 @@ def test_the_policy_of_a_run_plays_as_printed(tmp_path, monkeypatch):
     agents.make_env(settings),
     functools.partial(agents.make_learner, settings),
   )
-  block, _ = BLOCKS
+  block, *_ = BLOCKS
   printed = re.search("load\\('(runs/pong-a3c-.*)'\\)", block)
   monkeypatch.chdir(tmp_path)
   names = {}
   exec(block.replace(printed[1], 'results'), names)
   assert names['policy'].frames == 20
   assert names['action'].shape == (1,)
+
+
+def test_a_policy_in_an_environments_own_units_plays_as_printed(
+  tmp_path, monkeypatch
+):
+  settings = config.make(
+    'gym',
+    environment={'name': 'Pendulum-v1'},
+    workdir=str(tmp_path / 'results'),
+    threads=1,
+    frames=20,
+    eval_frames=0,
+  )
+  training.train(settings)
+  _, block, _ = BLOCKS
+  printed = re.search("load\\('(runs/Pendulum-v1-a3c-.*)'\\)", block)
+  monkeypatch.chdir(tmp_path)
+  names = {}
+  exec(block.replace(printed[1], 'results'), names)
+  assert names['env'].action_space.contains(names['actions'][0])
+  assert names['envs'].action_space.shape == (4, 1)
 
 
 def test_the_layout_names_every_module_and_no_other():

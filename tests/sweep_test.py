@@ -597,3 +597,14 @@ def test_a_search_of_real_runs(search):
   assert (
     begun(search('', *SETTINGS, '--runs=1', after=(catch, *flags))[1]) == []
   )
+
+
+def test_a_folder_that_leads_elsewhere_is_left_alone(search):
+  assert search('leave(100)', *SETTINGS)[0] == 0
+  pathlib.Path('other').write_text('mine, and no line')
+  pathlib.Path('s/results.csv').unlink()
+  pathlib.Path('s/results.csv').symlink_to('../other')
+  code, out, err = search('leave(100)', *SETTINGS)
+  assert (code, out) == (2, '')
+  assert 'results.csv is a link that leads out of it' in err
+  assert pathlib.Path('other').read_text() == 'mine, and no line'

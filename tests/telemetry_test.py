@@ -519,3 +519,17 @@ def test_phases_move_keeps_the_sum():
   phases.move('update', 'lock_wait', 0.5)
   assert phases.seconds['lock_wait'] == 0.5
   assert phases.seconds['update'] == before - 0.5
+
+
+def test_names_that_a_spreadsheet_would_compute_are_text(tmp_path):
+  with make_log(tmp_path, run=RUN | {'env': '=1+1'}) as log:
+    report(log, episode(episode_return=-20.4), update())
+    log.write_row(frames=100, seconds=2.0, updates=1, learning_rate=0.5)
+    log.evaluated(EVAL_ROW._replace(policy='@mean', mean_return=-3.5))
+  for name in ('episodes', 'train', 'eval'):
+    _, (row,) = read_rows(tmp_path / f'{name}.csv')
+    assert row['env'] == "'=1+1"
+  assert row['policy'] == "'@mean"
+  assert row['mean_return'] == '-3.5'
+  _, (row,) = read_rows(tmp_path / 'episodes.csv')
+  assert row['episode_return'] == '-20.4'

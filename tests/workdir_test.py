@@ -4,9 +4,12 @@ import json
 import os
 import resource
 
+from gymnasium import spaces
+import numpy as np
 import pytest
 
 from a3c_jax import checks, config, workdir
+from a3c_jax.envs import spaces as spaces_lib
 
 ALLOWED = (
   'allowed: a new or empty folder that can be written to, or that of a run'
@@ -236,3 +239,61 @@ def test_a_run_from_before_a_setting_existed(tmp_path):
   line = refusal(tmp_path, reward_scale=2.0)
   assert line.startswith('--reward_scale=2.0: the run in ')
   assert ' has 1.0; ' in line
+
+
+@pytest.mark.parametrize(
+  'name',
+  ['config.json.new', 'episodes.csv', 'eval.csv', 'checkpoints', 'best/100'],
+)
+def test_what_leads_out_of_the_folder_is_not_written_to(tmp_path, name):
+  path, other = tmp_path / 'run', tmp_path / 'other'
+  other.write_text('mine')
+  if name == 'config.json.new':  # Of a folder that is empty but for this.
+    path.mkdir()
+  else:
+    claim(path)
+  (path / name).parent.mkdir(exist_ok=True)
+  (path / name).symlink_to(other)
+  assert refusal(path).startswith(
+    f'--workdir={path}: {name} is a link that leads out of it, to {other}; '
+  )
+  assert other.read_text() == 'mine'
+
+
+def test_spaces_are_kept_and_read_back(tmp_path):
+  claim(tmp_path)
+  assert workdir.read_spaces(tmp_path) is None
+  of_run = spaces_lib.Spaces(
+    spaces.Box(0, 255, (4, 84, 84), np.uint8),
+    spaces.Box(-np.inf, np.inf, (1,), np.float32),
+    spaces.Box(-2.0, 2.0, (1,), np.float64),
+  )
+  with workdir.Workdir(make_config(tmp_path)) as folder:
+    folder.claim(0, spaces_lib.to_records(of_run))
+  assert workdir.read_spaces(tmp_path) == of_run
+
+
+@pytest.mark.parametrize(
+  ('name', 'value'),
+  [
+    ('kind', 'Dict'),
+    ('dtype', 'object'),
+    ('dtype', 'i4,f4'),
+    ('shape', [10**6, 10**6]),
+    ('shape', [-1]),
+    ('low', 'x'),
+    ('low', None),
+  ],
+)
+def test_damaged_spaces_are_told_in_one_line(tmp_path, name, value):
+  claim(tmp_path)
+  box = spaces_lib.to_record(spaces.Box(0.0, 1.0, (2,), np.float32))
+  damaged = dict.fromkeys(spaces_lib.Spaces._fields, box | {name: value})
+  text = json.dumps(record(tmp_path) | {'spaces': damaged})
+  (tmp_path / 'config.json').write_text(text)
+  with pytest.raises(checks.UsageError) as error:
+    workdir.read_spaces(tmp_path)
+  assert str(error.value) == (
+    f'--workdir={tmp_path}: its config.json is not that of a run; allowed: the '
+    'folder of a run'
+  )

@@ -18,6 +18,9 @@ from a3c_jax import base, workers
 # An episode that ends so many steps after its game's last seeded reset is
 # followed by the next one: to go on after a stop, all steps since are replayed.
 RESEED_STEPS = 20_000
+# Training resets games with seeds below this, plus k for game k of K; those of
+# evaluations are well above, so that no evaluation plays a training game.
+TRAINING_SEEDS = 2**30
 
 
 class Past(NamedTuple):
@@ -30,7 +33,7 @@ class Past(NamedTuple):
 
 def next_seed(seed: int) -> int:
   """The seed of the reset that follows the one with this seed."""
-  return int(np.random.default_rng(seed).integers(2**30))
+  return int(np.random.default_rng(seed).integers(TRAINING_SEEDS))
 
 
 @contextlib.contextmanager

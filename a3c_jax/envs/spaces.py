@@ -3,11 +3,57 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+import math
+from typing import Any, NamedTuple
 
 import gymnasium
 from gymnasium import spaces
+from gymnasium.vector import utils
 import numpy as np
+
+_MOST_NUMBERS = 2**28  # Of an observation: a file must not fill the memory.
+
+
+class Spaces(NamedTuple):
+  """What one environment of a run shows, and what it takes."""
+
+  observation: gymnasium.Space
+  action: gymnasium.Space  # as a learner gives it
+  native_action: gymnasium.Space  # as the environment itself takes it
+
+
+class OnlySpaces(gymnasium.vector.VectorEnv):
+  """Spaces without an environment: enough to make a learner, not to play."""
+
+  num_envs = 1
+
+  def __init__(self, of: Spaces):
+    self.single_observation_space = of.observation
+    self.single_action_space = of.action
+    self.native_action_space = of.native_action
+    self.observation_space = utils.batch_space(of.observation, 1)
+    self.action_space = utils.batch_space(of.action, 1)
+
+
+def of(env: gymnasium.vector.VectorEnv) -> Spaces:
+  """The spaces of one environment of a vector environment."""
+  return Spaces(
+    env.single_observation_space,
+    env.single_action_space,
+    native_action_space(env),
+  )
+
+
+def to_units(of_run: Spaces) -> Callable[[Any], np.ndarray]:
+  """As `to_native`, if the environment's actions differ from a learner's.
+
+  Vector environments that are not of `gym.make` take a learner's actions as
+  they are: there, only the data type changes.
+  """
+  native = of_run.native_action
+  if of_run.action == native:
+    return lambda action: np.asarray(action, native.dtype)
+  return to_native(native)
 
 
 def to_native(space: gymnasium.Space) -> Callable[[Any], np.ndarray]:
@@ -75,17 +121,39 @@ def from_record(record: Mapping[str, Any]) -> gymnasium.Space:
     ValueError, TypeError, KeyError: if that is no such record.
   """
   dtype = np.dtype(record['dtype'])
+  if dtype.kind not in 'biuf':
+    raise ValueError(f'a space of {dtype}')
   if record['kind'] == 'Discrete':
     return spaces.Discrete(record['n'], start=record['start'], dtype=dtype.type)
   if record['kind'] != 'Box':
     raise ValueError(f'a space of kind {record["kind"]}')
   shape = tuple(record['shape'])
+  if math.prod(shape) > _MOST_NUMBERS:
+    raise ValueError(f'a space of shape {shape}')
   low, high = (
     # By strings, since JSON has no infinity; an integer keeps all its digits.
     np.broadcast_to(np.array(record[name]).astype(dtype), shape)
     for name in ('low', 'high')
   )
   return spaces.Box(low, high, shape, dtype.type)
+
+
+def to_records(of_run: Spaces) -> dict[str, Any] | None:
+  """As `to_record`, of all three; None if one is neither Box nor Discrete."""
+  if not all(
+    isinstance(each, (spaces.Box, spaces.Discrete)) for each in of_run
+  ):
+    return None
+  return {name: to_record(each) for name, each in of_run._asdict().items()}
+
+
+def from_records(records: Mapping[str, Any]) -> Spaces:
+  """The spaces that `to_records` wrote down.
+
+  Raises:
+    ValueError, TypeError, KeyError: as `from_record`.
+  """
+  return Spaces(*(from_record(records[name]) for name in Spaces._fields))
 
 
 def _bound(values: np.ndarray) -> Any:
