@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 import contextlib
 import queue
@@ -38,6 +39,9 @@ class Workers:
     self._endings: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
 
     def run(thread):
+      # For environments: Python gives only the main thread an event loop. It
+      # stays open, as the environment may take it along to another thread.
+      asyncio.set_event_loop(asyncio.new_event_loop())
       try:
         body(thread, self._stop)
       except Stopped:
