@@ -14,6 +14,14 @@ class Stopped(Exception):
   """A thread was told to return; for its body to raise, from anywhere."""
 
 
+class _EventLoop(asyncio.SelectorEventLoop):
+  """Open for as long as anybody has it, also beyond the end of its thread."""
+
+  def __del__(self):
+    if not self.is_closed():
+      self.close()
+
+
 class Workers:
   """Threads of which the first failure ends the work of all.
 
@@ -39,9 +47,8 @@ class Workers:
     self._endings: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
 
     def run(thread):
-      # For environments: Python gives only the main thread an event loop. It
-      # stays open, as the environment may take it along to another thread.
-      asyncio.set_event_loop(asyncio.new_event_loop())
+      # For environments: Python gives only the main thread an event loop.
+      asyncio.set_event_loop(_EventLoop())
       try:
         body(thread, self._stop)
       except Stopped:

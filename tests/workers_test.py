@@ -1,3 +1,5 @@
+import asyncio
+import gc
 import threading
 
 import pytest
@@ -104,3 +106,23 @@ def test_hung_threads_are_named_and_do_not_keep_the_process():
 def test_stop_before_start(count):
   group = workers.Workers(lambda i, stop: None, count, name='t')
   assert group.stop(LONG) == []
+
+
+def test_every_thread_has_an_event_loop_of_its_own():
+  loops = {}
+
+  def body(thread, stop):
+    loops[thread] = asyncio.get_event_loop()
+    loops[thread].run_until_complete(asyncio.sleep(0))
+
+  group = workers.Workers(body, 2, name='t')
+  group.start()
+  while group.wait(LONG):
+    pass
+  assert group.stop(LONG) == []
+  assert group.error is None
+  assert loops[0] is not loops[1]
+  # An environment that has kept the loop is stepped by another thread later.
+  assert loops[0].run_until_complete(asyncio.sleep(0, 'open')) == 'open'
+  loops.clear()
+  gc.collect()  # No warning that a loop was left open.

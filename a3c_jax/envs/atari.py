@@ -80,7 +80,7 @@ def game_of(env_id: str) -> str | None:
   None for any other id.
   """
   form = re.fullmatch(
-    r'(ALE/)?(\w+?)(-ram)?(NoFrameskip|Deterministic)?(-v\d+)?', env_id
+    r'(ALE/)?(\w*?)(-ram)?(NoFrameskip|Deterministic)?(-v\d+)?', env_id
   )
   if not form:
     return None

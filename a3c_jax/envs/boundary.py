@@ -150,14 +150,22 @@ class Games(gymnasium.vector.VectorEnv):
       seeds = seed
     else:
       seeds = [seed + k for k in range(self.num_envs)]
-    for k in np.flatnonzero(mask):
-      self._obs[k] = self._first(k, seed=seeds[k], options=options or None)
+    with self._naming():
+      for k in np.flatnonzero(mask):
+        self._obs[k] = self._first(k, seed=seeds[k], options=options or None)
     return self._obs.copy(), {}
+
+  @contextlib.contextmanager
+  def _naming(self):
+    try:
+      yield
+    except MisfitError as error:
+      raise MisfitError(f'--env={self._name}: {error}') from error
 
   def _first(self, k, *, seed=None, options=None):
     outcome = self.envs[k].reset(seed=seed, options=options)
     if not isinstance(outcome, tuple | list) or len(outcome) != 2:
-      raise self._problem('reset', f'returned {_kind(outcome)}', _RESET)
+      raise MisfitError(f'reset returned {_kind(outcome)}; allowed: {_RESET}')
     return self._checked(outcome[0], 'reset')
 
   def step(self, actions):
@@ -172,29 +180,26 @@ class Games(gymnasium.vector.VectorEnv):
     terminated = np.zeros(self.num_envs, bool)
     truncated = np.zeros(self.num_envs, bool)
     infos = {}
-    for k, env in enumerate(self.envs):
-      outcome = env.step(self._to_native(actions[k]))
-      if not isinstance(outcome, tuple | list) or len(outcome) != 5:
-        raise self._problem('step', f'returned {_kind(outcome)}', _STEP)
-      obs, reward, terminal, cut, info = outcome
-      obs = self._checked(obs, 'step')
-      try:
+    with self._naming():
+      for k, env in enumerate(self.envs):
+        outcome = env.step(self._to_native(actions[k]))
+        if not isinstance(outcome, tuple | list) or len(outcome) != 5:
+          raise MisfitError(f'step returned {_kind(outcome)}; allowed: {_STEP}')
+        obs, reward, terminal, cut, info = outcome
+        obs = self._checked(obs, 'step')
         rewards[k] = as_reward(reward)
-        terminated[k] = _as_flag(terminal, 'terminated')
-        truncated[k] = _as_flag(cut, 'truncated')
-        # Anything else in there is no business of ours, nor is its type.
-        life_loss = info.get('life_loss') if isinstance(info, dict) else None
-        if life_loss is not None:
+        terminated[k] = as_flag(terminal, 'terminated')
+        truncated[k] = as_flag(cut, 'truncated')
+        lost = life_loss(info)
+        if lost is not None:
           flags = infos.setdefault('life_loss', np.zeros(self.num_envs, bool))
-          flags[k] = _as_flag(life_loss, "info['life_loss']")
-      except ValueError as error:
-        raise MisfitError(f'--env={self._name}: {error}') from error
-      if terminated[k] or truncated[k]:
-        if 'final_obs' not in infos:
-          infos['final_obs'] = np.full(self.num_envs, None, object)
-        infos['final_obs'][k] = obs.copy()  # The reset may overwrite it.
-        obs = self._first(k)
-      self._obs[k] = obs
+          flags[k] = lost
+        if terminated[k] or truncated[k]:
+          if 'final_obs' not in infos:
+            infos['final_obs'] = np.full(self.num_envs, None, object)
+          infos['final_obs'][k] = obs.copy()  # The reset may overwrite it.
+          obs = self._first(k)
+        self._obs[k] = obs
     return self._obs.copy(), rewards, terminated, truncated, infos
 
   def _checked(self, obs, by):
@@ -208,8 +213,7 @@ class Games(gymnasium.vector.VectorEnv):
     if self._largest is not None and not (np.abs(obs) <= self._largest).all():
       index = np.argwhere(~(np.abs(obs) <= self._largest))[0]
       raise MisfitError(
-        f'--env={self._name}: observation{index.tolist()} is '
-        f'{obs[tuple(index)]}, of the space '
+        f'observation{index.tolist()} is {obs[tuple(index)]}, of the space '
         f'{in_one_line(self.single_observation_space)}; allowed: finite '
         'observations'
       )
@@ -217,28 +221,22 @@ class Games(gymnasium.vector.VectorEnv):
 
   def _converted(self, obs, by):
     what = _kind(obs)
-    if not isinstance(obs, dict):  # NumPy would make an object of it.
-      with contextlib.suppress(ValueError, TypeError, RuntimeError):
-        values = np.asarray(obs)
-        what = f'{values.dtype} of shape {list(values.shape)}'
-        if values.shape == self._shape and values.dtype.kind in 'biuf':
-          with np.errstate(all='ignore'):
-            converted = values.astype(self._dtype)
-          lost = converted != values
-          if self._largest is not None:  # All numbers; rounded, if need be.
-            lost = np.isinf(converted) & np.isfinite(values)
-          if not lost.any():
-            return converted
-          what = f'{values.dtype} with {values[lost].flat[0]}'
-    raise self._problem(
-      by,
-      f'returned an observation that is {what}',
-      f'an array of the space {in_one_line(self.single_observation_space)}',
-    )
-
-  def _problem(self, by, problem, allowed):
-    return MisfitError(
-      f'--env={self._name}: {by} {problem}; allowed: {allowed}'
+    with contextlib.suppress(ValueError, TypeError, RuntimeError):
+      values = np.asarray(obs)
+      if values.dtype.kind != 'O':
+        what = _kind(values)
+      if values.shape == self._shape and values.dtype.kind in 'biuf':
+        with np.errstate(all='ignore'):
+          converted = values.astype(self._dtype)
+        lost = converted != values
+        if self._largest is not None:  # Numbers are rounded, if need be.
+          lost = np.isinf(converted) & np.isfinite(values)
+        if not lost.any():
+          return converted
+        what = f'{values.dtype} with {values[lost].flat[0]}'
+    raise MisfitError(
+      f'{by} returned an observation that is {what}; allowed: an array of the '
+      f'space {in_one_line(self.single_observation_space)}'
     )
 
   def render(self):
@@ -255,7 +253,7 @@ def as_reward(reward: Any) -> float:
   """A reward as a float.
 
   Raises:
-    ValueError: in one line, if it is no number or not finite as a float32.
+    MisfitError: if it is no number, or not finite as a float32.
   """
   try:
     if type(reward) not in _NUMBERS and (
@@ -266,27 +264,39 @@ def as_reward(reward: Any) -> float:
       raise TypeError
     number = float(reward)
   except (TypeError, ValueError, OverflowError):
-    raise ValueError(
-      f'a reward is {_kind(reward)}; allowed: one number'
-    ) from None
+    problem = f'a reward is {_kind(reward)}; allowed: one number'
+    raise MisfitError(problem) from None
   if not abs(number) <= _LARGEST:
-    raise ValueError(f'a reward is {reward}; allowed: finite rewards')
+    raise MisfitError(f'a reward is {reward}; allowed: finite rewards')
   return number
 
 
-def _as_flag(value, name) -> bool:
+def as_flag(value: Any, name: str) -> bool:
+  """A flag as a bool.
+
+  Raises:
+    MisfitError: naming it, if it is neither true nor false.
+  """
   if type(value) is bool or type(value) is np.bool_:
     return bool(value)
-  array = np.asarray(value) if np.isscalar(value) or _is_array(value) else None
-  if array is None or array.ndim or array.dtype.kind not in 'biuf':
-    raise ValueError(f'{name} is {_kind(value)}; allowed: True or False')
-  if array not in (0, 1):
-    raise ValueError(f'{name} is {value}; allowed: True or False')
-  return bool(array)
+  if np.isscalar(value) or hasattr(value, '__array__'):
+    array = np.asarray(value)
+    if array.ndim == 0 and array.dtype.kind in 'biuf' and array in (0, 1):
+      return bool(array)
+  raise MisfitError(f'{name} is {_kind(value)}; allowed: True or False')
 
 
-def _is_array(value):
-  return hasattr(value, '__array__') or hasattr(value, '__array_interface__')
+def life_loss(info: Any) -> bool | None:
+  """What an `info` says of the loss of a life; nothing else of it counts.
+
+  Returns:
+    None where it says nothing.
+
+  Raises:
+    MisfitError: if it is neither true nor false.
+  """
+  flag = info.get('life_loss') if isinstance(info, dict) else None
+  return None if flag is None else as_flag(flag, "info['life_loss']")
 
 
 def _kind(value: Any) -> str:
@@ -295,12 +305,11 @@ def _kind(value: Any) -> str:
     return 'None'
   if isinstance(value, tuple | list):
     return f'a {type(value).__name__} of {len(value)}'
-  if isinstance(value, type):
-    return f'the class {value.__name__}'
-  if hasattr(value, 'shape') and hasattr(value, 'dtype'):
-    return f'an array of {value.dtype} and shape {list(value.shape)}'
-  text = f'{value!r}' if isinstance(value, str | bytes | complex) else ''
-  return f'{type(value).__name__} {text[:40]}'.strip()
+  if hasattr(value, 'dtype') and hasattr(value, 'shape'):
+    of = f'of shape {list(value.shape)}' if value.shape else value
+    return f'{value.dtype} {of}'
+  kind = type(value).__name__
+  return f'{kind} {value!r:.40}' if np.isscalar(value) else kind
 
 
 def in_one_line(space: Any) -> str:

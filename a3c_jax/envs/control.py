@@ -64,9 +64,10 @@ def describe(options: Options) -> Mapping[str, Any]:
 def from_record(environment: Mapping[str, Any]) -> Options:
   """The options that `describe` told of."""
   values = dict(environment)
+  args = values.pop('env_args', {})
   return Options(
     env=values.pop('name'),
-    env_args=json.dumps(values.pop('env_args', {})),
+    env_args=json.dumps(args) if args else '',
     **values,
   )
 
@@ -84,12 +85,15 @@ class Repeat(gymnasium.Wrapper):
     return self._times * self.env.get_wrapper_attr('dt')
 
   def step(self, action):
-    total = 0.0
+    total, life_lost = 0.0, False
     for _ in range(self._times):
       obs, reward, terminated, truncated, info = self.env.step(action)
       total += boundary.as_reward(reward)
+      life_lost |= boundary.life_loss(info) or False
       if terminated or truncated:
         break
+    if life_lost:
+      info['life_loss'] = True
     return obs, total, terminated, truncated, info
 
 

@@ -386,9 +386,8 @@ def _factory(name: str, film: bool, args) -> Callable[[], gymnasium.Env]:
     function, env_id = _named_with_module(name, args)
     if function is not None:
       return functools.partial(function, **args)
-  spec = gymnasium.registry.get(env_id)
-  entry_point = str(spec.entry_point) if spec else ''
-  if not spec or entry_point.startswith('ale_py'):
+  entry_point = _registered().get(env_id)
+  if entry_point is None:
     raise checks.UsageError(f'--env={name}: {_suggestion(env_id)}')
   # Its checker asks for more than is used; `boundary` checks what is.
   given = {'disable_env_checker': True} | args
@@ -425,13 +424,24 @@ def _named_with_module(name, args):
   return None, env_id
 
 
+def _registered() -> dict[str, str]:
+  """Ids of environments and where each is, without those of ale-py."""
+  entry_points = {
+    env_id: str(spec.entry_point) for env_id, spec in gymnasium.registry.items()
+  }
+  return {
+    env_id: entry_point
+    for env_id, entry_point in entry_points.items()
+    if not entry_point.startswith('ale_py')
+  }
+
+
 def _suggestion(env_id: str) -> str:
   """What to take instead of an id that cannot be had."""
   name = re.sub(r'-v\d+$', '', env_id)
+  known = _registered()
   ids = [
-    each
-    for each in gymnasium.registry
-    if each.rpartition('-v')[0].lower() == name.lower()
+    each for each in known if each.rpartition('-v')[0].lower() == name.lower()
   ]
   game = None if ids else atari.game_of(env_id)
   if game is not None:
@@ -439,9 +449,7 @@ def _suggestion(env_id: str) -> str:
       f'allowed: python experiments/atari.py --game={game} for Atari, or '
       'another environment'
     )
-  near = ids or difflib.get_close_matches(
-    env_id, gymnasium.registry, n=3, cutoff=0.4
-  )
+  near = ids or difflib.get_close_matches(env_id, known, n=3, cutoff=0.4)
   return 'unknown; ' + (
     f'did you mean {", ".join(near)}?' if near else 'try CartPole-v1'
   )
