@@ -85,11 +85,13 @@ class Games(gymnasium.vector.VectorEnv):
       for _ in range(count):
         self._add(make_game(), observation_space, action_space)
     except BaseException:
-      self.close()
+      with contextlib.suppress(Exception):  # The first error counts.
+        self.close()
       raise
     self.num_envs = count
     first = self.envs[0]
-    self.metadata = dict(first.metadata or {})
+    known = first.metadata if isinstance(first.metadata, dict) else {}
+    self.metadata = dict(known)
     self.metadata['autoreset_mode'] = AutoresetMode.SAME_STEP
     self.render_mode = first.render_mode
     self.native_action_space = action_space
