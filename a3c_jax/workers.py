@@ -3,23 +3,43 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 from collections.abc import Callable
 import contextlib
 import queue
 import threading
 import time
 
+_idle_loops: list[asyncio.AbstractEventLoop] = []
+
 
 class Stopped(Exception):
   """A thread was told to return; for its body to raise, from anywhere."""
 
 
-class _EventLoop(asyncio.SelectorEventLoop):
-  """Open for as long as anybody has it, also beyond the end of its thread."""
+@atexit.register
+def _close_idle_loops():
+  for loop in _idle_loops:
+    loop.close()
 
-  def __del__(self):
-    if not self.is_closed():
-      self.close()
+
+def _with_event_loop(run, thread):
+  """Gives the thread an event loop, as Python does for the main thread only.
+
+  It is for environments. It stays open, since they may keep it, and be used by
+  another thread later.
+  """
+  loop = None
+  while loop is None or loop.is_closed():
+    try:
+      loop = _idle_loops.pop()
+    except IndexError:
+      loop = asyncio.new_event_loop()
+  asyncio.set_event_loop(loop)
+  try:
+    run(thread)
+  finally:
+    _idle_loops.append(loop)
 
 
 class Workers:
@@ -47,8 +67,6 @@ class Workers:
     self._endings: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
 
     def run(thread):
-      # For environments: Python gives only the main thread an event loop.
-      asyncio.set_event_loop(_EventLoop())
       try:
         body(thread, self._stop)
       except Stopped:
@@ -67,7 +85,10 @@ class Workers:
     # Daemons: a hung thread must not keep the process from ending.
     self._threads = [
       threading.Thread(
-        target=run, args=(thread,), name=f'{name}-{thread}', daemon=True
+        target=_with_event_loop,
+        args=(run, thread),
+        name=f'{name}-{thread}',
+        daemon=True,
       )
       for thread in range(count)
     ]

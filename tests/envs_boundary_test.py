@@ -1,5 +1,6 @@
 """What environments of others may give, and what is refused in one line."""
 
+import signal
 import warnings
 
 import gymnasium
@@ -16,6 +17,7 @@ from a3c_jax import (
   rollout,
   telemetry,
   value_based,
+  workers,
 )
 from a3c_jax.envs import boundary, catch, control, gym, recorded
 
@@ -582,6 +584,26 @@ def test_a_life_lost_between_repeated_actions():
   assert told['life_loss'] is True
   *_, told = env.step(0)
   assert told['life_loss'] is False
+
+
+def test_a_signal_handler_that_a_thread_cannot_set():
+  def reset(self, *, seed=None, options=None):
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    return Counts.reset(self, seed=seed)
+
+  env = gym.make(having(reset=reset))()
+  env.reset(seed=1)
+  group = workers.Workers(
+    lambda thread, stop: env.reset(seed=1), 1, name='actor-learner'
+  )
+  group.start()
+  while group.wait(60.0):
+    pass
+  assert group.stop(60.0) == []
+  assert isinstance(group.error, checks.RunError)
+  (line,) = str(group.error).splitlines()
+  assert 'main thread' in line
+  assert 'this is thread actor-learner-0; allowed: ' in line
 
 
 # Environments that are none, and spaces that are none.

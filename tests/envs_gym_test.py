@@ -552,6 +552,8 @@ def test_arguments_of_gymnasium_itself():
     ('envs_gym_test:make_levels', {'name': 'x'}, "required argument: 'level'"),
     ('envs_gym_test:make_fixed_levels', {'x': 1}, "keyword argument 'x'"),
     ('dm_control/cheetah-run', {'random': 1}, 'dm_control'),
+    # The constructor takes it, the first step does not.
+    ('Pendulum-v1', {'g': 'x'}, 'TypeError: unsupported operand'),
   ],
 )
 def test_arguments_that_are_refused(package, name, args, said):

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 import contextlib
 import pathlib
+import threading
 import traceback
 from typing import Any
 import weakref
@@ -163,6 +164,14 @@ class Games(gymnasium.vector.VectorEnv):
       yield
     except MisfitError as error:
       raise MisfitError(f'--env={self._name}: {error}') from error
+    except ValueError as error:
+      if not str(error).startswith('signal only works in main thread'):
+        raise
+      raise checks.RunError(
+        f'--env={self._name}: {error}, and this is thread '
+        f'{threading.current_thread().name}; allowed: handlers that the '
+        'constructor sets'
+      ) from error
 
   def _first(self, k, *, seed=None, options=None):
     outcome = self.envs[k].reset(seed=seed, options=options)
@@ -319,10 +328,12 @@ def in_one_line(space: Any) -> str:
   return ' '.join(str(space).split())
 
 
-def check_first_step(games: Games, name: str) -> None:
+def check_first_step(games: Games, name: str) -> BaseException | None:
   """Resets and steps environments once, each with its first or middle action.
 
-  What an environment itself raises is left for the run, which makes a new one.
+  Returns:
+    What an environment itself raised, if it did. The run will meet it again,
+    and may make the environment anew.
 
   Raises:
     UsageError: if what they return does not fit their spaces, or they cannot be
@@ -342,7 +353,8 @@ def check_first_step(games: Games, name: str) -> None:
         raise checks.UsageError(
           f'--env={name}: {describe(error)}; allowed: {allowed}'
         ) from error
-      return
+      return error
+  return None
 
 
 def raised_by_a_call(error: BaseException) -> bool:

@@ -188,7 +188,11 @@ def make(
       action_space=action_space,
     )
     to_close = games(lambda: probe, 1)
-    boundary.check_first_step(to_close, str(env))
+    error = boundary.check_first_step(to_close, str(env))
+    if args and isinstance(error, TypeError):
+      problem = _why_not_made(error, env, args)
+      if problem is not None:
+        raise checks.UsageError(problem) from error
   finally:
     with contextlib.suppress(Exception, SystemExit):  # The run will meet it.
       to_close.close()
