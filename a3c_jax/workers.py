@@ -23,7 +23,8 @@ def _close_idle_loops():
     loop.close()
 
 
-def _with_event_loop(run, thread):
+@contextlib.contextmanager
+def _event_loop():
   """Gives the thread an event loop, as Python does for the main thread only.
 
   It is for environments. It stays open, since they may keep it, and be used by
@@ -37,7 +38,7 @@ def _with_event_loop(run, thread):
       loop = asyncio.new_event_loop()
   asyncio.set_event_loop(loop)
   try:
-    run(thread)
+    yield
   finally:
     _idle_loops.append(loop)
 
@@ -68,7 +69,8 @@ class Workers:
 
     def run(thread):
       try:
-        body(thread, self._stop)
+        with _event_loop():
+          body(thread, self._stop)
       except Stopped:
         self._endings.put(None)
       except Exception as error:
@@ -85,10 +87,7 @@ class Workers:
     # Daemons: a hung thread must not keep the process from ending.
     self._threads = [
       threading.Thread(
-        target=_with_event_loop,
-        args=(run, thread),
-        name=f'{name}-{thread}',
-        daemon=True,
+        target=run, args=(thread,), name=f'{name}-{thread}', daemon=True
       )
       for thread in range(count)
     ]
