@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import importlib
 import importlib.util
@@ -156,14 +156,16 @@ def check_installed(
       )
 
 
-def load_function(name: str, *, flag: str) -> Callable[[], Any]:
-  """The function without arguments that 'module:function' names.
+def load_function(
+  name: str, *, flag: str, arguments: Mapping[str, Any] | None = None
+) -> Callable[..., Any]:
+  """The function that 'module:function' names, to be called with arguments.
 
   What the module raises while it is imported is the caller's to see.
 
   Raises:
     UsageError: naming the flag, if there is no such module or function, or the
-      function needs arguments.
+      function does not take these arguments by their names.
   """
   problem = 'is not a name of that form'
   if re.fullmatch(r'[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*', name):
@@ -177,22 +179,25 @@ def load_function(name: str, *, flag: str) -> Callable[[], Any]:
       problem = str(error)
     else:
       function = getattr(module, function_name, None)
-      problem = _why_not_called(function, module_name, function_name)
+      problem = _why_not_called(
+        function, module_name, function_name, arguments or {}
+      )
       if not problem:
         return function
+  with_what = f'that takes --{flag}_args' if arguments else 'without arguments'
   raise UsageError(
     f'--{flag}={name}: {problem}; '
-    'allowed: module:function, a function without arguments'
+    f'allowed: module:function, a function {with_what}'
   )
 
 
-def _why_not_called(function, module_name, function_name) -> str:
+def _why_not_called(function, module_name, function_name, arguments) -> str:
   if function is None:
     return f'module {module_name} has no {function_name}'
   if not callable(function):
     return 'is not a function'
   try:
-    inspect.signature(function).bind()
+    inspect.signature(function).bind(**arguments)
   except TypeError as error:
     return str(error)
   except ValueError:  # A builtin that does not tell.

@@ -253,6 +253,9 @@ def is_finished(path: pathlib.Path) -> bool:
 
 def _with_new_settings(values: dict[str, Any]) -> dict[str, Any]:
   """What a run is that began before some settings existed: their defaults."""
+  if values['domain'] in ('gym', 'control'):
+    environment = {'env_args': {}} | values['environment']
+    values = values | {'environment': environment}
   table = config_lib.defaults(
     values['domain'],
     lstm=values.get('lstm'),
@@ -280,6 +283,8 @@ def _flat(config):
 
 
 def _text(value):
+  if isinstance(value, dict):
+    return json.dumps(value)
   return checks.as_text(tuple(value) if isinstance(value, list) else value)
 
 

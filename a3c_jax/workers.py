@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import atexit
 import collections
 from collections.abc import Callable, Mapping, Sequence
 import contextlib
@@ -13,6 +15,7 @@ import threading
 import time
 
 _MOST_SECONDS = 5.0  # That count from one look at threads to the next.
+_idle_loops: list[asyncio.AbstractEventLoop] = []
 
 
 class Stopped(Exception):
@@ -73,6 +76,32 @@ class Watchdog:
     return [name for name, idle in self._idle.items() if idle >= self.seconds]
 
 
+@atexit.register
+def _close_idle_loops():
+  for loop in _idle_loops:
+    loop.close()
+
+
+@contextlib.contextmanager
+def _event_loop():
+  """Gives the thread an event loop, as Python does for the main thread only.
+
+  It is for environments. It stays open, since they may keep it, and be used by
+  another thread later.
+  """
+  loop = None
+  while loop is None or loop.is_closed():
+    try:
+      loop = _idle_loops.pop()
+    except IndexError:
+      loop = asyncio.new_event_loop()
+  asyncio.set_event_loop(loop)
+  try:
+    yield
+  finally:
+    _idle_loops.append(loop)
+
+
 class Workers:
   """Threads of which the first failure ends the work of all.
 
@@ -100,7 +129,8 @@ class Workers:
 
     def run(thread):
       try:
-        body(thread, self._stop)
+        with _event_loop():
+          body(thread, self._stop)
       except Stopped:
         self._endings.put(None)
       except Exception as error:

@@ -1,6 +1,8 @@
 """Ordinary Gymnasium environments, and clear words for those we cannot use."""
 
 import importlib.util
+import json
+import sys
 
 import gymnasium
 from gymnasium import spaces
@@ -8,8 +10,8 @@ from marks import needs_dm_control
 import numpy as np
 import pytest
 
-from a3c_jax import checks
-from a3c_jax.envs import gym, recorded
+from a3c_jax import agents, checks, config, workdir
+from a3c_jax.envs import control, gym, recorded
 
 
 class Custom(gymnasium.Env):
@@ -69,12 +71,13 @@ def test_each_call_makes_another_environment():
     return made[-1]
 
   make_env = gym.make(make_one)
-  assert [one.closed for one in made] == [True]  # Only looked at.
+  # One is tried out: reset, stepped once and closed.
+  assert [(one.closed, one.actions) for one in made] == [(True, [0])]
   first, second = make_env(), make_env()
   first.reset(seed=1)
   second.reset(seed=1)
   first.step(np.array([1]))
-  assert [one.actions for one in made if one.actions] == [[1]]
+  assert [one.actions for one in made] == [[0], [1], []]
 
 
 @pytest.mark.parametrize('first', [0, 5, -2])
@@ -235,17 +238,18 @@ class Spoilt(Custom):
 
 # The last is too large for the float32 that learners see.
 @pytest.mark.parametrize('value', [np.nan, np.inf, -np.inf, -1e39])
-@pytest.mark.parametrize('at_step', [0, 2])
+@pytest.mark.parametrize('at_step', [0, 1, 2])
 def test_observations_that_are_not_finite(at_step, value):
   def make_spoilt():
     return Spoilt(at_step, value)
 
-  env = gym.make(make_spoilt)()
-  with pytest.raises(checks.RunError) as error:
+  # The first step is tried before there is a run.
+  expected = checks.UsageError if at_step < 2 else checks.RunError
+  with pytest.raises(expected) as error:
+    env = gym.make(make_spoilt)()
     env.reset(seed=1)
-    for _ in range(3):
+    for _ in range(2):
       env.step(np.array([0]))
-  assert len(env.envs[0].unwrapped.actions) == at_step
   (line,) = str(error.value).splitlines()
   assert 'make_spoilt' in line
   assert f'observation[1] is {value}' in line
@@ -256,12 +260,13 @@ def test_observations_that_are_not_finite(at_step, value):
 def test_a_reward_that_is_not_finite(value):
   class Rewards(Custom):
     def step(self, action):
-      return self.observation_space.sample(), value, False, False, {}
+      reward = value if action else 1.0
+      return self.observation_space.sample(), reward, False, False, {}
 
   env = gym.make(lambda: Rewards(box(2), spaces.Discrete(2)))()
   env.reset(seed=1)
   with pytest.raises(checks.RunError, match=f'a reward is {value}; allowed'):
-    env.step(np.array([0]))
+    env.step(np.array([1]))
 
 
 def test_a_refused_environment_is_closed():
@@ -363,3 +368,350 @@ def test_module_and_function():
   env = gym.make('envs_gym_test:make_custom')()
   obs, _ = env.reset(seed=1)
   assert obs.shape == (1, 2)
+
+
+class Levels(Custom):
+  """Takes arguments, as environments of `gymnasium.make` do."""
+
+  def __init__(self, level=1, *, name='', sizes=(), render_mode=None):
+    super().__init__(box(2), spaces.Discrete(2))
+    if level > 9:
+      raise AssertionError(f'no level {level}')
+    self.given = level, name, sizes
+    self.render_mode = render_mode
+
+
+def make_levels(level, **others):
+  """Used by name, as `envs_gym_test:make_levels`."""
+  return Levels(level, **others)
+
+
+def make_fixed_levels(**given):
+  """Hands on what it does not know, as `envs_gym_test:make_fixed_levels`."""
+  return Levels(**given)
+
+
+@pytest.fixture
+def package(monkeypatch, tmp_path):
+  """A package `odd_games`, which registers environments when imported."""
+  (tmp_path / 'odd_games.py').write_text(
+    'import gymnasium\n'
+    "gymnasium.register('Levels-v0', 'envs_gym_test:Levels')\n"
+    "gymnasium.register('Levels-v3', 'envs_gym_test:Levels')\n"
+    "gymnasium.register('odd/Levels-v0', 'envs_gym_test:Levels')\n"
+    "gymnasium.register('Plain', 'envs_gym_test:Levels')\n"
+  )
+  monkeypatch.syspath_prepend(tmp_path)
+  before = set(gymnasium.registry)
+  yield
+  for name in set(gymnasium.registry) - before:
+    del gymnasium.registry[name]
+  sys.modules.pop('odd_games', None)
+
+
+@pytest.mark.parametrize('env_id', ['Levels-v0', 'odd/Levels-v0', 'Plain'])
+def test_an_id_that_a_package_registers(package, env_id):
+  env = gym.make(f'odd_games:{env_id}', args={'level': 3}, envs=2)()
+  assert [one.unwrapped.given[0] for one in env.envs] == [3, 3]
+
+
+@pytest.mark.parametrize(
+  'name, said',
+  [
+    ('odd_games:Levels-v7', 'did you mean Levels-v0, Levels-v3?'),
+    ('odd_games:Levles-v0', 'did you mean Levels-v'),
+    ('odd_games:no_such_function', 'has no no_such_function'),
+    ('no_such_package:Levels-v0', 'there is no module no_such_package'),
+    ('no.such.package:Levels-v0', 'there is no module no.such.package'),
+    ('.odd_games:Levels-v0', 'there is no module .odd_games'),
+    (':Levels-v0', 'there is no module'),
+    ('a:b:Levels-v0', 'there is no module a'),
+  ],
+)
+def test_an_id_that_no_package_registers(package, name, said):
+  with pytest.raises(checks.UsageError) as error:
+    gym.make(name)
+  line = one_line(error)
+  assert line.startswith(f'--env={name}: ')
+  assert said in line
+
+
+def test_what_a_package_raises_when_imported_is_its_own(monkeypatch, tmp_path):
+  (tmp_path / 'odd_broken.py').write_text('import no_such_dependency\n')
+  monkeypatch.syspath_prepend(tmp_path)
+  with pytest.raises(ModuleNotFoundError, match='no_such_dependency'):
+    gym.make('odd_broken:Levels-v0')
+
+
+@pytest.mark.parametrize(
+  'text, expected',
+  [
+    ('', {}),
+    (' ', {}),
+    ('{}', {}),
+    ('level=3', {'level': 3}),
+    ('level=3,render=false', {'level': 3, 'render': False}),
+    (' level = 3 , render = False ', {'level': 3, 'render': False}),
+    (
+      'a=True,b=true,c=None,d=null',
+      {'a': True, 'b': True, 'c': None, 'd': None},
+    ),
+    ('a=0.5,b=-1e-3,c=.5,d=+3', {'a': 0.5, 'b': -1e-3, 'c': 0.5, 'd': 3}),
+    ('map_name=8x8', {'map_name': '8x8'}),
+    ('map_name="8x8",s=' + "'3'", {'map_name': '8x8', 's': '3'}),
+    ('a=x=y', {'a': 'x=y'}),
+    ('path=/tmp/x-1.txt', {'path': '/tmp/x-1.txt'}),
+    ('sizes=[1,2],level=3', {'sizes': [1, 2], 'level': 3}),
+    ('sizes=(1,2)', {'sizes': [1, 2]}),
+    ('sizes=1,2', {'sizes': [1, 2]}),
+    ('options={"a":1,"b":[2]}', {'options': {'a': 1, 'b': [2]}}),
+    ('{"level": 3, "map": {"x": null}}', {'level': 3, 'map': {'x': None}}),
+    ('name=', {'name': ''}),
+  ],
+)
+def test_arguments_as_text(text, expected):
+  options = gym.Options(env='CartPole-v1', env_args=text)
+  told = gym.describe(options)
+  assert told == {'name': 'CartPole-v1', 'env_args': expected}
+  assert json.loads(json.dumps(told)) == told
+  # And back from the record of a run.
+  told = control.describe(control.Options(env='x', env_args=text))
+  assert control.describe(control.from_record(told)) == told
+  assert told['env_args'] == expected
+
+
+@pytest.mark.parametrize(
+  'text',
+  [
+    'level',
+    'level=3,render',
+    'level 3',
+    'level=3,level=4',
+    '{"level": 3, "level": 4}',
+    '{"level": 3',
+    '["level"]',
+    '3',
+    '=3',
+    '2x=3',
+    'a b=3',
+    'level=NaN',
+    '{"level": Infinity}',
+    'level=1e999',
+    'level={1, 2}',
+    'level=b"3"',
+    'level=1j',
+  ],
+)
+def test_arguments_that_cannot_be_read(text):
+  with pytest.raises(checks.UsageError) as error:
+    gym.describe(gym.Options(env_args=text))
+  assert one_line(error) == (
+    f'--env_args={text}: allowed: name=value, separated by commas, each name '
+    'once; or a JSON object'
+  )
+
+
+@pytest.mark.parametrize(
+  'name', ['odd_games:Levels-v0', 'envs_gym_test:make_levels']
+)
+def test_arguments_reach_the_environment(package, name):
+  args = {'level': 3, 'name': 'x', 'sizes': [1, 2]}
+  env = gym.make(name, args=args)()
+  assert env.envs[0].unwrapped.given == (3, 'x', [1, 2])
+  options = control.Options(env='Pendulum-v1', env_args='g=0.5')
+  assert control.make(options)().envs[0].unwrapped.g == 0.5
+  settings = config.make(
+    'gym', environment={'name': name, 'env_args': {'level': 4}}
+  )
+  for protocol in (None, 'plain'):
+    env = agents.make_env(settings, protocol=protocol)()
+    assert env.envs[0].unwrapped.given[0] == 4
+
+
+def test_arguments_of_gymnasium_itself():
+  env = gym.make('CartPole-v1', args={'max_episode_steps': 3})()
+  env.reset(seed=1)
+  ends = [env.step(np.array([step % 2]))[3][0] for step in range(3)]
+  assert ends == [False, False, True]
+
+
+@pytest.mark.parametrize(
+  'name, args, said',
+  [
+    (
+      'odd_games:Levels-v0',
+      {'levle': 3},
+      "unexpected keyword argument 'levle'",
+    ),
+    ('odd_games:Levels-v0', {'level': 10}, 'AssertionError: no level 10'),
+    ('odd_games:Levels-v0', {'level': 'x'}, 'TypeError: '),
+    ('odd_games:Levels-v0', {'id': 'x'}, "multiple values for argument 'id'"),
+    ('CartPole-v1', {'gravity': 1}, "unexpected keyword argument 'gravity'"),
+    ('CartPole-v1', {'max_episode_steps': 'x'}, 'to be an integer'),
+    ('envs_gym_test:make_custom', {'level': 3}, "keyword argument 'level'"),
+    ('envs_gym_test:make_levels', {'name': 'x'}, "required argument: 'level'"),
+    ('envs_gym_test:make_fixed_levels', {'x': 1}, "keyword argument 'x'"),
+    ('dm_control/cheetah-run', {'random': 1}, 'dm_control'),
+    # The constructor takes it, the first step does not.
+    ('Pendulum-v1', {'g': 'x'}, 'TypeError: unsupported operand'),
+  ],
+)
+def test_arguments_that_are_refused(package, name, args, said):
+  with pytest.raises(checks.UsageError) as error:
+    gym.make(name, args=args)
+  line = one_line(error)
+  assert said in line
+  assert '--env_args' in line
+  assert 'allowed' in line
+
+
+def test_a_run_keeps_its_arguments(tmp_path):
+  def claim(env_args, **given):
+    settings = config.make(
+      'gym',
+      workdir=str(tmp_path / 'run'),
+      environment=gym.describe(
+        gym.Options(env='odd_games:Levels-v0', env_args=env_args)
+      ),
+      **given,
+    )
+    with workdir.Workdir(settings) as folder:
+      folder.claim(0)
+
+  claim('level=3,name=x')
+  claim('{"name": "x", "level": 3}')  # The same.
+  environment = workdir.read_config(tmp_path / 'run').environment
+  assert environment['env_args'] == {'level': 3, 'name': 'x'}
+  for other in ('level=4,name=x', ''):
+    with pytest.raises(checks.UsageError, match='--env_args=') as error:
+      claim(other)
+    assert 'has {"name": "x", "level": 3}; allowed: that' in one_line(error)
+  claim('', override=('env_args',))
+  assert workdir.read_config(tmp_path / 'run').environment['env_args'] == {}
+
+
+@pytest.mark.parametrize('domain', ['gym', 'control'])
+def test_a_run_from_before_there_were_arguments(tmp_path, domain):
+  path = tmp_path / 'run'
+  options = {'gym': gym.Options, 'control': control.Options}[domain]()
+  environment = gym.describe(options)
+  old = {key: value for key, value in environment.items() if key != 'env_args'}
+  for told in (old, environment):
+    settings = config.make(domain, workdir=str(path), environment=told)
+    with workdir.Workdir(settings) as folder:
+      folder.claim(0)
+    if told is old:
+      assert '"env_args"' not in (path / 'config.json').read_text()
+    assert workdir.read_config(path).environment == environment
+  assert control.from_record(
+    {'name': 'Pendulum-v1', 'action_repeat': 2}
+  ) == control.Options(env='Pendulum-v1', action_repeat=2)
+
+
+@pytest.mark.parametrize(
+  'name, game',
+  [
+    ('PongNoFrameskip-v4', 'pong'),
+    ('PongDeterministic-v4', 'pong'),
+    ('Pong-v5', 'pong'),
+    ('Pong-v0', 'pong'),
+    ('ALE/Pong-v5', 'pong'),
+    ('ALE/Pong-ram-v5', 'pong'),
+    ('ale_py:ALE/Pong-v5', 'pong'),
+    ('Breakout-ram-v0', 'breakout'),
+    ('Breakout-ramNoFrameskip-v4', 'breakout'),
+    ('SpaceInvadersNoFrameskip-v4', 'space_invaders'),
+    ('MsPacman-v5', 'ms_pacman'),
+    ('UpNDownDeterministic-v4', 'up_n_down'),
+    ('ALE/TicTacToe3D-v5', 'tic_tac_toe_3d'),
+    ('pong', 'pong'),
+    ('space_invaders', 'space_invaders'),
+    ('PonNoFrameskip-v4', 'pong'),
+    ('ALE/Pnog-v5', 'pong'),
+    ('ALE/Xyzzy-v5', '…'),
+    ('ALE/', '…'),
+  ],
+)
+def test_atari_games_are_for_the_script_of_atari(name, game):
+  pytest.importorskip('ale_py')
+  with pytest.raises(checks.UsageError) as error:
+    gym.make(name)
+  assert one_line(error) == (
+    f'--env={name}: allowed: python experiments/atari.py --game={game} for '
+    'Atari, or another environment'
+  )
+
+
+def test_atari_games_where_ale_py_is_missing(monkeypatch):
+  monkeypatch.setitem(sys.modules, 'ale_py', None)
+  with pytest.raises(checks.UsageError, match='--game=space_invaders for'):
+    gym.make('SpaceInvadersNoFrameskip-v4')
+  with pytest.raises(checks.UsageError, match='unknown'):
+    gym.make('Pong-v5')
+
+
+@pytest.mark.parametrize(
+  'name, hint',
+  [
+    ('Blackjack-v0', 'did you mean Blackjack-v1?'),
+    ('blackjack', 'did you mean Blackjack-v1?'),
+    ('cartpole', 'did you mean CartPole-v0, CartPole-v1?'),
+    ('Pendulum-v9', 'did you mean Pendulum-v1?'),
+  ],
+)
+def test_ids_of_gymnasium_come_before_games(name, hint):
+  with pytest.raises(checks.UsageError) as error:
+    gym.make(name)
+  assert one_line(error) == f'--env={name}: unknown; {hint}'
+
+
+@pytest.mark.parametrize(
+  'space, hint',
+  [
+    (spaces.Discrete(16), 'gives 16 numbers, one-hot'),
+    (spaces.MultiDiscrete([2, 3]), 'gives 5 numbers, one-hot'),
+    (spaces.MultiBinary(4), 'gives 4 numbers'),
+    (spaces.Dict({'a': box(2), 'b': box(3, 2)}), 'gives 8 numbers'),
+    (spaces.Tuple([box(2), spaces.Discrete(3)]), 'gives 5 numbers'),
+    (spaces.Sequence(box(2)), None),
+    (spaces.Graph(box(2), None), None),
+    (spaces.Dict({'a': spaces.Sequence(box(2))}), None),
+  ],
+)
+def test_what_flattens_other_observations(space, hint):
+  def make_one():
+    return Custom(space, spaces.Discrete(2))
+
+  with pytest.raises(checks.UsageError) as error:
+    gym.make(make_one)
+  line = one_line(error)
+  if hint is None:
+    assert 'Flatten' not in line
+    return
+  wrapper = 'gymnasium.wrappers.FlattenObservation(env)'
+  assert f'{wrapper}, named by --env=module:function, {hint}' in line
+  # What the line says is true.
+  env = gym.make(lambda: gymnasium.wrappers.FlattenObservation(make_one()))()
+  assert hint.startswith(f'gives {env.single_observation_space.shape[0]} numbe')
+
+
+@pytest.mark.parametrize(
+  'space, hint',
+  [
+    (spaces.MultiDiscrete([2, 3]), 'Discrete(6) can number the combinations'),
+    (spaces.MultiBinary(3), 'Discrete(8) can number the combinations'),
+    (spaces.Dict({'a': box(2)}), 'gymnasium.spaces.flatten_space(…)'),
+    (spaces.Tuple([box(2)]), 'gymnasium.spaces.flatten_space(…)'),
+    (box(2, 3), 'Box(-1, 1, [6]) can convert'),
+    (spaces.Text(3), None),
+  ],
+)
+def test_what_helps_with_other_actions(space, hint):
+  with pytest.raises(checks.UsageError) as error:
+    gym.make(lambda: Custom(box(2), space))
+  line = one_line(error)
+  if hint is None:
+    assert 'TransformAction' not in line
+  else:
+    assert 'gymnasium.wrappers.TransformAction with the action space' in line
+    assert hint in line

@@ -27,16 +27,17 @@ LAYERS = {
   6: ('figures',),
 }
 ENVS = {  # One upon the other; the rest is 1.
-  'gym': 1.1,
-  'control': 1.2,
+  'boundary': 1.1,
+  'gym': 1.2,
+  'control': 1.3,
   'doom': 1.1,
   'wads': 1.1,
-  'labyrinth': 1.2,
-  'pathfinder': 1.3,
+  'labyrinth': 1.3,
+  'pathfinder': 1.4,
   'torcs.build': 1.1,
   'torcs.game': 1.1,
-  'torcs.racing': 1.2,
-  'torcs.driver': 1.3,
+  'torcs.racing': 1.3,
+  'torcs.driver': 1.4,
 }
 LAYER = {
   f'a3c_jax.{name}': layer for layer, names in LAYERS.items() for name in names

@@ -545,7 +545,9 @@ def bad_gradients(which):
       obs, reward, *ends = super().step(action)
       return obs, 100.0 if which(len(calls)) else reward, *ends
 
-  return make_learner, gym.make(Poisoned)
+  make_env = gym.make(Poisoned)
+  calls.clear()  # Of the trial before there is a run.
+  return make_learner, make_env
 
 
 @pytest.mark.parametrize('network', ['mlp', 'training_test:make_wide'])

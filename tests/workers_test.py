@@ -1,3 +1,4 @@
+import asyncio
 import threading
 
 import pytest
@@ -219,3 +220,42 @@ print('result', flush=True)
   )
   assert (done.returncode, done.stdout) == (7, 'result\n')
   assert 'warning: no progress of the end of this process' in done.stderr
+
+
+def test_every_thread_has_an_event_loop_of_its_own():
+  loops = {}
+  together = threading.Barrier(2, timeout=LONG)
+
+  def body(thread, stop):
+    together.wait()
+    loops[thread] = asyncio.get_event_loop()
+    loops[thread].run_until_complete(asyncio.sleep(0))
+
+  group = workers.Workers(body, 2, name='t')
+  group.start()
+  while group.wait(LONG):
+    pass
+  assert group.stop(LONG) == []
+  assert group.error is None
+  assert loops[0] is not loops[1]
+  # An environment that has kept the loop is stepped by another thread later.
+  assert loops[0].run_until_complete(asyncio.sleep(0, 'open')) == 'open'
+
+
+def test_an_event_loop_is_used_again_unless_it_was_closed():
+  loops = []
+
+  def body(thread, stop):
+    loops.append(asyncio.get_event_loop())
+    if len(loops) == 2:
+      loops[-1].close()
+
+  for _ in range(3):
+    group = workers.Workers(body, 1, name='t')
+    group.start()
+    while group.wait(LONG):
+      pass
+    assert group.stop(LONG) == []
+    assert group.error is None
+  assert loops[0] is loops[1]
+  assert loops[2] is not loops[1]

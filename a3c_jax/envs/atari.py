@@ -6,6 +6,7 @@ from collections.abc import Callable
 import dataclasses
 import difflib
 import functools
+import re
 from typing import Any
 
 import gymnasium
@@ -70,6 +71,30 @@ def games() -> list[str]:
     UsageError: if ale-py is not installed.
   """
   return sorted(set(_ale_py().roms.get_all_rom_ids()) - set(UNPLAYABLE))
+
+
+def game_of(env_id: str) -> str | None:
+  """The game of an id of ale-py, such as 'SpaceInvadersNoFrameskip-v4'.
+
+  Also of its name alone. '…' for an id of that form, but of an unknown game;
+  None for any other id.
+  """
+  form = re.fullmatch(
+    r'(ALE/)?(\w*?)(-ram)?(NoFrameskip|Deterministic)?(-v\d+)?', env_id
+  )
+  if not form:
+    return None
+  sure = form[1] or form[3] or form[4]  # Of ale-py, whatever the game is.
+  try:
+    known = {game.replace('_', ''): game for game in games()}
+  except checks.UsageError:  # It is not installed.
+    snake_case = re.sub('(?<!^)(?=[A-Z])', '_', form[2]).lower()
+    return snake_case if sure else None
+  name = form[2].lower().replace('_', '')
+  if name in known or not sure:
+    return known.get(name)
+  near = difflib.get_close_matches(name, known, n=1)
+  return known[near[0]] if near else '…'
 
 
 def for_evaluation(options: Options, protocol: str) -> Options:

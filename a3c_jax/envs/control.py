@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 import dataclasses
+import json
 from typing import Any
 
 import gymnasium
 import numpy as np
 
 from a3c_jax import checks
-from a3c_jax.envs import gym, simulations
+from a3c_jax.envs import boundary, gym, simulations
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,11 +19,12 @@ class Options:
   """Which task, and what of it is seen."""
 
   env: str = checks.setting(
-    'Task: a Gymnasium id, dm_control/DOMAIN-TASK, or module:function that '
-    'returns a gymnasium.Env.',
+    'Task: a Gymnasium id, package:id, dm_control/DOMAIN-TASK, or '
+    'module:function that returns a gymnasium.Env.',
     default='HalfCheetah-v5',
     source='ours',
   )
+  env_args: str = gym.env_args_setting()
   pixels: bool = checks.setting(
     'Observe pictures of MuJoCo and nothing else.',
     default=False,
@@ -56,15 +58,18 @@ def describe(options: Options) -> Mapping[str, Any]:
   Raises:
     UsageError: naming the first option whose value is not allowed.
   """
-  checks.check_settings(options)
-  values = dataclasses.asdict(options)
-  return {'name': values.pop('env')} | values
+  return gym.describe(options)
 
 
 def from_record(environment: Mapping[str, Any]) -> Options:
   """The options that `describe` told of."""
   values = dict(environment)
-  return Options(env=values.pop('name'), **values)
+  args = values.pop('env_args', {})
+  return Options(
+    env=values.pop('name'),
+    env_args=json.dumps(args) if args else '',
+    **values,
+  )
 
 
 class Repeat(gymnasium.Wrapper):
@@ -80,12 +85,15 @@ class Repeat(gymnasium.Wrapper):
     return self._times * self.env.get_wrapper_attr('dt')
 
   def step(self, action):
-    total = 0.0
+    total, life_lost = 0.0, False
     for _ in range(self._times):
       obs, reward, terminated, truncated, info = self.env.step(action)
-      total += float(reward)
+      total += boundary.as_reward(reward)
+      life_lost |= boundary.life_loss(info) or False
       if terminated or truncated:
         break
+    if life_lost:
+      info['life_loss'] = True
     return obs, total, terminated, truncated, info
 
 
@@ -139,5 +147,10 @@ def make(
     return env
 
   return gym.make(
-    options.env, envs=envs, film=film, camera=options.camera, wrap=wrap
+    options.env,
+    args=gym.parse_args(options.env_args),
+    envs=envs,
+    film=film,
+    camera=options.camera,
+    wrap=wrap,
   )

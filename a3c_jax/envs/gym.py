@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import ast
+from collections.abc import Callable, Mapping
+import contextlib
+import dataclasses
 import difflib
 import functools
+import importlib
+import importlib.util
+import json
+import math
 import os
+import re
+from typing import Any
 
 import gymnasium
 from gymnasium import spaces
-from gymnasium.vector import AutoresetMode
 import numpy as np
 
 from a3c_jax import checks, workers
-from a3c_jax.envs import simulations
-from a3c_jax.envs import spaces as spaces_lib
+from a3c_jax.envs import atari, boundary, simulations
 
 _DM_CONTROL = 'dm_control/'
-_LARGEST = float(np.finfo(np.float32).max)
 # What suite.ALL_TASKS has and we have not.
 _REFUSED = {
   'quadruped-escape': 'draws in a way that threads cannot share',
@@ -28,9 +34,93 @@ _CLOSE_SECONDS = 5.0
 _FILM = {'height': 480, 'width': 480}  # Pixels of a video of MuJoCo.
 
 
+def env_args_setting() -> Any:
+  """The field `env_args` of a domain's options."""
+  return checks.setting(
+    'Arguments of the environment, as gymnasium.make or the function takes '
+    'them: level=3,render=false or a JSON object.',
+    'name=value, separated by commas, each name once; or a JSON object',
+    lambda text: parse_args(text) is not None,
+    default='',
+    source='none',
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+  """Which environment."""
+
+  env: str = checks.setting(
+    'Environment: a Gymnasium id, package:id, or module:function that returns '
+    'a gymnasium.Env. Observations must be a Box, actions Discrete, or with '
+    '--algo=a3c a bounded Box.',
+    default='CartPole-v1',
+    source='ours',
+  )
+  env_args: str = env_args_setting()
+
+
+def describe(options: Any) -> dict[str, Any]:
+  """Name and options, for the record of a run.
+
+  Args:
+    options: a dataclass with `env`, `env_args` and more.
+
+  Raises:
+    UsageError: naming the first option whose value is not allowed.
+  """
+  checks.check_settings(options)
+  values = dataclasses.asdict(options)
+  return {
+    'name': values.pop('env'),
+    'env_args': parse_args(values.pop('env_args')),
+  } | values
+
+
+def parse_args(text: str) -> dict[str, Any]:
+  """The arguments that the text of `--env_args` gives, fit for JSON.
+
+  Values are those of JSON or of Python (3, 0.5, true, None, [1, 2], 'a, b');
+  all else is text.
+
+  Raises:
+    ValueError: if the text has neither of its forms, or gives a name twice.
+  """
+  if text.lstrip().startswith('{'):
+    args = json.loads(text, object_pairs_hook=_without_doubles)
+  else:
+    parts = re.split(r',(?=\s*\w+\s*=)', text) if text.strip() else []
+    if not all('=' in part for part in parts):
+      raise ValueError(f'no name=value: {text}')
+    pairs = [part.split('=', maxsplit=1) for part in parts]
+    args = _without_doubles(
+      [(name.strip(), _read_value(value.strip())) for name, value in pairs]
+    )
+    if not all(map(str.isidentifier, args)):
+      raise ValueError(f'not all are names: {list(args)}')
+  return json.loads(json.dumps(args, allow_nan=False))  # Lists for tuples.
+
+
+def _without_doubles(pairs):
+  values = dict(pairs)
+  if len(values) < len(pairs):
+    raise ValueError('a name is given twice')
+  return values
+
+
+def _read_value(text):
+  for read in (json.loads, ast.literal_eval):
+    with contextlib.suppress(ValueError, SyntaxError):
+      return read(text)
+  if re.search(r'[,\[\]{}]', text):  # Likely a part of something else.
+    raise ValueError(f'{text}: needs quotation marks')
+  return text
+
+
 def make(
-  env: str | Callable[[], gymnasium.Env],
+  env: str | Callable[..., gymnasium.Env],
   *,
+  args: Mapping[str, Any] | None = None,
   envs: int = 1,
   film: bool = False,
   camera: str = 'auto',
@@ -42,10 +132,13 @@ def make(
   without bounds: -1 to 1 is the box of the environment, and what is beyond is
   clipped.
 
+  One environment is made, reset, stepped once and closed here, to check it.
+
   Args:
-    env: a registered id such as 'CartPole-v1', 'dm_control/DOMAIN-TASK',
-      'module:function' where the function returns a `gymnasium.Env`, or such a
-      function.
+    env: a registered id such as 'CartPole-v1', 'package:id' where importing the
+      package registers the id, 'dm_control/DOMAIN-TASK', 'module:function'
+      where the function returns a `gymnasium.Env`, or such a function.
+    args: for `gymnasium.make` or the function.
     envs: games per environment.
     film: whether `render` gives a picture of each game; a function must make
       environments with `render_mode='rgb_array'` for this, unless they are of
@@ -54,20 +147,21 @@ def make(
     wrap: what is put around each game.
 
   Raises:
-    UsageError: for an unknown id, module or function, a missing dependency,
-      spaces that `check_spaces` refuses, or an environment that cannot be
-      filmed.
+    UsageError: for an unknown id, module or function, refused arguments, a
+      missing dependency, spaces that `check_spaces` refuses, a first reset or
+      step that does not fit them, or an environment that cannot be filmed.
   """
-  make_game = env if callable(env) else _factory(env, film)
+  args = dict(args or {})
+  make_game = (
+    functools.partial(env, **args)
+    if callable(env)
+    else _factory(env, film, args)
+  )
 
   def make_one():
     workers.beat()
     game = make_game()
-    if not isinstance(game, gymnasium.Env):
-      raise checks.UsageError(
-        f'--env={env}: returned {type(game).__name__}; '
-        'allowed: module:function that returns a gymnasium.Env'
-      )
+    _check_kind(game, env)
     if simulations.simulation(game):
       simulations.tell_warnings_once()
     game = wrap(game)
@@ -75,34 +169,76 @@ def make(
       game = _Filmed(game, camera, str(env))
     return game
 
-  expected = [gymnasium.error.Error]
-  if env in gymnasium.registry:
-    expected.append(ImportError)  # Of the user's own module it is a bug there.
   try:
     probe = make_one()
-  except tuple(expected) as error:
-    raise checks.UsageError(f'--env={env}: {error}') from error
+  except (Exception, SystemExit) as error:
+    problem = _why_not_made(error, env, args)
+    if problem is None:
+      raise
+    raise checks.UsageError(problem) from error
+  to_close = probe
   try:
     if film:
       _check_film(probe, env)
-    check_spaces(probe.observation_space, probe.action_space, env)
+    action_space = getattr(probe, 'action_space', None)
+    observation_space = getattr(probe, 'observation_space', None)
+    check_spaces(observation_space, action_space, env)
+    games = functools.partial(
+      boundary.Games,
+      name=str(env),
+      observation_space=observation_space,
+      action_space=action_space,
+    )
+    to_close = games(lambda: probe, 1)
+    error = boundary.check_first_step(to_close, str(env))
+    if args and isinstance(error, TypeError):
+      problem = _why_not_made(error, env, args)
+      if problem is not None:
+        raise checks.UsageError(problem) from error
   finally:
     # Those of training tell, at its end, that they cannot be closed.
-    workers.call_all([probe.close], seconds=_CLOSE_SECONDS)
+    workers.call_all([to_close.close], seconds=_CLOSE_SECONDS)
+  return functools.partial(games, make_one, envs)
 
-  def make_checked():
-    return _with_our_actions(_Finite(make_one(), env))
 
-  native_action_space = probe.action_space
+def _check_kind(game, name):
+  if isinstance(game, gymnasium.Env):
+    return
+  kind = type(game)
+  found = kind.__name__
+  if isinstance(game, type):
+    found = f'the class {game.__name__} and no environment of it'
+  elif isinstance(game, gymnasium.vector.VectorEnv):
+    found = f'{found}, several environments: --envs_per_thread makes them'
+  elif any(each.__module__.split('.')[0] == 'gym' for each in kind.__mro__):
+    found = f'{found}, of the old package gym'
+  raise checks.UsageError(
+    f'--env={name}: returned {found}; '
+    'allowed: module:function that returns a gymnasium.Env'
+  )
 
-  def make_env() -> gymnasium.vector.VectorEnv:
-    vector_env = gymnasium.vector.SyncVectorEnv(
-      [make_checked] * envs, autoreset_mode=AutoresetMode.SAME_STEP
+
+def _why_not_made(error, env, args) -> str | None:
+  """One line for what the user can mend; None for a bug in the environment."""
+  if isinstance(error, checks.UsageError | checks.RunError):
+    return None
+  told = boundary.describe(error)
+  registered = not callable(env) and (
+    env in gymnasium.registry or env.split(':')[-1] in gymnasium.registry
+  )
+  refused = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+  if args and (registered or (refused and refused[1] in args)):
+    return (
+      f'--env_args={json.dumps(args)}: {told}; allowed: arguments that {env} '
+      'takes'
     )
-    vector_env.native_action_space = native_action_space
-    return vector_env
-
-  return make_env
+  if isinstance(error, gymnasium.error.Error) or (
+    registered and isinstance(error, ImportError)
+  ):  # Of the user's own module, ImportError is a bug there.
+    return f'--env={env}: {error}'
+  if isinstance(error, SystemExit) or boundary.raised_by_a_call(error):
+    return f'--env={env}: cannot be made, {told}; allowed: a gymnasium.Env'
+  return None
 
 
 def make_own(
@@ -152,13 +288,14 @@ def check_spaces(
   """Checks that the learners can use the spaces of an environment.
 
   Raises:
-    UsageError: naming the space that is not supported.
+    UsageError: naming the space that is not supported, and what helps.
   """
   box = isinstance(observation_space, spaces.Box)
   if not box or 0 in observation_space.shape:
     raise checks.UsageError(
-      f'--env={name}: observation space {_in_one_line(observation_space)} is '
+      f'--env={name}: observation space {_found(observation_space)} is '
       'not supported; allowed: Box that is not empty'
+      + _what_makes_a_box_of(observation_space)
     )
   if isinstance(action_space, spaces.Discrete):
     return
@@ -170,47 +307,55 @@ def check_spaces(
     and (action_space.low < action_space.high).all()
   ):
     raise checks.UsageError(
-      f'--env={name}: action space {_in_one_line(action_space)} is not '
+      f'--env={name}: action space {_found(action_space)} is not '
       'supported; allowed: Discrete, or a Box of floats of one axis with a '
       'finite least and a larger finite greatest value for each'
+      + _what_makes_actions_of(action_space)
     )
 
 
-def _in_one_line(space):
-  return ' '.join(str(space).split())
+def _found(space):
+  if space is None:
+    return 'None (is it set before the constructor ends?)'
+  if isinstance(space, gymnasium.Space):
+    return boundary.in_one_line(space)
+  if isinstance(space, type):
+    return f'{space.__name__}, a class,'
+  old = type(space).__module__.split('.')[0] == 'gym'
+  of = ' of the old package gym' if old else f', a {type(space).__name__},'
+  return f'{boundary.in_one_line(space)}{of}'
 
 
-class _Finite(gymnasium.Wrapper):
-  """Raises where an observation or a reward is not finite, as a float32."""
+def _what_makes_a_box_of(space) -> str:
+  """A hint, for spaces that FlattenObservation flattens."""
+  if not isinstance(space, gymnasium.Space) or isinstance(space, spaces.Box):
+    return ''
+  if not space.is_np_flattenable or not spaces.flatdim(space):
+    return ''
+  numbers = f'{spaces.flatdim(space)} numbers'
+  if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
+    numbers += ', one-hot'
+  return (
+    '. A function that returns gymnasium.wrappers.FlattenObservation(env), '
+    f'named by --env=module:function, gives {numbers}'
+  )
 
-  def __init__(self, env, name):
-    super().__init__(env)
-    self._name = name
-    self._may_fail = np.issubdtype(env.observation_space.dtype, np.floating)
 
-  def reset(self, **kwargs):
-    workers.beat()
-    obs, info = self.env.reset(**kwargs)
-    return self._checked(obs), info
-
-  def step(self, action):
-    workers.beat()
-    obs, reward, *rest = self.env.step(action)
-    if not abs(reward) <= _LARGEST:
-      raise checks.RunError(
-        f'--env={self._name}: a reward is {reward}; allowed: finite rewards'
-      )
-    return self._checked(obs), reward, *rest
-
-  def _checked(self, obs):
-    if self._may_fail and not (np.abs(obs) <= _LARGEST).all():
-      index = np.argwhere(~(np.abs(obs) <= _LARGEST))[0]
-      raise checks.RunError(
-        f'--env={self._name}: observation{index.tolist()} is '
-        f'{np.asarray(obs)[tuple(index)]}, of the space '
-        f'{_in_one_line(self.observation_space)}; allowed: finite observations'
-      )
-    return obs
+def _what_makes_actions_of(space) -> str:
+  """A hint, for spaces whose actions can be numbered or put in a row."""
+  wrapper = '. A gymnasium.wrappers.TransformAction with the action space'
+  if isinstance(space, spaces.MultiDiscrete | spaces.MultiBinary):
+    sizes = getattr(space, 'nvec', np.full(space.shape, 2)).ravel().tolist()
+    combinations = math.prod(sizes)
+    return f'{wrapper} Discrete({combinations}) can number the combinations'
+  if isinstance(space, spaces.Dict | spaces.Tuple):
+    return (
+      f'{wrapper} gymnasium.spaces.flatten_space(…) helps if all parts are '
+      'bounded Boxes, one that is Discrete if all parts are'
+    )
+  if isinstance(space, spaces.Box):
+    return f'{wrapper} Box(-1, 1, [{math.prod(space.shape)}]) can convert them'
+  return ''
 
 
 class _Filmed(gymnasium.Wrapper):
@@ -234,41 +379,86 @@ class _Filmed(gymnasium.Wrapper):
     super().close()
 
 
-def _with_our_actions(env):
-  space = env.action_space
-  if isinstance(space, spaces.Box):
-    ours = spaces.Box(-np.inf, np.inf, space.shape, np.float32)
-  else:
-    ours = spaces.Discrete(space.n)
-  return gymnasium.wrappers.TransformAction(
-    env, spaces_lib.to_native(space), ours
-  )
-
-
-def _factory(name: str, film: bool) -> Callable[[], gymnasium.Env]:
+def _factory(name: str, film: bool, args) -> Callable[[], gymnasium.Env]:
   if name.startswith(_DM_CONTROL):
+    if args:
+      raise checks.UsageError(
+        f'--env_args={json.dumps(args)}: allowed with environments that are '
+        'not of dm_control'
+      )
     return _dm_control_factory(name)
+  env_id = name
   if ':' in name:
-    return checks.load_function(name, flag='env')
-  if name.startswith('ALE/'):
-    raise checks.UsageError(
-      f'--env={name}: allowed: python experiments/atari.py --game=… for Atari, '
-      'or another environment'
-    )
-  if name not in gymnasium.registry:
-    near = difflib.get_close_matches(name, gymnasium.registry, n=3, cutoff=0.4)
-    raise checks.UsageError(
-      f'--env={name}: unknown; '
-      + (f'did you mean {", ".join(near)}?' if near else 'try CartPole-v1')
-    )
-  if str(gymnasium.spec(name).entry_point).startswith('gymnasium.envs.mujoco'):
+    function, env_id = _named_with_module(name, args)
+    if function is not None:
+      return functools.partial(function, **args)
+  entry_point = _registered().get(env_id)
+  if entry_point is None:
+    raise checks.UsageError(f'--env={name}: {_suggestion(env_id)}')
+  # Its checker asks for more than is used; `boundary` checks what is.
+  given = {'disable_env_checker': True} | args
+  if entry_point.startswith('gymnasium.envs.mujoco'):
     checks.check_installed(f'--env={name}', 'mujoco', extra='mujoco')
     if os.environ.get('MUJOCO_GL'):  # It may not be what MuJoCo takes.
       simulations.set_backend()
     simulations.tell_warnings_once()
-    return lambda: gymnasium.make(name)  # Filmed by a camera of ours.
-  mode = {'render_mode': 'rgb_array'} if film else {}
-  return lambda: gymnasium.make(name, **mode)
+  elif film:  # MuJoCo is filmed by a camera of ours.
+    given['render_mode'] = 'rgb_array'
+  return lambda: gymnasium.make(env_id, **given)
+
+
+def _named_with_module(name, args):
+  """The function that module:function names, or the id that package:id does."""
+  module, _, env_id = name.partition(':')
+  if not re.search('[-/]', env_id):  # A function, or an id without a version.
+    try:
+      return checks.load_function(name, flag='env', arguments=args), None
+    except checks.UsageError:
+      if env_id not in gymnasium.registry:
+        raise
+      return None, env_id
+  try:
+    found = importlib.util.find_spec(module)
+  except (ImportError, ValueError):  # No parent of it, or no name of one.
+    found = None
+  if found is None:
+    raise checks.UsageError(
+      f'--env={name}: there is no module {module}; allowed: package:id, where '
+      'importing the package registers the id'
+    )
+  importlib.import_module(module)
+  return None, env_id
+
+
+def _registered() -> dict[str, str]:
+  """Ids of environments and where each is, without those of ale-py."""
+  entry_points = {
+    env_id: str(spec.entry_point) for env_id, spec in gymnasium.registry.items()
+  }
+  return {
+    env_id: entry_point
+    for env_id, entry_point in entry_points.items()
+    if not entry_point.startswith('ale_py')
+  }
+
+
+def _suggestion(env_id: str) -> str:
+  """What to take instead of an id that cannot be had."""
+  name = re.sub(r'-v\d+$', '', env_id)
+  known = _registered()
+  ids = [
+    each for each in known if each.rpartition('-v')[0].lower() == name.lower()
+  ]
+  game = None if ids else atari.game_of(env_id)
+  if game is not None:
+    return (
+      f'allowed: python experiments/atari.py --game={game} for Atari, or '
+      'another environment'
+    )
+  near = ids or difflib.get_close_matches(env_id, known, n=3, cutoff=0.4)
+  return 'unknown; ' + (
+    f'did you mean {", ".join(near)}?' if near else 'try CartPole-v1'
+  )
 
 
 def _dm_control_factory(name: str) -> Callable[[], gymnasium.Env]:
