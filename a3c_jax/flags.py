@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+import contextlib
 import dataclasses
 import os
 import sys
@@ -89,14 +90,32 @@ def _given(names: Sequence[str]) -> dict[str, Any]:
   return {name: value for name, value in values.items() if value is not None}
 
 
-def define_options(options: type) -> Callable[[], Any]:
+def _of_run(run, names) -> dict[str, Any]:
+  """The options of the environment that a run has."""
+  if run is None:
+    return {}
+  values = run.environment | {'env': run.environment['name']}
+  return {
+    name: tuple(value) if isinstance(value, list) else value
+    for name, value in values.items()
+    if name in names
+  }
+
+
+def define_options(
+  options: type, *, domain: str | None = None
+) -> Callable[[], Any]:
   """Defines a flag for every field of a domain's options.
 
   Args:
     options: a dataclass whose fields are `checks.setting`s with defaults.
+    domain: that of the environment, if the options are its own: those that are
+      not given are taken from the run that is resumed.
 
   Returns:
-    A function that makes the options once flags are parsed.
+    A function that makes the options once flags are parsed. It raises a
+    UsageError if the run to be resumed would import an environment that is not
+    given.
   """
   fields = dataclasses.fields(options)
   for field in fields:
@@ -104,7 +123,19 @@ def define_options(options: type) -> Callable[[], Any]:
     default = known or 'nothing'
     _define(field, f'{default} ({field.metadata["source"]})')
   names = [field.name for field in fields]
-  return lambda: options(**_given(names))
+
+  def make_options():
+    values = _given(names)
+    if domain is not None:
+      run = config_lib.of_run(flags.FLAGS.workdir, domain)
+      for name, value in _of_run(run, names).items():
+        if name not in values:
+          config_lib.check_not_imported(name, value, run)
+          values[name] = value
+    made = options(**values)
+    return dataclasses.replace(made, **checks.absolute_paths(made))
+
+  return make_options
 
 
 def define(domain: str, **instead) -> Callable[..., config_lib.Config]:
@@ -143,8 +174,8 @@ def define(domain: str, **instead) -> Callable[..., config_lib.Config]:
           f'--{name}={checks.as_text(given[name])}: allowed here: '
           f'{checks.as_text(value)}'
         )
-    settings = {'domain': domain} | instead | given | fixed
-    return config_lib.make(environment=environment, **settings)
+    settings = {'domain': domain} | given | fixed
+    return config_lib.make(environment=environment, instead=instead, **settings)
 
   return make_config
 
@@ -171,9 +202,13 @@ def run(main: Callable[..., None], *, takes_arguments: bool = False) -> None:
       flags; otherwise there must not be any.
   """
   cpu.set_up()
-  logging.set_verbosity(logging.WARNING)  # Orbax tells of every file.
+  logging.set_verbosity(logging.WARNING)
   # So that module:function names a file in the user's folder before a script.
-  sys.path.insert(0, os.getcwd())
+  with contextlib.suppress(FileNotFoundError):  # The folder was removed.
+    sys.path.insert(0, os.getcwd())
+  # A path of bytes that are no UTF-8 can be printed.
+  with contextlib.suppress(AttributeError):
+    sys.stdout.reconfigure(errors='backslashreplace')
 
   def checked_main(argv):
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+import os
 import pathlib
 
 import gymnasium
@@ -42,7 +43,7 @@ def load(
     UsageError: if there is no such run or checkpoint, or it holds parameters of
       another network.
   """
-  path = pathlib.Path(workdir)
+  path = pathlib.Path(checks.absolute(os.fspath(workdir)))
   config = workdir_lib.read_config(path)
   protocol = config.eval_protocol
   env = (make_env or agents.make_env(config, protocol=protocol))()

@@ -20,6 +20,8 @@ from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto import event_pb2
 
+from a3c_jax import files
+
 PHASES = (
   'playing',  # acting and emulator in one program
   'acting',
@@ -205,7 +207,8 @@ class Log:
       frames: count of emulator frames that they stand at.
     """
     for file in self._files.values():
-      os.fsync(file.fileno())  # A checkpoint must not know more than the disk.
+      # A checkpoint must not know more than the disk.
+      files.sync(file.fileno())
     return {
       'positions': {name: file.tell() for name, file in self._files.items()},
       'frames': frames,

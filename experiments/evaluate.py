@@ -31,8 +31,8 @@ _PROTOCOLS = {
 class Options:
   """What to evaluate, and how."""
 
-  workdir: str = checks.setting(
-    'Folder of the run.', 'a path', bool, default='', source='has to be given'
+  workdir: str = checks.path(
+    'Folder of the run.', default='', source='has to be given'
   )
   checkpoint: str = checks.setting(
     'latest, best (by the evaluations during training), or its frames.',
@@ -75,9 +75,9 @@ class Options:
     default=config_lib.cores(),
     source='the cores',
   )
-  video: str = checks.setting(
+  video: str = checks.path(
     'Folder for videos (MP4) of the first episodes; empty for none.',
-    'a path',
+    optional=True,
     default='',
     source='ours',
   )
@@ -86,9 +86,9 @@ class Options:
     default=1,
     source='ours',
   )
-  csv: str = checks.setting(
+  csv: str = checks.path(
     'File that gets one more row; empty for evaluations.csv in the workdir.',
-    'a path',
+    optional=True,
     default='',
     source='ours',
   )
@@ -153,7 +153,8 @@ class Videos:
     )
     for path in files:
       os.remove(path)
-    print(f'video in {self._folder}/{self._label}-episode-{index}.mp4')
+    folder = checks.as_given(self._folder)
+    print(f'video in {folder}/{self._label}-episode-{index}.mp4')
 
 
 class Table:
@@ -205,7 +206,7 @@ class Table:
       if not file.tell():
         rows.writeheader()
       rows.writerow(row)
-    print(f'row in {self._path}')
+    print(f'row in {checks.as_given(self._path)}')
 
 
 def _check_epsilon(options, algo) -> None:

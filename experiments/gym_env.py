@@ -4,23 +4,35 @@ python experiments/gym_env.py --env=CartPole-v1 --algo=a3c
 python experiments/gym_env.py --env=my_module:make_env
 """
 
-from absl import flags
+import dataclasses
 
-from a3c_jax import training
+from a3c_jax import checks, training
 import a3c_jax.flags
 
-_ENV = flags.DEFINE_string(
-  'env',
-  'CartPole-v1',
-  'Registered Gymnasium id, or module:function returning an environment. '
-  'Observations must be Box, actions Discrete, or with --algo=a3c a bounded '
-  'Box.',
-)
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+  """What to train on."""
+
+  env: str = checks.setting(
+    'Registered Gymnasium id, or module:function returning an environment. '
+    'Observations must be Box, actions Discrete, or with --algo=a3c a bounded '
+    'Box.',
+    'a name',
+    bool,
+    default='CartPole-v1',
+    source='ours',
+  )
+
+
+_options = a3c_jax.flags.define_options(Options, domain='gym')
 _config = a3c_jax.flags.define('gym')
 
 
 def main() -> None:
-  config = _config({'name': _ENV.value})
+  options = _options()
+  checks.check_settings(options)
+  config = _config({'name': options.env})
   training.train(config)
 
 

@@ -142,10 +142,8 @@ class Options:
     default=1.0,
     source='paper',
   )
-  workdir: str = checks.setting(
+  workdir: str = checks.path(
     'Folder for the results, new or of earlier ones.',
-    'a path',
-    bool,
     default='runs/paper',
     source='ours',
   )
@@ -171,8 +169,8 @@ class Options:
   learning_rates: tuple[float, ...] = checks.setting(
     'Learning rates, instead of the default and others drawn from '
     'LogUniform(1e-4, 1e-2). The seed of a run is the place of its rate.',
-    'numbers > 0, separated by commas',
-    lambda value: all(0 < rate < math.inf for rate in value),
+    'numbers > 0, 1e-37 to 1000, separated by commas',
+    lambda value: all(1e-37 <= rate <= 1e3 for rate in value),
     default=(),
     source="drawn, 50 times the scale, but for table1 the authors' one",
   )
@@ -362,13 +360,18 @@ def _check_begun(runs, folder, workdir) -> None:
       other += [f'without {flag}' for flag in is_ if flag not in was]
       how = other[0] if was else 'by nothing that it tells of'
       raise checks.UsageError(
-        f'--workdir={workdir}: its run {run.name} was begun {how}; '
+        f'--workdir={checks.as_given(workdir)}: its run {run.name} was begun '
+        f'{how}; '
         'allowed: the same scale and flags, or another folder'
       )
 
 
 def _frames(folder) -> int:
-  return int(float(workdir_lib.last_row(folder, 'train.csv').get('frames', 0)))
+  row = workdir_lib.last_row(folder, 'train.csv')
+  try:
+    return int(float(row.get('frames', 0)))
+  except (ValueError, OverflowError):  # The file is damaged.
+    return 0
 
 
 class Progress:
@@ -595,8 +598,8 @@ def main(arguments: Sequence[str]) -> None:
       _draw(name, figure, options, trials, title, workdir)
   except OSError as error:
     raise checks.RunError(
-      f'--workdir={workdir}: {error.strerror or error}; the same command '
-      'goes on'
+      f'--workdir={checks.as_given(workdir)}: {error.strerror or error}; the '
+      'same command goes on'
     ) from error
   left = len(runs) - len(progress.finished)
   refused = batch.are_refused(failed, progress.finished)
@@ -626,7 +629,7 @@ def _draw(name, figure, options, trials, title, workdir) -> None:
   for line in drawn.summary:
     print(line)
   _write(drawn, workdir / name)
-  print(f'{workdir / name}.csv and .png')
+  print(f'{checks.as_given(workdir / name)}.csv and .png')
 
 
 if __name__ == '__main__':

@@ -7,7 +7,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 LAYERS = {
-  0: ('activations', 'base', 'batch', 'checks', 'cpu', 'workers'),
+  0: ('activations', 'base', 'checks', 'cpu', 'files', 'workers'),
   1: (
     'returns',
     'schedules',
@@ -15,6 +15,7 @@ LAYERS = {
     'networks',
     'optimizers',
     'telemetry',
+    'batch',
     'config',
     'published',
   ),

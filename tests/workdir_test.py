@@ -45,7 +45,7 @@ def test_a_new_folder_and_an_empty_one(tmp_path):
     assert not claim(path)
     assert [entry.name for entry in path.iterdir()] == ['config.json']
     assert record(path)['changes'] == []
-    assert record(path)['versions']['orbax-checkpoint']
+    assert record(path)['versions']['flax']
 
 
 def test_nothing_is_written_before_the_claim(tmp_path):
@@ -61,7 +61,8 @@ def test_files_of_others_are_refused(tmp_path):
   for text in ('', '[]', '{}', '{"config": 3, "changes": []}'):
     (tmp_path / 'config.json').write_text(text)
     assert refusal(tmp_path) == (
-      f'--workdir={tmp_path}: its config.json is not that of a run; {ALLOWED}'
+      f'--workdir={tmp_path}: its config.json is not that of a run; '
+      'allowed: the folder of a run'
     )
     assert (tmp_path / 'config.json').read_text() == text
 
