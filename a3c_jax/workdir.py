@@ -186,6 +186,8 @@ def last_row(path: pathlib.Path, name: str) -> dict[str, str]:
 
 def is_finished(path: pathlib.Path) -> bool:
   """Whether the run in a folder has done all that it was to do."""
+  if not (path / 'config.json').is_file():  # A pipe would be waited for.
+    return False
   train = last_row(path, 'train.csv')
   evaluation = last_row(path, 'eval.csv')
   try:

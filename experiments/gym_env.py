@@ -4,6 +4,8 @@ python experiments/gym_env.py --env=CartPole-v1 --algo=a3c
 python experiments/gym_env.py --env=my_module:make_env
 """
 
+from __future__ import annotations
+
 import dataclasses
 
 from a3c_jax import checks, training
