@@ -2,6 +2,7 @@
 
 import importlib.util
 import pathlib
+import sys
 
 from absl import flags
 import pytest
@@ -12,11 +13,12 @@ from a3c_jax import checks, workdir
 ROOT = pathlib.Path(__file__).parents[1]
 
 
-def script_of(name):
+def script_of(monkeypatch, name):
   """A script's module, whose flags belong to the test that forgets them."""
   path = ROOT / 'experiments' / name
   spec = importlib.util.spec_from_file_location('resumed_script', path)
   module = importlib.util.module_from_spec(spec)
+  monkeypatch.setitem(sys.modules, spec.name, module)  # As dataclasses want.
   spec.loader.exec_module(module)
   return module
 
@@ -31,7 +33,7 @@ def claimed(monkeypatch, name, *arguments):
     configs.append(config)
 
   with script_flags.forgotten():
-    script = script_of(name)
+    script = script_of(monkeypatch, name)
     monkeypatch.setattr(script.training, 'train', train)
     flags.FLAGS([name, *arguments])
     script.main()

@@ -23,6 +23,7 @@ import pytest
 from results import digest, read_rows
 from short_runs import make_ctrl_c
 
+import a3c_jax
 from a3c_jax import (
   actor_learner,
   agents,
@@ -1042,3 +1043,43 @@ def test_bytes_are_not_normalised(tmp_path, monkeypatch):
     assert set(segment.obs.ravel()) <= {50, 52}
   like = jax.tree.map(np.asarray, result.params)
   assert checkpoints.read_params(tmp_path, 'latest', like)[1] is None
+
+
+class Wanders(catch.Catch):
+  """A simulator that works in a folder of its own."""
+
+  folder = None
+
+  def reset(self, **kwargs):
+    os.chdir(self.folder)
+    return super().reset(**kwargs)
+
+
+def test_an_environment_may_change_the_working_directory(
+  tmp_path, monkeypatch, capsys
+):
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.setattr(Wanders, 'folder', tmp_path / 'elsewhere')
+  Wanders.folder.mkdir()
+  for going_on in (False, True):
+    monkeypatch.chdir(tmp_path)
+    settings = make_config('runs/[x]', eval_frames=50, profile='traces')
+    result = training.run(
+      settings,
+      gym.make(Wanders),
+      functools.partial(agents.make_learner, settings),
+    )
+    assert result.workdir == str(tmp_path / 'runs/[x]')
+    assert 'results in runs/[x]' in training.describe(result)
+    told = capsys.readouterr().out
+    assert ('going on at frame 100' in told) == going_on
+    assert '--profile=traces' in told
+  assert list(Wanders.folder.iterdir()) == []
+  assert sorted(path.name for path in tmp_path.iterdir()) == [
+    'elsewhere',
+    'runs',
+    'traces',
+  ]
+  monkeypatch.chdir(tmp_path)
+  policy = a3c_jax.load('runs/[x]', make_env=gym.make(Wanders))
+  assert policy.frames == 100

@@ -64,7 +64,8 @@ def describe(options: Options) -> Mapping[str, Any]:
 def from_record(environment: Mapping[str, Any]) -> Options:
   """The options that `describe` told of."""
   values = dict(environment)
-  return Options(env=values.pop('name'), **values)
+  values['env'] = values.pop('name')
+  return checks.options_of(Options, values)
 
 
 class Repeat(gymnasium.Wrapper):
