@@ -146,7 +146,7 @@ def _claim(folder, plan, stack) -> None:
   try:
     if not path.exists() and any(folder.iterdir()):
       refuse('holds files, but no sweep.json')
-    file = stack.enter_context(path.open('a+'))
+    file = stack.enter_context(path.open('a+b', buffering=0))
     files.lock(file, folder=f'--folder={checks.as_given(folder)}')
     file.seek(0)
     began = json.loads(file.read() or 'null')
@@ -161,8 +161,11 @@ def _claim(folder, plan, stack) -> None:
         refuse(f'its {name} is {began[name]}, not {plan[name]}')
       (folder / 'results.csv').unlink(missing_ok=True)
     file.truncate(0)
-    file.write(json.dumps(plan, indent=2) + '\n')
-    file.flush()
+    try:
+      files.write_all(file, (json.dumps(plan, indent=2) + '\n').encode())
+    except OSError:
+      file.truncate(0)  # Half of it would be nobody's.
+      raise
   except BlockingIOError:
     refuse('another process is using it')
   except OSError as error:
