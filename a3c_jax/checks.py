@@ -17,6 +17,7 @@ import numpy as np
 
 Settings = TypeVar('Settings')
 
+_BELOW_ONE = 1 - 2**-25  # What is less is less than 1 as float32 too.
 _LEAST = 1e-37  # Of float32, without a loss of digits.
 _LONGEST = 200  # Characters of a value in a message.
 _GIVEN: dict[str, str] = {}  # What the user wrote, by the absolute path.
@@ -355,7 +356,7 @@ def decay(help_text: str, **kwargs) -> Any:
   return setting(
     help_text,
     '0 <= value < 1, also as float32',
-    lambda value: _is_number(value) and value >= 0 and np.float32(value) < 1,
+    lambda value: _is_number(value) and 0 <= value < _BELOW_ONE,
     **kwargs,
   )
 

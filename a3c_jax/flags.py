@@ -18,6 +18,9 @@ from a3c_jax import config as config_lib
 flags.disclaim_key_flags()
 
 
+_LONGEST = 500  # Characters of a word in a message.
+
+
 class _Parser(flags.ArgumentParser):
   """Says what is allowed where a value cannot be read."""
 
@@ -240,5 +243,9 @@ def _parse(argv):
 
 
 def _exit_with(error, code):
-  print('error:', ' '.join(str(error).split()), file=sys.stderr)
+  words = [
+    word if len(word) <= _LONGEST else f'{word[:_LONGEST]}…'
+    for word in str(error).split()
+  ]
+  print('error:', *words, file=sys.stderr)
   sys.exit(code)

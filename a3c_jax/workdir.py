@@ -186,7 +186,7 @@ def last_row(path: pathlib.Path, name: str) -> dict[str, str]:
 
 def is_finished(path: pathlib.Path) -> bool:
   """Whether the run in a folder has done all that it was to do."""
-  if not (path / 'config.json').is_file():  # A pipe would be waited for.
+  if not os.path.isfile(path / 'config.json'):  # A pipe would be waited for.
     return False
   train = last_row(path, 'train.csv')
   evaluation = last_row(path, 'eval.csv')

@@ -350,7 +350,7 @@ def _check_extra(name, extra, runs) -> None:
 def _check_begun(runs, folder, workdir) -> None:
   """Runs of another scale or with other flags are no part of this."""
   for run in runs:
-    if not (folder / run.name).is_dir():
+    if not os.path.isdir(folder / run.name):
       continue
     # Not the script, which may lie in another copy of the project.
     was = batch.last_command(folder, run.name)[1:]
@@ -412,7 +412,7 @@ class Progress:
       return
     self._looked = now
     for name in self._runs:
-      if name not in self.finished and (self._folder / name).is_dir():
+      if name not in self.finished and os.path.isdir(self._folder / name):
         self._frames[name] = _frames(self._folder / name)
     self._line.show(self.frames, self._text(now, left=False))
     if now - self._said >= _SAY_SECONDS:
