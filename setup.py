@@ -41,7 +41,6 @@ setuptools.setup(
     'jax>=0.10.2,<0.13',
     'numpy>=2.4,<3',
     'optax>=0.2.8,<0.3',
-    'orbax-checkpoint>=0.12.8,<0.13',
     'rich>=15,<16',
     'tensorboardX>=2.6.5,<3',
   ],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-import dataclasses
 import math
 import re
 
@@ -52,10 +51,7 @@ def make_env(
     'film': film,
   }
   if config.domain == 'atari':
-    names = [field.name for field in dataclasses.fields(atari.Options)]
-    options = atari.Options(
-      **{name: config.environment[name] for name in names}
-    )
+    options = atari.from_record(config.environment)
     if protocol is not None:
       options = atari.for_evaluation(options, protocol)
     return atari.make(options, **games)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-import fcntl
 import math
+import os
 import pathlib
 import shlex
 import signal
@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from a3c_jax import checks, files
 from a3c_jax import signals as signals_lib
 
 REFUSED = 3  # Jobs; a script that takes the flags of none takes no other's.
@@ -114,7 +115,7 @@ class Batch:
       with (self._folder / f'{job.name}.log').open('ab') as log:
         try:
           # The process inherits the lock, so it lasts as long as the process.
-          fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+          files.lock(log, folder=checks.as_given(self._folder))
         except BlockingIOError:
           left_behind += 1
           if job.name not in self._left_behind:
@@ -125,10 +126,11 @@ class Batch:
         if self._is_done(job):
           self._ended(job, 0)
           continue
-        _command_file(self._folder, job.name).write_text(
-          f'{shlex.join(job.command)}\n'
+        files.replace(
+          _command_file(self._folder, job.name),
+          os.fsencode(f'{shlex.join(job.command)}\n'),
         )
-        workdir = f'--workdir={self._folder / job.name}'
+        workdir = f'--workdir={checks.as_given(self._folder / job.name)}'
         process = subprocess.Popen(
           [sys.executable, *job.command, workdir],
           stdin=subprocess.DEVNULL,
@@ -176,12 +178,16 @@ def _command_file(folder, name):
 def last_command(folder: pathlib.Path, name: str) -> list[str]:
   """The script and flags that a job was last begun with; none if never."""
   try:
-    return shlex.split(_command_file(folder, name).read_text())
+    content = _command_file(folder, name).read_bytes()
+    return shlex.split(os.fsdecode(content))
   except (OSError, ValueError):
     return []
 
 
 def last_line(folder: pathlib.Path, name: str) -> str:
   """The last line of a job's log that is not empty."""
-  lines = (folder / f'{name}.log').read_text(errors='replace').split('\n')
-  return next(filter(str.strip, reversed(lines)), '')
+  try:
+    text = (folder / f'{name}.log').read_text(errors='replace')
+  except OSError:
+    return ''
+  return next(filter(str.strip, reversed(text.split('\n'))), '')

@@ -1,4 +1,4 @@
-"""What a run needs to go on where it stood, in files of orbax."""
+"""What a run needs to go on where it stood, in files of our own."""
 
 from __future__ import annotations
 
@@ -6,23 +6,26 @@ from collections.abc import Mapping
 import contextlib
 import errno
 import hashlib
-import io
 import json
 import os
 import pathlib
+import re
 import shutil
 from typing import Any, NamedTuple
 
 from flax import serialization
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
-from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-from a3c_jax import base, rollout, shared
+from a3c_jax import base, checks, files, rollout, shared
 from a3c_jax.envs import recorded
 
-_METADATA_BYTES = 1_000_000  # At most, of orbax's own.
+# A file is a line, which is this, the SHA-256 of the header, and the header in
+# JSON; then the arrays in flax's form of MessagePack. The header has the
+# SHA-256 of the arrays.
+_FORMAT = b'a3c_jax-checkpoint-1'
+_UNFINISHED = '.new'  # Ends the name of a file that is being written.
+_COUNT = re.compile('0|[1-9][0-9]{0,18}')
 
 
 class Point(NamedTuple):
@@ -49,10 +52,10 @@ class CorruptError(ValueError):
 
 
 class Store:
-  """Checkpoints in one folder, a folder for each, named by frames.
+  """Checkpoints in one folder, a file for each, named by frames.
 
-  A checkpoint is there as a whole or not at all: orbax writes it under another
-  name first.
+  A checkpoint is there as a whole or not at all: it is written under another
+  name first, and read back.
   """
 
   def __init__(
@@ -68,36 +71,51 @@ class Store:
       folder: of this store alone.
       keep: how many checkpoints stay, the newest; None for all.
       read_only: leaves everything as it is, so that another process can write.
+
+    Raises:
+      UsageError: if the folder cannot be used.
     """
     self.folder = folder.absolute()
+    self._keep = keep
     self._read_only = read_only
     if not read_only:
-      self._put_back()
-    self._manager = ocp.CheckpointManager(
-      self.folder,
-      options=ocp.CheckpointManagerOptions(
-        preservation_policy=preservation_policy.LatestN(keep),
-        cleanup_tmp_directories=not read_only,
-        enable_async_checkpointing=False,
-        create=not read_only,
-      ),
-    )
+      try:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for name in os.listdir(self.folder):
+          if name.endswith(_UNFINISHED):
+            self._remove(self.folder / name)
+      except OSError as error:
+        self._refuse(f'{self.folder.name}: {error.strerror}')
 
   def frames(self) -> list[int]:
-    """Of all checkpoints, ascending."""
-    return sorted(self._manager.all_steps())
+    """Of all checkpoints, ascending.
 
-  def _replaced(self, frames):
-    return self.folder.with_name(f'{self.folder.name}-{frames}-replaced')
+    Raises:
+      UsageError: if the folder cannot be read.
+    """
+    try:
+      names = os.listdir(self.folder)
+    except FileNotFoundError:
+      return []
+    except OSError as error:
+      self._refuse(f'{self.folder.name}: {error.strerror}')
+    paths = [self.folder / name for name in names if _COUNT.fullmatch(name)]
+    return sorted(int(path.name) for path in paths if path.exists())
 
-  def _put_back(self):
-    """Undoes a replacement that was cut short; forgets those that were not."""
-    for old in self.folder.parent.glob(f'{self.folder.name}-*-replaced'):
-      frames = old.name.removesuffix('-replaced').rpartition('-')[2]
-      if (self.folder / frames).exists():
-        shutil.rmtree(old)
-      else:
-        old.rename(self.folder / frames)
+  def _path(self, frames):
+    return self.folder / str(frames)
+
+  def _remove(self, path):
+    if path.is_dir() and not path.is_symlink():
+      shutil.rmtree(path)
+    else:
+      path.unlink()
+
+  def _refuse(self, problem):
+    raise checks.UsageError(
+      f'--workdir={checks.as_given(self.folder.parent)}: {problem}; allowed: '
+      'the folder of a run, of this version'
+    )
 
   def save(self, frames: int, arrays: Any, record: Mapping[str, Any]) -> None:
     """Writes one checkpoint, in the place of one of the same count of frames.
@@ -108,81 +126,71 @@ class Store:
       record: all else, fit for JSON.
 
     Raises:
-      OSError: if it cannot be written; the earlier ones are as they were.
+      OSError: if it cannot be written or not be read back; the earlier ones are
+        as they were.
     """
-    arrays = _without_empty(jax.tree.map(np.asarray, arrays))
-    record = json.loads(json.dumps(record))  # As it will be read.
-    self._check_space(sum(leaf.nbytes for leaf in jax.tree.leaves(arrays)))
-    old = self._replaced(frames)
-    if frames in self._manager.all_steps():
-      (self.folder / str(frames)).rename(old)
-      self._manager.reload()
+    content = serialization.msgpack_serialize(jax.tree.map(np.asarray, arrays))
+    header = {'record': record, 'arrays_sha256': _sha256(content)}
+    header = json.dumps(header, sort_keys=True).encode()
+    line = b' '.join([_FORMAT, _sha256(header).encode(), header])
+    new = self.folder / f'{frames}{_UNFINISHED}'
     try:
-      self._manager.save(
-        frames,
-        args=ocp.args.Composite(
-          arrays=ocp.args.StandardSave(arrays),
-          record=ocp.args.JsonSave(
-            {'record': record, 'digests': _digests(arrays, record)}
-          ),
-        ),
-        force=True,
-      )
+      with new.open('wb', buffering=0) as file:
+        files.write_all(file, line + b'\n' + content)
+      if _read(new)[1] != content:
+        raise CorruptError('it is not what was written')
+      if self._path(frames).is_dir():
+        self._remove(self._path(frames))
+      new.replace(self._path(frames))
+    except CorruptError as error:
+      raise OSError(f'it cannot be read back, {error}') from error
     finally:
-      self._put_back()
-      self._manager.reload()
-
-  def _check_space(self, size):
-    """Orbax tells of a full disk too, but in hundreds of lines."""
-    needed = size + _METADATA_BYTES
-    free = shutil.disk_usage(self.folder).free
-    if free < needed:
-      raise OSError(
-        errno.ENOSPC,
-        f'{os.strerror(errno.ENOSPC)}: {free:,} of {needed:,} bytes are free',
-      )
+      with contextlib.suppress(OSError):
+        new.unlink()
+    files.sync_folder(self.folder)
+    if self._keep:
+      for old in self.frames()[: -self._keep]:
+        self.delete(old)
 
   def record(self, frames: int) -> Mapping[str, Any] | None:
     """The record alone; None where it cannot be read."""
     try:
-      with contextlib.redirect_stderr(io.StringIO()):
-        saved = self._manager.restore(
-          frames, args=ocp.args.Composite(record=ocp.args.JsonRestore())
-        )['record']
-    except Exception:  # Whatever damaged files make orbax raise.
+      with self._path(frames).open('rb') as file:
+        return _read_header(file)['record']
+    except (OSError, CorruptError):
       return None
-    digests = _digests({}, saved['record'])
-    intact = digests['record'] == saved['digests']['record']
-    return saved['record'] if intact else None
 
   def delete(self, frames: int) -> None:
     """Removes one checkpoint."""
-    self._manager.delete(frames)
+    self._remove(self._path(frames))
 
   def read(self, frames: int) -> tuple[Any, Mapping[str, Any]]:
     """The arrays and the record of one checkpoint.
 
     Raises:
       CorruptError: if they are not what was written.
+      FileNotFoundError: if it is not there, or not there any more.
+      UsageError: if it may not be read, or another version wrote it.
     """
+    path = self._path(frames)
     try:
-      # Damaged files make orbax print dozens of tracebacks besides raising.
-      with contextlib.redirect_stderr(io.StringIO()):
-        saved = self._manager.restore(
-          frames,
-          args=ocp.args.Composite(
-            arrays=ocp.args.StandardRestore(), record=ocp.args.JsonRestore()
-          ),
+      header, content = _read(path)
+    except FileNotFoundError:
+      raise
+    except PermissionError as error:
+      self._refuse(f'{self.folder.name}/{frames}: {error.strerror}')
+    except (OSError, CorruptError) as error:
+      if (path / '_CHECKPOINT_METADATA').exists():
+        self._refuse(
+          f'an older version of a3c_jax wrote {self.folder.name}/{frames}, '
+          'with orbax'
         )
-      arrays, record = saved['arrays'], saved['record']
-      if _digests(arrays, record['record']) != record['digests']:
-        raise ValueError('it is not what was written')
-    except Exception as error:  # Whatever damaged files make orbax raise.
+      problem = getattr(error, 'strerror', None) or error
       raise CorruptError(
-        f'checkpoint of frame {frames} is corrupt: '
-        + ' '.join(str(error).split())[:100]
+        f'checkpoint of frame {frames} is corrupt: {problem}'
       ) from error
-    return arrays, record['record']
+    arrays = serialization.msgpack_restore(content)
+    return jax.tree.map(np.array, arrays), header['record']  # To be written to.
 
   def newest(self) -> tuple[Any, Mapping[str, Any], list[str]]:
     """The newest checkpoint that can be read, and the trouble with newer ones.
@@ -193,23 +201,33 @@ class Store:
     Returns:
       Arrays and record, both None if there is none, and a line for each corrupt
       one.
+
+    Raises:
+      UsageError: as `read`, or if a corrupt one cannot be moved away.
     """
-    problems = []
-    for frames in reversed(self.frames()):
+    problems = {}
+    while left := [each for each in self.frames() if each not in problems]:
+      frames = left[-1]
       try:
-        return *self.read(frames), problems
+        return *self.read(frames), [*problems.values()]
+      except FileNotFoundError:
+        continue  # Deleted by its writer, who has written a newer one before.
       except CorruptError as error:
-        problem = str(error)
+        problems[frames] = str(error)
         if not self._read_only:
-          name = f'corrupt-{frames}'
-          while (self.folder.parent / name).exists():
-            name += '-again'
-          aside = self.folder.parent / name
-          (self.folder / str(frames)).rename(aside)
-          self._manager.reload()
-          problem += f'; now {aside}'
-        problems.append(problem)
-    return None, None, problems
+          problems[frames] += f'; now {self._move_aside(frames)}'
+    return None, None, [*problems.values()]
+
+  def _move_aside(self, frames):
+    aside = self.folder.parent / f'corrupt-{frames}'
+    while os.path.lexists(aside):
+      aside = aside.with_name(f'{aside.name}-again')
+    try:
+      # Not `rename`: the folder may be a link to another file system.
+      shutil.move(self._path(frames), aside)
+    except OSError as error:
+      self._refuse(f'{self.folder.name}/{frames}: {error.strerror}')
+    return checks.as_given(aside)
 
 
 class Checkpoints:
@@ -320,31 +338,32 @@ def read_params(
     CorruptError: if the one asked for by 'best' or frames is.
     MismatchError: if it holds other parameters than `like`.
   """
-  stores = {
-    name: Store(workdir / name, read_only=True)
-    for name in ('checkpoints', 'best')
-    if (workdir / name).is_dir()
-  }
-  found = {name: store.frames() for name, store in stores.items()}
-  store, frames, problems = None, None, []
-  if which == 'latest' and found.get('checkpoints'):
-    arrays, record, problems = stores['checkpoints'].newest()
+  newest, best = stores = [
+    Store(workdir / name, read_only=True) for name in ('checkpoints', 'best')
+  ]
+  problems = []
+  if which == 'latest':
+    arrays, record, problems = newest.newest()
     if arrays is not None:
       return *_what_acts(arrays, like), record['frames'], problems
-  elif which == 'best' and found.get('best'):
-    store, frames = stores['best'], found['best'][-1]
-  elif which.isdecimal():
-    frames = int(which)
-    store = next(
-      (stores[name] for name in stores if frames in found[name]), None
-    )
-  if store is None:
-    counts = ', '.join(map(str, sorted({*sum(found.values(), [])})))
-    raise FileNotFoundError(
-      '; '.join([*problems, f'there are those of frames: {counts or "none"}'])
-    )
-  arrays, _ = store.read(frames)
-  return *_what_acts(arrays, like), frames, problems
+  elif which == 'best':
+    while found := best.frames():
+      with contextlib.suppress(FileNotFoundError):  # Deleted by its writer.
+        arrays, _ = best.read(found[-1])
+        return *_what_acts(arrays, like), found[-1], problems
+  else:
+    frames = which.lstrip('0') or '0'
+    for store in stores:
+      # As text: Python refuses to make a number of 5,000 digits.
+      if frames in map(str, store.frames()):
+        with contextlib.suppress(FileNotFoundError):
+          arrays, _ = store.read(int(frames))
+          return *_what_acts(arrays, like), int(frames), problems
+  found = sorted({frames for store in stores for frames in store.frames()})
+  counts = ', '.join(map(str, found)) or 'none'
+  raise FileNotFoundError(
+    '; '.join([*problems, f'there are those of frames: {counts}'])
+  )
 
 
 def _acting(snapshot) -> dict[str, Any]:
@@ -378,19 +397,6 @@ def _to_arrays(moment) -> dict[str, Any]:
 
 def _state_dict(tree):
   return serialization.to_state_dict(tree)
-
-
-def _without_empty(tree):
-  """Without empty arrays: orbax cannot save those."""
-  if not isinstance(tree, dict):
-    return tree
-  pruned = {name: _without_empty(branch) for name, branch in tree.items()}
-  return {
-    name: branch
-    for name, branch in pruned.items()
-    if branch is not None
-    and (len(branch) if isinstance(branch, dict) else branch.size)
-  }
 
 
 def _from_arrays(arrays, record, like: Moment) -> Moment:
@@ -460,14 +466,34 @@ def _shapes(tree):
   }
 
 
-def _digests(arrays, record) -> dict[str, str]:
-  digest = hashlib.sha256()
-  for path, leaf in jax.tree_util.tree_leaves_with_path(arrays):
-    name = jax.tree_util.keystr(path)
-    digest.update(f'{name} {leaf.dtype} {leaf.shape}'.encode())
-    digest.update(np.ascontiguousarray(leaf))
-  text = json.dumps(record, sort_keys=True).encode()
-  return {
-    'arrays': digest.hexdigest(),
-    'record': hashlib.sha256(text).hexdigest(),
-  }
+def _sha256(content: bytes) -> str:
+  return hashlib.sha256(content).hexdigest()
+
+
+def _read(path) -> tuple[dict[str, Any], bytes]:
+  """Header and arrays of a file, as they were written.
+
+  Raises:
+    CorruptError: if they are not.
+    FileNotFoundError: if there is no file, or none any more.
+    OSError: if it cannot be read.
+  """
+  try:
+    with path.open('rb') as file:
+      header = _read_header(file)
+      content = file.read()
+  except OSError as error:
+    if error.errno == errno.ESTALE:  # Another machine deleted it just now.
+      raise FileNotFoundError(errno.ENOENT, error.strerror) from error
+    raise
+  if _sha256(content) != header['arrays_sha256']:
+    raise CorruptError('it is not what was written')
+  return header, content
+
+
+def _read_header(file) -> dict[str, Any]:
+  name, _, rest = file.readline().partition(b' ')
+  digest, _, header = rest.removesuffix(b'\n').partition(b' ')
+  if name != _FORMAT or digest != _sha256(header).encode():
+    raise CorruptError('it is not what was written')
+  return json.loads(header)

@@ -7,7 +7,6 @@ import dataclasses
 import importlib
 import importlib.util
 import inspect
-import math
 import os
 import pathlib
 import re
@@ -18,6 +17,11 @@ import jax
 import numpy as np
 
 Settings = TypeVar('Settings')
+
+_BELOW_ONE = 1 - 2**-25  # What is less is less than 1 as float32 too.
+_LEAST = 1e-37  # Of float32, without a loss of digits.
+_LONGEST = 200  # Characters of a value in a message.
+_GIVEN: dict[str, str] = {}  # What the user wrote, by the absolute path.
 
 
 class UsageError(ValueError):
@@ -65,6 +69,55 @@ def check_shapes(**arrays: tuple[jax.Array, str]) -> None:
         raise ValueError(f'{problem} with {axis} = {length} as in {owner}')
 
 
+def absolute(path: str) -> str:
+  """The absolute form of a path, with ~ for the home folder.
+
+  It stays the same path when an environment changes the working directory.
+  `as_given` gives the text back.
+
+  Raises:
+    UsageError: if it begins in a working directory that was removed.
+  """
+  if '\0' in path:  # Refused later, and not what these functions take.
+    return path
+  try:
+    whole = os.path.abspath(os.path.expanduser(path))
+  except FileNotFoundError as error:
+    raise UsageError(
+      f'{path}: the current folder is not there any more; allowed: a path '
+      'that begins with /'
+    ) from error
+  if whole != path:
+    _GIVEN[whole] = path
+  return whole
+
+
+def as_given(path: str | pathlib.Path) -> str:
+  """A path in the user's words, if `absolute` has made it or a parent of it."""
+  path = pathlib.Path(path)
+  for folder in (path, *path.parents):
+    given = _GIVEN.get(str(folder))
+    if given is not None:
+      rest = path.relative_to(folder)
+      return os.path.join(given, rest) if rest.parts else given
+  return str(path)
+
+
+def absolute_paths(settings: Any) -> dict[str, Any]:
+  """The settings that are paths, by name, `absolute` unless empty."""
+
+  def made(value):
+    if isinstance(value, tuple):
+      return tuple(map(made, value))
+    return absolute(value) if isinstance(value, str) and value else value
+
+  return {
+    field.name: made(getattr(settings, field.name))
+    for field in dataclasses.fields(settings)
+    if field.metadata['path']
+  }
+
+
 def make_folder(path: str, *, flag: str) -> pathlib.Path:
   """The folder at a path, made if it is not there yet.
 
@@ -82,7 +135,8 @@ def make_folder(path: str, *, flag: str) -> pathlib.Path:
       problem = 'no permission to write to it'
   if problem:
     raise UsageError(
-      f'--{flag}={path}: {problem}; allowed: a folder that can be written to'
+      f'--{flag}={as_text(as_given(path))}: {problem}; allowed: a folder that '
+      'can be written to'
     )
   return folder
 
@@ -132,6 +186,30 @@ def _leads_out(path, inside) -> str:
   elif not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
     return 'is neither a file nor a folder'
   return ''
+
+
+def check_file(path: str, *, flag: str) -> None:
+  """Checks that a file can be written, and leaves it as it is.
+
+  Raises:
+    UsageError: naming the flag, if it cannot.
+  """
+  file = pathlib.Path(path)
+  problem = None
+  try:
+    there = file.exists()
+    if not file.parent.is_dir():
+      problem = f'{as_given(file.parent)} is no folder'
+    elif file.is_dir():
+      problem = 'is a folder'
+    elif not os.access(file if there else file.parent, os.W_OK):
+      problem = 'no permission to write to it'
+  except (OSError, ValueError) as error:  # Too long, or with a null byte.
+    problem = getattr(error, 'strerror', None) or str(error)
+  if problem:
+    raise UsageError(
+      f'--{flag}={as_text(as_given(path))}: {problem}; allowed: a file to write'
+    )
 
 
 def check_installed(
@@ -214,6 +292,7 @@ def setting(
   source: str = '',
   flag: bool = True,
   may_change: bool = False,
+  path: bool = False,
 ) -> Any:
   """A dataclass field that knows what may be in it.
 
@@ -225,6 +304,7 @@ def setting(
     source: where that default comes from.
     flag: whether the command line has a flag for it.
     may_change: whether a run can go on with another value.
+    path: whether it is a path, or several, for `absolute_paths`.
   """
   metadata = {
     'help': help_text,
@@ -233,6 +313,7 @@ def setting(
     'source': source,
     'flag': flag,
     'may_change': may_change,
+    'path': path,
   }
   return dataclasses.field(default=default, metadata=metadata)
 
@@ -241,6 +322,42 @@ def one_of(help_text: str, names: tuple[str, ...], **kwargs) -> Any:
   """A `setting` that is one of some names."""
   return setting(
     help_text, ', '.join(names), lambda value: value in names, **kwargs
+  )
+
+
+def path(help_text: str, *, optional: bool = False, **kwargs) -> Any:
+  """A `setting` that is the path of a file or folder; if optional, or ''."""
+  return setting(
+    help_text,
+    "a path, or '' for none" if optional else 'a path',
+    lambda value: _is_path(value) or (optional and value == ''),
+    path=True,
+    **kwargs,
+  )
+
+
+def paths(help_text: str, **kwargs) -> Any:
+  """A `setting` that is one path or several."""
+  return setting(
+    help_text,
+    'paths, separated by commas',
+    lambda value: value and all(map(_is_path, value)),
+    path=True,
+    **kwargs,
+  )
+
+
+def _is_path(value) -> bool:
+  return isinstance(value, str) and value != '' and '\0' not in value
+
+
+def true_or_false(help_text: str, **kwargs) -> Any:
+  """A `setting` that is either."""
+  return setting(
+    help_text,
+    'true, false',
+    lambda value: isinstance(value, bool),
+    **kwargs,
   )
 
 
@@ -257,38 +374,58 @@ def count(
   )
 
 
-def positive(help_text: str, **kwargs) -> Any:
+def positive(help_text: str, *, most: float = 1e9, **kwargs) -> Any:
   """A `setting` that is a finite number above 0, also as float32."""
   return setting(
     help_text,
-    'finite and > 0',
-    lambda value: 0 < value <= float(np.finfo(np.float32).max),
+    f'finite and > 0, {_LEAST:g} to {most:g}',
+    lambda value: _is_number(value) and _LEAST <= value <= most,
     **kwargs,
   )
 
 
-def not_negative(help_text: str, **kwargs) -> Any:
+def not_negative(help_text: str, *, most: float = 1e9, **kwargs) -> Any:
   """A `setting` that is a finite number from 0 on."""
   return setting(
-    help_text, 'finite and >= 0', lambda value: 0 <= value < math.inf, **kwargs
+    help_text,
+    f'finite and >= 0, at most {most:g}',
+    lambda value: _is_number(value) and 0 <= value <= most,
+    **kwargs,
   )
+
+
+def _is_number(value) -> bool:
+  return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def fraction(help_text: str, **kwargs) -> Any:
   """A `setting` from 0 to 1."""
-  return setting(help_text, '0 to 1', lambda value: 0 <= value <= 1, **kwargs)
+  return setting(
+    help_text,
+    '0 to 1',
+    lambda value: _is_number(value) and 0 <= value <= 1,
+    **kwargs,
+  )
 
 
 def decay(help_text: str, **kwargs) -> Any:
-  """A `setting` from 0 to below 1."""
+  """A `setting` from 0 to below 1, also as float32."""
   return setting(
-    help_text, '0 <= value < 1', lambda value: 0 <= value < 1, **kwargs
+    help_text,
+    '0 <= value < 1, also as float32',
+    lambda value: _is_number(value) and 0 <= value < _BELOW_ONE,
+    **kwargs,
   )
 
 
 def as_text(value: Any) -> str:
-  """A setting's value as it is written on the command line."""
-  return ','.join(map(str, value)) if isinstance(value, tuple) else str(value)
+  """A setting's value as on the command line, or the beginning of it."""
+  values = value if isinstance(value, tuple) else (value,)
+  try:
+    text = ','.join(map(str, values))
+  except ValueError:  # Python refuses to write a number of 5,000 digits.
+    text = 'a number of too many digits'
+  return text if len(text) <= _LONGEST else text[:_LONGEST] + '…'
 
 
 def settings_of(kind: type[Settings], *values: Any) -> Settings:
@@ -304,6 +441,26 @@ def settings_of(kind: type[Settings], *values: Any) -> Settings:
   return settings
 
 
+def options_of(kind: type[Settings], record: Mapping[str, Any]) -> Settings:
+  """Checked options of an environment, from the record of a run.
+
+  Options that did not exist yet have their defaults.
+
+  Raises:
+    UsageError: naming one that is unknown, or whose value is not allowed.
+  """
+  names = {field.name for field in dataclasses.fields(kind)}
+  for name in record:
+    if name not in names:
+      raise UsageError(
+        f'{as_text(name)}, an option in config.json: this version of a3c_jax '
+        f'does not know it; allowed: {", ".join(sorted(names))}'
+      )
+  options = kind(**record)
+  check_settings(options)
+  return options
+
+
 def check_settings(settings: Any) -> None:
   """Checks every field that `setting` made.
 
@@ -314,9 +471,11 @@ def check_settings(settings: Any) -> None:
     value = getattr(settings, field.name)
     try:
       allowed = bool(field.metadata['check'](value))
-    except (TypeError, ValueError):  # None, text or an array for a number.
+    except Exception:  # Whatever a value of another type makes a check raise.
       allowed = False
     if not allowed:
+      if field.metadata['path'] and isinstance(value, str):
+        value = as_given(value) if value else value
       raise UsageError(
         f'--{field.name}={as_text(value)}: allowed: {field.metadata["allowed"]}'
       )

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+import contextlib
 import dataclasses
+import errno
+import itertools
+import json
 import math
 import os
+import pathlib
 import re
+import sys
 import time
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from a3c_jax import checks
 
@@ -24,6 +31,8 @@ PROTOCOLS = {
   'torcs': ('plain',),
 }
 MAX_EVAL_EPISODE_FRAMES = 108_000
+_OF_ONE_START = {'workdir', 'seconds', 'profile', 'override'}
+_MOST_GAMES = 10_000
 OPTIMIZERS = ('shared_rmsprop', 'rmsprop', 'momentum_sgd')
 
 
@@ -51,22 +60,20 @@ class Config:
     'Seconds of training after which the run stops too; 0 for no limit.',
     may_change=True,
   )
-  seed: int = checks.setting(
-    'Seed of parameters, games and exploration.',
-    '0 to 2147483647',
-    lambda value: 0 <= value < 2**31,
+  seed: int = checks.count(
+    'Seed of parameters, games and exploration.', least=0, most=2**31 - 1
   )
-  workdir: str = checks.setting(
-    'Folder for the results: new, empty, or of a run that will go on.',
-    'a path',
-    lambda value: bool(value),
+  workdir: str = checks.path(
+    'Folder for the results: new, empty, or of a run to resume, from which '
+    'the settings come that are not given.',
     may_change=True,
   )
   t_max: int = checks.count(
     'Agent steps per segment, so per update.', most=10_000
   )
   learning_rate: float = checks.positive(
-    "Learning rate at frame 0, per unit of the optimizer's direction."
+    "Learning rate at frame 0, per unit of the optimizer's direction.",
+    most=1e3,
   )
   anneal_frames: int = checks.count(
     'Emulator frames over which the learning rate falls linearly to 0.'
@@ -85,17 +92,17 @@ class Config:
     'Largest reward per agent step, in absolute value; 0 for no clipping.'
   )
   reward_scale: float = checks.positive(
-    'What rewards are multiplied by, before they are clipped.'
+    'What rewards are multiplied by, before they are clipped.', most=1e6
   )
-  normalize_obs: bool = checks.setting(
+  normalize_obs: bool = checks.true_or_false(
     'Normalise observations by the mean and variance of those of all threads '
     'so far, instead of scaling them by the bounds of their space.'
   )
   entropy_cost: float = checks.not_negative(
-    'Weight of the entropy, per nat (a3c).'
+    'Weight of the entropy, per nat (a3c).', most=1e6
   )
   value_cost: float = checks.not_negative(
-    'Weight of the half squared value error (a3c).'
+    'Weight of the half squared value error (a3c).', most=1e6
   )
   target_period_frames: int = checks.count(
     'Emulator frames between copies into the target network (not a3c).'
@@ -122,13 +129,14 @@ class Config:
     'for images, hidden200 otherwise), or module:function returning a flax '
     'module.',
     f'{", ".join(NETWORKS)} or module:function',
-    lambda value: value in NETWORKS or ':' in value,
+    lambda value: value in NETWORKS or is_imported(value),
   )
   init_gain: float = checks.positive(
     "What the torso's initial weights, uniform in ±1/√inputs, are multiplied "
-    'by, but for biases.'
+    'by, but for biases.',
+    most=1e3,
   )
-  lstm: bool = checks.setting(
+  lstm: bool = checks.true_or_false(
     'Put LSTM cells after the torso (a3c): 256, or 128 if actions are '
     'continuous, for policy and value each.'
   )
@@ -141,10 +149,10 @@ class Config:
   keep: int = checks.count(
     'Checkpoints to keep, the newest ones.', may_change=True
   )
-  profile: str = checks.setting(
+  profile: str = checks.path(
     'Folder for a trace of 2 seconds of training, after the first 5. While it '
     'is written, training nearly stops for some seconds.',
-    "a path, or '' for none",
+    optional=True,
     may_change=True,
   )
   watchdog_seconds: float = checks.positive(
@@ -186,26 +194,73 @@ class Config:
     'Settings, separated by commas, that a run in --workdir goes on with '
     'although it has other values.',
     'names of flags',
+    lambda value: all(isinstance(name, str) for name in value),
     may_change=True,
   )
-  domain: str = checks.setting(
-    "Whose defaults hold: 'atari', 'gym', 'catch', 'control', 'labyrinth' or "
-    "'torcs'.",
-    flag=False,
+  domain: str = checks.one_of(
+    'Whose defaults hold.', tuple(PROTOCOLS), flag=False
   )
-  action_repeat: int = checks.setting(
+  action_repeat: int = checks.count(
     'Emulator frames per agent step.', flag=False
   )
   environment: Mapping[str, Any] = checks.setting(
-    'Name and options of the environment.', flag=False
+    'Name and options of the environment.',
+    "a mapping with a 'name'",
+    lambda value: isinstance(value['name'], str),
+    flag=False,
   )
 
+  def __post_init__(self):
+    absolute = checks.absolute_paths(self)
+    for name, value in absolute.items():
+      object.__setattr__(self, name, value)
 
-def cores() -> int:
-  """How many this process may use."""
-  if hasattr(os, 'sched_getaffinity'):  # On Linux.
-    return len(os.sched_getaffinity(0))
-  return os.cpu_count() or 1
+
+def is_imported(name: str) -> bool:
+  """Whether a network or environment of this name is code of a module."""
+  return ':' in name
+
+
+def cores(root: pathlib.Path = pathlib.Path('/')) -> int:
+  """How many this process may use, by its affinity and its container's quota.
+
+  Args:
+    root: where /proc and /sys are looked for.
+  """
+  if not hasattr(os, 'sched_getaffinity'):  # Not on Linux.
+    return os.cpu_count() or 1
+  return max(1, min(len(os.sched_getaffinity(0)), *_quotas(root)))
+
+
+def _quotas(root) -> list[int]:
+  """The CPUs, rounded up, of each control group that this process is in."""
+  quotas = [sys.maxsize]
+  for line in _read(root / 'proc/self/cgroup').splitlines():
+    _, _, line = line.partition(':')
+    controllers, _, path = line.partition(':')
+    # Groups of version 2 have no controllers in their line.
+    folders = [controllers, 'cpu'] if controllers else ['']
+    if controllers and 'cpu' not in controllers.split(','):
+      continue
+    parts = [part for part in path.split('/') if part not in ('', '..')]
+    for folder, depth in itertools.product(folders, range(len(parts) + 1)):
+      # A container may see its own group as the root, whatever the path is.
+      group = root.joinpath('sys/fs/cgroup', folder, *parts[:depth])
+      limit = _read(group / 'cpu.max') or ' '.join(
+        _read(group / f'cpu.cfs_{name}_us') for name in ('quota', 'period')
+      )
+      with contextlib.suppress(ValueError, ZeroDivisionError):
+        quota, period = map(int, limit.split())
+        if quota > 0:
+          quotas.append(math.ceil(quota / period))
+  return quotas
+
+
+def _read(path) -> str:
+  try:
+    return path.read_text().strip()
+  except (OSError, ValueError):
+    return ''
 
 
 # Sources: 'paper' is Mnih et al. 2016, arXiv:1602.01783; 'authors' is what they
@@ -357,26 +412,135 @@ def defaults(
   )
 
 
-def make(domain: str, *, environment: Mapping[str, Any], **given) -> Config:
+class Record(NamedTuple):
+  """What config.json of a run holds, checked."""
+
+  config: Config
+  changes: list[dict[str, Any]]  # of settings, by earlier resumed runs
+
+
+def read_record(workdir: str | pathlib.Path) -> Record:
+  """The settings of the run in a folder, which may have been moved.
+
+  A setting that did not exist yet when the run began has its default.
+
+  Raises:
+    UsageError: if there is no run, its config.json is damaged, or a newer
+      version wrote it.
+  """
+  path = pathlib.Path(workdir)
+  problem = 'its config.json is not that of a run'
+  try:
+    if not (path / 'config.json').is_file():
+      (path / 'config.json').stat()
+      raise OSError(errno.EINVAL, 'is no file')  # From a pipe nothing comes.
+    record = json.loads((path / 'config.json').read_text())
+    values, changes = record['config'], [*map(dict, record['changes'])]
+    table = defaults(
+      values['domain'],
+      lstm=values.get('lstm'),
+      preset=values.get('preset', 'paper'),
+    )
+    values = {name: value for name, (value, _) in table.items()} | values
+    values['workdir'] = str(path)
+    for field in dataclasses.fields(Config):
+      if field.type.startswith('tuple'):
+        values[field.name] = tuple(values[field.name])
+    names = {field.name for field in dataclasses.fields(Config)}
+    unknown = ', '.join(sorted(values.keys() - names))
+    if unknown:
+      problem = (
+        'its config.json has settings that this version of a3c_jax does not '
+        f'know, {checks.as_text(unknown)}'
+      )
+    config = Config(**values)
+    checks.check_settings(config)
+    return Record(config, changes)
+  except OSError as error:
+    problem = f'config.json: {error.strerror}'
+  except checks.UsageError as error:
+    problem = f'its config.json is not that of a run, {error}'
+  except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+    pass
+  raise checks.UsageError(
+    f'--workdir={checks.as_given(path)}: {problem}; allowed: the folder of a '
+    'run'
+  )
+
+
+def of_run(workdir: str | None, domain: str) -> Config | None:
+  """The settings of the run of a domain that is to be resumed, if there is one.
+
+  Raises:
+    UsageError: as `read_record`, where there is a config.json.
+  """
+  if not isinstance(workdir, str) or not workdir:
+    return None
+  workdir = checks.absolute(workdir)
+  if not os.path.exists(os.path.join(workdir, 'config.json')):
+    return None
+  config = read_record(workdir).config
+  return config if config.domain == domain else None
+
+
+def check_not_imported(name: str, value: Any, run: Config) -> None:
+  """Refuses to import what nobody but config.json names.
+
+  Args:
+    name: of the flag that was not given.
+    value: what the run has.
+    run: the run.
+
+  Raises:
+    UsageError: if the value would be imported.
+  """
+  if isinstance(value, str) and is_imported(value):
+    raise checks.UsageError(
+      f'--{name}: the run in {checks.as_given(run.workdir)} has {value}, '
+      f'which would be imported and called; allowed: --{name}={value}, given '
+      'again'
+    )
+
+
+def make(
+  domain: str,
+  *,
+  environment: Mapping[str, Any],
+  instead: Mapping[str, Any] = MappingProxyType({}),
+  **given,
+) -> Config:
   """A checked Config: what is given, and defaults for the rest.
+
+  Where the workdir that is given holds a run, its settings take the place of
+  the defaults, but for `seconds`, `profile` and `override`.
 
   Args:
     domain: 'atari', 'gym', 'catch', 'control', 'labyrinth' or 'torcs'.
     environment: its 'name' and options, for the record.
+    instead: defaults of the caller's own.
     **given: fields of `Config`; None counts as not given.
 
   Raises:
-    UsageError: naming the first setting whose value is not allowed.
+    UsageError: naming the first setting whose value is not allowed, or a
+      network that the run to be resumed would import and that is not given.
   """
   given = {name: value for name, value in given.items() if value is not None}
-  if given.get('algo', 'a3c') != 'a3c':
-    given.setdefault('lstm', False)  # A domain's default is that of its a3c.
-  if environment.get('pixels'):
-    given.setdefault('normalize_obs', False)  # Their bounds are known.
+  run = of_run(given.get('workdir'), domain)
+  known = dict(instead)
+  if run:
+    if 'network' not in given:
+      check_not_imported('network', run.network, run)
+    names = {field.name for field in dataclasses.fields(Config)}
+    known |= {name: getattr(run, name) for name in names - _OF_ONE_START}
+  elif (known | given).get('algo', 'a3c') != 'a3c':
+    known.setdefault('lstm', False)  # A domain's default is that of its a3c.
+  if not run and environment.get('pixels'):
+    known.setdefault('normalize_obs', False)  # Their bounds are known.
+  known |= given
   table = defaults(
-    domain, lstm=given.get('lstm'), preset=given.get('preset', 'paper')
+    domain, lstm=known.get('lstm'), preset=known.get('preset', 'paper')
   )
-  values = {name: value for name, (value, _) in table.items()} | given
+  values = {name: value for name, (value, _) in table.items()} | known
   values.setdefault('anneal_frames', values['frames'])
   if 'workdir' not in values:
     name = re.sub(r'[^\w.-]', '-', environment['name'])
@@ -384,7 +548,8 @@ def make(domain: str, *, environment: Mapping[str, Any], **given) -> Config:
     now = time.strftime('%Y%m%d-%H%M%S')
     # The process too: of a sweep, several runs begin within one second.
     values['workdir'] = f'runs/{label}-{now}-{os.getpid()}'
-  config = Config(domain=domain, environment=environment, **values)
+  values |= {'domain': domain, 'environment': environment}
+  config = Config(**values)
   checks.check_settings(config)
   _check_together(config)
   return config
@@ -414,6 +579,11 @@ def _check_together(config: Config) -> None:
       f'--algo={config.algo}: paper'
     )
   check_protocol(config, config.eval_protocol, flag='eval_protocol')
+  if config.threads * config.envs_per_thread > _MOST_GAMES:
+    raise checks.UsageError(
+      f'--threads={config.threads} with --envs_per_thread='
+      f'{config.envs_per_thread}: allowed: {_MOST_GAMES} games in all'
+    )
   if config.domain == 'control' and config.algo != 'a3c':
     raise checks.UsageError(
       f'--algo={config.algo}: allowed with continuous actions: a3c'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 import csv
+import math
 import pathlib
 from typing import Any, NamedTuple
 
@@ -66,7 +67,8 @@ def _columns(path, needed) -> dict[str, np.ndarray]:
   """Columns of numbers; rows that are not whole do not count."""
   problem = 'is not that of a run'
   try:
-    with path.open(newline='') as file:
+    # A row with a damaged character does not count, the others do.
+    with path.open(newline='', errors='replace') as file:
       table = csv.DictReader(file)
       names = [name for name in table.fieldnames or () if name not in _TEXT]
       if {*needed} <= {*names}:
@@ -76,23 +78,25 @@ def _columns(path, needed) -> dict[str, np.ndarray]:
         }
   except OSError as error:
     problem = error.strerror
-  except (UnicodeDecodeError, csv.Error):
+  except csv.Error:
     pass
   raise checks.UsageError(
-    f'--workdir={path.parent}: {path.name}: {problem}; allowed: the folder of '
-    'a run'
+    f'--workdir={checks.as_given(path.parent)}: {path.name}: {problem}; '
+    'allowed: the folder of a run'
   )
 
 
 def _numbers(row) -> dict[str, float] | None:
   try:
-    return {
+    numbers = {
       name: float('nan' if value == '' else value)
       for name, value in row.items()
       if name not in _TEXT
     }
   except (TypeError, ValueError):
     return None
+  places = [numbers[name] for name in ('frames', 'seconds') if name in numbers]
+  return numbers if all(0 <= place < math.inf for place in places) else None
 
 
 def group(runs: Sequence[Run]) -> list[Group]:

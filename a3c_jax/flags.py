@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+import contextlib
 import dataclasses
+import json
 import os
 import signal
 import sys
@@ -18,6 +20,9 @@ _LEAVING_SECONDS = 60.0  # From the end of the script to that of its process.
 
 # Flags belong to the script that has them defined, and to its --help.
 flags.disclaim_key_flags()
+
+
+_LONGEST = 500  # Characters of a word in a message.
 
 
 class _Parser(flags.ArgumentParser):
@@ -92,14 +97,37 @@ def _given(names: Sequence[str]) -> dict[str, Any]:
   return {name: value for name, value in values.items() if value is not None}
 
 
-def define_options(options: type) -> Callable[[], Any]:
+def _of_run(run, names) -> dict[str, Any]:
+  """The options of the environment that a run has."""
+  if run is None:
+    return {}
+  values = run.environment | {'env': run.environment['name']}
+  return {
+    name: _as_given(value) for name, value in values.items() if name in names
+  }
+
+
+def _as_given(value):
+  """A value of JSON as the flag has it."""
+  if isinstance(value, dict):
+    return json.dumps(value) if value else ''
+  return tuple(value) if isinstance(value, list) else value
+
+
+def define_options(
+  options: type, *, domain: str | None = None
+) -> Callable[[], Any]:
   """Defines a flag for every field of a domain's options.
 
   Args:
     options: a dataclass whose fields are `checks.setting`s with defaults.
+    domain: that of the environment, if the options are its own: those that are
+      not given are taken from the run that is resumed.
 
   Returns:
-    A function that makes the options once flags are parsed.
+    A function that makes the options once flags are parsed. It raises a
+    UsageError if the run to be resumed would import an environment that is not
+    given.
   """
   fields = dataclasses.fields(options)
   for field in fields:
@@ -107,7 +135,19 @@ def define_options(options: type) -> Callable[[], Any]:
     default = known or 'nothing'
     _define(field, f'{default} ({field.metadata["source"]})')
   names = [field.name for field in fields]
-  return lambda: options(**_given(names))
+
+  def make_options():
+    values = _given(names)
+    if domain is not None:
+      run = config_lib.of_run(flags.FLAGS.workdir, domain)
+      for name, value in _of_run(run, names).items():
+        if name not in values:
+          config_lib.check_not_imported(name, value, run)
+          values[name] = value
+    made = options(**values)
+    return dataclasses.replace(made, **checks.absolute_paths(made))
+
+  return make_options
 
 
 def define(domain: str, **instead) -> Callable[..., config_lib.Config]:
@@ -146,8 +186,8 @@ def define(domain: str, **instead) -> Callable[..., config_lib.Config]:
           f'--{name}={checks.as_text(given[name])}: allowed here: '
           f'{checks.as_text(value)}'
         )
-    settings = {'domain': domain} | instead | given | fixed
-    return config_lib.make(environment=environment, **settings)
+    settings = {'domain': domain} | given | fixed
+    return config_lib.make(environment=environment, instead=instead, **settings)
 
   return make_config
 
@@ -163,7 +203,8 @@ def _describe(name, table):
 
 def find_users_modules() -> None:
   """Has module:function name a file in the user's folder before a script."""
-  sys.path.insert(0, os.getcwd())
+  with contextlib.suppress(FileNotFoundError):  # The folder was removed.
+    sys.path.insert(0, os.getcwd())
 
 
 def run(
@@ -188,7 +229,7 @@ def run(
   """
   output.set_up()
   cpu.set_up()
-  logging.set_verbosity(logging.WARNING)  # Orbax tells of every file.
+  logging.set_verbosity(logging.WARNING)
   if own_modules:
     find_users_modules()
 
@@ -240,8 +281,11 @@ def _parse(argv):
 
 
 def _exit_with(error, code):
-  line = ' '.join(str(error).split())
-  # It may hold text of a file, which must not control the terminal.
-  line = ''.join(c if c.isprintable() else '?' for c in line)
-  print('error:', line, file=sys.stderr)
+  # The line may hold text of a file, which must not control the terminal.
+  text = ''.join(c if c.isprintable() else ' ' for c in str(error))
+  words = [
+    word if len(word) <= _LONGEST else f'{word[:_LONGEST]}…'
+    for word in text.split()
+  ]
+  print('error:', *words, file=sys.stderr)
   sys.exit(code)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 import functools
+import os
 import pathlib
 from typing import Any
 
@@ -172,7 +173,7 @@ def load(
     UsageError: if there is no such run or checkpoint, it holds parameters of
       another network, or `trust` is needed.
   """
-  path = pathlib.Path(workdir)
+  path = pathlib.Path(checks.absolute(os.fspath(workdir)))
   checkpoint = _checked_checkpoint(checkpoint)
   config = workdir_lib.read_config(path)
   spaces = None if make_env else workdir_lib.read_spaces(path)

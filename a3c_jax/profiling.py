@@ -26,6 +26,7 @@ class Profile(contextlib.AbstractContextManager):
       UsageError: if it cannot be made or written to.
     """
     self._folder = folder
+    self._shown = checks.as_given(folder)
     self._began: float | None = None
     self._done = not folder
     if folder:
@@ -54,7 +55,7 @@ class Profile(contextlib.AbstractContextManager):
     self._done = True
     with self._telling():
       jax.profiler.stop_trace()
-      print(f'a trace of training is below {self._folder}', flush=True)
+      print(f'a trace of training is below {self._shown}', flush=True)
 
   @contextlib.contextmanager
   def _telling(self):
@@ -62,12 +63,12 @@ class Profile(contextlib.AbstractContextManager):
       yield
     except Exception as error:  # Training is worth more than its trace.
       self._done = True
-      print(f'--profile={self._folder}: no trace, {error}', flush=True)
+      print(f'--profile={self._shown}: no trace, {error}', flush=True)
 
   def __exit__(self, *exception):
     if self._done:
       return
     if self._began is None:
-      print(f'training ended before --profile={self._folder} began', flush=True)
+      print(f'training ended before --profile={self._shown} began', flush=True)
     else:
       self._end()

@@ -19,7 +19,7 @@ from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto import event_pb2
 
-from a3c_jax import tables
+from a3c_jax import files, tables
 
 PHASES = (
   'playing',  # acting and emulator in one program
@@ -240,10 +240,10 @@ class Log:
     """
     # A checkpoint must not know more than the disk.
     for file in self._files.values():
-      os.fsync(file.fileno())
+      files.sync(file.fileno())
     self._events.flush()
     with self._events_path.open('rb') as events:
-      os.fsync(events.fileno())
+      files.sync(events.fileno())
       size = events.seek(0, os.SEEK_END)
     return {
       'positions': {name: file.tell() for name, file in self._files.items()},

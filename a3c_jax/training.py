@@ -58,7 +58,7 @@ class Result(NamedTuple):
   seconds: float  # of training, without compilation and pauses
   cpu_seconds: float  # of this process and those it started, likewise
   phases: dict[str, float]  # seconds by phase, of all threads
-  workdir: str
+  workdir: str  # absolute
   finished: bool  # all frames are done, and evaluated
 
 
@@ -235,9 +235,8 @@ def _stoppable(config, signals) -> Iterator[None]:
   except signals_lib.Interrupted:
     begun = 'nothing was written'
     if (pathlib.Path(config.workdir) / 'config.json').exists():
-      begun = f'the run in {config.workdir} is as it was\n' + _how_to_go_on(
-        config.workdir
-      )
+      workdir = checks.as_given(config.workdir)
+      begun = f'the run in {workdir} is as it was\n{_how_to_go_on(workdir)}'
     raise checks.StoppedError(
       f'stopped before training began; {begun}'
     ) from None
@@ -281,13 +280,14 @@ def describe(result: Result) -> str:
   if result.episodes:
     newest = min(result.episodes, 100)
     score = f'mean return {result.mean_return:.2f} (newest {newest})'
+  workdir = checks.as_given(result.workdir)
   text = (
     f'{result.frames:,} frames in {result.seconds:,.0f} s, '
     f'{result.episodes:,} episodes, {score}\n'
-    f'results in {result.workdir}'
+    f'results in {workdir}'
   )
   if not result.finished:
-    text += f'\n{_how_to_go_on(result.workdir)}'
+    text += f'\n{_how_to_go_on(workdir)}'
   return text
 
 
@@ -396,16 +396,16 @@ class _Trainer:
       moment, problems = store.restore(like)
     except checkpoints.MismatchError as error:
       raise checks.UsageError(
-        f'--workdir={self._path}: its checkpoint does not fit, {error}; '
-        'allowed: the run of the same network and optimizer'
+        f'--workdir={checks.as_given(self._path)}: its checkpoint does not '
+        f'fit, {error}; allowed: the run of the same network and optimizer'
       ) from error
     for problem in problems:
       print(problem, flush=True)
     if moment is None:
       if problems or telemetry.has_rows(self._path):
         raise checks.UsageError(
-          f'--workdir={self._path}: holds results, but no checkpoint to go on '
-          'from; allowed: another folder'
+          f'--workdir={checks.as_given(self._path)}: holds results, but no '
+          'checkpoint to go on from; allowed: another folder'
         )
       return
     self.state.restore(moment.captured)
@@ -716,10 +716,10 @@ class _Trainer:
   def _telling_of_the_disk(self, frames):
     try:
       yield
-    except (OSError, ValueError) as error:  # Orbax: ValueError for a full disk.
+    except OSError as error:
       raise checks.RunError(
-        f'--workdir={self._path}: the checkpoint of frame {frames} cannot be '
-        'written, the ones before it are intact: '
+        f'--workdir={checks.as_given(self._path)}: the checkpoint of frame '
+        f'{frames} cannot be written, the ones before it are intact: '
         + ' '.join(str(getattr(error, 'strerror', None) or error).split())[:200]
       ) from error
 
@@ -776,8 +776,9 @@ def _clear_errors(path):
     yield
   except OSError as error:
     raise checks.RunError(
-      f'--workdir={path}: {error.strerror or error}; what was written before '
-      'is intact, and the same command goes on from its last checkpoint'
+      f'--workdir={checks.as_given(path)}: {error.strerror or error}; what was '
+      'written before is intact, and the same command goes on from its last '
+      'checkpoint'
     ) from error
 
 

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 import contextlib
 import csv
 import dataclasses
-import errno
-import fcntl
 import importlib.metadata
 import json
 import os
@@ -15,7 +13,7 @@ import pathlib
 import platform
 from typing import Any
 
-from a3c_jax import checks
+from a3c_jax import checks, files
 from a3c_jax import config as config_lib
 from a3c_jax.config import Config
 from a3c_jax.envs import spaces as spaces_lib
@@ -33,21 +31,21 @@ _PACKAGES = (
   'mujoco',
   'numpy',
   'optax',
-  'orbax-checkpoint',
   'rich',
   'tensorboardX',
   'vizdoom',
 )
 _ALLOWED = 'a new or empty folder that can be written to, or that of a run'
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _UNFINISHED = 'config.json.new'  # Left behind if a process ends while writing.
+_IN_USE = 'another process is using it'
 
 
 class Workdir:
   """A folder that one process at a time writes to. A context manager.
 
   Attributes:
-    path: the folder.
+    path: the folder, absolute.
+    shown: the same in the user's words.
     goes_on: whether it holds a run that this one continues.
   """
 
@@ -59,6 +57,7 @@ class Workdir:
         another value of a setting that `config.override` does not name.
     """
     self.path = pathlib.Path(config.workdir)
+    self.shown = checks.as_given(self.path)
     self._config = config
     self._exit = contextlib.ExitStack()
     self._changes = []
@@ -75,8 +74,11 @@ class Workdir:
     with contextlib.ExitStack() as unless_it_fits:
       unless_it_fits.callback(self._exit.close)
       if self.goes_on:
-        self._lock(self._open('r+'))
-        self._compare()
+        try:
+          self._lock(self._open('r+'))
+        except OSError as error:
+          self._refuse(f'config.json: {error.strerror}')
+        self._compare(config_lib.read_record(self.path))
       unless_it_fits.pop_all()
 
   def claim(self, frames: int, spaces: Mapping[str, Any] | None = None) -> None:
@@ -91,27 +93,23 @@ class Workdir:
       self.path.mkdir(parents=True, exist_ok=True)
       changes = [{'frames': frames} | change for change in self._changes]
       record = _record(self._config) | {'changes': changes, 'spaces': spaces}
-      # No buffer that would be written, and fail, once more at closing time.
       file = self._exit.enter_context(new.open('ab', buffering=0))
       self._lock(file)  # Before a byte of it changes: it may be another's.
+      # Who has the lock of the file of this name is alone: the name goes to
+      # another file only when this one has become config.json.
+      if not self.goes_on and (self.path / 'config.json').exists():
+        new.unlink(missing_ok=True)
+        self._refuse(_IN_USE)
       file.truncate(0)
-      rest = (json.dumps(record, indent=2) + '\n').encode()
-      while rest:
-        rest = rest[file.write(rest) :]
-      os.fsync(file.fileno())
-      if self.goes_on:
-        new.replace(self.path / 'config.json')
-      else:
-        os.link(new, self.path / 'config.json')
-        new.unlink()
+      files.write_all(file, (json.dumps(record, indent=2) + '\n').encode())
+      new.replace(self.path / 'config.json')
+      files.sync_folder(self.path)
     except OSError as error:
       with contextlib.suppress(OSError):
         new.unlink()
-      if isinstance(error, FileExistsError):
-        self._refuse('another process is using it')
-      if error.errno in _NO_SPACE:
+      if error.errno in files.NO_SPACE:
         raise checks.RunError(
-          f'--workdir={self.path}: {error.strerror}; nothing was changed'
+          f'--workdir={self.shown}: {error.strerror}; nothing was changed'
         ) from error
       self._refuse(error.strerror)
 
@@ -124,12 +122,15 @@ class Workdir:
   def _check_folder(self) -> bool:
     path = self.path
     existing = next(
-      folder for folder in [path, *path.parents] if folder.exists()
+      folder for folder in [path, *path.parents] if os.path.lexists(folder)
     )
+    shown = checks.as_given(existing)
+    if not existing.exists():
+      self._refuse(f'{shown} is a link to nothing')
     if not existing.is_dir():
-      self._refuse(f'{existing} is a file')
+      self._refuse(f'{shown} is a file')
     if not os.access(existing, os.W_OK | os.X_OK):
-      self._refuse(f'no permission to write to {existing}')
+      self._refuse(f'no permission to write to {shown}')
     if existing != path:
       return False
     checks.check_links(path, flag='workdir', below=('checkpoints', 'best'))
@@ -144,31 +145,27 @@ class Workdir:
 
   def _lock(self, file):
     try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      files.lock(file, folder=f'--workdir={self.shown}')
     except BlockingIOError:
-      self._refuse('another process is using it')
+      self._refuse(_IN_USE)
 
-  def _compare(self):
-    try:
-      record = json.loads((self.path / 'config.json').read_text())
-      began = _flat(_with_new_settings(record['config']))
-      self._changes = record['changes']
-    except (ValueError, TypeError, KeyError):
-      self._refuse('its config.json is not that of a run')
+  def _compare(self, record):
+    began = settings(record.config)
+    self._changes = record.changes
     for name, value in settings(self._config).items():
       was = began.get(name, '(none)')
       if value == was:
         continue
       if name not in self._config.override:
         raise checks.UsageError(
-          f'--{name}={_text(value)}: the run in {self.path} has '
+          f'--{name}={_text(value)}: the run in {self.shown} has '
           f'{_text(was)}; allowed: that value, or --override={name}'
         )
       self._changes.append({'setting': name, 'was': was, 'became': value})
 
   def _refuse(self, problem):
     raise checks.UsageError(
-      f'--workdir={self.path}: {problem}; allowed: {_ALLOWED}'
+      f'--workdir={self.shown}: {problem}; allowed: {_ALLOWED}'
     )
 
 
@@ -178,25 +175,7 @@ def read_config(path: pathlib.Path) -> Config:
   Raises:
     UsageError: if there is none.
   """
-  try:
-    record = json.loads((path / 'config.json').read_text())
-    values = _with_new_settings(record['config'])
-    if 'name' not in values['environment']:
-      raise ValueError('an environment without a name')
-    for field in dataclasses.fields(Config):
-      if field.type.startswith('tuple'):
-        values[field.name] = tuple(values[field.name])
-    config = Config(**values)
-  except OSError as error:
-    problem = f'config.json: {error.strerror}'
-  except (ValueError, TypeError, KeyError):
-    problem = 'its config.json is not that of a run'
-  else:
-    checks.check_settings(config)
-    return config
-  raise checks.UsageError(
-    f'--workdir={path}: {problem}; allowed: the folder of a run'
-  )
+  return config_lib.read_record(path).config
 
 
 def read_spaces(path: pathlib.Path) -> spaces_lib.Spaces | None:
@@ -229,7 +208,7 @@ def read_spaces(path: pathlib.Path) -> spaces_lib.Spaces | None:
 def last_row(path: pathlib.Path, name: str) -> dict[str, str]:
   """The last row of a run's CSV file that is whole; empty without one."""
   try:
-    with (path / name).open(newline='') as file:
+    with (path / name).open(newline='', errors='replace') as file:
       rows = [row for row in csv.DictReader(file) if None not in row.values()]
   except (OSError, ValueError, csv.Error):
     rows = []
@@ -238,6 +217,8 @@ def last_row(path: pathlib.Path, name: str) -> dict[str, str]:
 
 def is_finished(path: pathlib.Path) -> bool:
   """Whether the run in a folder has done all that it was to do."""
+  if not os.path.isfile(path / 'config.json'):  # A pipe would be waited for.
+    return False
   train = last_row(path, 'train.csv')
   evaluation = last_row(path, 'eval.csv')
   try:
@@ -247,21 +228,8 @@ def is_finished(path: pathlib.Path) -> bool:
       return True
     last = evaluation if config.get('eval_frames') else train
     return float(last['frames']) >= config['frames']
-  except (OSError, ValueError, TypeError, KeyError):
+  except Exception:  # Whatever damaged files make these raise.
     return False
-
-
-def _with_new_settings(values: dict[str, Any]) -> dict[str, Any]:
-  """What a run is that began before some settings existed: their defaults."""
-  if values['domain'] in ('gym', 'control'):
-    environment = {'env_args': {}} | values['environment']
-    values = values | {'environment': environment}
-  table = config_lib.defaults(
-    values['domain'],
-    lstm=values.get('lstm'),
-    preset=values.get('preset', 'paper'),
-  )
-  return {name: value for name, (value, _) in table.items()} | values
 
 
 def settings(config: Config) -> dict[str, Any]:
@@ -294,7 +262,12 @@ def _record(config) -> dict[str, Any]:
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
       versions[package] = importlib.metadata.version(package)
   return {
-    'config': dataclasses.asdict(config),
+    # In the user's words: a folder with all its runs may move elsewhere.
+    'config': dataclasses.asdict(config)
+    | {
+      name: checks.as_given(value) if value else value
+      for name, value in checks.absolute_paths(config).items()
+    },
     'versions': versions,
     'platform': platform.platform(),
     'evaluation_protocol': (

@@ -10,7 +10,7 @@ from a3c_jax import training
 from a3c_jax.envs import atari
 import a3c_jax.flags
 
-_options = a3c_jax.flags.define_options(atari.Options)
+_options = a3c_jax.flags.define_options(atari.Options, domain='atari')
 _config = a3c_jax.flags.define('atari')
 
 

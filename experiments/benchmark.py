@@ -154,24 +154,21 @@ def main() -> None:
   if not config.seconds:
     raise checks.UsageError('--seconds=0: allowed: finite and > 0')
   with contextlib.ExitStack() as stack:
-    if config.workdir == _TEMPORARY:
+    if checks.as_given(config.workdir) == _TEMPORARY:
       folder = stack.enter_context(tempfile.TemporaryDirectory())
       config = dataclasses.replace(config, workdir=folder)
+    path = checks.absolute(_JSON.value or '')
     if _JSON.value:
-      _check_can_be_written(pathlib.Path(_JSON.value))
+      checks.check_file(path, flag='json')
     figures = measure(config)
     _show(figures)
     if _JSON.value:
-      pathlib.Path(_JSON.value).write_text(json.dumps(figures, indent=2))
-
-
-def _check_can_be_written(path):
-  try:
-    path.open('a').close()
-  except OSError as error:
-    raise checks.UsageError(
-      f'--json={path}: {error.strerror}; allowed: a file to write'
-    ) from error
+      try:
+        pathlib.Path(path).write_text(json.dumps(figures, indent=2))
+      except OSError as error:
+        raise checks.RunError(
+          f'--json={_JSON.value}: {error.strerror}'
+        ) from error
 
 
 if __name__ == '__main__':

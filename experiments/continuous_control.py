@@ -12,7 +12,7 @@ from a3c_jax import training
 from a3c_jax.envs import control
 import a3c_jax.flags
 
-_options = a3c_jax.flags.define_options(control.Options)
+_options = a3c_jax.flags.define_options(control.Options, domain='control')
 _config = a3c_jax.flags.define('control')
 
 

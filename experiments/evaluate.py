@@ -48,8 +48,8 @@ _PROTOCOLS = {
 class Options:
   """What to evaluate, and how."""
 
-  workdir: str = checks.setting(
-    'Folder of the run.', 'a path', bool, default='', source='has to be given'
+  workdir: str = checks.path(
+    'Folder of the run.', default='', source='has to be given'
   )
   checkpoint: str = checks.setting(
     'latest, best (by the evaluations during training), or its frames.',
@@ -97,9 +97,9 @@ class Options:
     default=config_lib.cores(),
     source='the cores',
   )
-  video: str = checks.setting(
+  video: str = checks.path(
     'Folder for videos (MP4) of the first episodes; empty for none.',
-    'a path',
+    optional=True,
     default='',
     source='ours',
   )
@@ -108,9 +108,9 @@ class Options:
     default=1,
     source='ours',
   )
-  csv: str = checks.setting(
+  csv: str = checks.path(
     'File that gets one more row; empty for evaluations.csv in the workdir.',
-    'a path',
+    optional=True,
     default='',
     source='ours',
   )
@@ -247,7 +247,7 @@ class Videos:
     except Exception as error:
       self._give_up(index, files, error)
     else:
-      print(f'video in {path}')
+      print(f'video in {checks.as_given(path)}')
 
   def _give_up(self, index, files, error) -> None:
     for path in files:
@@ -341,10 +341,10 @@ class Table:
           raise
     except OSError as error:
       raise checks.RunError(
-        f'--csv={self._path}: {self._problem(error)}; the result is printed '
-        'above, but has no row'
+        f'--csv={checks.as_given(self._path)}: {self._problem(error)}; the '
+        'result is printed above, but has no row'
       ) from error
-    print(f'row in {self._path}', flush=True)
+    print(f'row in {checks.as_given(self._path)}', flush=True)
 
   def _open(self, flags) -> io.FileIO:
     """The file, without a buffer that would be written once more at the end."""

@@ -12,7 +12,7 @@ from a3c_jax import training
 from a3c_jax.envs import gym
 import a3c_jax.flags
 
-_options = a3c_jax.flags.define_options(gym.Options)
+_options = a3c_jax.flags.define_options(gym.Options, domain='gym')
 _config = a3c_jax.flags.define('gym')
 
 

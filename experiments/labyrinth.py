@@ -12,7 +12,7 @@ from a3c_jax import training
 from a3c_jax.envs import labyrinth
 import a3c_jax.flags
 
-_options = a3c_jax.flags.define_options(labyrinth.Options)
+_options = a3c_jax.flags.define_options(labyrinth.Options, domain='labyrinth')
 _config = a3c_jax.flags.define('labyrinth')
 
 

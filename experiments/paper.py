@@ -154,10 +154,8 @@ class Options:
     default=1.0,
     source='paper',
   )
-  workdir: str = checks.setting(
+  workdir: str = checks.path(
     'Folder for the results, new or of earlier ones.',
-    'a path',
-    bool,
     default='runs/paper',
     source='ours',
   )
@@ -183,8 +181,8 @@ class Options:
   learning_rates: tuple[float, ...] = checks.setting(
     'Learning rates, instead of the default and others drawn from '
     'LogUniform(1e-4, 1e-2). The seed of a run is the place of its rate.',
-    'numbers > 0, separated by commas',
-    lambda value: all(0 < rate < math.inf for rate in value),
+    'numbers > 0, 1e-37 to 1000, separated by commas',
+    lambda value: all(1e-37 <= rate <= 1e3 for rate in value),
     default=(),
     source="drawn, 50 times the scale, but for table1 the authors' one",
   )
@@ -364,7 +362,7 @@ def _check_extra(name, extra, runs) -> None:
 def _check_begun(runs, folder, workdir) -> None:
   """Runs of another scale or with other flags are no part of this."""
   for run in runs:
-    if not (folder / run.name).is_dir():
+    if not os.path.isdir(folder / run.name):
       continue
     # Not the script, which may lie in another copy of the project.
     was = batch.last_command(folder, run.name)[1:]
@@ -374,13 +372,18 @@ def _check_begun(runs, folder, workdir) -> None:
       other += [f'without {flag}' for flag in is_ if flag not in was]
       how = other[0] if was else 'by nothing that it tells of'
       raise checks.UsageError(
-        f'--workdir={workdir}: its run {run.name} was begun {how}; '
+        f'--workdir={checks.as_given(workdir)}: its run {run.name} was begun '
+        f'{how}; '
         'allowed: the same scale and flags, or another folder'
       )
 
 
 def _frames(folder) -> int:
-  return int(float(workdir_lib.last_row(folder, 'train.csv').get('frames', 0)))
+  row = workdir_lib.last_row(folder, 'train.csv')
+  try:
+    return int(float(row.get('frames', 0)))
+  except (ValueError, OverflowError):  # The file is damaged.
+    return 0
 
 
 class Progress:
@@ -421,7 +424,7 @@ class Progress:
       return
     self._looked = now
     for name in self._runs:
-      if name not in self.finished and (self._folder / name).is_dir():
+      if name not in self.finished and os.path.isdir(self._folder / name):
         self._frames[name] = _frames(self._folder / name)
     self._line.show(self.frames, self._text(now, left=False))
     if now - self._said >= _SAY_SECONDS:
@@ -608,8 +611,8 @@ def main(arguments: Sequence[str]) -> None:
       _draw(name, figure, options, trials, title, workdir)
   except OSError as error:
     raise checks.RunError(
-      f'--workdir={workdir}: {error.strerror or error}; the same command '
-      'goes on'
+      f'--workdir={checks.as_given(workdir)}: {error.strerror or error}; the '
+      'same command goes on'
     ) from error
   left = len(runs) - len(progress.finished)
   refused = batch.are_refused(failed, progress.finished)
@@ -639,7 +642,7 @@ def _draw(name, figure, options, trials, title, workdir) -> None:
   for line in drawn.summary:
     print(line)
   _write(drawn, workdir / name)
-  print(f'{workdir / name}.csv and .png')
+  print(f'{checks.as_given(workdir / name)}.csv and .png')
 
 
 if __name__ == '__main__':

@@ -10,7 +10,6 @@ import ctrl_c as ctrl_c  # Before all that takes its time.
 # isort: split
 from collections.abc import Sequence
 import dataclasses
-import os
 import pathlib
 import textwrap
 
@@ -34,11 +33,9 @@ _DIAGNOSTICS = {
 class Options:
   """What to draw."""
 
-  workdir: tuple[str, ...] = checks.setting(
+  workdir: tuple[str, ...] = checks.paths(
     'Folders of runs; more may follow as arguments. Runs that differ in '
     'nothing but the seed are averaged.',
-    'paths, separated by commas',
-    bool,
     default=(),
     source='have to be given',
   )
@@ -48,6 +45,7 @@ class Options:
     lambda value: pathlib.Path(value).suffix in _SUFFIXES,
     default='curves.png',
     source='ours',
+    path=True,
   )
   points: int = checks.count(
     'Points of a curve: each is the mean over an equal part of the axis.',
@@ -63,19 +61,6 @@ class Options:
 
 
 _options = a3c_jax.flags.define_options(Options)
-
-
-def _check_can_be_written(out: str) -> None:
-  path = pathlib.Path(out)
-  problem = None
-  if not path.parent.is_dir():
-    problem = f'{path.parent} is no folder'
-  elif path.is_dir():
-    problem = 'is a folder'
-  elif not os.access(path if path.exists() else path.parent, os.W_OK):
-    problem = 'no permission to write to it'
-  if problem:
-    raise checks.UsageError(f'--out={out}: {problem}; allowed: a file to write')
 
 
 def _paper_curves(groups, against) -> list[published.PaperCurve]:
@@ -190,9 +175,10 @@ def draw(runs: Sequence[curves.Run], options: Options):
 
 def main(folders: Sequence[str]) -> None:
   options = _options()
+  folders = map(checks.absolute, folders)
   options = dataclasses.replace(options, workdir=(*options.workdir, *folders))
   checks.check_settings(options)
-  _check_can_be_written(options.out)
+  checks.check_file(options.out, flag='out')
   figures.check_can_draw()
   folders = {pathlib.Path(name).resolve(): name for name in options.workdir}
   runs = [curves.read(folder) for folder in folders.values()]
@@ -200,8 +186,10 @@ def main(folders: Sequence[str]) -> None:
   try:
     figure.savefig(options.out, dpi=120)
   except OSError as error:
-    raise checks.RunError(f'--out={options.out}: {error}') from error
-  print(f'picture in {options.out}')
+    raise checks.RunError(
+      f'--out={checks.as_given(options.out)}: {error.strerror or error}'
+    ) from error
+  print(f'picture in {checks.as_given(options.out)}')
 
 
 if __name__ == '__main__':

@@ -26,7 +26,6 @@ from collections.abc import Mapping, Sequence
 import contextlib
 import csv
 import dataclasses
-import fcntl
 import json
 import math
 import os
@@ -38,7 +37,7 @@ from typing import NamedTuple
 from absl import flags
 import numpy as np
 
-from a3c_jax import batch, checks, tables
+from a3c_jax import batch, checks, files, tables
 from a3c_jax import workdir as workdir_lib
 import a3c_jax.flags
 
@@ -61,10 +60,8 @@ _LOG_UNIFORM = flags.DEFINE_multi_string(
 class Options:
   """How much to search, and where the results go."""
 
-  folder: str = checks.setting(
+  folder: str = checks.path(
     'Folder for the results: new, empty, or of the same search, to go on.',
-    'a path',
-    bool,
     default='',
     source='has to be given',
   )
@@ -144,16 +141,16 @@ def _claim(folder, plan, stack) -> None:
 
   def refuse(problem):
     raise checks.UsageError(
-      f'--folder={folder}: {problem}; allowed: a new or empty folder, or that '
-      'of the same search'
+      f'--folder={checks.as_given(folder)}: {problem}; allowed: a new or empty '
+      'folder, or that of the same search'
     )
 
   path = folder / 'sweep.json'
   try:
     if not path.exists() and any(folder.iterdir()):
       refuse('holds files, but no sweep.json')
-    file = stack.enter_context(path.open('a+'))
-    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    file = stack.enter_context(path.open('a+b', buffering=0))
+    files.lock(file, folder=f'--folder={checks.as_given(folder)}')
     file.seek(0)
     began = json.loads(file.read() or 'null')
     if began == plan:
@@ -167,13 +164,18 @@ def _claim(folder, plan, stack) -> None:
         refuse(f'its {name} is {began[name]}, not {plan[name]}')
       (folder / 'results.csv').unlink(missing_ok=True)
     file.truncate(0)
-    file.write(json.dumps(plan, indent=2) + '\n')
-    file.flush()
+    try:
+      files.write_all(file, (json.dumps(plan, indent=2) + '\n').encode())
+    except OSError:
+      file.truncate(0)  # Half of it would be nobody's.
+      raise
   except BlockingIOError:
     refuse('another process is using it')
   except OSError as error:
+    if error.errno in files.NO_SPACE:
+      raise  # Told by the caller.
     refuse(error.strerror)
-  except (json.JSONDecodeError, UnicodeDecodeError, TypeError):
+  except (json.JSONDecodeError, UnicodeError, TypeError, RecursionError):
     refuse('its sweep.json is not that of a search')
 
 
@@ -197,10 +199,10 @@ class Results:
     table = csv.DictReader(whole.decode(errors='replace').splitlines())
     if table.fieldnames not in (None, self._columns):
       raise checks.UsageError(
-        f'--folder={path.parent}: its results.csv has other columns; allowed: '
-        f'{",".join(self._columns)}'
+        f'--folder={checks.as_given(path.parent)}: its results.csv has other '
+        f'columns; allowed: {",".join(self._columns)}'
       )
-    self.rows = {row['run']: row for row in table}
+    self.rows = {row['run']: row for row in table if _is_whole(row)}
 
   def finished(self) -> dict[str, dict[str, str]]:
     """The rows of finished runs by name, the best first."""
@@ -231,14 +233,33 @@ class Results:
     width = {name: max(len(row[name]) for row in table) for name in self._shown}
     for row in table if len(table) > 1 else ():
       print('  '.join(row[name].rjust(width[name]) for name in self._shown))
-    print(f'results in {self._path}')
+    print(f'results in {checks.as_given(self._path)}')
+
+
+def _is_whole(row) -> bool:
+  """Whether a row has all columns, and numbers where they have to be."""
+  if None in row or None in row.values():
+    return False
+  return all(
+    _as_number(row[name]) == row[name] for name in row if 'return' in name
+  )
+
+
+def _as_number(text) -> str:
+  """The text if it is a number, '' otherwise."""
+  try:
+    float(text)
+  except ValueError:
+    return ''
+  return text
 
 
 def _figures(workdir) -> dict[str, str]:
   train = workdir_lib.last_row(workdir, 'train.csv')
-  figures = {name: train.get(name, '') for name in _FIGURES}
   score = workdir_lib.last_row(workdir, 'eval.csv').get('mean_return', '')
-  return figures | {'eval_mean_return': score}
+  figures = {name: train.get(name, '') for name in _FIGURES}
+  figures['eval_mean_return'] = score
+  return {name: _as_number(text) for name, text in figures.items()}
 
 
 class Search:
@@ -285,7 +306,7 @@ class Search:
       self._results.add(row)
       text = f'finished, mean return {row["mean_return"] or "unknown"}'
     if code:
-      text = f'failed, exit code {code}: see {workdir}.log'
+      text = f'failed, exit code {code}: see {checks.as_given(workdir)}.log'
       self.failed[run.name] = code
     print(f'{run.name} {text}', flush=True)
     refused = batch.are_refused(self.failed, self._results.finished())
@@ -320,14 +341,15 @@ def main(command: Sequence[str]) -> None:
       name = f'run-{number:03}' + f'-seed{seed}' * (seed > 1)
       runs.append(Run(name, values, seed))
   with contextlib.ExitStack() as stack:
-    _claim(folder, plan, stack)
     try:
+      _claim(folder, plan, stack)
       results = Results(folder / 'results.csv', [*ranges])
       search = Search(options, command, runs, results)
       search.run()
     except OSError as error:
       raise checks.RunError(
-        f'--folder={folder}: {error.strerror}; the same command goes on'
+        f'--folder={checks.as_given(folder)}: {error.strerror}; the same '
+        'command goes on'
       ) from error
     finished = results.finished()
     results.show()
@@ -339,7 +361,8 @@ def main(command: Sequence[str]) -> None:
       name = next(iter(search.failed))
       last = batch.last_line(folder, name)
       kind = checks.UsageError if search.refused else checks.RunError
-      raise kind(f'no run has finished; {folder / name}.log ends with: {last}')
+      log = checks.as_given(folder / name) + '.log'
+      raise kind(f'no run has finished; {log} ends with: {last}')
 
 
 if __name__ == '__main__':

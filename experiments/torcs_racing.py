@@ -16,7 +16,7 @@ from a3c_jax import training
 from a3c_jax.envs.torcs import racing
 import a3c_jax.flags
 
-_options = a3c_jax.flags.define_options(racing.Options)
+_options = a3c_jax.flags.define_options(racing.Options, domain='torcs')
 _config = a3c_jax.flags.define('torcs')
 
 

@@ -1,6 +1,8 @@
 """Checkpoints on a real disk, whole or not at all."""
 
-import shutil
+import errno
+import os
+import resource
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from a3c_jax import base, checkpoints, normalization, rollout, shared
+from a3c_jax import base, checkpoints, checks, normalization, rollout, shared
 from a3c_jax.envs import recorded
 
 
@@ -132,27 +134,80 @@ def test_one_of_the_same_count_of_frames_is_replaced(tmp_path):
   ]
 
 
-def test_a_replacement_that_was_cut_short_loses_nothing(tmp_path, monkeypatch):
+def test_a_replacement_that_fails_loses_nothing(tmp_path, monkeypatch):
   store = checkpoints.Checkpoints(tmp_path, keep=1)
   store.save(make_moment(1))
-  monkeypatch.setattr(
-    store._store._manager, 'save', lambda *args, **kwargs: 1 / 0
-  )
-  with pytest.raises(ZeroDivisionError):
+
+  def full(file, content):
+    file.write(content[:100])
+    raise OSError(28, 'No space left on device')
+
+  monkeypatch.setattr(checkpoints.files, 'write_all', full)
+  with pytest.raises(OSError, match='No space left on device'):
     store.save(other_of_frame_1())
+  assert os.listdir(tmp_path / 'checkpoints') == ['1']
   assert_same(store.restore(make_moment(1))[0], make_moment(1))
-  # The process may end there too.
-  folder = tmp_path / 'checkpoints'
-  (folder / '1').rename(tmp_path / 'checkpoints-1-replaced')
+
+
+def test_what_cannot_be_read_back_is_no_checkpoint(tmp_path, monkeypatch):
   store = checkpoints.Checkpoints(tmp_path, keep=1)
-  assert_same(store.restore(make_moment(1))[0], make_moment(1))
-  # And the one before goes only when the new one is there.
-  (tmp_path / 'checkpoints-1-replaced').mkdir()
-  checkpoints.Checkpoints(tmp_path, keep=1)
-  assert sorted(path.name for path in tmp_path.iterdir()) == [
-    'best',
-    'checkpoints',
-  ]
+  store.save(make_moment(1))
+
+  def loses_the_end(file, content):
+    file.write(content[:-1])
+
+  monkeypatch.setattr(checkpoints.files, 'write_all', loses_the_end)
+  with pytest.raises(OSError, match='cannot be read back'):
+    store.save(make_moment(2))
+  assert os.listdir(tmp_path / 'checkpoints') == ['1']
+
+
+ODD_PATHS = [
+  'run[1]',
+  'run*',
+  'run?',
+  'run{a,b}',
+  'two\nlines',
+  os.fsdecode(b'caf\xe9'),
+  ' spaces ',
+  '-dash',
+  '~tilde',
+  'quote\'"',
+  '100%s',
+  'back\\slash',
+  'x' * 255,
+  '/'.join(['y' * 200] * 15),
+]
+
+
+@pytest.mark.parametrize('name', ODD_PATHS, ids=ascii)
+def test_paths_of_any_characters(tmp_path, name):
+  folder = tmp_path / name
+  store = checkpoints.Checkpoints(folder, keep=2)
+  for frames in (1, 2, 3):
+    store.save(make_moment(frames))
+  assert saved(folder) == [2, 3]
+  store = checkpoints.Checkpoints(folder, keep=2)
+  assert_same(store.restore(make_moment(9))[0], make_moment(3))
+  like = make_moment(9).captured.snapshot.params
+  found, _, frames, problems = checkpoints.read_params(folder, '2', like)
+  assert_same(found, make_moment(2).captured.snapshot.params)
+  assert (frames, problems) == (2, [])
+
+
+def test_data_types_come_back_as_they_were(tmp_path):
+  arrays = {
+    'half': np.ones(3, jnp.bfloat16),
+    'none': None,
+    'empty': np.zeros((0, 3), np.int8),
+    'a/b': {'c.d': np.array(True)},
+  }
+  store = checkpoints.Store(tmp_path / 'store')
+  store.save(1, arrays, {'text': os.fsdecode(b'\xff')})
+  found, record = store.read(1)
+  assert_same(found, arrays)
+  assert record == {'text': os.fsdecode(b'\xff')}
+  found['half'][0] = 2.0  # And can be written to.
 
 
 def test_nothing_is_written_where_only_the_time_has_passed(tmp_path):
@@ -167,46 +222,55 @@ def test_nothing_is_written_where_only_the_time_has_passed(tmp_path):
   assert store.restore(later)[0].record['log'] == changed['log']
 
 
-def damage_bytes(folder):
-  """Turns round one byte in the middle of the largest file."""
-  path = max(
-    (path for path in folder.rglob('*') if path.is_file()),
-    key=lambda path: path.stat().st_size,
-  )
+def damage_bytes(path):
+  """Turns round one byte in the middle."""
   data = bytearray(path.read_bytes())
   data[len(data) // 2] ^= 0xFF
   path.write_bytes(data)
 
 
-def cut_all(folder):
-  for path in folder.rglob('*'):
-    if path.is_file():
-      path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+def cut(path):
+  path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-def change_text(folder, old, new):
-  path = folder / 'record' / 'metadata'
-  text = path.read_text()
-  assert text.count(old) == 1
-  path.write_text(text.replace(old, new))
+def change_text(path, old, new):
+  data = path.read_bytes()
+  assert data.count(old.encode()) == 1
+  path.write_bytes(data.replace(old.encode(), new.encode()))
 
 
-def change_record(folder):
-  change_text(folder, '"frames": 2', '"frames": 3')
+def change_record(path):
+  change_text(path, '"frames": 2', '"frames": 3')
 
 
-def remove_record(folder):
-  for path in (folder / 'record').iterdir():
-    path.unlink()
+def change_format(path):
+  change_text(path, 'a3c_jax-checkpoint-1', 'a3c_jax-checkpoint-7')
 
 
-def empty(folder):
-  for path in sorted(folder.rglob('*'), reverse=True):
-    path.rmdir() if path.is_dir() else path.unlink()
+def empty(path):
+  path.write_bytes(b'')
+
+
+def add_a_byte(path):
+  path.write_bytes(path.read_bytes() + b'.')
+
+
+def make_folder(path):
+  path.unlink()
+  path.mkdir()
 
 
 @pytest.mark.parametrize(
-  'damage', [damage_bytes, cut_all, change_record, remove_record, empty]
+  'damage',
+  [
+    damage_bytes,
+    cut,
+    change_record,
+    change_format,
+    empty,
+    add_a_byte,
+    make_folder,
+  ],
 )
 def test_the_one_before_a_corrupt_one_counts(tmp_path, damage):
   folder = tmp_path / 'checkpoints'
@@ -219,21 +283,20 @@ def test_the_one_before_a_corrupt_one_counts(tmp_path, damage):
   assert_same(found, make_moment(1, hidden=400))
   (problem,) = problems
   assert 'checkpoint of frame 2 is corrupt' in problem
-  assert (tmp_path / 'corrupt-2').is_dir()
+  assert (tmp_path / 'corrupt-2').exists()
   assert saved(tmp_path) == [1]
   store.save(make_moment(2, hidden=400))  # The count is free again.
   damage(folder / '2')
   store = checkpoints.Checkpoints(tmp_path, keep=3)
   assert_same(store.restore(make_moment(9, hidden=400))[0], found)
-  assert (tmp_path / 'corrupt-2-again').is_dir()
+  assert (tmp_path / 'corrupt-2-again').exists()
 
 
 def test_half_written_ones_do_not_count(tmp_path):
   folder = tmp_path / 'checkpoints'
   checkpoints.Checkpoints(tmp_path, keep=3).save(make_moment(1))
-  left = folder / '2.orbax-checkpoint-tmp'
-  left.mkdir()
-  (left / 'arrays').mkdir()
+  left = folder / '2.new'
+  left.write_bytes((folder / '1').read_bytes())
   found, problems = checkpoints.Checkpoints(tmp_path, keep=3).restore(
     make_moment(1)
   )
@@ -314,15 +377,15 @@ def test_no_best_is_forgotten_while_a_record_cannot_be_read(tmp_path):
 
 def test_reading_leaves_a_half_written_one_to_its_writer(tmp_path):
   checkpoints.Checkpoints(tmp_path, keep=3).save(make_moment(1))
-  half = tmp_path / 'checkpoints' / '2.orbax-checkpoint-tmp'
-  half.mkdir()
+  half = tmp_path / 'checkpoints' / '2.new'
+  half.write_bytes(b'')
   like = make_moment(5).captured.snapshot.params
   found, moments, frames, problems = checkpoints.read_params(
     tmp_path, 'latest', like
   )
   assert_same(found, make_moment(1).captured.snapshot.params)
   assert (moments, frames, problems) == (None, 1, [])
-  assert half.is_dir()
+  assert half.exists()
 
 
 def test_nothing_to_read(tmp_path):
@@ -333,23 +396,112 @@ def test_nothing_to_read(tmp_path):
   assert list(tmp_path.iterdir()) == []
 
 
-def test_a_full_disk_is_noticed_before_anything_is_written(
-  tmp_path, monkeypatch
-):
+def test_a_full_disk_leaves_what_was_there(tmp_path):
   store = checkpoints.Checkpoints(tmp_path, keep=3)
-  store.save(make_moment(1, hidden=10**5))
+  store.save(make_moment(1, hidden=10**4))
   before = sorted(tmp_path.rglob('*'))
-  # The parameters, their targets and the mean squares have 300,003 floats each.
-  usage = shutil.disk_usage(tmp_path)
-  free = 3 * 4 * 300_003 + 1_000_000
-  monkeypatch.setattr(
-    shutil, 'disk_usage', lambda path: usage._replace(free=free)
-  )
-  with pytest.raises(
-    OSError, match='No space left on device: 4,600,036 of 4,60'
-  ):
-    store.save(make_moment(2, hidden=10**5))
+  limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+  # The parameters, their targets and the mean squares have 30,003 floats each.
+  resource.setrlimit(resource.RLIMIT_FSIZE, (3 * 4 * 30_003, limits[1]))
+  try:
+    with pytest.raises(OSError, match='File too large'):
+      store.save(make_moment(2, hidden=10**4))
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
   assert sorted(tmp_path.rglob('*')) == before
+
+
+def test_those_of_an_older_version_are_named_and_left_alone(tmp_path):
+  store = checkpoints.Checkpoints(tmp_path, keep=3)
+  store.save(make_moment(1))
+  old = tmp_path / 'checkpoints' / '2'
+  old.mkdir()
+  (old / '_CHECKPOINT_METADATA').write_text('{}')
+  like = make_moment(5)
+  for read in (
+    lambda: store.restore(like),
+    lambda: checkpoints.read_params(
+      tmp_path, 'latest', like.captured.snapshot.params
+    ),
+  ):
+    with pytest.raises(checks.UsageError) as error:
+      read()
+    assert str(error.value) == (
+      f'--workdir={tmp_path}: an older version of a3c_jax wrote checkpoints/2, '
+      'with orbax; allowed: the folder of a run, of this version'
+    )
+  assert saved(tmp_path) == [1, 2]
+
+
+class DeletedMeanwhile(checkpoints.Store):
+  """Whose writer goes on between a listing and the first reading."""
+
+  def frames(self):
+    listed = super().frames()
+    if listed == [1]:
+      (self.folder / '1').rename(self.folder / '2')
+    return listed
+
+
+@pytest.mark.parametrize(
+  'folder, which', [('checkpoints', 'latest'), ('best',) * 2]
+)
+def test_a_reader_looks_again_for_one_that_was_deleted(
+  tmp_path, monkeypatch, folder, which
+):
+  moment = make_moment(2)
+  checkpoints.Store(tmp_path / folder).save(
+    1, checkpoints._to_arrays(moment), {'frames': 2}
+  )
+  monkeypatch.setattr(checkpoints, 'Store', DeletedMeanwhile)
+  params = moment.captured.snapshot.params
+  found, _, frames, problems = checkpoints.read_params(tmp_path, which, params)
+  assert_same(found, params)
+  assert (frames, problems) == (2, [])
+
+
+def test_one_that_is_asked_for_and_deleted_meanwhile(tmp_path, monkeypatch):
+  checkpoints.Store(tmp_path / 'checkpoints').save(1, {}, {})
+  monkeypatch.setattr(checkpoints, 'Store', DeletedMeanwhile)
+  with pytest.raises(FileNotFoundError, match='of frames: 2$'):
+    checkpoints.read_params(tmp_path, '1', {})
+
+
+def test_a_name_of_more_digits_than_python_reads(tmp_path):
+  checkpoints.Store(tmp_path / 'checkpoints').save(1, {'params': {}}, {})
+  (tmp_path / 'checkpoints' / ('9' * 200)).write_text('')
+  with pytest.raises(FileNotFoundError, match='of frames: 1$'):
+    checkpoints.read_params(tmp_path, '9' * 5000, {})
+  assert checkpoints.read_params(tmp_path, '0001', {})[2] == 1
+
+
+@pytest.mark.parametrize('name', ['checkpoints', 'best'])
+def test_a_file_in_the_place_of_a_folder(tmp_path, name):
+  (tmp_path / name).write_text('')
+  with pytest.raises(checks.UsageError) as error:
+    checkpoints.Checkpoints(tmp_path, keep=1)
+  assert str(error.value).startswith(f'--workdir={tmp_path}: {name}: ')
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason='root may read anything')
+def test_one_that_may_not_be_read_is_not_passed_over(tmp_path):
+  store = checkpoints.Checkpoints(tmp_path, keep=2)
+  store.save(make_moment(1))
+  store.save(make_moment(2))
+  (tmp_path / 'checkpoints' / '2').chmod(0)
+  with pytest.raises(checks.UsageError, match='checkpoints/2: Permission'):
+    store.restore(make_moment(9))
+  assert saved(tmp_path) == [1, 2]
+
+
+def test_a_file_system_without_fsync(tmp_path, monkeypatch):
+  def fsync(descriptor):
+    raise OSError(errno.EINVAL, 'Invalid argument')
+
+  monkeypatch.setattr(os, 'fsync', fsync)
+  store = checkpoints.Checkpoints(tmp_path, keep=1)
+  store.save(make_moment(1))
+  assert_same(store.restore(make_moment(2))[0], make_moment(1))
 
 
 @pytest.mark.parametrize('saved_with', [True, False])

@@ -155,16 +155,22 @@ def test_settings_at_their_edges():
 @pytest.mark.parametrize(
   ('given', 'message'),
   [
-    ({'rate': 0}, '--rate=0: allowed: finite and > 0'),
-    ({'rate': 1e39}, '--rate=1e+39: allowed: finite and > 0'),
+    ({'rate': 0}, '--rate=0: allowed: finite and > 0, 1e-37 to 1e+09'),
+    ({'rate': 1e39}, '--rate=1e+39: allowed: finite and > 0, 1e-37 to 1e+09'),
     ({'games': 11}, '--games=11: allowed: a whole number, 1 to 10'),
     ({'games': 0}, '--games=0: allowed: a whole number, 1 to 10'),
-    ({'cost': -1}, '--cost=-1: allowed: finite and >= 0'),
+    ({'cost': -1}, '--cost=-1: allowed: finite and >= 0, at most 1e+09'),
     ({'share': 1.5}, '--share=1.5: allowed: 0 to 1'),
-    ({'smoothing': 1}, '--smoothing=1: allowed: 0 <= value < 1'),
+    (
+      {'smoothing': 1},
+      '--smoothing=1: allowed: 0 <= value < 1, also as float32',
+    ),
     ({'colour': 'green'}, '--colour=green: allowed: red, blue'),
     ({'ends': (1, 2, 3)}, '--ends=1,2,3: allowed: two numbers'),
-    ({'rate': math.nan, 'share': 2}, '--rate=nan: allowed: finite and > 0'),
+    (
+      {'rate': math.nan, 'share': 2},
+      '--rate=nan: allowed: finite and > 0, 1e-37 to 1e+09',
+    ),
   ],
 )
 def test_check_settings_names_the_first_bad_one(given, message):

@@ -2,6 +2,7 @@ import dataclasses
 import functools
 import itertools
 import math
+import os
 
 import pytest
 
@@ -290,3 +291,122 @@ def test_a_config_cannot_be_changed():
 def test_an_unknown_setting():
   with pytest.raises(TypeError, match='learning_rat'):
     make(learning_rat=0.1)
+
+
+def groups(root, line, **files):
+  """A root folder in which this process is in control groups."""
+  (root / 'proc/self').mkdir(parents=True)
+  (root / 'proc/self/cgroup').write_text(line)
+  for name, text in files.items():
+    path = root / 'sys/fs/cgroup' / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+V1 = '4:memory:/m\n3:cpu,cpuacct:/docker/a\n0::/\n'
+
+
+@pytest.mark.parametrize(
+  ('line', 'files', 'expected'),
+  [
+    ('0::/\n', {}, 16),
+    ('0::/\n', {'cpu.max': 'max 100000\n'}, 16),
+    ('0::/\n', {'cpu.max': '400000 100000\n'}, 4),
+    ('0::/\n', {'cpu.max': '150000 100000\n'}, 2),  # Rounded up.
+    ('0::/\n', {'cpu.max': '10000 100000\n'}, 1),
+    ('0::/\n', {'cpu.max': '9900000 100000\n'}, 16),
+    # The smallest of the group and those it is in.
+    ('0::/a/b\n', {'a/cpu.max': '300000 100000', 'a/b/cpu.max': 'max 1'}, 3),
+    ('0::/a/b\n', {'a/cpu.max': '300000 100000', 'a/b/cpu.max': '1 1'}, 1),
+    ('0::/../x\n', {'cpu.max': '200000 100000'}, 2),
+    ('0::/\n', {'cpu.max': 'garbage'}, 16),
+    ('0::/\n', {'cpu.max': '100000 0'}, 16),
+    ('', {}, 16),
+    (
+      V1,
+      {
+        'cpu,cpuacct/docker/a/cpu.cfs_quota_us': '250000\n',
+        'cpu,cpuacct/docker/a/cpu.cfs_period_us': '100000\n',
+      },
+      3,
+    ),
+    (
+      V1,
+      {'cpu/cpu.cfs_quota_us': '200000', 'cpu/cpu.cfs_period_us': '100000'},
+      2,
+    ),
+    (
+      V1,
+      {'cpu/cpu.cfs_quota_us': '-1', 'cpu/cpu.cfs_period_us': '100000'},
+      16,
+    ),
+  ],
+)
+def test_the_quota_of_a_container_counts(
+  tmp_path, monkeypatch, line, files, expected
+):
+  monkeypatch.setattr(
+    os, 'sched_getaffinity', lambda process: {*range(16)}, raising=False
+  )
+  groups(tmp_path, line, **files)
+  assert config.cores(tmp_path) == expected
+
+
+@pytest.mark.parametrize(
+  ('name', 'value'),
+  [
+    *itertools.product(
+      ('entropy_cost', 'value_cost', 'reward_scale', 'init_gain'),
+      (1e308, 1e39, 1e38, 1e30),
+    ),
+    *itertools.product(
+      (
+        'learning_rate',
+        'max_grad_norm',
+        'reward_clip',
+        'rms_epsilon',
+        'seconds',
+        'log_seconds',
+        'watchdog_seconds',
+      ),
+      (1e308, 1e39, math.nan, math.inf, -math.inf, '1', None, True),
+    ),
+    # 0 in float32, by which something is divided or multiplied.
+    *itertools.product(
+      ('learning_rate', 'rms_epsilon', 'reward_scale', 'init_gain'),
+      (1e-50, 1e-320),
+    ),
+    # 1 in float32.
+    ('rms_decay', 1 - 1e-12),
+    ('momentum', 1 - 1e-12),
+    ('frames', 2**63),
+    ('seed', 1.5),
+    ('lstm', 'no'),
+    ('normalize_obs', 1),
+    ('exploration_ends', (math.nan,)),
+    ('exploration_probabilities', (10**400,)),
+    ('network', 3),
+    ('workdir', 'a\0b'),
+    ('profile', 'a\0b'),
+    ('override', (3,)),
+  ],
+)
+def test_no_setting_overflows(name, value):
+  made = dataclasses.replace(make(), **{name: value})
+  with pytest.raises(checks.UsageError) as error:
+    checks.check_settings(made)
+  assert str(error.value).startswith(f'--{name}=')
+
+
+def test_a_value_in_a_message_is_not_longer_than_a_line():
+  with pytest.raises(checks.UsageError) as error:
+    make(frames=10**5000)
+  assert len(str(error.value)) < 300
+  with pytest.raises(checks.UsageError) as error:
+    make(algo='x' * 10**6)
+  assert len(str(error.value)) < 300
+
+
+def test_no_more_games_than_can_be_played():
+  with pytest.raises(checks.UsageError, match='--envs_per_thread=100: allowed'):
+    make(threads=200, envs_per_thread=100)

@@ -37,6 +37,18 @@ def test_columns_of_numbers(tmp_path):
   assert run.config.environment['name'] == 'catch'
 
 
+def test_rows_with_damaged_characters_or_places_do_not_count(tmp_path):
+  make_run(tmp_path)
+  (tmp_path / 'episodes.csv').write_bytes(
+    EPISODES.encode()
+    + b'catch,9,0.5,1\ncatch,\xff8,0.6,1\ncatch,1e999,0.7,1\n'
+    + b'catch,nan,0.7,1\ncatch,-3,0.7,1\ncatch,9,inf,1\ncatch,1\x002,0.8,1\n'
+    + b'c\xffch,20,0.9,2\n'
+  )
+  run = curves.read(tmp_path)
+  np.testing.assert_array_equal(run.episodes['frames'], [9, 20])
+
+
 @pytest.mark.parametrize(
   ('content', 'problem'),
   [

@@ -2,12 +2,14 @@
 
 import contextlib
 import csv
+import errno
 import fcntl
 import io
 import json
 import math
 import os
 import pathlib
+import resource
 import runpy
 import signal
 import subprocess
@@ -608,3 +610,81 @@ def test_a_folder_that_leads_elsewhere_is_left_alone(search):
   assert (code, out) == (2, '')
   assert 'results.csv is a link that leads out of it' in err
   assert pathlib.Path('other').read_text() == 'mine, and no line'
+
+
+def test_damaged_rows_are_written_again(search):
+  body = 'leave(100)'
+  assert search(body, *SETTINGS)[0] == 0
+  results = pathlib.Path('s/results.csv')
+  whole = rows()
+  first, one, two = results.read_text().splitlines()
+  for damaged in (
+    one.replace('0.5', 'x.5'),
+    one + ',more',
+    one.rpartition(',')[0],
+    one.replace('finished', '\x00'),
+    'run-000',
+  ):
+    results.write_text('\n'.join([first, damaged, two, '']))
+    code, out, err = search(body, *SETTINGS)
+    assert (code, err) == (0, '')
+    assert begun(out) == ['run-000']
+    assert rows() == whole
+
+
+def test_figures_that_are_no_numbers_are_left_out(search):
+  body = "leave(100, score='nought', trained='\\x00')"
+  code, out, err = search(body, *SETTINGS)
+  assert (code, err) == (0, '')
+  assert rows()['run-001']['mean_return'] == ''
+  assert 'mean return unknown' in out
+
+
+@pytest.mark.parametrize('content', ['{"script": ', '[' * 100_000, 'null', '3'])
+def test_a_damaged_plan(search, content):
+  folder = pathlib.Path('s')
+  folder.mkdir()
+  (folder / 'sweep.json').write_text(content)
+  code, _, err = search('leave(100)', *SETTINGS)
+  if content == 'null':
+    assert (code, err) == (0, '')
+  else:
+    assert code == 2
+    (line,) = err.splitlines()
+    assert '--folder=s: its sweep.json is not that of a search' in line
+
+
+def test_a_full_disk_is_one_line_and_the_same_command_resumes(
+  search, monkeypatch
+):
+  def full(self, row):
+    raise OSError(errno.ENOSPC, 'No space left on device')
+
+  line = 'the same command goes on'
+  pathlib.Path('script.py').write_text(BEGINNING + 'leave(100)')
+  limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (20, limits[1]))
+  try:
+    code, _, err = run(*SETTINGS, '--', 'script.py')
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+  assert (code, err) == (1, f'error: --folder=s: File too large; {line}\n')
+  with monkeypatch.context() as patch:
+    patch.setattr(csv.DictWriter, 'writerow', full)
+    code, _, err = search('leave(100)', *SETTINGS)
+  assert code == 1
+  assert err == f'error: --folder=s: No space left on device; {line}\n'
+  code, _, err = search('leave(100)', *SETTINGS)
+  assert (code, err) == (0, '')
+  assert {row['status'] for row in rows().values()} == {'finished'}
+
+
+def test_a_folder_without_locks(search, monkeypatch):
+  def missing(file, how):
+    raise OSError(errno.ENOLCK, 'No locks available')
+
+  monkeypatch.setattr(fcntl, 'flock', missing)
+  code, out, err = search('leave(100)', *SETTINGS)
+  assert (code, err) == (0, '')
+  assert out.count('the file system has no locks') == 2  # One for the runs.
+  assert len(rows()) == 2

@@ -25,6 +25,7 @@ import pytest
 from results import digest, read_rows
 from short_runs import make_ctrl_c
 
+import a3c_jax
 from a3c_jax import (
   actor_learner,
   agents,
@@ -637,17 +638,16 @@ def test_a_corrupt_checkpoint_is_moved_aside(tmp_path, monkeypatch, capsys):
   folder = tmp_path / 'parts' / 'checkpoints'
   steps = sorted(int(path.name) for path in folder.iterdir())
   assert len(steps) > 1
-  for file in (folder / str(steps[-1])).rglob('*'):
-    if file.is_file() and file.stat().st_size > 1000:
-      data = bytearray(file.read_bytes())
-      data[len(data) // 2] ^= 255
-      file.write_bytes(data)
+  newest = folder / str(steps[-1])
+  data = bytearray(newest.read_bytes())
+  data[len(data) // 2] ^= 255
+  newest.write_bytes(data)
   last = run(tmp_path / 'parts', **given)
   assert digest(last.params) == digest(whole.params)
   told = capsys.readouterr().out
   assert f'checkpoint of frame {steps[-1]} is corrupt' in told
   assert f'going on at frame {steps[-2]:,}' in told
-  assert (tmp_path / 'parts' / f'corrupt-{steps[-1]}').is_dir()
+  assert (tmp_path / 'parts' / f'corrupt-{steps[-1]}').exists()
 
 
 @pytest.mark.parametrize('lost', ['damaged', 'removed'])
@@ -850,7 +850,7 @@ def test_a_signal_ends_an_evaluation(tmp_path, monkeypatch):
   )
   assert not result.finished
   assert read_rows(tmp_path / 'eval.csv') == []
-  assert (tmp_path / 'checkpoints' / str(result.frames)).is_dir()
+  assert (tmp_path / 'checkpoints' / str(result.frames)).exists()
 
 
 class Swings(PendulumEnv):
@@ -1307,3 +1307,43 @@ def test_an_evaluation_of_a_game_without_an_end_is_bounded(tmp_path):
   (row,) = read_rows(tmp_path / 'eval.csv')
   assert (row['mean_steps'], row['mean_return']) == ('30.0', '15.0')
   assert (row['episodes'], row['truncated_episodes']) == ('2', '2')
+
+
+class Wanders(catch.Catch):
+  """A simulator that works in a folder of its own."""
+
+  folder = None
+
+  def reset(self, **kwargs):
+    os.chdir(self.folder)
+    return super().reset(**kwargs)
+
+
+def test_an_environment_may_change_the_working_directory(
+  tmp_path, monkeypatch, capsys
+):
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.setattr(Wanders, 'folder', tmp_path / 'elsewhere')
+  Wanders.folder.mkdir()
+  for going_on in (False, True):
+    monkeypatch.chdir(tmp_path)
+    settings = make_config('runs/[x]', eval_frames=50, profile='traces')
+    result = training.run(
+      settings,
+      gym.make(Wanders),
+      functools.partial(agents.make_learner, settings),
+    )
+    assert result.workdir == str(tmp_path / 'runs/[x]')
+    assert 'results in runs/[x]' in training.describe(result)
+    told = capsys.readouterr().out
+    assert ('going on at frame 100' in told) == going_on
+    assert '--profile=traces' in told
+  assert list(Wanders.folder.iterdir()) == []
+  assert sorted(path.name for path in tmp_path.iterdir()) == [
+    'elsewhere',
+    'runs',
+    'traces',
+  ]
+  monkeypatch.chdir(tmp_path)
+  policy = a3c_jax.load('runs/[x]', make_env=gym.make(Wanders))
+  assert policy.frames == 100

@@ -1,7 +1,10 @@
 """The folder of a run: what is refused, and what goes on."""
 
+import errno
+import fcntl
 import json
 import os
+import pathlib
 import resource
 
 from gymnasium import spaces
@@ -48,7 +51,7 @@ def test_a_new_folder_and_an_empty_one(tmp_path):
     assert not claim(path)
     assert [entry.name for entry in path.iterdir()] == ['config.json']
     assert record(path)['changes'] == []
-    assert record(path)['versions']['orbax-checkpoint']
+    assert record(path)['versions']['flax']
 
 
 def test_nothing_is_written_before_the_claim(tmp_path):
@@ -64,7 +67,8 @@ def test_files_of_others_are_refused(tmp_path):
   for text in ('', '[]', '{}', '{"config": 3, "changes": []}'):
     (tmp_path / 'config.json').write_text(text)
     assert refusal(tmp_path) == (
-      f'--workdir={tmp_path}: its config.json is not that of a run; {ALLOWED}'
+      f'--workdir={tmp_path}: its config.json is not that of a run; '
+      'allowed: the folder of a run'
     )
     assert (tmp_path / 'config.json').read_text() == text
 
@@ -297,3 +301,270 @@ def test_damaged_spaces_are_told_in_one_line(tmp_path, name, value):
     f'--workdir={tmp_path}: its config.json is not that of a run; allowed: the '
     'folder of a run'
   )
+
+
+RUN = 'allowed: the folder of a run'
+NOT_OF_A_RUN = 'its config.json is not that of a run'
+
+
+def changed(**values):
+  """A damage: other values in config.json."""
+
+  def change(path):
+    old = record(path.parent)
+    old['config'] |= values
+    path.write_text(json.dumps(old))
+
+  return change
+
+
+def without(name):
+  def change(path):
+    old = record(path.parent)
+    del old['config'][name]
+    path.write_text(json.dumps(old))
+
+  return change
+
+
+def a_folder(path):
+  path.unlink()
+  path.mkdir()
+
+
+def a_pipe(path):
+  path.unlink()
+  os.mkfifo(path)
+
+
+def text(content):
+  return lambda path: path.write_text(content)
+
+
+DAMAGES = {
+  'empty': (text(''), NOT_OF_A_RUN),
+  'no JSON': (text('hello'), NOT_OF_A_RUN),
+  'a list': (text('[1, 2]'), NOT_OF_A_RUN),
+  'null': (text('null'), NOT_OF_A_RUN),
+  'a text': (text('"config"'), NOT_OF_A_RUN),
+  'no mapping': (text('{"config": [], "changes": []}'), NOT_OF_A_RUN),
+  'deep': (text('[' * 100_000), NOT_OF_A_RUN),
+  'many digits': (text('{"config": ' + '9' * 5000 + '}'), NOT_OF_A_RUN),
+  'binary': (lambda path: path.write_bytes(bytes(range(256))), NOT_OF_A_RUN),
+  'truncated': (
+    lambda path: path.write_text(path.read_text()[:200]),
+    NOT_OF_A_RUN,
+  ),
+  'a folder': (a_folder, 'config.json: '),
+  'a pipe': (a_pipe, 'config.json: is no file'),
+  'a lost name': (without('domain'), NOT_OF_A_RUN),
+  'a lost frames': (without('anneal_frames'), NOT_OF_A_RUN),
+  'another domain': (changed(domain='chess'), NOT_OF_A_RUN),
+  'a domain that is a list': (changed(domain=[1]), NOT_OF_A_RUN),
+  'threads in words': (changed(threads='two'), '--threads=two: allowed'),
+  'NaN': (changed(gamma=float('nan')), '--gamma=nan: allowed'),
+  'infinite': (changed(seconds=float('inf')), '--seconds=inf: allowed'),
+  'a huge number': (changed(frames=10**400), '--frames=1000'),
+  'lstm in words': (changed(lstm='no'), '--lstm=no: allowed: true, false'),
+  'a seed of 1.5': (changed(seed=1.5), '--seed=1.5: allowed'),
+  'ends in words': (changed(exploration_ends='abc'), '--exploration_ends='),
+  'no ends': (changed(exploration_ends=None), NOT_OF_A_RUN),
+  'no environment': (changed(environment=None), '--environment=None'),
+  'an empty environment': (changed(environment={}), '--environment={}'),
+  'a network of 3': (changed(network=3), '--network=3: allowed'),
+  'no repeats': (changed(action_repeat=0), '--action_repeat=0: allowed'),
+  'of a newer version': (
+    changed(replay_size=5, warmth=1),
+    'settings that this version of a3c_jax does not know, replay_size, warmth',
+  ),
+}
+
+
+@pytest.mark.parametrize('damage', DAMAGES)
+def test_a_damaged_config_is_told_in_one_line(tmp_path, damage):
+  claim(tmp_path)
+  change, hint = DAMAGES[damage]
+  change(tmp_path / 'config.json')
+  for read in (workdir.read_config, claim):
+    with pytest.raises(checks.UsageError) as error:
+      read(tmp_path)
+    (line,) = str(error.value).splitlines()
+    assert line.startswith(f'--workdir={tmp_path}: ')
+    assert hint in line and line.endswith(RUN)
+    assert len(line) < 700
+  assert not workdir.is_finished(tmp_path)
+
+
+@pytest.mark.parametrize(
+  'number',
+  [errno.ENOLCK, errno.ENOTSUP, errno.EPERM, errno.ENOSYS, errno.EINVAL],
+  ids=errno.errorcode.get,
+)
+def test_a_file_system_without_locks_and_links(
+  tmp_path, monkeypatch, capsys, number
+):
+  def missing(*args, **kwargs):
+    raise OSError(number, os.strerror(number))
+
+  monkeypatch.setattr(fcntl, 'flock', missing)
+  monkeypatch.setattr(os, 'link', missing)
+  monkeypatch.setattr(os, 'fsync', missing)
+  assert not claim(tmp_path)
+  assert claim(tmp_path)
+  assert capsys.readouterr().out == (
+    f'--workdir={tmp_path}: the file system has no locks '
+    f'({os.strerror(number)}); two processes that use it at once are not kept '
+    'apart\n'
+  )
+
+
+def test_a_link_in_the_place_of_a_folder_or_a_config(tmp_path):
+  (tmp_path / 'real').mkdir()
+  link = tmp_path / 'link'
+  link.symlink_to('real')
+  assert not claim(link)
+  assert claim(link) and claim(tmp_path / 'real')
+  # A config elsewhere, which this run reads and does not change.
+  elsewhere = tmp_path / 'elsewhere.json'
+  (tmp_path / 'real' / 'config.json').rename(elsewhere)
+  (tmp_path / 'real' / 'config.json').symlink_to(elsewhere)
+  before = elsewhere.read_text()
+  assert claim(link, keep=7)
+  assert elsewhere.read_text() == before
+  assert record(tmp_path / 'real')['config']['keep'] == 7
+  dangling = tmp_path / 'dangling'
+  dangling.symlink_to('nowhere')
+  assert refusal(dangling) == (
+    f'--workdir={dangling}: {dangling} is a link to nothing; {ALLOWED}'
+  )
+  assert 'is a link to nothing' in refusal(dangling / 'below')
+
+
+def test_a_read_only_file_system(tmp_path, monkeypatch):
+  def read_only(self, mode='r', *args, **kwargs):
+    if mode != 'r':
+      raise OSError(errno.EROFS, 'Read-only file system')
+    return open(self, *args, **kwargs)
+
+  claim(tmp_path / 'run')
+  monkeypatch.setattr(pathlib.Path, 'open', read_only)
+  for path in (tmp_path / 'run', tmp_path / 'new'):
+    line = refusal(path)
+    assert line.startswith(f'--workdir={path}: ')
+    assert line.endswith(f'Read-only file system; {ALLOWED}')
+
+
+@pytest.mark.parametrize('name', ['caf\udce9', 'run[1]', 'two\nlines', ' a '])
+def test_a_path_of_any_characters(tmp_path, name):
+  path = tmp_path / name
+  assert not claim(path)
+  assert claim(path)
+  assert record(path)['config']['workdir'] == str(path)
+  assert workdir.read_config(path).workdir == str(path)
+
+
+def test_paths_that_no_file_can_have(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  for path in ('', 'a\0b', '~\0', 3, b'bytes'):
+    with pytest.raises(checks.UsageError, match='^--workdir=.*allowed: a path'):
+      config.make('catch', environment={'name': 'catch'}, workdir=path)
+  line = refusal('/'.join(['x' * 250] * 20))
+  assert line.endswith(f'File name too long; {ALLOWED}')
+
+
+def test_a_folder_stays_where_it_was_given(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  given = make_config('runs/one', profile='traces')
+  (tmp_path / 'other').mkdir()
+  monkeypatch.chdir('other')
+  with workdir.Workdir(given) as folder:
+    folder.claim(0)
+    assert (folder.path, folder.shown) == (tmp_path / 'runs/one', 'runs/one')
+  saved = record(tmp_path / 'runs/one')['config']
+  assert (saved['workdir'], saved['profile']) == ('runs/one', 'traces')
+  assert given.profile == str(tmp_path / 'traces')
+  assert list((tmp_path / 'other').iterdir()) == []
+
+
+def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
+  monkeypatch.setenv('HOME', str(tmp_path))
+  claim('~/run')
+  assert (tmp_path / 'run' / 'config.json').exists()
+  assert refusal('~/run', seed=9).startswith('--seed=9: the run in ~/run has 1')
+
+
+def test_a_run_that_was_moved_is_resumed(tmp_path):
+  claim(tmp_path / 'old')
+  (tmp_path / 'old').rename(tmp_path / 'new')
+  assert claim(tmp_path / 'new')
+  assert record(tmp_path / 'new')['changes'] == []
+
+
+def resume(path, **given):
+  return config.make(
+    'catch',
+    workdir=str(path),
+    environment={'name': 'catch', 'size': 5},
+    **given,
+  )
+
+
+def test_what_is_not_given_comes_from_the_run(tmp_path, monkeypatch):
+  began = {
+    'threads': 7,
+    'envs_per_thread': 3,
+    'frames': 999,
+    'learning_rate': 0.125,
+    'exploration_ends': (0.25,),
+    'keep': 9,
+    'eval_frames': 0,
+  }
+  once = {'seconds': 5.0, 'profile': str(tmp_path / 'p'), 'override': ('seed',)}
+  with workdir.Workdir(make_config(tmp_path / 'run', **began, **once)) as run:
+    run.claim(0)
+  monkeypatch.setattr(config, 'cores', lambda: 64)
+  made = resume(tmp_path / 'run')
+  assert {name: getattr(made, name) for name in began} == began
+  assert made.anneal_frames == 999
+  assert (made.seconds, made.profile, made.override) == (0.0, '', ())
+  with workdir.Workdir(made) as folder:
+    folder.claim(5)
+  assert record(tmp_path / 'run')['changes'] == []
+  # What is given is compared, or changed where it may be.
+  assert resume(tmp_path / 'run', keep=2).keep == 2
+  with pytest.raises(checks.UsageError, match='^--threads=2: the run in'):
+    workdir.Workdir(resume(tmp_path / 'run', threads=2))
+  # The rest comes from the run when one setting is overridden.
+  longer = resume(tmp_path / 'run', frames=2000, override=('frames',))
+  assert (longer.frames, longer.anneal_frames) == (2000, 999)
+  with workdir.Workdir(longer) as folder:
+    folder.claim(5)
+  (change,) = record(tmp_path / 'run')['changes']
+  assert change['setting'] == 'frames'
+
+
+def test_defaults_of_a_script_give_way_to_the_run(tmp_path):
+  claim(tmp_path, learning_rate=0.125)
+  made = resume(tmp_path, instead={'learning_rate': 0.5, 'seconds': 3.0})
+  assert (made.learning_rate, made.seconds) == (0.125, 3.0)
+
+
+def test_a_network_is_not_imported_because_a_folder_says_so(tmp_path):
+  claim(tmp_path, network='os:abort')
+  with pytest.raises(checks.UsageError) as error:
+    resume(tmp_path)
+  assert str(error.value) == (
+    f'--network: the run in {tmp_path} has os:abort, which would be imported '
+    'and called; allowed: --network=os:abort, given again'
+  )
+  assert resume(tmp_path, network='os:abort').network == 'os:abort'
+
+
+def test_a_run_of_another_domain_gives_nothing(tmp_path):
+  claim(tmp_path, threads=7)
+  other = config.make(
+    'gym', environment={'name': 'CartPole-v1'}, workdir=str(tmp_path)
+  )
+  assert other.threads == config.defaults('gym')['threads'][0]
+  with pytest.raises(checks.UsageError, match='CartPole-v1: the run in'):
+    workdir.Workdir(other)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 import dataclasses
 import difflib
 import functools
@@ -166,6 +166,13 @@ def describe(options: Options) -> dict[str, Any]:
     **dataclasses.asdict(options),
     'max_frames_per_episode': MAX_FRAMES_PER_EPISODE,
   }
+
+
+def from_record(environment: Mapping[str, Any]) -> Options:
+  """The options that `describe` told of."""
+  own = ('name', 'max_frames_per_episode')
+  values = {key: v for key, v in environment.items() if key not in own}
+  return checks.options_of(Options, values)
 
 
 def _ale_py():

@@ -64,12 +64,10 @@ def describe(options: Options) -> Mapping[str, Any]:
 def from_record(environment: Mapping[str, Any]) -> Options:
   """The options that `describe` told of."""
   values = dict(environment)
-  args = values.pop('env_args', {})
-  return Options(
-    env=values.pop('name'),
-    env_args=json.dumps(args) if args else '',
-    **values,
-  )
+  values['env'] = values.pop('name')
+  args = values.get('env_args')
+  values['env_args'] = json.dumps(args) if args else ''
+  return checks.options_of(Options, values)
 
 
 class Repeat(gymnasium.Wrapper):

@@ -78,7 +78,7 @@ def from_record(environment: Mapping[str, Any]) -> Options:
   """The options that `describe` told of."""
   values = dict(environment)
   del values['name']
-  return Options(**values)
+  return checks.options_of(Options, values)
 
 
 class Labyrinth(gymnasium.Env):

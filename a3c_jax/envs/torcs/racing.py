@@ -72,8 +72,8 @@ class Options:
   )
   view_distance: float = checks.setting(
     'Metres that are seen, with fog from the half on; less is faster.',
-    'a number >= 10',
-    lambda value: 10 <= value < math.inf,
+    'a number from 10 to 1e6',
+    lambda value: 10 <= value <= 1e6,
     default=150.0,
     source='ours',
   )
@@ -106,7 +106,7 @@ def from_record(environment: Mapping[str, Any]) -> Options:
   """The options that `describe` told of."""
   values = dict(environment)
   del values['name']
-  return Options(**values)
+  return checks.options_of(Options, values)
 
 
 class Torcs(gymnasium.Env, gymnasium.utils.EzPickle):
