@@ -177,6 +177,7 @@ def run(
         reports,
       )
       trainer.set_up()
+    signals.renew()
     try:
       if workdir.goes_on:
         with _stoppable(config, signals):
@@ -763,9 +764,15 @@ def _clear_errors(path):
   try:
     yield
   except OSError as error:
+    if path.is_dir():
+      rest = (
+        'what was written before is intact, and the same command goes on from '
+        'its last checkpoint'
+      )
+    else:
+      rest = 'the folder is not there any more'
     raise checks.RunError(
-      f'--workdir={path}: {error.strerror or error}; what was written before '
-      'is intact, and the same command goes on from its last checkpoint'
+      f'--workdir={path}: {error.strerror or error}; {rest}'
     ) from error
 
 
