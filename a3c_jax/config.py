@@ -308,7 +308,7 @@ _PAPER = {
   'eval_episodes': (10, 'ours'),
   'max_eval_episode_frames': (
     MAX_EVAL_EPISODE_FRAMES,
-    'paper: 30 minutes of Atari',
+    'ours: as in Atari, 30 minutes',
   ),
   'eval_protocol': ('noop30', 'Mnih et al. 2015'),
   'override': ((), 'none'),

@@ -78,6 +78,11 @@ class Signals:
     if self in _active:
       _active.remove(self)
 
+  def renew(self) -> None:
+    """Takes signals back from who handles them since, as a simulator may."""
+    for number in self._handlers:
+      signal.signal(number, self._note)
+
   @contextlib.contextmanager
   def raising(self) -> Iterator[None]:
     """Raises Interrupted in the main thread within the block, at a signal."""

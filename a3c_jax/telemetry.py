@@ -215,7 +215,7 @@ class Log:
       # Two sessions may begin within the second that the name tells.
       f'.{len(self._earlier_events)}{_EVENTS_SUFFIX}',
     )
-    self._events_path = pathlib.Path(self._events._file_name)
+    self._events_path = pathlib.Path(self._events._file_name).absolute()
     self._exit.callback(self._events.close)
     if place['positions']:
       # A TensorBoard that has read what is no longer there forgets it.

@@ -179,6 +179,7 @@ def run(
         reports,
       )
       trainer.set_up()
+    signals.renew()
     try:
       if workdir.goes_on:
         with _stoppable(config, signals):
@@ -775,10 +776,15 @@ def _clear_errors(path):
   try:
     yield
   except OSError as error:
+    if path.is_dir():
+      rest = (
+        'what was written before is intact, and the same command goes on from '
+        'its last checkpoint'
+      )
+    else:
+      rest = 'the folder is not there any more'
     raise checks.RunError(
-      f'--workdir={checks.as_given(path)}: {error.strerror or error}; what was '
-      'written before is intact, and the same command goes on from its last '
-      'checkpoint'
+      f'--workdir={checks.as_given(path)}: {error.strerror or error}; {rest}'
     ) from error
 
 

@@ -62,7 +62,7 @@ class Options:
   max_eval_episode_frames: int = checks.count(
     'Emulator frames after which an episode is truncated.',
     default=config_lib.MAX_EVAL_EPISODE_FRAMES,
-    source='paper: 30 minutes of Atari',
+    source='ours: as in Atari, 30 minutes',
   )
   protocol: str = checks.one_of(
     'noop30 (0 to 30 no-ops first) or sticky (actions repeat with probability '

@@ -399,8 +399,9 @@ def test_benchmark_that_fails_leaves_older_figures_alone(tmp_path):
   assert (tmp_path / 'old.json').read_text() == '{}'
 
 
-def test_help_lists_every_flag(tmp_path):
-  code, out, err = run('atari.py', '--help', cwd=tmp_path)
+@pytest.mark.parametrize('flag', ['--help', '-h'])
+def test_help_lists_every_flag(tmp_path, flag):
+  code, out, err = run('atari.py', flag, cwd=tmp_path)
   text = ' '.join(out.split())
   assert (code, err) == (0, '')
   for name in ('learning_rate', 'frames', 'algo', 'game', 'sticky', 'workdir'):

@@ -68,6 +68,16 @@ def test_what_nohup_ignores_stays_ignored():
     signal.signal(signal.SIGHUP, before)
 
 
+def test_signals_are_taken_back_from_a_simulator():
+  before = signal.getsignal(signal.SIGTERM)
+  with signals.Signals() as found:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    found.renew()
+    signal.raise_signal(signal.SIGTERM)
+    assert found.received
+  assert signal.getsignal(signal.SIGTERM) == before
+
+
 def test_a_signal_interrupts_only_where_it_may():
   with signals.Signals() as found:
     with pytest.raises(signals.Interrupted), found.raising():

@@ -1073,6 +1073,42 @@ def test_output_that_is_lost_costs_no_frames(tmp_path, monkeypatch):
   assert len(read_rows(tmp_path / 'eval.csv')) > 0
 
 
+def test_a_folder_that_is_deleted_ends_the_run_in_one_line(tmp_path):
+  delete = lambda: shutil.rmtree(tmp_path / 'run')
+  with pytest.raises(checks.RunError) as error:
+    run(
+      tmp_path / 'run',
+      at_step(50, delete),
+      frames=10**6,
+      checkpoint_frames=50,
+    )
+  line = f'--workdir={tmp_path}/run: No such file or directory; the folder is '
+  assert str(error.value) == f'{line}not there any more'
+  assert our_threads() == []
+
+
+def test_a_simulator_that_handles_signals_keeps_none(tmp_path):
+  class Handles(catch.Catch):
+    def __init__(self):
+      super().__init__()
+      if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+      self._left = 50
+
+    def step(self, action):
+      self._left -= 1
+      if not self._left:
+        os.kill(os.getpid(), signal.SIGTERM)
+      return super().step(action)
+
+  before = signal.getsignal(signal.SIGTERM)
+  try:
+    result = run(tmp_path, gym.make(Handles), frames=10**6)
+  finally:
+    signal.signal(signal.SIGTERM, before)
+  assert not result.finished
+
+
 def at_step(number, act):
   """Catch that does something once, at a step of all its games together."""
   steps = []
