@@ -149,7 +149,13 @@ def test_a_final_observation_that_its_environment_overwrites(
 
 
 @pytest.mark.parametrize(
-  'make', [value_based.one_step_q, value_based.nstep_q, None]
+  'make',
+  [
+    value_based.one_step_q,
+    value_based.one_step_sarsa,
+    value_based.nstep_q,
+    None,
+  ],
 )
 def test_every_algorithm_bootstraps_from_that_final_observation(make):
   # Twins of which one copies, the other reuses: equal segments.
