@@ -590,24 +590,6 @@ def test_a_run_keeps_its_arguments(tmp_path):
   assert workdir.read_config(tmp_path / 'run').environment['env_args'] == {}
 
 
-@pytest.mark.parametrize('domain', ['gym', 'control'])
-def test_a_run_from_before_there_were_arguments(tmp_path, domain):
-  path = tmp_path / 'run'
-  options = {'gym': gym.Options, 'control': control.Options}[domain]()
-  environment = gym.describe(options)
-  old = {key: value for key, value in environment.items() if key != 'env_args'}
-  for told in (old, environment):
-    settings = config.make(domain, workdir=str(path), environment=told)
-    with workdir.Workdir(settings) as folder:
-      folder.claim(0)
-    if told is old:
-      assert '"env_args"' not in (path / 'config.json').read_text()
-    assert workdir.read_config(path).environment == environment
-  assert control.from_record(
-    {'name': 'Pendulum-v1', 'action_repeat': 2}
-  ) == control.Options(env='Pendulum-v1', action_repeat=2)
-
-
 @pytest.mark.parametrize(
   'name, game',
   [

@@ -424,13 +424,18 @@ def test_a_link_in_the_place_of_a_folder_or_a_config(tmp_path):
   link.symlink_to('real')
   assert not claim(link)
   assert claim(link) and claim(tmp_path / 'real')
-  # A config elsewhere, which this run reads and does not change.
+  # A config elsewhere leads out of the folder; one beside it does not.
   elsewhere = tmp_path / 'elsewhere.json'
-  (tmp_path / 'real' / 'config.json').rename(elsewhere)
-  (tmp_path / 'real' / 'config.json').symlink_to(elsewhere)
-  before = elsewhere.read_text()
+  config_path = tmp_path / 'real' / 'config.json'
+  config_path.rename(elsewhere)
+  config_path.symlink_to(elsewhere)
+  assert 'config.json is a link that leads out of it' in refusal(link)
+  elsewhere.rename(tmp_path / 'real' / 'kept.json')
+  config_path.unlink()
+  config_path.symlink_to('kept.json')
+  before = (tmp_path / 'real' / 'kept.json').read_text()
   assert claim(link, keep=7)
-  assert elsewhere.read_text() == before
+  assert (tmp_path / 'real' / 'kept.json').read_text() == before
   assert record(tmp_path / 'real')['config']['keep'] == 7
   dangling = tmp_path / 'dangling'
   dangling.symlink_to('nowhere')
