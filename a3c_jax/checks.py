@@ -167,13 +167,14 @@ def check_links(
     problems = [_leads_out(entry, inside) for entry in entries]
   except OSError as error:
     raise UsageError(
-      f'--{flag}={folder}: {error.strerror}; allowed: a folder that can be read'
+      f'--{flag}={as_given(folder)}: {error.strerror}; allowed: a folder that '
+      'can be read'
     ) from error
   for entry, problem in zip(entries, problems, strict=True):
     if problem:
       raise UsageError(
-        f'--{flag}={folder}: {entry.relative_to(folder)} {problem}; allowed: '
-        'a folder without such entries'
+        f'--{flag}={as_given(folder)}: {entry.relative_to(folder)} {problem}; '
+        'allowed: a folder without such entries'
       )
 
 

@@ -206,8 +206,8 @@ def load(
     )
   except checkpoints.MismatchError as error:
     raise checks.UsageError(
-      f'--workdir={workdir}: its checkpoint does not fit, {error}; '
-      "allowed: that of the run's own network"
+      f'--workdir={checks.as_given(path)}: its checkpoint does not fit, '
+      f"{error}; allowed: that of the run's own network"
     ) from error
   except (checkpoints.CorruptError, FileNotFoundError) as error:
     raise checks.UsageError(
@@ -294,7 +294,7 @@ def refuse_code(path: pathlib.Path, code: Mapping[str, str]) -> None:
     return
   named = ' '.join(f'--{flag}={text}' for flag, text in code.items())
   raise checks.UsageError(
-    f'--workdir={path}: its config.json names code that would be imported and '
-    f'called: {named}; allowed: --env and --network as the run has them, or '
-    '--trust_workdir (in Python: trust=True), if you trust where it comes from'
+    f'--workdir={checks.as_given(path)}: its config.json names code that would '
+    f'be imported and called: {named}; allowed: --env and --network as the run '
+    'has them, or --trust_workdir (in Python: trust=True), if you trust where it comes from'
   )

@@ -201,7 +201,8 @@ def read_spaces(path: pathlib.Path) -> spaces_lib.Spaces | None:
   ):
     problem = 'its config.json is not that of a run'
   raise checks.UsageError(
-    f'--workdir={path}: {problem}; allowed: the folder of a run'
+    f'--workdir={checks.as_given(path)}: {problem}; allowed: the folder of a '
+    'run'
   )
 
 

@@ -173,12 +173,13 @@ class Videos:
       from PIL import Image
     except (ImportError, gymnasium.error.DependencyNotInstalled) as error:
       raise checks.UsageError(
-        f"--video={folder}: needs moviepy; pip install 'moviepy>=2.2,<3'"
+        f'--video={checks.as_given(folder)}: needs moviepy; '
+        "pip install 'moviepy>=2.2,<3'"
       ) from error
     except Exception as error:  # Without ffmpeg, moviepy does not import.
       raise checks.UsageError(
-        f'--video={folder}: {_in_one_line(error)}; allowed: where moviepy and '
-        'ffmpeg work'
+        f'--video={checks.as_given(folder)}: {_in_one_line(error)}; allowed: '
+        'where moviepy and ffmpeg work'
       ) from error
     self._save_video = save_video.save_video
     self._label = label
@@ -195,8 +196,9 @@ class Videos:
       raise
     except Exception as error:  # Whatever a renderer or ffmpeg raises.
       raise checks.UsageError(
-        f'--video={folder}: {_in_one_line(error)}; allowed: environments that '
-        'render rgb_array, and a folder that ffmpeg can write to'
+        f'--video={checks.as_given(folder)}: {_in_one_line(error)}; allowed: '
+        'environments that render rgb_array, and a folder that ffmpeg can '
+        'write to'
       ) from error
 
   def _frame(self, env, path) -> str:
@@ -314,8 +316,8 @@ class Table:
       problem = 'is no CSV file'
     if problem:
       raise checks.UsageError(
-        f'--csv={path}: {problem}; allowed: a file to write, new or of this '
-        'script'
+        f'--csv={checks.as_given(path)}: {problem}; allowed: a file to write, '
+        'new or of this script'
       )
 
   def add(self, row) -> None:
@@ -406,8 +408,8 @@ def _make_env(options, config, protocol):
     raise
   except Exception as error:  # Of an environment that knows no render_mode.
     raise checks.UsageError(
-      f'--video={options.video}: {_in_one_line(error)}; allowed: environments '
-      'that render rgb_array'
+      f'--video={checks.as_given(options.video)}: {_in_one_line(error)}; '
+      'allowed: environments that render rgb_array'
     ) from error
 
 
@@ -418,9 +420,9 @@ def _check_spaces(options, env, found, of_run) -> None:
       getattr(space, 'n', 0) != getattr(was, 'n', 0)
     ):
       raise checks.UsageError(
-        f'--workdir={options.workdir}: the {name.replace("_", " ")} space of '
-        f'{env} is {space}, the run has {was}; allowed: the environment as the '
-        'run had it'
+        f'--workdir={checks.as_given(options.workdir)}: the '
+        f'{name.replace("_", " ")} space of {env} is {space}, the run has '
+        f'{was}; allowed: the environment as the run had it'
       )
 
 
@@ -499,7 +501,8 @@ def main() -> None:
         album = stack.enter_context(tempfile.TemporaryDirectory())
       except OSError as error:
         raise checks.RunError(
-          f'--video={options.video}: no folder for pictures: {error.strerror}'
+          f'--video={checks.as_given(options.video)}: no folder for pictures: '
+          f'{error.strerror}'
         ) from error
       videos = Videos(
         envs[0], options.video, options.video_episodes, label, album

@@ -202,7 +202,7 @@ def size_of(film):
     (['--workdir=results', '--csv=nowhere/a.csv'], 'nowhere is no folder'),
     (
       ['--workdir=results', '--checkpoint=' + 5000 * '9'],
-      '9: allowed: latest, best, or a count of frames',
+      '9…: allowed: latest, best, or a count of frames',
     ),
     (
       ['--workdir=results', '--env=CartPole-v1'],
