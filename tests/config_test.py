@@ -54,6 +54,7 @@ BAD = {
   'max_bad_gradients': [-1, 0.5],
   'eval_frames': [-1, 0.5],
   'eval_episodes': [0, 2.5],
+  'max_eval_episode_frames': [0, 2.5],
   'eval_protocol': ['human', ''],
 }
 BAD_VALUES = [(name, value) for name in BAD for value in BAD[name]]

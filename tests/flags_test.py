@@ -169,6 +169,7 @@ def test_every_flag_reaches_the_config(parse):
     'max_bad_gradients': 6,
     'eval_frames': 0,
     'eval_episodes': 9,
+    'max_eval_episode_frames': 90,
     'eval_protocol': 'sticky',
     'override': ('gamma', 'seed'),
   }
