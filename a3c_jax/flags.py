@@ -281,11 +281,11 @@ def _parse(argv):
 
 
 def _exit_with(error, code):
-  # The line may hold text of a file, which must not control the terminal.
-  text = ''.join(c if c.isprintable() else ' ' for c in str(error))
   words = [
     word if len(word) <= _LONGEST else f'{word[:_LONGEST]}…'
-    for word in text.split()
+    for word in str(error).split()
   ]
-  print('error:', *words, file=sys.stderr)
+  # They may be text of a file, which must not control the terminal.
+  line = ''.join(c if c.isprintable() else '?' for c in ' '.join(words))
+  print('error:', line, file=sys.stderr)
   sys.exit(code)

@@ -296,5 +296,6 @@ def refuse_code(path: pathlib.Path, code: Mapping[str, str]) -> None:
   raise checks.UsageError(
     f'--workdir={checks.as_given(path)}: its config.json names code that would '
     f'be imported and called: {named}; allowed: --env and --network as the run '
-    'has them, or --trust_workdir (in Python: trust=True), if you trust where it comes from'
+    'has them, or --trust_workdir (in Python: trust=True), if you trust where '
+    'it comes from'
   )

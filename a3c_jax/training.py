@@ -45,6 +45,7 @@ from a3c_jax.envs import spaces as spaces_lib
 
 _REFRESH_SECONDS = 1.0
 _STOP_SECONDS = 5.0
+_BUSY = 10  # How many times as long something may take that computes.
 
 
 class Result(NamedTuple):
@@ -256,16 +257,20 @@ def _setting_up(config, signals) -> Iterator[Callable[..., None]]:
   done = threading.Event()
 
   def watch():
-    watchdog = workers_lib.Watchdog(config.watchdog_seconds)
+    idle = workers_lib.Watchdog(config.watchdog_seconds)
+    # One that computes for ever hangs too, but a busy machine is only slow.
+    busy = workers_lib.Watchdog(_BUSY * config.watchdog_seconds)
     while not done.wait(_REFRESH_SECONDS):
       stage, computes = stages[-1]
-      progress = (
-        len(stages),
-        workers_lib.beats(thread),
-        int(100 * time.process_time()) if computes else 0,
-      )
-      if watchdog.look({f'the main thread, {stage},': progress}):
-        _end_process([f'the main thread, {stage},'], config.watchdog_seconds)
+      name = f'the main thread, {stage},'
+      life = (len(stages), workers_lib.beats(thread))
+      cpu_seconds = round(time.process_time() - time.thread_time(), 2)
+      for watchdog, value in (
+        (idle, (*life, cpu_seconds)),
+        (busy, (*life, cpu_seconds if computes else 0)),
+      ):
+        if watchdog.look({name: value}):
+          _end_process([name], watchdog.seconds)
 
   threading.Thread(target=watch, name='watchdog', daemon=True).start()
   try:

@@ -102,7 +102,8 @@ def test_a_job_of_slurm_requeues_itself_as_printed(
 ):
   (script,) = re.findall(r'```bash\n(#!/bin/bash\n.*?)```', README, re.DOTALL)
   (tmp_path / 'job').write_text(script)
-  signal = 'kill -USR1 $PPID; while :; do sleep 0.01; done' if warned else ':'
+  wait = 'for _ in {1..2000}; do sleep 0.01; done'
+  signal = f'kill -USR1 $PPID; {wait}' if warned else ':'
   for name, text in (
     # Training, which SLURM warns by way of the script, or which just ends.
     ('python', f"trap 'exit {training_code}' USR1\n{signal}"),

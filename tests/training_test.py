@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import traceback
 
 import gymnasium
@@ -1262,10 +1263,16 @@ def test_an_environment_cannot_end_the_process(tmp_path, capsys, kind):
   assert not (tmp_path / 'constructor').exists()
 
 
-@pytest.mark.parametrize('computes', [False, True])
-def test_what_hangs_before_training_is_told(tmp_path, monkeypatch, computes):
+@pytest.mark.parametrize(
+  'computes, spins, seconds',
+  [(False, False, 0.05), (True, False, 0.05), (False, True, 0.5)],
+)
+def test_what_hangs_before_training_is_told(
+  tmp_path, monkeypatch, computes, spins, seconds
+):
   hung = threading.Event()
   told = []
+  expected = ('the main thread, making things,', seconds)
 
   def end_process(names, seconds):
     told.append((*names, seconds))
@@ -1279,8 +1286,11 @@ def test_what_hangs_before_training_is_told(tmp_path, monkeypatch, computes):
     training._setting_up(settings, found) as stage,
   ):
     stage('making things', computes=computes)
+    end = time.monotonic() + WAIT_SECONDS
+    while spins and expected not in told:
+      assert time.monotonic() < end
     assert hung.wait(WAIT_SECONDS)
-  assert told[0] == ('the main thread, making things,', 0.05)
+  assert expected in told
 
 
 def test_every_step_of_a_game_is_a_sign_of_life(tmp_path):
