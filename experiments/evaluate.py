@@ -186,17 +186,18 @@ class Table:
           problem = 'has other columns'
     except FileNotFoundError:
       if not path.parent.is_dir():
-        problem = f'{path.parent} is no folder'
+        problem = f'{checks.as_given(path.parent)} is no folder'
     except OSError as error:
       problem = error.strerror
     except (UnicodeDecodeError, csv.Error):
       problem = 'is no CSV file'
-    if not os.access(path if path.exists() else path.parent, os.W_OK):
+    there = os.path.exists(path)
+    if not os.access(path if there else path.parent, os.W_OK):
       problem = problem or 'no permission to write to it'
     if problem:
       raise checks.UsageError(
-        f'--csv={path}: {problem}; allowed: a file to write, new or of this '
-        'script'
+        f'--csv={checks.as_given(path)}: {problem}; allowed: a file to write, '
+        'new or of this script'
       )
 
   def add(self, row) -> None:
