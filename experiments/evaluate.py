@@ -305,7 +305,7 @@ class Table:
           problem = 'has other columns'
     except FileNotFoundError:
       if not path.parent.is_dir():
-        problem = f'{path.parent} is no folder'
+        problem = f'{checks.as_given(path.parent)} is no folder'
       elif path.is_symlink():
         problem = 'is a link to nothing'
       elif not os.access(path.parent, os.W_OK | os.X_OK):
