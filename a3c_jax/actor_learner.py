@@ -21,8 +21,6 @@ from a3c_jax import (
 from a3c_jax.config import Config
 from a3c_jax.envs import recorded
 
-_SIGNAL_SECONDS = 0.2  # From a signal to when all threads are told of it.
-
 
 class BadGradientError(FloatingPointError):
   """Too many gradients in a row were not finite."""
@@ -136,7 +134,7 @@ def run(
       if error is not env.failure:
         raise
       # A signal may have reached the environment's own processes too.
-      if stop.wait(_SIGNAL_SECONDS):
+      if stop.wait(workers.SIGNAL_SECONDS):
         raise workers.Stopped from error
       if restarts == config.max_env_restarts:
         raise

@@ -63,11 +63,8 @@ def make_env(
     return labyrinth.make(labyrinth.from_record(config.environment), **games)
   if config.domain == 'torcs':
     return racing.make(racing.from_record(config.environment), **games)
-  return gym.make(
-    config.environment['name'],
-    args=config.environment.get('env_args'),
-    **games,
-  )
+  options = gym.from_record(config.environment)
+  return gym.make(options.env, args=gym.parse_args(options.env_args), **games)
 
 
 def make_learner(

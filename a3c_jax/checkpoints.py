@@ -11,6 +11,7 @@ import os
 import pathlib
 import re
 import shutil
+import stat
 from typing import Any, NamedTuple
 
 from flax import serialization
@@ -155,8 +156,8 @@ class Store:
   def record(self, frames: int) -> Mapping[str, Any] | None:
     """The record alone; None where it cannot be read."""
     try:
-      with self._path(frames).open('rb') as file:
-        return _read_header(file)['record']
+      with _open(self._path(frames)) as file:
+        return _read_header(file).get('record')
     except (OSError, CorruptError):
       return None
 
@@ -170,16 +171,14 @@ class Store:
     Raises:
       CorruptError: if they are not what was written.
       FileNotFoundError: if it is not there, or not there any more.
-      UsageError: if it may not be read, or another version wrote it.
+      UsageError: if it cannot be read, or another version wrote it.
     """
     path = self._path(frames)
     try:
       header, content = _read(path)
     except FileNotFoundError:
       raise
-    except PermissionError as error:
-      self._refuse(f'{self.folder.name}/{frames}: {error.strerror}')
-    except (OSError, CorruptError) as error:
+    except (IsADirectoryError, CorruptError) as error:
       if (path / '_CHECKPOINT_METADATA').exists():
         self._refuse(
           f'an older version of a3c_jax wrote {self.folder.name}/{frames}, '
@@ -189,8 +188,18 @@ class Store:
       raise CorruptError(
         f'checkpoint of frame {frames} is corrupt: {problem}'
       ) from error
-    arrays = serialization.msgpack_restore(content)
-    return jax.tree.map(np.array, arrays), header['record']  # To be written to.
+    except OSError as error:  # It may be intact, and is left where it is.
+      self._refuse(f'{self.folder.name}/{frames}: {error.strerror}')
+    try:
+      arrays = serialization.msgpack_restore(content)
+      arrays = jax.tree.map(np.array, arrays)  # To be written to.
+      if not isinstance(arrays, dict) or 'params' not in arrays:
+        raise ValueError('it holds no parameters')
+      return arrays, dict(header['record'])
+    except Exception as error:  # Whatever a made-up file makes flax raise.
+      raise CorruptError(
+        f'checkpoint of frame {frames} is corrupt: {error!r}'
+      ) from error
 
   def newest(self) -> tuple[Any, Mapping[str, Any], list[str]]:
     """The newest checkpoint that can be read, and the trouble with newer ones.
@@ -479,16 +488,28 @@ def _read(path) -> tuple[dict[str, Any], bytes]:
     OSError: if it cannot be read.
   """
   try:
-    with path.open('rb') as file:
+    with _open(path) as file:
       header = _read_header(file)
       content = file.read()
   except OSError as error:
     if error.errno == errno.ESTALE:  # Another machine deleted it just now.
       raise FileNotFoundError(errno.ENOENT, error.strerror) from error
     raise
-  if _sha256(content) != header['arrays_sha256']:
+  if _sha256(content) != header.get('arrays_sha256'):
     raise CorruptError('it is not what was written')
   return header, content
+
+
+def _open(path):
+  """A regular file, to read: from a pipe nothing comes, a device never ends."""
+  descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+  mode = os.fstat(descriptor).st_mode
+  if stat.S_ISREG(mode):
+    return open(descriptor, 'rb')
+  os.close(descriptor)
+  if stat.S_ISDIR(mode):
+    raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+  raise CorruptError('it is no file')
 
 
 def _read_header(file) -> dict[str, Any]:
@@ -496,4 +517,7 @@ def _read_header(file) -> dict[str, Any]:
   digest, _, header = rest.removesuffix(b'\n').partition(b' ')
   if name != _FORMAT or digest != _sha256(header).encode():
     raise CorruptError('it is not what was written')
-  return json.loads(header)
+  try:
+    return dict(json.loads(header))
+  except (ValueError, TypeError, RecursionError) as error:
+    raise CorruptError('its header is no mapping') from error

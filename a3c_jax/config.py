@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 import contextlib
 import dataclasses
 import errno
@@ -17,7 +17,7 @@ import time
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from a3c_jax import checks
+from a3c_jax import checks, trust
 
 ALGORITHMS = ('a3c', 'nstep_q', 'one_step_q', 'one_step_sarsa')
 PRESETS = ('paper', 'quick')
@@ -129,7 +129,7 @@ class Config:
     'for images, hidden200 otherwise), or module:function returning a flax '
     'module.',
     f'{", ".join(NETWORKS)} or module:function',
-    lambda value: value in NETWORKS or is_imported(value),
+    lambda value: value in NETWORKS or ':' in value,
   )
   init_gain: float = checks.positive(
     "What the torso's initial weights, uniform in ±1/√inputs, are multiplied "
@@ -214,11 +214,6 @@ class Config:
     absolute = checks.absolute_paths(self)
     for name, value in absolute.items():
       object.__setattr__(self, name, value)
-
-
-def is_imported(name: str) -> bool:
-  """Whether a network or environment of this name is code of a module."""
-  return ':' in name
 
 
 def cores(root: pathlib.Path = pathlib.Path('/')) -> int:
@@ -483,23 +478,24 @@ def of_run(workdir: str | None, domain: str) -> Config | None:
   return config if config.domain == domain else None
 
 
-def check_not_imported(name: str, value: Any, run: Config) -> None:
-  """Refuses to import what nobody but config.json names.
+def check_not_imported(run: Config, given: Container[str]) -> None:
+  """Refuses to import what nobody but the config.json of a run names.
 
   Args:
-    name: of the flag that was not given.
-    value: what the run has.
-    run: the run.
+    run: to be resumed.
+    given: names of the flags that the user has given.
 
   Raises:
-    UsageError: if the value would be imported.
+    UsageError: naming the first flag that would decide what is imported and is
+      not given.
   """
-  if isinstance(value, str) and is_imported(value):
-    raise checks.UsageError(
-      f'--{name}: the run in {checks.as_given(run.workdir)} has {value}, '
-      f'which would be imported and called; allowed: --{name}={value}, given '
-      'again'
-    )
+  code = trust.code_named(run.domain, run.environment, run.network)
+  for name, value in code.items():
+    if name not in given:
+      raise checks.UsageError(
+        f'--{name}: the run in {checks.as_given(run.workdir)} has {value}, '
+        f'which decides what code runs; allowed: --{name}={value}, given again'
+      )
 
 
 def make(
@@ -528,8 +524,9 @@ def make(
   run = of_run(given.get('workdir'), domain)
   known = dict(instead)
   if run:
-    if 'network' not in given:
-      check_not_imported('network', run.network, run)
+    # That of the environment is for the flags to check, or for the caller, who
+    # has made it.
+    check_not_imported(run, {'env', 'env_args', *given})
     names = {field.name for field in dataclasses.fields(Config)}
     known |= {name: getattr(run, name) for name in names - _OF_ONE_START}
   elif (known | given).get('algo', 'a3c') != 'a3c':

@@ -18,7 +18,6 @@ from a3c_jax.envs import recorded
 
 POLICIES = ('sample', 'greedy', 'mean')
 EXPLORATION_EPSILON = 0.05
-_SIGNAL_SECONDS = 0.2  # From a signal to when the thread is told of it.
 
 
 class PolicyState(NamedTuple):
@@ -371,7 +370,7 @@ class Background:
         if error is not self._env.failure:
           raise
         # A signal may have reached the environment's own processes too.
-        if stop.wait(_SIGNAL_SECONDS):
+        if stop.wait(workers.SIGNAL_SECONDS):
           raise workers.Stopped from error
         if not self._restarts_left:
           raise

@@ -140,10 +140,10 @@ def define_options(
     values = _given(names)
     if domain is not None:
       run = config_lib.of_run(flags.FLAGS.workdir, domain)
-      for name, value in _of_run(run, names).items():
-        if name not in values:
-          config_lib.check_not_imported(name, value, run)
-          values[name] = value
+      if run:
+        # The network is checked with the other settings.
+        config_lib.check_not_imported(run, {'network', *values})
+      values = _of_run(run, names) | values
     made = options(**values)
     return dataclasses.replace(made, **checks.absolute_paths(made))
 
@@ -201,6 +201,10 @@ def _describe(name, table):
   return f'{checks.as_text(value) or "nothing"} ({source})'
 
 
+def _value_of(name) -> str:
+  return str(flags.FLAGS[name].value) if name in flags.FLAGS else ''
+
+
 def find_users_modules() -> None:
   """Has module:function name a file in the user's folder before a script."""
   with contextlib.suppress(FileNotFoundError):  # The folder was removed.
@@ -211,7 +215,6 @@ def run(
   main: Callable[..., None],
   *,
   takes_arguments: bool = False,
-  own_modules: bool = True,
 ) -> None:
   """Runs a script: parses flags, sets JAX up, tells errors in one line.
 
@@ -224,14 +227,10 @@ def run(
     main: the script.
     takes_arguments: whether `main` is called with the arguments that are no
       flags; otherwise there must not be any.
-    own_modules: whether flags name modules of the user. Scripts that only read
-      workdirs import nothing from the folder they are in: it may be one.
   """
   output.set_up()
   cpu.set_up()
   logging.set_verbosity(logging.WARNING)
-  if own_modules:
-    find_users_modules()
 
   def checked_main(argv):
     try:
@@ -239,6 +238,9 @@ def run(
       handler = signal.getsignal(signal.SIGINT)
       if getattr(handler, '__module__', None) == 'ctrl_c':
         signal.signal(signal.SIGINT, signal.default_int_handler)
+      # Otherwise nothing is imported from there: it may be a stranger's run.
+      if ':' in f'{_value_of("env")} {_value_of("network")}':
+        find_users_modules()
       if takes_arguments:
         return main(argv[1:])
       if len(argv) > 1:

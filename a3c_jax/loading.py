@@ -21,16 +21,13 @@ from a3c_jax import (
   rollout,
   workers,
 )
+from a3c_jax import trust as trust_lib
 from a3c_jax import workdir as workdir_lib
-from a3c_jax.config import Config
 from a3c_jax.envs import recorded
 from a3c_jax.envs import spaces as spaces_lib
 
 MakeLearner = Callable[[gymnasium.vector.VectorEnv], base.Learner]
 
-# Environments of these are known by their names, so nothing else is imported.
-_OWN_PACKAGES = ('gymnasium', 'a3c_jax')
-_CLOSE_SECONDS = 5.0
 _LONGEST_COUNT = 19  # Digits: 2**63 frames.
 
 
@@ -178,9 +175,12 @@ def load(
   config = workdir_lib.read_config(path)
   spaces = None if make_env else workdir_lib.read_spaces(path)
   if not trust:
-    code = code_named(config)
-    if make_env or spaces:
+    code = trust_lib.code_named(
+      config.domain, config.environment, config.network
+    )
+    if make_env or spaces:  # No environment is made by name.
       code.pop('env', None)
+      code.pop('env_args', None)
     if make_learner:
       code.pop('network', None)
     refuse_code(path, code)
@@ -190,13 +190,14 @@ def load(
   else:
     protocol = config.eval_protocol
     make_env = make_env or agents.make_env(config, protocol=protocol)
-    env = recorded.Recorded(make_env())
+    with recorded.without_exit():
+      env = recorded.Recorded(make_env())
     try:
       learner = make_learner(env)
       spaces = spaces_lib.of(env)
     finally:
       # The policy can be had, though it cannot be closed.
-      workers.call_all([env.close], seconds=_CLOSE_SECONDS)
+      workers.call_all([env.close], seconds=workers.CLOSE_SECONDS)
   space = spaces.observation
   obs = rollout.as_network_input(np.zeros((1, *space.shape), space.dtype))
   like = jax.eval_shape(learner.init, jax.random.PRNGKey(0), obs)
@@ -244,58 +245,16 @@ def _checked_checkpoint(checkpoint) -> str:
   return text
 
 
-def code_named(config: Config) -> dict[str, str]:
-  """What a run's config.json names that has to be imported, by its flag.
-
-  A config.json is a stranger's word: `os:abort` is a name too.
-  """
-  code = {}
-  name = config.environment['name']
-  if config.domain in ('gym', 'control') and not _is_known(name):
-    code['env'] = name
-    # Environments such as Shimmy's import what their arguments name.
-    arguments = config.environment.get('env_args')
-    if _holds_text(arguments):
-      code['env_args'] = str(arguments)
-  if ':' in config.network:
-    code['network'] = config.network
-  return code
-
-
-def _holds_text(value) -> bool:
-  if isinstance(value, Mapping):
-    value = [*value.values()]
-  if isinstance(value, list):
-    return any(map(_holds_text, value))
-  return isinstance(value, str) and value != ''
-
-
-def _is_known(name) -> bool:
-  """Whether nothing but Gymnasium's and our own packages makes it."""
-  if ':' in name:
-    return False
-  spec = gymnasium.registry.get(name)
-  if spec is None:
-    return True  # Of dm_control, or refused as unknown.
-  entry_points = [
-    spec.entry_point,
-    *(wrapper.entry_point for wrapper in spec.additional_wrappers),
-  ]
-  return all(
-    isinstance(each, str)
-    and each.partition(':')[0].partition('.')[0] in _OWN_PACKAGES
-    for each in entry_points
-  )
-
-
 def refuse_code(path: pathlib.Path, code: Mapping[str, str]) -> None:
   """Raises UsageError that says what would be run, if there is anything."""
   if not code:
     return
   named = ' '.join(f'--{flag}={text}' for flag, text in code.items())
+  repeated = '--env and --network as the run has them, or '
+  if 'env_args' in code:
+    repeated = ''
   raise checks.UsageError(
     f'--workdir={checks.as_given(path)}: its config.json names code that would '
-    f'be imported and called: {named}; allowed: --env and --network as the run '
-    'has them, or --trust_workdir (in Python: trust=True), if you trust where '
-    'it comes from'
+    f'be imported and called: {named}; allowed: {repeated}--trust_workdir (in '
+    'Python: trust=True), if you trust where it comes from'
   )

@@ -278,6 +278,7 @@ class Log:
     # Line buffering, so that whole lines reach the disk.
     file = self._exit.enter_context(path.open('a', newline='', buffering=1))
     file.truncate(end)
+    file.seek(0, os.SEEK_END)  # Or it would tell where the end was.
     self._files[path.name] = file
     # A file of an earlier version keeps the columns that it has.
     columns = _header(path, end) or [*self._run, *columns]

@@ -702,9 +702,10 @@ class _Trainer:
     log.take(reports)
     if not all(
       np.isfinite(leaf).all()
-      for leaf in jax.tree.leaves(captured.snapshot.params)
-    ):
-      return  # The last good one is worth more.
+      for leaf in jax.tree.leaves(base.trained(captured.snapshot.params))
+    ):  # The last good one is worth more.
+      print('no checkpoint: parameters are not finite', flush=True)
+      return
     record = {
       # No row to come may have fewer seconds than one that is kept.
       'seconds': max(seconds, log.seconds),

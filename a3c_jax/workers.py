@@ -23,6 +23,8 @@ class Stopped(Exception):
 
 
 _POLL_SECONDS = 0.1
+SIGNAL_SECONDS = 0.2  # From a signal to when all threads are told of it.
+CLOSE_SECONDS = 5.0  # For an environment that nobody plays in any more.
 _HURRY_SECONDS = 5.0
 _WAKE = object()
 _beats: collections.Counter[int] = collections.Counter()
@@ -94,7 +96,11 @@ def _event_loop():
     try:
       loop = _idle_loops.pop()
     except IndexError:
-      loop = asyncio.new_event_loop()
+      try:
+        loop = asyncio.new_event_loop()
+      except OSError:  # Each takes three of the files that may be open.
+        yield
+        return
   asyncio.set_event_loop(loop)
   try:
     yield

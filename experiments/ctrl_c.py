@@ -1,6 +1,7 @@
 """Makes Ctrl-C one word while a script imports its modules: that takes seconds.
 
-The first import of every script here. `a3c_jax.flags.run` takes over from it.
+The first import of every script in this folder. `a3c_jax.flags.run` takes over
+from it.
 """
 
 import os

@@ -28,6 +28,7 @@ from a3c_jax import (
   loading,
   published,
   tables,
+  trust,
   workers,
 )
 from a3c_jax import config as config_lib
@@ -381,8 +382,8 @@ def _check_policy(options, env, space) -> None:
 
 def _check_code(options, config) -> None:
   """Checks that the user names all code of the run that will be imported."""
-  code = loading.code_named(config)
-  if ':' in ''.join(code.values()):
+  code = trust.code_named(config.domain, config.environment, config.network)
+  if options.trust_workdir and code:
     a3c_jax.flags.find_users_modules()
   for flag, is_ in (
     ('env', config.environment['name']),
@@ -485,12 +486,14 @@ def main() -> None:
     follow=bool(options.csv),
   )
   with contextlib.ExitStack() as stack:
-    make_env = _make_env(options, config, protocol)
+    with recorded.without_exit():
+      make_env = _make_env(options, config, protocol)
     closes = []
     stack.callback(workers.close, closes, seconds=config.watchdog_seconds)
     envs = []
     for _ in range(min(options.threads, options.episodes)):
-      envs.append(recorded.Recorded(make_env()))
+      with recorded.without_exit():
+        envs.append(recorded.Recorded(make_env()))
       closes.append(envs[-1].close)
     _check_policy(options, game, envs[0].single_action_space)
     _check_spaces(options, game, spaces_lib.of(envs[0]), loaded.spaces)
@@ -554,4 +557,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-  a3c_jax.flags.run(main, own_modules=False)
+  a3c_jax.flags.run(main)

@@ -7,7 +7,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 LAYERS = {
-  0: ('base', 'checks', 'cpu', 'files', 'output', 'tables', 'workers'),
+  0: ('base', 'checks', 'cpu', 'files', 'output', 'tables', 'trust', 'workers'),
   0.5: ('activations',),
   1: (
     'returns',

@@ -35,8 +35,10 @@ _CALLERS = [
 ]
 _GYMNASIUM = pathlib.Path(gymnasium.__file__).parent
 _NUMBERS = {float, int, bool, np.float64, np.float32, np.int64, np.bool_}
-_in_use: weakref.WeakValueDictionary[int, gymnasium.Env]  # By their id().
-_in_use = weakref.WeakValueDictionary()
+# By their id().
+_in_use: weakref.WeakValueDictionary[int, gymnasium.Env] = (
+  weakref.WeakValueDictionary()
+)
 
 
 class MisfitError(checks.RunError):

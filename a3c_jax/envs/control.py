@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 import dataclasses
-import json
 from typing import Any
 
 import gymnasium
 import numpy as np
 
-from a3c_jax import checks
+from a3c_jax import checks, workers
 from a3c_jax.envs import boundary, gym, simulations
 
 
@@ -63,11 +62,7 @@ def describe(options: Options) -> Mapping[str, Any]:
 
 def from_record(environment: Mapping[str, Any]) -> Options:
   """The options that `describe` told of."""
-  values = dict(environment)
-  values['env'] = values.pop('name')
-  args = values.get('env_args')
-  values['env_args'] = json.dumps(args) if args else ''
-  return checks.options_of(Options, values)
+  return checks.options_of(Options, gym.options_in(environment))
 
 
 class Repeat(gymnasium.Wrapper):
@@ -85,6 +80,7 @@ class Repeat(gymnasium.Wrapper):
   def step(self, action):
     total, life_lost = 0.0, False
     for _ in range(self._times):
+      workers.beat()
       obs, reward, terminated, truncated, info = self.env.step(action)
       total += boundary.as_reward(reward)
       life_lost |= boundary.life_loss(info) or False

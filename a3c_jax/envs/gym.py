@@ -30,7 +30,6 @@ _REFUSED = {
   'lqr-lqr_2_1': 'has actions without bounds',
   'lqr-lqr_6_2': 'has actions without bounds',
 }
-_CLOSE_SECONDS = 5.0
 _FILM = {'height': 480, 'width': 480}  # Pixels of a video of MuJoCo.
 
 
@@ -58,6 +57,24 @@ class Options:
     source='ours',
   )
   env_args: str = env_args_setting()
+
+
+def from_record(environment: Mapping[str, Any]) -> Options:
+  """The options that `describe` told of.
+
+  Raises:
+    UsageError: naming the first that is unknown or not allowed.
+  """
+  return checks.options_of(Options, options_in(environment))
+
+
+def options_in(environment: Mapping[str, Any]) -> dict[str, Any]:
+  """Values of options by their names, from the record of a run."""
+  values = dict(environment)
+  values['env'] = values.pop('name')
+  args = values.get('env_args')
+  values['env_args'] = json.dumps(args) if args else ''
+  return values
 
 
 def describe(options: Any) -> dict[str, Any]:
@@ -197,7 +214,7 @@ def make(
         raise checks.UsageError(problem) from error
   finally:
     # Those of training tell, at its end, that they cannot be closed.
-    workers.call_all([to_close.close], seconds=_CLOSE_SECONDS)
+    workers.call_all([to_close.close], seconds=workers.CLOSE_SECONDS)
   return functools.partial(games, make_one, envs)
 
 

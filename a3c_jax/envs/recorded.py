@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 import contextlib
+import signal
+import threading
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -40,7 +42,7 @@ def next_seed(seed: int) -> int:
 def without_exit() -> Iterator[None]:
   """Turns a SystemExit of an environment into an error like any other.
 
-  A KeyboardInterrupt too, where `signals.Signals` handles Ctrl-C: then it is
+  A KeyboardInterrupt too, unless it may be Python's own for Ctrl-C: then it is
   the environment that raised it.
 
   Raises:
@@ -49,6 +51,11 @@ def without_exit() -> Iterator[None]:
   try:
     yield
   except (SystemExit, KeyboardInterrupt) as error:
+    if isinstance(error, KeyboardInterrupt) and (
+      threading.current_thread() is threading.main_thread()
+      and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    ):
+      raise
     raise RuntimeError(f'the environment raised {error!r}') from error
 
 

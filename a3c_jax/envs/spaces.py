@@ -11,7 +11,7 @@ from gymnasium import spaces
 from gymnasium.vector import utils
 import numpy as np
 
-_MOST_NUMBERS = 2**28  # Of an observation: a file must not fill the memory.
+_MOST_NUMBERS = 2**24  # Of an observation: a file must not fill the memory.
 
 
 class Spaces(NamedTuple):
@@ -132,10 +132,15 @@ def from_record(record: Mapping[str, Any]) -> gymnasium.Space:
     raise ValueError(f'a space of shape {shape}')
   low, high = (
     # By strings, since JSON has no infinity; an integer keeps all its digits.
-    np.broadcast_to(np.array(record[name]).astype(dtype), shape)
+    np.broadcast_to(_numbers(record[name], dtype), shape)
     for name in ('low', 'high')
   )
   return spaces.Box(low, high, shape, dtype.type)
+
+
+def _numbers(text, dtype):
+  values = np.array(text)
+  return (values.astype(int) if dtype.kind == 'b' else values).astype(dtype)
 
 
 def to_records(of_run: Spaces) -> dict[str, Any] | None:
@@ -158,6 +163,8 @@ def from_records(records: Mapping[str, Any]) -> Spaces:
 
 def _bound(values: np.ndarray) -> Any:
   """One number if all are the same; text, since JSON has no infinity."""
+  if values.dtype.kind == 'b':
+    values = values.astype(int)  # The text 'False' would be read as true.
   if values.size and (values == values.flat[0]).all():
     return str(values.flat[0].item())
   return values.astype(str).tolist()

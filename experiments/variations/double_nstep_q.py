@@ -6,9 +6,6 @@ After van Hasselt et al. 2016, arXiv:1509.06461: with targets of n steps, the
 bootstrap is Q(s_T, argmax_a Q(s_T, a; θ); θ⁻) instead of max_a Q(s_T, a; θ⁻).
 """
 
-import ctrl_c as ctrl_c  # Before all that takes its time.
-
-# isort: split
 import jax
 import jax.numpy as jnp
 

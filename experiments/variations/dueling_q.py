@@ -6,9 +6,6 @@ After Wang et al. 2016, arXiv:1511.06581, equation 9:
 Q(s, a) = V(s) + A(s, a) - mean_a' A(s, a').
 """
 
-import ctrl_c as ctrl_c  # Before all that takes its time.
-
-# isort: split
 import flax.linen as nn
 import jax.numpy as jnp
 

@@ -7,9 +7,6 @@ After Schulman et al. 2016, arXiv:1506.02438; with λ = 1 it is A3C itself.
 
 from __future__ import annotations
 
-import ctrl_c as ctrl_c  # Before all that takes its time.
-
-# isort: split
 import dataclasses
 
 import jax

@@ -10,9 +10,6 @@ of the gradient as it is. Every episode of Catch has nine steps, so segments of
 
 from __future__ import annotations
 
-import ctrl_c as ctrl_c  # Before all that takes its time.
-
-# isort: split
 import dataclasses
 
 import jax.numpy as jnp
