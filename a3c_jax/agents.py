@@ -181,7 +181,7 @@ def describe_layout(config: Config, space: gymnasium.spaces.Box) -> str | None:
   """
   shape = list(space.shape)
   name = _name_of_torso(config, space)
-  if name in _FOR_IMAGES and config.domain == 'gym':
+  if name in _FOR_IMAGES and len(shape) == 3 and config.domain == 'gym':
     axes = '[C, H, W]' if _channels_first(space) else '[H, W, C]'
     return f'observations {shape} are read as images {axes}, by {name}'
   if (

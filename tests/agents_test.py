@@ -196,6 +196,7 @@ def test_channels_come_first_where_that_axis_is_smaller():
       'observations [4, 84, 84, 3] of bytes are read as 84,672 numbers, by mlp',
     ),
     ('gym', 'auto', VECTOR, None),
+    ('gym', 'nips', VECTOR, None),  # Refused, by `make_torso`.
     ('gym', 'auto', spaces.Box(0, 255, (128,), np.uint8), None),
     ('gym', 'agents_test:make_own', IMAGE, None),
     ('atari', 'auto', spaces.Box(0, 255, (4, 84, 84), np.uint8), None),

@@ -1,9 +1,12 @@
 """Checkpoints on a real disk, whole or not at all."""
 
 import errno
+import hashlib
+import json
 import os
 import resource
 
+from flax import serialization
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -513,3 +516,59 @@ def test_whether_observations_are_normalised_is_for_the_run_to_say(
   like = make_moment(2, normalized=not saved_with)
   found, _ = store.restore(like)
   assert_same(found.captured.snapshot.moments, like.captured.snapshot.moments)
+
+
+def test_one_that_cannot_be_read_now_is_left_where_it_is(tmp_path, monkeypatch):
+  store = checkpoints.Store(tmp_path / 'checkpoints')
+  store.save(2, {'params': {}}, {'frames': 2})
+
+  def fail(path, flags):
+    raise OSError(errno.EIO, 'Input/output error')
+
+  with monkeypatch.context() as patch:
+    patch.setattr(checkpoints.os, 'open', fail)
+    with pytest.raises(checks.UsageError, match='checkpoints/2: Input/output'):
+      store.newest()
+  assert store.newest()[1]['frames'] == 2
+  assert not list(tmp_path.glob('corrupt-*'))
+
+
+def test_pipes_and_devices_are_no_checkpoints(tmp_path):
+  store = checkpoints.Store(tmp_path / 'checkpoints')
+  store.save(2, {'params': {}}, {'frames': 2})
+  os.mkfifo(tmp_path / 'checkpoints' / '7')
+  (tmp_path / 'checkpoints' / '8').symlink_to('/dev/zero')
+  store = checkpoints.Store(tmp_path / 'checkpoints', read_only=True)
+  _, record, problems = store.newest()
+  assert record['frames'] == 2
+  assert problems == [
+    f'checkpoint of frame {frames} is corrupt: it is no file'
+    for frames in (8, 7)
+  ]
+  assert store.record(7) is None
+
+
+@pytest.mark.parametrize(
+  ('arrays', 'header'),
+  [
+    ({'params': {}}, []),
+    ({'params': {}}, {}),
+    ({}, {'record': {}}),
+    (np.zeros(2), {'record': {}}),
+    ({'params': {}}, {'record': 3}),
+  ],
+)
+def test_what_a_stranger_made_up_is_told_in_one_line(tmp_path, arrays, header):
+  content = serialization.msgpack_serialize(arrays)
+  sha256 = hashlib.sha256(content).hexdigest()
+  if isinstance(header, dict) and header:
+    header = header | {'arrays_sha256': sha256}
+  header = json.dumps(header).encode()
+  digest = hashlib.sha256(header).hexdigest().encode()
+  (tmp_path / '5').write_bytes(
+    b'a3c_jax-checkpoint-1 ' + digest + b' ' + header + b'\n' + content
+  )
+  store = checkpoints.Store(tmp_path, read_only=True)
+  with pytest.raises(checkpoints.CorruptError) as error:
+    store.read(5)
+  assert str(error.value).startswith('checkpoint of frame 5 is corrupt: ')

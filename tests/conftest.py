@@ -1,6 +1,7 @@
 """Sets JAX up as the scripts do, before any test computes something."""
 
 import pathlib
+import signal
 import sys
 
 import jax
@@ -8,6 +9,8 @@ import jax
 from a3c_jax import cpu
 
 cpu.set_up()
+# Whatever started the tests, such as `nohup`, may ignore it.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 # So that a [T] that meets a [T, 1] fails aloud.
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 # Python has the folder of a script there.

@@ -7,7 +7,7 @@ from marks import needs_dm_control, needs_pictures
 import numpy as np
 import pytest
 
-from a3c_jax import checks
+from a3c_jax import checks, workers
 from a3c_jax.envs import control, gym, recorded, simulations
 
 WAIT_SECONDS = 60.0
@@ -318,3 +318,11 @@ def test_films_are_taken_by_the_camera_that_was_asked_for():
     pictures.append(env.render()[0])
     env.close()
   assert np.any(pictures[0] != pictures[1])
+
+
+def test_every_repeated_step_is_a_sign_of_life():
+  env = control.Repeat(gymnasium.make('CartPole-v1'), 4)
+  env.reset(seed=1)
+  before = workers.beats(threading.current_thread())
+  env.step(0)
+  assert workers.beats(threading.current_thread()) == before + 4

@@ -1,5 +1,7 @@
 """Stopped and replayed environments go on as if they had never stopped."""
 
+import signal
+
 import gymnasium
 from gymnasium.vector import AutoresetMode
 import numpy as np
@@ -141,3 +143,22 @@ def test_what_an_environment_raised_is_kept():
   with pytest.raises(OSError, match='no game') as raised:
     env.step(np.ones(1, int))
   assert env.failure is raised.value
+
+
+def test_ctrl_c_is_no_failure_of_the_environment(monkeypatch):
+  def interrupt(*args, **kwargs):
+    raise KeyboardInterrupt
+
+  env = recorded.Recorded(gym.make('CartPole-v1')())
+  monkeypatch.setattr(env.env, 'step', interrupt)
+  env.reset(seed=1)
+  before = signal.signal(signal.SIGINT, signal.default_int_handler)
+  try:
+    with pytest.raises(KeyboardInterrupt):
+      env.step(np.zeros(1, int))
+    # A handler takes Ctrl-C, so the environment raised it.
+    signal.signal(signal.SIGINT, lambda number, frame: None)
+    with pytest.raises(RuntimeError, match='the environment raised'):
+      env.step(np.zeros(1, int))
+  finally:
+    signal.signal(signal.SIGINT, before)

@@ -15,7 +15,7 @@ import pytest
 from short_runs import run_python
 
 import a3c_jax
-from a3c_jax import agents, checks, config, loading, training
+from a3c_jax import agents, checks, config, training, trust
 from a3c_jax.envs import catch, gym
 
 
@@ -499,12 +499,28 @@ def test_an_environment_that_config_json_names_is_not_imported(
   )
   with pytest.raises(checks.UsageError, match=f'called: --env={name}; allowed'):
     a3c_jax.load(stranger / 'run')
+  # Text in its arguments may name code as well.
+  environment['env_args'] = {'level': 'x'}
+  change_record(stranger / 'run', environment=environment)
+  with pytest.raises(checks.UsageError) as error:
+    a3c_jax.load(stranger / 'run')
+  assert f"--env={name} --env_args={{'level': 'x'}}; allowed: --trust" in str(
+    error.value
+  )
+  assert not (stranger / 'imported').exists()
+
+
+def test_with_spaces_on_file_no_environment_needs_trust(stranger):
+  walk(stranger / 'run')
+  environment = {'name': 'stranger:run', 'env_args': {'level': 'x'}}
+  change_record(stranger / 'run', domain='gym', environment=environment)
+  a3c_jax.load(stranger / 'run')
   assert not (stranger / 'imported').exists()
 
 
 def code_named(domain='gym', network='mlp', **environment):
   settings = config.make(domain, network=network, environment=environment)
-  return loading.code_named(settings)
+  return trust.code_named(domain, settings.environment, settings.network)
 
 
 def test_what_has_to_be_trusted():

@@ -74,10 +74,26 @@ def test_an_environment_is_not_imported_because_a_folder_says_so(
   with pytest.raises(checks.UsageError) as error:
     claimed(monkeypatch, name, '--workdir=r')
   assert str(error.value) == (
-    '--env: the run in r has os:abort, which would be imported and called; '
-    'allowed: --env=os:abort, given again'
+    '--env: the run in r has os:abort, which decides what code runs; allowed: '
+    '--env=os:abort, given again'
   )
   claimed(monkeypatch, name, *again)
+
+
+def test_arguments_of_an_environment_come_from_the_run(monkeypatch, tmp_path):
+  monkeypatch.chdir(tmp_path)
+  began = claimed(
+    monkeypatch, 'gym_env.py', '--workdir=r', '--env_args=level=3'
+  )
+  assert began.environment['env_args'] == {'level': 3}
+  assert claimed(monkeypatch, 'gym_env.py', '--workdir=r') == began
+  # Text may name code, if the environment is not Gymnasium's own.
+  env = '--env=os:abort'
+  text = ('--workdir=s', env, '--env_args=level=x:y')
+  claimed(monkeypatch, 'gym_env.py', *text)
+  with pytest.raises(checks.UsageError, match='^--env_args: the run in s has '):
+    claimed(monkeypatch, 'gym_env.py', '--workdir=s', env)
+  claimed(monkeypatch, 'gym_env.py', *text)
 
 
 def test_the_working_directory_may_be_gone(monkeypatch, tmp_path):

@@ -533,3 +533,16 @@ def test_names_that_a_spreadsheet_would_compute_are_text(tmp_path):
   assert row['mean_return'] == '-3.5'
   _, (row,) = read_rows(tmp_path / 'episodes.csv')
   assert row['episode_return'] == '-20.4'
+
+
+def test_positions_after_a_resume_are_those_of_the_files(tmp_path):
+  with make_log(tmp_path) as log:
+    report(log, episode(frames=10))
+    place = log.place(10)
+    report(log, episode(frames=20))
+  # Nothing is written before the next checkpoint.
+  with make_log(tmp_path, place=place) as log:
+    again = log.place(10)
+  assert again['positions'] == place['positions']
+  size = (tmp_path / 'episodes.csv').stat().st_size
+  assert size == place['positions']['episodes.csv']

@@ -15,6 +15,7 @@ import threading
 import time
 import traceback
 
+import flax.linen as nn
 import gymnasium
 from gymnasium.envs.classic_control import PendulumEnv
 from gymnasium.vector import AutoresetMode
@@ -1019,6 +1020,7 @@ def test_the_learner_gets_normalised_observations_and_scaled_rewards(
   )
   seen = []
   act = lambda params, state, obs: (seen.append(obs), (np.zeros(1), state))[1]
+  policy = policy.learner_policy
   policy._learner = policy._learner._replace(greedy=act)
   policy(np.array([[50.0], [52.0]]), policy.initial_state())
   np.testing.assert_allclose(seen[0], [[-1.0], [1.0]], atol=0.01)
@@ -1322,11 +1324,10 @@ def test_no_later_row_has_fewer_seconds(tmp_path, monkeypatch):
   monkeypatch.setattr(training, '_REFRESH_SECONDS', 0.001)
   run(tmp_path, threads=3, frames=4000, checkpoint_frames=100, keep=100)
   rows = (tmp_path / 'episodes.csv').read_bytes()
-  folders = [*(tmp_path / 'checkpoints').iterdir()]
-  assert len(folders) > 3
-  for folder in folders:
-    file = folder / 'record' / 'metadata'
-    record = json.loads(file.read_text())['record']['run']
+  store = checkpoints.Store(tmp_path / 'checkpoints', read_only=True)
+  assert len(store.frames()) > 3
+  for frames in store.frames():
+    record = store.record(frames)['run']
     kept = rows[: record['log']['positions']['episodes.csv']].decode()
     seconds = [float(row['seconds']) for row in csv.DictReader(kept.split())]
     assert seconds == sorted(seconds)
@@ -1390,6 +1391,27 @@ def test_an_environment_may_change_the_working_directory(
     'runs',
     'traces',
   ]
+  make_env = gym.make(Wanders)  # Which tries it, and so wanders.
   monkeypatch.chdir(tmp_path)
-  policy = a3c_jax.load('runs/[x]', make_env=gym.make(Wanders))
+  policy = a3c_jax.load('runs/[x]', make_env=make_env)
   assert policy.frames == 100
+
+
+class Masked(nn.Module):
+  """A torso with a mask of -∞ that is not learnt."""
+
+  @nn.compact
+  def __call__(self, obs):
+    obs = obs.reshape(*obs.shape[:-2], -1)
+    mask = self.variable(
+      'constants', 'mask', lambda: jnp.array([0.0, -jnp.inf])
+    )
+    x = nn.Dense(2)(obs) + mask.value
+    return nn.softmax(x)
+
+
+def test_constants_that_are_not_finite_cost_no_checkpoint(tmp_path):
+  result = run(tmp_path, network='training_test:Masked')
+  assert saved(tmp_path / 'checkpoints')[-1] == result.frames == 100
+  mask = result.params['constants']['torso']['mask']
+  np.testing.assert_array_equal(mask, [0, -np.inf])

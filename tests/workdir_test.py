@@ -559,8 +559,8 @@ def test_a_network_is_not_imported_because_a_folder_says_so(tmp_path):
   with pytest.raises(checks.UsageError) as error:
     resume(tmp_path)
   assert str(error.value) == (
-    f'--network: the run in {tmp_path} has os:abort, which would be imported '
-    'and called; allowed: --network=os:abort, given again'
+    f'--network: the run in {tmp_path} has os:abort, which decides what code '
+    'runs; allowed: --network=os:abort, given again'
   )
   assert resume(tmp_path, network='os:abort').network == 'os:abort'
 

@@ -1,4 +1,5 @@
 import asyncio
+import errno
 import threading
 
 import pytest
@@ -259,3 +260,16 @@ def test_an_event_loop_is_used_again_unless_it_was_closed():
     assert group.error is None
   assert loops[0] is loops[1]
   assert loops[2] is not loops[1]
+
+
+def test_threads_do_without_event_loops_where_files_run_out(monkeypatch):
+  def fail():
+    raise OSError(errno.EMFILE, 'Too many open files')
+
+  monkeypatch.setattr(workers, '_idle_loops', [])
+  monkeypatch.setattr(asyncio, 'new_event_loop', fail)
+  done = []
+  group = workers.Workers(lambda i, stop: done.append(i), 2, name='t')
+  group.start()
+  assert group.stop(LONG) == []
+  assert (group.error, sorted(done)) == (None, [0, 1])
