@@ -646,4 +646,4 @@ def _draw(name, figure, options, trials, title, workdir) -> None:
 
 
 if __name__ == '__main__':
-  a3c_jax.flags.run(main, takes_arguments=True, own_modules=False)
+  a3c_jax.flags.run(main, takes_arguments=True)

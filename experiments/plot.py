@@ -193,4 +193,4 @@ def main(folders: Sequence[str]) -> None:
 
 
 if __name__ == '__main__':
-  a3c_jax.flags.run(main, takes_arguments=True, own_modules=False)
+  a3c_jax.flags.run(main, takes_arguments=True)
