@@ -193,8 +193,8 @@ class Store:
     try:
       arrays = serialization.msgpack_restore(content)
       arrays = jax.tree.map(np.array, arrays)  # To be written to.
-      if not isinstance(arrays, dict) or 'params' not in arrays:
-        raise ValueError('it holds no parameters')
+      if not isinstance(arrays, dict):
+        raise ValueError('it is no mapping')
       return arrays, dict(header['record'])
     except Exception as error:  # Whatever a made-up file makes flax raise.
       raise CorruptError(
@@ -383,7 +383,7 @@ def _acting(snapshot) -> dict[str, Any]:
 def _what_acts(arrays, like):
   moments = arrays.get('moments')
   return (
-    _fill(like, arrays['params'], 'parameters'),
+    _fill(like, arrays.get('params'), 'parameters'),
     moments and base.Moments(**moments),
   )
 

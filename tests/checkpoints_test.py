@@ -553,7 +553,6 @@ def test_pipes_and_devices_are_no_checkpoints(tmp_path):
   [
     ({'params': {}}, []),
     ({'params': {}}, {}),
-    ({}, {'record': {}}),
     (np.zeros(2), {'record': {}}),
     ({'params': {}}, {'record': 3}),
   ],

@@ -19,7 +19,7 @@ from a3c_jax.envs import spaces as spaces_lib
     spaces.Box(-2.0, 2.0, (1,), np.float64),
     spaces.Box(0, np.iinfo(np.int64).max, (2,), np.int64),
     spaces.Box(0.0, 1.0, (), np.float32),
-    spaces.Box(False, True, (2,), bool),
+    spaces.Box(0, 1, (2,), bool),
     spaces.Discrete(5, start=-2),
     spaces.Discrete(2, dtype=np.int32),
   ],
