@@ -16,7 +16,7 @@ from absl import app, flags, logging
 from a3c_jax import checks, cpu, output, workers
 from a3c_jax import config as config_lib
 
-_LEAVING_SECONDS = 60.0  # From the end of the script to that of its process.
+_LEAVING_SECONDS = 10.0  # From the end of the script to that of its process.
 
 # Flags belong to the script that has them defined, and to its --help.
 flags.disclaim_key_flags()

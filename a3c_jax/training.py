@@ -207,7 +207,9 @@ def train(config: Config) -> None:
   ):
     stage('making an environment')
     make_env = agents.make_env(config)
-    make_eval_env = agents.make_env(config, protocol=config.eval_protocol)
+    make_eval_env = None
+    if config.eval_frames:
+      make_eval_env = agents.make_env(config, protocol=config.eval_protocol)
 
   def make_learner(env):
     layout = agents.describe_layout(config, env.single_observation_space)

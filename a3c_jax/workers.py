@@ -8,6 +8,7 @@ import collections
 from collections.abc import Callable, Mapping, Sequence
 import contextlib
 import faulthandler
+import multiprocessing
 import os
 import queue
 import sys
@@ -299,7 +300,8 @@ def end_process_after(seconds: float, code: int) -> None:
   """Ends the process so long after its main thread, if it has not ended.
 
   What an environment leaves behind, such as a process that Python waits for,
-  must not keep a program from ending. Does nothing while the main thread runs.
+  must not keep a program from ending. Processes of `multiprocessing` that are
+  left are ended too. Does nothing while the main thread runs.
 
   Args:
     seconds: that are enough to end in good order.
@@ -310,6 +312,8 @@ def end_process_after(seconds: float, code: int) -> None:
     threading.main_thread().join()
     time.sleep(seconds)
     tell_of_hung(['the end of this process'], seconds, 'warning')
+    for process in multiprocessing.active_children():
+      process.kill()
     os._exit(code)
 
   threading.Thread(target=end, name='end', daemon=True).start()
