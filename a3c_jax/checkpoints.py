@@ -195,7 +195,10 @@ class Store:
       arrays = jax.tree.map(np.array, arrays)  # To be written to.
       if not isinstance(arrays, dict):
         raise ValueError('it is no mapping')
-      return arrays, dict(header['record'])
+      record = dict(header['record'])
+      if record.get('frames', frames) != frames:
+        raise ValueError('it is of another count of frames')
+      return arrays, record
     except Exception as error:  # Whatever a made-up file makes flax raise.
       raise CorruptError(
         f'checkpoint of frame {frames} is corrupt: {error!r}'
@@ -303,7 +306,12 @@ class Checkpoints:
     arrays, record, problems = self._store.newest()
     if arrays is None:
       return None, problems
-    moment = _from_arrays(arrays, record, like)
+    try:
+      moment = _from_arrays(arrays, record, like)
+    except MismatchError:
+      raise
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+      raise MismatchError(f'it lacks what a run has: {error!r}') from error
     self._forget()
     return moment, problems
 
@@ -316,7 +324,7 @@ class Checkpoints:
     records = [self._store.record(frames) for frames in self._store.frames()]
     if None in records:
       return  # It may tell of any.
-    named = {record['best'] for record in records}
+    named = [record.get('best') for record in records]
     for frames in self._best.frames():
       if frames not in named:
         self._best.delete(frames)
@@ -354,7 +362,7 @@ def read_params(
   if which == 'latest':
     arrays, record, problems = newest.newest()
     if arrays is not None:
-      return *_what_acts(arrays, like), record['frames'], problems
+      return *_what_acts(arrays, like), record.get('frames', 0), problems
   elif which == 'best':
     while found := best.frames():
       with contextlib.suppress(FileNotFoundError):  # Deleted by its writer.
@@ -382,10 +390,11 @@ def _acting(snapshot) -> dict[str, Any]:
 
 def _what_acts(arrays, like):
   moments = arrays.get('moments')
-  return (
-    _fill(like, arrays.get('params'), 'parameters'),
-    moments and base.Moments(**moments),
-  )
+  if moments is not None:
+    if not isinstance(moments, dict) or set(moments) != {*base.Moments._fields}:
+      raise MismatchError('its moments of observations are none')
+    moments = base.Moments(**moments)
+  return _fill(like, arrays.get('params'), 'parameters'), moments
 
 
 def _to_arrays(moment) -> dict[str, Any]:

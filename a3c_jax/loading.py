@@ -205,6 +205,8 @@ def load(
     params, moments, frames, problems = checkpoints.read_params(
       path, checkpoint, like
     )
+    if config.normalize_obs and moments is None:
+      raise checkpoints.MismatchError('it has no moments of observations')
   except checkpoints.MismatchError as error:
     raise checks.UsageError(
       f'--workdir={checks.as_given(path)}: its checkpoint does not fit, '

@@ -402,7 +402,11 @@ class _Trainer:
     store = self._store()
     try:
       moment, problems = store.restore(like)
-    except checkpoints.MismatchError as error:
+      if moment is not None:
+        of_run = moment.record
+        self._seconds_before, self._place = of_run['seconds'], of_run['log']
+        self._evaluated, best = of_run['evaluated'], of_run['best']
+    except (checkpoints.MismatchError, KeyError) as error:
       raise checks.UsageError(
         f'--workdir={checks.as_given(self._path)}: its checkpoint does not '
         f'fit, {error}; allowed: the run of the same network and optimizer'
@@ -417,10 +421,6 @@ class _Trainer:
         )
       return
     self.state.restore(moment.captured)
-    self._seconds_before = moment.record['seconds']
-    self._place = moment.record['log']
-    self._evaluated = moment.record['evaluated']
-    best = moment.record['best']
     if best and store.has_best(best['frames']):
       self._best = best
     print(

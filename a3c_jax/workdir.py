@@ -151,6 +151,11 @@ class Workdir:
 
   def _compare(self, record):
     began = settings(record.config)
+    if record.config.domain != self._config.domain:
+      self._refuse(
+        f'holds a run of the domain {record.config.domain}, this one is of '
+        f'{self._config.domain}'
+      )
     self._changes = record.changes
     for name, value in settings(self._config).items():
       was = began.get(name, '(none)')

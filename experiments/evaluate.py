@@ -336,6 +336,10 @@ class Table:
           rows.writeheader()
         rows.writerow(tables.as_cells(row))
         rest = text.getvalue().encode()
+        if end:
+          file.seek(end - 1)
+          if file.read(1) != b'\n':  # A row that was never finished.
+            rest = b'\r\n' + rest
         try:
           while rest:
             rest = rest[file.write(rest) :]

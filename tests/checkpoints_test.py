@@ -571,3 +571,37 @@ def test_what_a_stranger_made_up_is_told_in_one_line(tmp_path, arrays, header):
   with pytest.raises(checkpoints.CorruptError) as error:
     store.read(5)
   assert str(error.value).startswith('checkpoint of frame 5 is corrupt: ')
+
+
+@pytest.mark.parametrize(
+  'change',
+  [
+    {'run': None},
+    {'updates': None},
+    {'arrays': {'threads': None}},
+    {'arrays': {'moments': {'mean': np.zeros(2)}}},
+    {'best': [1]},
+  ],
+)
+def test_a_record_that_was_made_up_does_not_fit(tmp_path, change):
+  store = checkpoints.Checkpoints(tmp_path, keep=2)
+  store.save(make_moment(3))
+  plain = checkpoints.Store(tmp_path / 'checkpoints')
+  arrays, record = plain.read(3)
+  arrays |= change.pop('arrays', {})
+  record = {k: v for k, v in (record | change).items() if v is not None}
+  arrays = {k: v for k, v in arrays.items() if v is not None}
+  plain.save(3, arrays, record)
+  if 'best' in change:
+    assert store.restore(make_moment(9))[0].captured.snapshot.frames == 3
+  else:
+    with pytest.raises(checkpoints.MismatchError):
+      store.restore(make_moment(9))
+
+
+@pytest.mark.parametrize('frames', [-5, 'x', 4])
+def test_one_of_another_count_of_frames_is_corrupt(tmp_path, frames):
+  plain = checkpoints.Store(tmp_path / 'checkpoints')
+  plain.save(3, {'params': {}}, {'frames': frames})
+  with pytest.raises(checkpoints.CorruptError, match='another count of frames'):
+    plain.read(3)

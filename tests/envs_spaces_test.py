@@ -39,6 +39,23 @@ def test_what_is_no_record_of_a_space_is_an_error(record):
     spaces_lib.from_record(record)
 
 
+BOX = spaces.Box(-1.0, 1.0, (2,), np.float32)
+
+
+@pytest.mark.parametrize(
+  'of_run',
+  [
+    spaces_lib.Spaces(spaces.Discrete(3), BOX, BOX),
+    spaces_lib.Spaces(BOX, spaces.Discrete(3), BOX),
+    spaces_lib.Spaces(BOX, spaces.Discrete(3), spaces.Discrete(5)),
+    spaces_lib.Spaces(BOX, BOX, spaces.Box(-1.0, 1.0, (3,), np.float32)),
+  ],
+)
+def test_spaces_that_do_not_belong_together_are_refused(of_run):
+  with pytest.raises(ValueError):
+    spaces_lib.from_records(spaces_lib.to_records(of_run))
+
+
 def test_discrete_actions_count_from_the_start_in_the_type_of_the_space():
   to_native = spaces_lib.to_native(spaces.Discrete(3, start=5))
   action = to_native(np.int32(1))

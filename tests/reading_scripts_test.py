@@ -110,21 +110,23 @@ def test_episodes_are_truncated_at_the_frames_that_are_asked_for(trained):
     assert row['mean_steps'] == f'{most}.0'
 
 
+EARLIER = (
+  'algo,env,seed,frames,protocol,policy,eval_seed,episodes,mean_return,'
+  'median_return,standard_error,lowest_return,highest_return,mean_steps,'
+  'human_normalized'
+)
+
+
 def test_a_table_of_an_earlier_version_keeps_its_columns(trained):
-  earlier = (
-    'algo,env,seed,frames,protocol,policy,eval_seed,episodes,mean_return,'
-    'median_return,standard_error,lowest_return,highest_return,mean_steps,'
-    'human_normalized'
-  )
   path = trained / 'earlier.csv'
-  path.write_text(f'{earlier}\r\n')
+  path.write_text(f'{EARLIER}\r\n')
   code, _, err = run(
     *('evaluate.py', '--workdir=results', '--episodes=2', '--csv=earlier.csv'),
     cwd=trained,
   )
   assert (code, err) == (0, '')
   (row,) = read_rows(path)
-  assert ','.join(row) == earlier
+  assert ','.join(row) == EARLIER
   assert (row['mean_steps'], row['human_normalized']) == ('9.0', '')
 
 
@@ -521,8 +523,10 @@ def copied(trained, tmp_path):
 
 @pytest.mark.parametrize('there', [True, False])
 def test_evaluations_are_not_written_through_a_link(copied, there):
+  # A row that was never finished stays one for itself.
+  before = f'{EARLIER}\r\na3c,cat'
   if there:
-    (copied / 'mine').write_text('')
+    (copied / 'mine').write_text(before)
   (copied / 'results/evaluations.csv').symlink_to('../mine')
   arguments = ('evaluate.py', '--workdir=results', '--episodes=1')
   code, out, err = run(*arguments, cwd=copied)
@@ -530,11 +534,13 @@ def test_evaluations_are_not_written_through_a_link(copied, there):
   assert err.startswith('error: --csv=results/evaluations.csv: is a link')
   assert err.count('\n') == 1
   if there:
-    assert (copied / 'mine').read_text() == ''
+    assert (copied / 'mine').read_bytes() == before.encode()
     # The user's own link is the user's own word.
     (copied / 'link.csv').symlink_to('mine')
     assert run(*arguments, '--csv=link.csv', cwd=copied)[0] == 0
-    assert len(read_rows(copied / 'mine')) == 1
+    unfinished, row = read_rows(copied / 'mine')
+    assert (unfinished['env'], unfinished['seed']) == ('cat', None)
+    assert (row['env'], row['episodes']) == ('catch', '1')
   else:
     assert not (copied / 'mine').exists()
 

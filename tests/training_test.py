@@ -1406,8 +1406,8 @@ class Masked(nn.Module):
     mask = self.variable(
       'constants', 'mask', lambda: jnp.array([0.0, -jnp.inf])
     )
-    x = nn.Dense(2)(obs) + mask.value
-    return nn.softmax(x)
+    x = nn.Dense(2)(obs)
+    return nn.softmax(x + jnp.broadcast_to(mask.value, x.shape))
 
 
 def test_constants_that_are_not_finite_cost_no_checkpoint(tmp_path):

@@ -571,5 +571,5 @@ def test_a_run_of_another_domain_gives_nothing(tmp_path):
     'gym', environment={'name': 'CartPole-v1'}, workdir=str(tmp_path)
   )
   assert other.threads == config.defaults('gym')['threads'][0]
-  with pytest.raises(checks.UsageError, match='CartPole-v1: the run in'):
+  with pytest.raises(checks.UsageError, match='a run of the domain catch'):
     workdir.Workdir(other)

@@ -158,7 +158,15 @@ def from_records(records: Mapping[str, Any]) -> Spaces:
   Raises:
     ValueError, TypeError, KeyError: as `from_record`.
   """
-  return Spaces(*(from_record(records[name]) for name in Spaces._fields))
+  found = Spaces(*(from_record(records[name]) for name in Spaces._fields))
+  if not isinstance(found.observation, spaces.Box):
+    raise ValueError('observations that are no Box')
+  action, native = found.action, found.native_action
+  if (type(action), action.shape) != (type(native), native.shape) or (
+    getattr(action, 'n', None) != getattr(native, 'n', None)
+  ):
+    raise ValueError('actions of a learner that the environment cannot take')
+  return found
 
 
 def _bound(values: np.ndarray) -> Any:
