@@ -17,13 +17,13 @@ def run(domain, env, workdir, **given):
     domain,
     workdir=str(workdir),
     environment={'name': name},
+    eval_frames=0,
     **given,
   )
   return training.run(
     settings,
     gym.make(env, envs=settings.envs_per_thread),
     lambda env: agents.make_learner(settings, env),
-    gym.make(env),
   )
 
 
@@ -77,6 +77,5 @@ def test_pendulum(tmp_path):
     learning_rate=1e-3,
     gamma=0.95,
     reward_scale=0.1,
-    eval_frames=0,
   )
   assert result.mean_return >= -400
