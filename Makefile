@@ -10,7 +10,7 @@ train: .venv/installed
 test: .venv/installed
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
-	.venv/bin/python -m pytest --numprocesses 3 --dist worksteal
+	.venv/bin/python -m pytest --numprocesses 2 --dist worksteal
 
 # Needs TORCS, which `make test` does without.
 test-torcs: .venv/installed

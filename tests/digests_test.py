@@ -38,6 +38,7 @@ RUNS = {
   'pendulum gaussian': (*PENDULUM, {'envs_per_thread': 1}),
   'pendulum gaussian, K = 3': (*PENDULUM, {'envs_per_thread': 3}),
 }
+RESUMED = 'catch a3c, K = 3'
 FRAMES = {'catch': 600, 'atari': 1_200, 'control': 600}
 
 
@@ -58,9 +59,10 @@ def machine() -> str:
 
 
 def digest_of(name, folder):
-  """Parameters after a run of one thread that was resumed once."""
+  """Parameters after a run of one thread; one of them is resumed half-way."""
   domain, environment, given = RUNS[name]
-  for frames in (FRAMES[domain] // 2, FRAMES[domain]):
+  parts = (FRAMES[domain] // 2, FRAMES[domain])
+  for frames in parts if name == RESUMED else parts[1:]:
     settings = config.make(
       domain,
       environment=environment,
