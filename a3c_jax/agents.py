@@ -185,9 +185,7 @@ def describe_layout(config: Config, space: gymnasium.spaces.Box) -> str | None:
     axes = '[C, H, W]' if _channels_first(space) else '[H, W, C]'
     return f'observations {shape} are read as images {axes}, by {name}'
   if (
-    name in ('mlp', 'hidden200')
-    and space.dtype == np.uint8
-    and (len(shape) > 1)
+    name in ('mlp', 'hidden200') and space.dtype == np.uint8 and len(shape) > 1
   ):
     return (
       f'observations {shape} of bytes are read as {math.prod(shape):,} '

@@ -17,12 +17,10 @@ from a3c_jax import checks, cpu, output, workers
 from a3c_jax import config as config_lib
 
 _LEAVING_SECONDS = 10.0  # From the end of the script to that of its process.
+_LONGEST = 500  # Characters of a word in a message.
 
 # Flags belong to the script that has them defined, and to its --help.
 flags.disclaim_key_flags()
-
-
-_LONGEST = 500  # Characters of a word in a message.
 
 
 class _Parser(flags.ArgumentParser):

@@ -25,6 +25,7 @@ from a3c_jax import (
   agents,
   checks,
   evaluation,
+  files,
   loading,
   published,
   tables,
@@ -33,7 +34,7 @@ from a3c_jax import (
 )
 from a3c_jax import config as config_lib
 from a3c_jax import workdir as workdir_lib
-from a3c_jax.envs import recorded
+from a3c_jax.envs import boundary, recorded
 from a3c_jax.envs import spaces as spaces_lib
 import a3c_jax.flags
 
@@ -261,7 +262,7 @@ class Videos:
 
 
 def _in_one_line(error: Exception) -> str:
-  text = ' '.join(f'{type(error).__name__}: {error}'.split())
+  text = boundary.describe(error)
   return text if len(text) <= 300 else text[:300] + '…'
 
 
@@ -335,14 +336,13 @@ class Table:
         if not end:
           rows.writeheader()
         rows.writerow(tables.as_cells(row))
-        rest = text.getvalue().encode()
+        content = text.getvalue().encode()
         if end:
           file.seek(end - 1)
           if file.read(1) != b'\n':  # A row that was never finished.
-            rest = b'\r\n' + rest
+            content = b'\r\n' + content
         try:
-          while rest:
-            rest = rest[file.write(rest) :]
+          files.write_all(file, content)
         except OSError:
           file.truncate(end)
           raise
