@@ -6,9 +6,11 @@ import contextlib
 import errno
 import fcntl
 import functools
+import logging
 import os
 import pathlib
 
+_logger = logging.getLogger(__name__)
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # Lustre without -o flock, Colab's Drive, and other file systems of FUSE.
 _NOT_SUPPORTED = (
@@ -24,7 +26,7 @@ _NOT_SUPPORTED = (
 def lock(file, *, folder: str) -> None:
   """Locks an open file for this process alone, until it is closed.
 
-  Where the file system has no locks, prints a line and locks nothing.
+  Where the file system has no locks, warns once and locks nothing.
 
   Args:
     file: open for writing.
@@ -39,15 +41,15 @@ def lock(file, *, folder: str) -> None:
   except OSError as error:
     if error.errno not in _NOT_SUPPORTED:
       raise
-    _say_once(
+    _warn_once(
       f'{folder}: the file system has no locks ({error.strerror}); two '
       'processes that use it at once are not kept apart'
     )
 
 
 @functools.cache
-def _say_once(line):
-  print(line, flush=True)
+def _warn_once(line):
+  _logger.warning(line)
 
 
 def sync(descriptor: int) -> None:

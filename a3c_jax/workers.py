@@ -7,13 +7,14 @@ import atexit
 import collections
 from collections.abc import Callable, Mapping, Sequence
 import contextlib
-import faulthandler
-import multiprocessing
-import os
+import logging
 import queue
 import sys
 import threading
 import time
+import traceback
+
+_logger = logging.getLogger(__name__)
 
 _MOST_SECONDS = 5.0  # That count from one look at threads to the next.
 _idle_loops: list[asyncio.AbstractEventLoop] = []
@@ -58,7 +59,7 @@ class Watchdog:
     self._idle: dict[str, float] = {}
     self._looked = time.perf_counter()
 
-  def look(self, progress: Mapping[str, object]) -> list[str]:
+  def tick(self, progress: Mapping[str, object]) -> list[str]:
     """The names of those that have made none for too long.
 
     Args:
@@ -208,22 +209,29 @@ class Workers:
     self.error = self.error or ending
 
 
-def tell_of_hung(names: Sequence[str], seconds: float, kind: str) -> None:
-  """Says on stderr what shows no sign of life, and where every thread is.
+def log_hung(
+  names: Sequence[str], seconds: float, level: int = logging.ERROR
+) -> None:
+  """Logs which threads show no sign of life, and where every thread is.
 
   Args:
-    names: of what hangs.
-    seconds: for how long it has.
-    kind: 'error' or 'warning'.
+    names: of the threads that hang.
+    seconds: for how long they have.
+    level: of the message.
   """
-  print(
-    f'{kind}: no progress of {", ".join(names)} for {seconds:g} s; '
-    'the stacks of all threads:',
-    file=sys.stderr,
-    flush=True,
+  known = {thread.ident: thread.name for thread in threading.enumerate()}
+  stacks = [
+    f'thread {known.get(ident, ident)}:\n'
+    + ''.join(traceback.format_stack(frame))
+    for ident, frame in sys._current_frames().items()
+  ]
+  _logger.log(
+    level,
+    'no progress of %s for %g s; the stacks of all threads:\n%s',
+    ', '.join(names),
+    seconds,
+    '\n'.join(stacks),
   )
-  with contextlib.suppress(OSError, ValueError, RuntimeError):  # No stderr.
-    faulthandler.dump_traceback(all_threads=True)
 
 
 def call_all(
@@ -263,7 +271,7 @@ def call_all(
   while calling.wait(_POLL_SECONDS):
     beat()  # The wait has a bound of its own.
     watchdog.seconds = min(seconds, _HURRY_SECONDS) if hurry() else seconds
-    hung = watchdog.look(calling.alive())
+    hung = watchdog.tick(calling.alive())
     if hung:
       on_hung(hung, watchdog.seconds)
       break
@@ -278,42 +286,18 @@ def close(
 ) -> None:
   """Closes environments as `call_all`.
 
-  That one raises or hangs is a warning on stderr: a run does not fail at its
-  end.
+  That one raises or hangs is a warning: a run does not fail at its end.
   """
   failures = call_all(
     closes,
     seconds=seconds,
     hurry=hurry,
-    on_hung=lambda names, seconds: tell_of_hung(names, seconds, 'warning'),
+    on_hung=lambda names, seconds: log_hung(names, seconds, logging.WARNING),
   )
   if failures:
-    print(
-      f'warning: closing {len(failures)} of {len(closes)} environments raised '
-      f'{failures[0]!r}',
-      file=sys.stderr,
-      flush=True,
+    _logger.warning(
+      'closing %d of %d environments raised %r',
+      len(failures),
+      len(closes),
+      failures[0],
     )
-
-
-def end_process_after(seconds: float, code: int) -> None:
-  """Ends the process so long after its main thread, if it has not ended.
-
-  What an environment leaves behind, such as a process that Python waits for,
-  must not keep a program from ending. Processes of `multiprocessing` that are
-  left are ended too. Does nothing while the main thread runs.
-
-  Args:
-    seconds: that are enough to end in good order.
-    code: exit code of the process.
-  """
-
-  def end():
-    threading.main_thread().join()
-    time.sleep(seconds)
-    tell_of_hung(['the end of this process'], seconds, 'warning')
-    for process in multiprocessing.active_children():
-      process.kill()
-    os._exit(code)
-
-  threading.Thread(target=end, name='end', daemon=True).start()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import logging
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import numpy as np
 
 from a3c_jax import checks
 
+_logger = logging.getLogger(__name__)
 BACKENDS = ('egl', 'osmesa')
 _GIVEN = os.environ.get('MUJOCO_GL', '').strip().lower()
 
@@ -105,7 +107,7 @@ def _on_warning(message):
 
 @functools.cache
 def _tell(message):
-  print(f'MuJoCo warns: {message}', file=sys.stderr, flush=True)
+  _logger.warning('MuJoCo: %s', message)
 
 
 class Camera:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 
 import jax
 
 from a3c_jax import checks
+from a3c_jax.runs.supervise import Outcome, Tick
 
+_logger = logging.getLogger(__name__)
 _AFTER_SECONDS = 5.0
 _SECONDS = 2.0
 
 
-class Profile(contextlib.AbstractContextManager):
+class Profile:
   """Traces two seconds of training, after the first five.
 
-  Looked at by the main thread now and then, and used as a context manager: what
-  has begun is written at its end. JAX traces one thing at a time.
+  A service of a run. JAX traces one thing at a time.
   """
 
   def __init__(self, folder: str):
@@ -32,18 +34,23 @@ class Profile(contextlib.AbstractContextManager):
     if folder:
       checks.make_folder(folder, flag='profile')
 
-  def look(self, seconds: float) -> None:
-    """Begins or ends the trace, if it is time to.
-
-    Args:
-      seconds: of training so far in this process.
-    """
+  def tick(self, now: Tick) -> None:
+    seconds = now.session_seconds
     if self._done:
       return
     if self._began is None:
       if seconds >= _AFTER_SECONDS:
         self._begin(seconds)
     elif seconds >= self._began + _SECONDS:
+      self._end()
+
+  def finish(self, now: Tick, outcome: Outcome) -> None:
+    del now, outcome
+    if self._done:
+      return
+    if self._began is None:
+      _logger.warning('training ended before --profile=%s began', self._shown)
+    else:
       self._end()
 
   def _begin(self, seconds):
@@ -55,7 +62,7 @@ class Profile(contextlib.AbstractContextManager):
     self._done = True
     with self._telling():
       jax.profiler.stop_trace()
-      print(f'a trace of training is below {self._shown}', flush=True)
+      _logger.info('a trace of training is below %s', self._shown)
 
   @contextlib.contextmanager
   def _telling(self):
@@ -63,12 +70,4 @@ class Profile(contextlib.AbstractContextManager):
       yield
     except Exception as error:  # Training is worth more than its trace.
       self._done = True
-      print(f'--profile={self._shown}: no trace, {error}', flush=True)
-
-  def __exit__(self, *exception):
-    if self._done:
-      return
-    if self._began is None:
-      print(f'training ended before --profile={self._shown} began', flush=True)
-    else:
-      self._end()
+      _logger.warning('--profile=%s: no trace, %s', self._shown, error)

@@ -1,0 +1,1 @@
+"""A run: its session, services, checkpoints, evaluations and log."""

@@ -1,0 +1,89 @@
+"""CSV files that are cut back to a checkpoint when a run is resumed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+import contextlib
+import csv
+import itertools
+import logging
+import os
+import pathlib
+from typing import Any
+
+from a3c_jax import files
+
+_logger = logging.getLogger(__name__)
+
+
+class CsvFiles(contextlib.ExitStack):
+  """The open CSV files of one run. A context manager."""
+
+  def __init__(self, workdir: pathlib.Path, positions: Mapping[str, int]):
+    """Opens nothing yet.
+
+    Args:
+      workdir: existing folder.
+      positions: from `positions` of the session before; rows that a file holds
+        beyond its position are removed. Empty for a new run.
+    """
+    super().__init__()
+    self._workdir = workdir
+    self._positions = positions
+    self._files: dict[str, Any] = {}
+
+  def open(self, name: str, columns: Sequence[str]) -> csv.DictWriter:
+    """A writer of rows; a file that has rows keeps the columns it has.
+
+    Raises:
+      OSError: if the file cannot be written.
+    """
+    path = self._workdir / name
+    position = self._positions.get(name)
+    end = 0 if position is None else _end_of_rows(path, position)
+    # Line buffering, so that whole lines reach the disk.
+    file = self.enter_context(path.open('a', newline='', buffering=1))
+    file.truncate(end)
+    file.seek(0, os.SEEK_END)  # Or `tell` would give the end that it had.
+    self._files[name] = file
+    rows = csv.DictWriter(
+      file, _header(path, end) or columns, extrasaction='ignore'
+    )
+    if not end:
+      rows.writeheader()
+    return rows
+
+  def positions(self) -> dict[str, int]:
+    """Where each file ends, once all of it is on the disk."""
+    for file in self._files.values():
+      files.sync(file.fileno())
+    return {name: file.tell() for name, file in self._files.items()}
+
+
+def _end_of_rows(path, position) -> int:
+  """Where the last whole line before a position ends."""
+  try:
+    content = path.read_bytes()[:position]
+  except FileNotFoundError:
+    content = b''
+  end = content.rfind(b'\n') + 1
+  if end < position:
+    _logger.warning('%s is shorter than it was: rows are lost', path)
+  return end
+
+
+def _header(path, end) -> list[str] | None:
+  """The names of the columns of a file that has rows to keep."""
+  if not end:
+    return None
+  with path.open(newline='') as file:
+    return next(csv.reader(file), None)
+
+
+def has_rows(workdir: pathlib.Path) -> bool:
+  """Whether a run has written any results."""
+  for name in ('episodes.csv', 'train.csv', 'eval.csv'):
+    with contextlib.suppress(OSError), (workdir / name).open() as file:
+      if len([*itertools.islice(file, 2)]) == 2:
+        return True
+  return False

@@ -1,0 +1,302 @@
+"""What a run writes: episodes.csv, train.csv, eval.csv, TensorBoard events."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Mapping, Sequence
+import contextlib
+import logging
+import pathlib
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from a3c_jax import tables
+from a3c_jax.core import events as events_lib
+from a3c_jax.parameters import store
+from a3c_jax.runs import csv_files, event_file
+
+_logger = logging.getLogger(__name__)
+
+
+class EpisodeRow(NamedTuple):
+  """One row of episodes.csv."""
+
+  frames: int  # emulator frames of all threads when it ended
+  seconds: float  # since training began
+  thread: int
+  episode_return: float  # raw score
+  clipped_return: float
+  episode_frames: int
+
+
+class EvalRow(NamedTuple):
+  """One row of eval.csv."""
+
+  frames: int  # emulator frames at which these parameters were the run's
+  seconds: float  # since training began, then
+  protocol: str  # how the episodes were played
+  policy: str  # how actions were chosen
+  episodes: int
+  mean_return: float  # raw score
+  median_return: float
+  standard_error: float  # of the mean; NaN for one episode
+  lowest_return: float
+  highest_return: float
+  mean_steps: float  # agent decisions
+  truncated_episodes: int  # at --max_eval_episode_frames
+  human_normalized: float | None  # percent; None without a reference
+  best: bool  # higher mean than all before
+
+
+class Progress(NamedTuple):
+  """How far a run is."""
+
+  frames: int  # emulator frames of all threads
+  total_frames: int
+  frames_per_second: float  # since the last row of train.csv
+  mean_return: float  # raw, newest 100 episodes; NaN before the first
+
+  def __str__(self):
+    score = 'none yet'
+    if not np.isnan(self.mean_return):
+      score = f'{self.mean_return:.2f}'
+    return (
+      f'return {score}  {self.frames:,} frames  '
+      f'{self.frames_per_second:,.0f}/s'
+    )
+
+
+class RunLog(contextlib.AbstractContextManager):
+  """Adds up what workers report, and writes it. For the main thread alone.
+
+  Attributes:
+    episodes: that ended so far.
+    seconds: the highest that a row has, since training began.
+  """
+
+  def __init__(
+    self,
+    workdir: pathlib.Path,
+    *,
+    run: Mapping[str, Any],
+    statistics: Sequence[str],
+    total_frames: int,
+    action_repeat: int,
+    began: float = 0.0,
+    position: Mapping[str, Any] | None = None,
+  ):
+    """Opens the files.
+
+    Args:
+      workdir: existing folder.
+      run: constant columns of every row, such as algo, env and seed.
+      statistics: names of the scalars that updates report, in their order.
+      total_frames: emulator frames of the whole run.
+      action_repeat: emulator frames per agent step.
+      began: `time.perf_counter()` when training began.
+      position: of the checkpoint to resume from, by `position`; rows that the
+        files hold beyond it are removed. None starts new files.
+
+    Raises:
+      OSError: if a file cannot be written.
+    """
+    self._run = tables.as_cells(run)
+    self._statistics = list(statistics)
+    self._total_frames = total_frames
+    self._action_repeat = action_repeat
+    self._began = began
+    resumed = position or {
+      'positions': {},
+      'events': {},
+      'frames': 0,
+      'sums': dict.fromkeys([*statistics, 'lag', 'lock_wait'], 0.0),
+      'updates': 0,
+      'episodes': 0,
+      'incidents': dict.fromkeys(events_lib.INCIDENTS, 0),
+      'returns': [],
+      'row_began': (0, 0.0),
+    }
+    self._exit = contextlib.ExitStack()
+    self._files = self._exit.enter_context(
+      csv_files.CsvFiles(workdir, resumed['positions'])
+    )
+    self._episode_rows = self._open('episodes.csv', EpisodeRow._fields)
+    self._train_rows = self._open('train.csv', self._train_columns())
+    self._eval_rows = self._open('eval.csv', EvalRow._fields)
+    self._events = self._exit.enter_context(
+      event_file.EventFile(workdir, resumed['events'])
+    )
+    if position:
+      self._events.restart(resumed['frames'] + 1)
+    self._sums = dict(resumed['sums'])
+    self._updates = resumed['updates']
+    self.episodes = resumed['episodes']
+    self._incidents = dict(resumed['incidents'])
+    self._returns = collections.deque(resumed['returns'], maxlen=100)
+    self._row_began = tuple(resumed['row_began'])
+    self.seconds = 0.0
+
+  def position(self, frames: int) -> dict[str, Any]:
+    """Where files and sums stand, to resume from there; fit for JSON.
+
+    Args:
+      frames: count of emulator frames at which they stand.
+    """
+    # A checkpoint must not know more than the disk.
+    return {
+      'positions': self._files.positions(),
+      'events': self._events.sizes(),
+      'frames': frames,
+      'sums': dict(self._sums),
+      'updates': self._updates,
+      'episodes': self.episodes,
+      'incidents': dict(self._incidents),
+      'returns': list(self._returns),
+      'row_began': list(self._row_began),
+    }
+
+  def _train_columns(self) -> list[str]:
+    return [
+      'frames',
+      'seconds',
+      'frames_per_second',
+      'updates',
+      'learning_rate',
+      *self._statistics,
+      'lag',
+      'lock_wait_ms',
+      'episodes',
+      'mean_return',
+      *events_lib.INCIDENTS,
+    ]
+
+  def _open(self, name, columns):
+    return self._files.open(name, [*self._run, *columns])
+
+  @property
+  def mean_return(self) -> float:
+    """Mean raw return of the newest 100 episodes; NaN before the first."""
+    return float(np.mean(self._returns)) if self._returns else float('nan')
+
+  def applied(self, contributions: Sequence[store.Applied]) -> None:
+    """Adds up contributions, and writes the episodes that ended in them."""
+    for applied in contributions:
+      for event in applied.events:
+        if isinstance(event, events_lib.LearningStatistics):
+          self._add_statistics(event, applied.receipt)
+        elif isinstance(event, events_lib.EpisodeEnded):
+          self._write_episode(event, applied)
+        else:
+          self.incident(event)
+
+  def _add_statistics(self, event, receipt):
+    values = np.asarray(event.values).tolist()
+    for name, value in zip(self._statistics, values, strict=True):
+      self._sums[name] += value
+    self._sums['lag'] += receipt.staleness
+    self._sums['lock_wait'] += receipt.lock_wait_seconds
+    self._updates += 1
+
+  def _write_episode(self, event, applied):
+    row = EpisodeRow(
+      frames=applied.receipt.frames,
+      seconds=applied.time - self._began,
+      thread=applied.worker,
+      episode_return=event.raw_return,
+      clipped_return=event.clipped_return,
+      episode_frames=event.steps * self._action_repeat,
+    )
+    self.episodes += 1
+    self.seconds = max(self.seconds, row.seconds)
+    self._returns.append(row.episode_return)
+    self._episode_rows.writerow(
+      self._run | row._asdict() | {'seconds': f'{row.seconds:.3f}'}
+    )
+    self._events.scalar('episode/return', row.episode_return, row.frames)
+    self._events.scalar('episode/frames', row.episode_frames, row.frames)
+
+  def incident(self, incident: events_lib.Incident) -> None:
+    """Counts an incident, and warns of it."""
+    self._incidents[incident.kind] += 1
+    _logger.warning('%s', incident.text)
+
+  def evaluated(self, row: EvalRow) -> None:
+    """Writes the result of an evaluation, and logs it."""
+    self.seconds = max(self.seconds, row.seconds)
+    self._eval_rows.writerow(
+      self._run
+      | tables.as_cells(row._asdict())
+      | {'seconds': f'{row.seconds:.3f}'}
+    )
+    for name in ('mean_return', 'median_return', 'human_normalized'):
+      value = getattr(row, name)
+      if value is not None and not np.isnan(value):
+        self._events.scalar(f'eval/{name}', value, row.frames)
+    self._events.flush()
+    _logger.info('%s', _describe(row))
+
+  def progress(self, frames: int, seconds: float) -> Progress:
+    """How far the run is, at a count of frames and seconds of training."""
+    began_frames, began_seconds = self._row_began
+    passed = max(seconds - began_seconds, 1e-9)
+    return Progress(
+      frames=frames,
+      total_frames=self._total_frames,
+      frames_per_second=(frames - began_frames) / passed,
+      mean_return=self.mean_return,
+    )
+
+  def write_row(
+    self, *, frames: int, seconds: float, updates: int, learning_rate: float
+  ) -> None:
+    """Writes one row of means since the last one; none without an update.
+
+    Nor a second one at the same frame: an update may be applied when a row is
+    written, and its report arrive later. The next row has it then.
+    """
+    if not self._updates or frames == self._row_began[0]:
+      return
+    means = {name: total / self._updates for name, total in self._sums.items()}
+    progress = self.progress(frames, seconds)
+    figures = {
+      'frames': frames,
+      'seconds': round(seconds, 3),
+      'frames_per_second': round(progress.frames_per_second, 1),
+      'updates': updates,
+      'learning_rate': learning_rate,
+      **{name: means[name] for name in self._statistics},
+      'lag': means['lag'],
+      'lock_wait_ms': 1e3 * means['lock_wait'],
+      'episodes': self.episodes,
+      'mean_return': progress.mean_return,
+      **self._incidents,
+    }
+    self._train_rows.writerow(self._run | figures)
+    self.seconds = max(self.seconds, seconds)
+    for name, value in figures.items():
+      if name != 'frames' and not np.isnan(value):
+        self._events.scalar(f'train/{name}', value, frames)
+    self._events.flush()
+    # Where a live line shows the same, a display leaves these out.
+    _logger.info('%s', progress, extra={'progress': progress})
+    self._row_began = (frames, seconds)
+    self._sums = dict.fromkeys(self._sums, 0.0)
+    self._updates = 0
+
+  def __exit__(self, *exception):
+    return self._exit.__exit__(*exception)
+
+
+def _describe(row: EvalRow) -> str:
+  error = scale = truncated = ''
+  if not np.isnan(row.standard_error):
+    error = f' ± {row.standard_error:.2f}'
+  if row.truncated_episodes:
+    truncated = f', {row.truncated_episodes} of them truncated'
+  if row.human_normalized is not None:
+    scale = f', {row.human_normalized:.1f}% of human'
+  return (
+    f'evaluation at frame {row.frames:,}: mean return {row.mean_return:.2f}'
+    f'{error}, {row.episodes} episodes{truncated}, {row.protocol}{scale}'
+  )

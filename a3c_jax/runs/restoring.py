@@ -1,0 +1,165 @@
+"""From a checkpoint back to a run: parameters, log, environments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+import logging
+import pathlib
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from a3c_jax import base, checkpoints, checks, workers
+from a3c_jax.acting import carry as carry_lib
+from a3c_jax.core import events
+from a3c_jax.envs import recorded
+from a3c_jax.parameters import store as store_lib
+from a3c_jax.runs import csv_files, session, supervise
+from a3c_jax.runtimes import runtime
+
+_logger = logging.getLogger(__name__)
+_PERIOD_SECONDS = 1.0
+
+
+class Restored(NamedTuple):
+  """Where a run resumes."""
+
+  state: store_lib.StoreState
+  seconds: float  # of training so far
+  log_position: dict[str, Any]
+  evaluated: int  # emulator frames at the newest evaluation
+  best: dict[str, Any] | None  # 'frames' and 'score'
+
+
+def read(
+  path: pathlib.Path,
+  store: checkpoints.Checkpoints,
+  template: checkpoints.RunState,
+) -> Restored | None:
+  """The newest checkpoint; None if the run has written nothing yet.
+
+  Args:
+    path: of the run.
+    store: its checkpoints.
+    template: a state of the same run, for its structure.
+
+  Raises:
+    UsageError: if the checkpoint does not fit, or there are results without
+      one.
+  """
+  shown = checks.as_given(path)
+  try:
+    run_state, problems = store.restore(template)
+    restored = None
+    if run_state is not None:
+      record = run_state.record
+      best = record['best']
+      restored = Restored(
+        run_state.store,
+        seconds=record['seconds'],
+        log_position=record['log'],
+        evaluated=record['evaluated'],
+        best=best if best and store.has_best(best['frames']) else None,
+      )
+  except (checkpoints.MismatchError, KeyError) as error:
+    raise checks.UsageError(
+      f'--workdir={shown}: its checkpoint does not fit, {error}; allowed: the '
+      'run of the same network and optimizer'
+    ) from error
+  for problem in problems:
+    _logger.warning('%s', problem)
+  if restored is None and (problems or csv_files.has_rows(path)):
+    raise checks.UsageError(
+      f'--workdir={shown}: holds results, but no checkpoint to resume from; '
+      'allowed: another folder'
+    )
+  return restored
+
+
+def replay(
+  team: Sequence[runtime.Worker],
+  saved: Sequence[base.WorkerState],
+  *,
+  learner: base.Learner,
+  make_env: Callable[[], recorded.Recorded],
+  incidents: events.EventQueue,
+  watchdog_seconds: float,
+) -> None:
+  """Brings environments to where they were, each in a thread of its own.
+
+  An environment that fails, or does not repeat what it did, begins a new
+  episode.
+
+  Args:
+    team: whose environments and states are set.
+    saved: the state of each worker of the run, in their order. Workers beyond
+      them begin as they are.
+    learner: that of the run.
+    make_env: replaces an environment that fails; one call at a time.
+    incidents: where that is reported.
+    watchdog_seconds: without a sign of life, after which a thread hangs.
+
+  Raises:
+    HungError: if an environment hangs.
+    Exception: whatever else a thread raised first.
+  """
+  strangers = []
+  count = min(len(saved), len(team))
+
+  def body(index, stop):
+    worker, state = team[index], saved[index]
+
+    def on_step():
+      if stop.is_set():
+        raise workers.Stopped
+
+    try:
+      obs = worker.env.replay(state.action_log, on_step)
+      if np.array_equal(carry_lib.as_network_input(obs), state.carry.obs):
+        worker.state = state
+        return
+    except Exception as error:
+      if error is not worker.env.failure or isinstance(error, workers.Stopped):
+        raise
+      if stop.is_set():
+        raise workers.Stopped from error
+      incidents.add(
+        events.Incident(
+          'env_restarts',
+          f'environment of thread {index} raised {error!r}; it was replaced',
+        )
+      )
+      worker.replace_env(make_env)
+    strangers.append(index)
+    worker.start(
+      learner,
+      seed=recorded.next_seed(int(state.action_log.seeds[0])),
+      key=state.carry.key,
+    )
+
+  group = workers.Workers(body, count, name='replay')
+  watchdog = workers.Watchdog(watchdog_seconds)
+  group.start()
+  hung = []
+  try:
+    while not hung and group.wait(_PERIOD_SECONDS):
+      hung = watchdog.tick(group.alive())
+  finally:
+    left = group.stop(supervise.STOP_SECONDS)
+  if hung:
+    workers.log_hung(hung, watchdog.seconds)
+    raise session.HungError(
+      f'no progress of {", ".join(hung)} for {watchdog.seconds:g} s'
+    )
+  if group.error is not None:
+    raise group.error
+  if left:
+    raise session.HungError(f'did not end: {", ".join(left)}')
+  if strangers:
+    _logger.warning(
+      '%d of %d environments do not repeat what they did: these begin a new '
+      'episode',
+      len(strangers),
+      count,
+    )

@@ -1,0 +1,274 @@
+"""What the main thread does for a run, once a second and at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+import logging
+
+import numpy as np
+
+from a3c_jax import cpu, published, signals, workers
+from a3c_jax.core import errors
+from a3c_jax.runs import evaluator as evaluator_lib
+from a3c_jax.runs import log as log_lib
+from a3c_jax.runs import session as session_lib
+from a3c_jax.runs import supervise
+from a3c_jax.runs.supervise import Outcome, Stop, Tick
+
+_logger = logging.getLogger(__name__)
+_POLL_SECONDS = 1.0
+
+
+class ProcessorTime:
+  """Measures the processor time of training.
+
+  Attributes:
+    seconds: of this process and those it started; 0 until the workers ended.
+  """
+
+  def __init__(self):
+    self.seconds = 0.0
+    self._began = cpu.seconds()
+
+  def tick(self, now: Tick) -> None:
+    del now
+
+  def finish(self, now: Tick, outcome: Outcome) -> None:
+    del now, outcome
+    self.seconds = cpu.seconds() - self._began
+
+
+class Rows:
+  """Writes what workers report, rows of train.csv, and tells of progress."""
+
+  def __init__(
+    self,
+    session: session_lib.Session,
+    *,
+    learning_rate: Callable[[int], float],
+    on_progress: Callable[[log_lib.Progress], None],
+  ):
+    """Begins now.
+
+    Args:
+      session: whose log is written.
+      learning_rate: as a function of emulator frames.
+      on_progress: called at every tick.
+    """
+    self._session = session
+    self._learning_rate = learning_rate
+    self._on_progress = on_progress
+    self._next_seconds = self._after(session.tick().seconds)
+
+  def _after(self, seconds):
+    return seconds + self._session.config.log_seconds
+
+  def tick(self, now: Tick) -> None:
+    self._session.drain()
+    self._on_progress(
+      self._session.log.progress(now.version.frames, now.seconds)
+    )
+    if now.seconds >= self._next_seconds:
+      self._write(now)
+      self._next_seconds = self._after(now.seconds)
+
+  def finish(self, now: Tick, outcome: Outcome) -> None:
+    del outcome
+    self._session.drain()
+    self._write(now)
+
+  def _write(self, now):
+    self._session.log.write_row(
+      frames=now.version.frames,
+      seconds=now.seconds,
+      updates=now.version.updates,
+      learning_rate=self._learning_rate(now.version.frames),
+    )
+
+
+class PeriodicCheckpoints:
+  """Saves a checkpoint every so many frames, and one at the end."""
+
+  def __init__(self, session: session_lib.Session):
+    self._session = session
+    self._next_frames = self._after(session.store.read().frames)
+
+  def _after(self, frames):
+    return _next_multiple(frames, self._session.config.checkpoint_frames)
+
+  def tick(self, now: Tick) -> None:
+    if now.version.frames >= self._next_frames:
+      self._session.checkpoint(now.seconds)
+      self._next_frames = self._after(now.version.frames)
+
+  def finish(self, now: Tick, outcome: Outcome) -> None:
+    # Parameters of bad gradients are no place to resume from.
+    if not isinstance(outcome.error, errors.BadGradientError):
+      self._session.checkpoint(now.seconds, timeout=supervise.STOP_SECONDS)
+
+
+class PeriodicEvaluations:
+  """Evaluates every so many frames, and the parameters at the end.
+
+  Attributes:
+    hung: names of threads that did not end.
+  """
+
+  def __init__(
+    self,
+    session: session_lib.Session,
+    evaluator: evaluator_lib.Evaluator,
+    *,
+    policy: str,
+    stop_request: signals.Signals,
+  ):
+    """Begins with the first evaluation that is due.
+
+    Args:
+      session: whose parameters are evaluated.
+      evaluator: plays in a thread of its own.
+      policy: how actions are chosen, for the record.
+      stop_request: ends the evaluation at the end of the run early.
+    """
+    self.hung: list[str] = []
+    self._session = session
+    self._evaluator = evaluator
+    self._policy = policy
+    self._stop_request = stop_request
+    self._began_seconds = 0.0
+
+  def tick(self, now: Tick) -> Stop | None:
+    self._record(self._evaluator.drain())
+    config = self._session.config
+    due = _next_multiple(self._session.evaluated, config.eval_frames)
+    if not self._evaluator.busy and now.version.frames >= due:
+      self._start(now)
+    if self._evaluator.error:
+      return Stop('an evaluation failed', error=self._evaluator.error)
+    return None
+
+  def finish(self, now: Tick, outcome: Outcome) -> None:
+    try:
+      if self._session.frames_are_done and not (outcome.error or outcome.hung):
+        # Whatever becomes of the evaluation, training is saved.
+        self._session.checkpoint(now.seconds)
+        self._evaluate_newest(now)
+    finally:
+      self.hung = self._evaluator.stop(supervise.STOP_SECONDS)
+    if self._evaluator.error and outcome.error is None:
+      raise self._evaluator.error
+    if outcome.error is None:  # One may just have ended.
+      self._record(self._evaluator.drain())
+
+  def _evaluate_newest(self, now):
+    session, evaluator = self._session, self._evaluator
+    watchdog = workers.Watchdog(session.config.watchdog_seconds)
+    self._stop_request.wake = evaluator.wake
+    frames = now.version.frames
+    if session.evaluated < frames and not self._stop_request.received:
+      _logger.info('evaluating the parameters at the end')
+    while session.evaluated < frames and not self._stop_request.received:
+      if not evaluator.busy:
+        self._start(now)
+      self._record(evaluator.drain(_POLL_SECONDS))
+      if evaluator.error:
+        return
+      hung = watchdog.tick(evaluator.progress)
+      if hung:
+        workers.log_hung(hung, watchdog.seconds)
+        raise session_lib.HungError(_no_progress(hung, watchdog.seconds))
+
+  def _start(self, now):
+    self._began_seconds = now.seconds
+    self._evaluator.start(now.version)
+
+  def _record(self, evaluated: evaluator_lib.Evaluated | None) -> None:
+    if evaluated is None:
+      return
+    session = self._session
+    version, summary = evaluated
+    score = summary.mean_return
+    best = bool(np.isfinite(score)) and (
+      session.best is None or score > session.best['score']
+    )
+    protocol = session.config.eval_protocol
+    reference = published.reference(session.config.env_name, protocol)
+    row = log_lib.EvalRow(
+      frames=version.frames,
+      seconds=self._began_seconds,
+      protocol=protocol,
+      policy=self._policy,
+      human_normalized=reference
+      and published.human_normalized(score, reference),
+      best=best,
+      **summary._asdict(),
+    )
+    session.log.evaluated(row)
+    session.evaluated = version.frames
+    if best:
+      session.best = {'frames': version.frames, 'score': score}
+      with session.naming_the_disk(version.frames):
+        session.checkpoints.save_best(version, row._asdict())
+
+
+class Deadline:
+  """Ends a run after so many seconds of training in this process; 0: never."""
+
+  def __init__(self, seconds: float):
+    self._seconds = seconds
+
+  def tick(self, now: Tick) -> Stop | None:
+    if self._seconds and now.session_seconds >= self._seconds:
+      return Stop(f'--seconds={self._seconds:g} are over')
+    return None
+
+  def finish(self, now: Tick, outcome: Outcome) -> None:
+    del now, outcome
+
+
+class StopRequests:
+  """Ends a run when a signal was received."""
+
+  def __init__(self, received: signals.Signals):
+    self._signals = received
+
+  def tick(self, now: Tick) -> Stop | None:
+    del now
+    return Stop('a signal was received') if self._signals.received else None
+
+  def finish(self, now: Tick, outcome: Outcome) -> None:
+    del now, outcome
+
+
+class HangWatchdog:
+  """Ends a run when one of its threads makes no progress."""
+
+  def __init__(self, seconds: float, progress: Callable[[], Mapping[str, int]]):
+    """Begins now.
+
+    Args:
+      seconds: without a sign of life, after which a thread hangs.
+      progress: the name of each thread and its signs of life so far.
+    """
+    self._watchdog = workers.Watchdog(seconds)
+    self._progress = progress
+
+  def tick(self, now: Tick) -> Stop | None:
+    del now
+    hung = self._watchdog.tick(self._progress())
+    if not hung:
+      return None
+    seconds = self._watchdog.seconds
+    workers.log_hung(hung, seconds)
+    return Stop(_no_progress(hung, seconds), hung=tuple(hung))
+
+  def finish(self, now: Tick, outcome: Outcome) -> None:
+    del now, outcome
+
+
+def _no_progress(names, seconds) -> str:
+  return f'no progress of {", ".join(names)} for {seconds:g} s'
+
+
+def _next_multiple(count, step):
+  return (count // step + 1) * step

@@ -1,0 +1,73 @@
+"""What a runtime gets: workers that own their environments, and a job."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+import dataclasses
+from typing import NamedTuple, Protocol
+
+import jax
+import numpy as np
+
+from a3c_jax import base
+from a3c_jax import workers as workers_lib
+from a3c_jax.acting import carry as carry_lib
+from a3c_jax.acting import rollout
+from a3c_jax.core import events, stopwatch
+from a3c_jax.envs import recorded
+from a3c_jax.parameters.store import ParameterStore, WorkerState
+
+
+@dataclasses.dataclass
+class Worker:
+  """One worker and what it owns. Nobody else changes it while it works.
+
+  Attributes:
+    index: in [0, number of workers).
+    env: K environments.
+    exploration_epsilon: ε of each, [K], as a function of emulator frames.
+    state: where it begins.
+    stopwatch: adds up where its time goes.
+  """
+
+  index: int
+  env: recorded.Recorded
+  exploration_epsilon: Callable[[int], np.ndarray]
+  state: WorkerState | None = None
+  stopwatch: stopwatch.Stopwatch = dataclasses.field(
+    default_factory=stopwatch.Stopwatch
+  )
+
+  def start(self, learner: base.Learner, *, seed: int, key: jax.Array) -> None:
+    """Resets the environments, which begin their first episodes."""
+    carry = carry_lib.start(self.env, learner, seed=seed, key=key)
+    self.state = WorkerState(carry, self.env.action_log())
+
+  def replace_env(self, make_env: Callable[[], recorded.Recorded]) -> int:
+    """Replaces environments that failed; returns the seed to start them with."""
+    seed = recorded.next_seed(int(self.env.action_log().seeds[0]))
+    self.env.abandon()
+    self.env = make_env()
+    return seed
+
+
+class Job(NamedTuple):
+  """What all workers share."""
+
+  learner: base.Learner
+  gradients: Callable[..., tuple[base.Params, jax.Array]]  # clipped
+  store: ParameterStore
+  spec: rollout.RolloutSpec
+  frames: int  # emulator frames of all workers, at which work is done
+  action_repeat: int  # emulator frames per agent step
+  make_env: Callable[[], recorded.Recorded]  # replaces one that fails
+  incidents: events.EventQueue
+  max_env_restarts: int  # of each worker
+  max_bad_gradients: int  # in a row
+
+
+class Runtime(Protocol):
+  """How workers are arranged."""
+
+  def __call__(self, team: Sequence[Worker], job: Job) -> workers_lib.Workers:
+    """Threads that do the job, not started yet."""
