@@ -26,12 +26,10 @@ from a3c_jax import (
   cpu,
   evaluation,
   networks,
-  normalization,
   optimizers,
   output,
   profiling,
   published,
-  rollout,
   schedules,
   shared,
   telemetry,
@@ -39,7 +37,11 @@ from a3c_jax import (
 from a3c_jax import signals as signals_lib
 from a3c_jax import workdir as workdir_lib
 from a3c_jax import workers as workers_lib
+from a3c_jax.acting import actor as actor_lib
+from a3c_jax.acting import carry as carry_lib
+from a3c_jax.acting import normalization, rollout
 from a3c_jax.config import Config
+from a3c_jax.core import observations, stopwatch
 from a3c_jax.envs import recorded
 from a3c_jax.envs import spaces as spaces_lib
 
@@ -139,7 +141,7 @@ def run(
       points = []
       for thread, (env, rng) in enumerate(zip(envs, rngs, strict=True)):
         stage(f'resetting the environment of thread {thread}')
-        carry = rollout.start(
+        carry = carry_lib.start(
           env,
           learner,
           seed=int(rng.integers(2**31 - env.num_envs))
@@ -442,7 +444,7 @@ class _Trainer:
           raise workers_lib.Stopped
 
       try:
-        obs = rollout.as_network_input(env.replay(point.past, on_step))
+        obs = observations.as_network_input(env.replay(point.past, on_step))
         if np.array_equal(obs, point.carry.obs):
           self._points[thread] = point
           return
@@ -461,7 +463,9 @@ class _Trainer:
         self._envs[thread] = env = self._make_env()
       strangers.append(thread)
       seed = recorded.next_seed(int(point.past.seeds[0]))
-      carry = rollout.start(env, self._learner, seed=seed, key=point.carry.key)
+      carry = carry_lib.start(
+        env, self._learner, seed=seed, key=point.carry.key
+      )
       self._points[thread] = checkpoints.Point(carry, env.past())
 
     workers = workers_lib.Workers(body, count, name='replay')
@@ -486,7 +490,7 @@ class _Trainer:
   def train(self, signals: signals_lib.Signals) -> Result:
     """Starts the threads, and ends with them."""
     config = self._config
-    phases = [telemetry.Phases() for _ in self._envs]
+    phases = [stopwatch.Stopwatch() for _ in self._envs]
     began = time.perf_counter() - self._seconds_before
     cpu_began = cpu.seconds()
 
@@ -569,7 +573,7 @@ class _Trainer:
       cpu_seconds=cpu_seconds,
       phases={
         phase: sum(thread.seconds[phase] for thread in phases)
-        for phase in telemetry.PHASES
+        for phase in stopwatch.PHASES
       },
       workdir=str(self._path),
       finished=self._frames_are_done()
@@ -802,24 +806,10 @@ def _next_multiple(count, step):
 
 def _warm_up(config, env, learner, gradients, state, carry) -> list[str]:
   """Compiles everything before threads start; returns the names of stats."""
-  streams = len(carry.obs)
-  params, target_params, *_, moments = state.snapshot()
-  obs = normalization.normalizer(moments)(carry.obs)
-  epsilon = np.ones(streams, np.float32)
-  act = learner.act_and_keep or learner.act
-  action, _, _, *kept = act(params, carry.state, obs, carry.key, epsilon)
-  learner.bootstrap(params, target_params, carry.state, obs, carry.key, epsilon)
-  steps = config.t_max
-  rollout.compile_program(env, learner, carry, t_max=steps, params=params)
-  segment = base.Segment(
-    obs=np.zeros((steps + 1, *obs.shape), obs.dtype),
-    a=np.zeros((steps + 1, *action.shape), action.dtype),
-    r_t=np.zeros((steps, streams), np.float32),
-    discount_t=np.zeros((steps, streams), np.float32),
-    is_first=np.zeros((steps + 1, streams), bool),
-    state=carry.state,
-    activations=rollout.joined(kept * steps),
-  )
+  actor = actor_lib.in_training(learner, state.snapshot)
+  rollout.compile_for(env, actor, carry, config.t_max)
+  segment = rollout.example_segment(actor, carry, config.t_max)
+  params, target_params, *_ = state.snapshot()
   grads, _ = gradients(params, target_params, segment)
   state.warm_up(grads)
   return optimizers.stat_names(
