@@ -13,12 +13,15 @@ from a3c_jax import (
   activations,
   base,
   checkpoints,
-  rollout,
   shared,
   telemetry,
   workers,
 )
+from a3c_jax.acting import actor as actor_lib
+from a3c_jax.acting import carry as carry_lib
+from a3c_jax.acting import rollout
 from a3c_jax.config import Config
+from a3c_jax.core import stopwatch
 from a3c_jax.envs import recorded
 
 
@@ -39,7 +42,7 @@ def run(
   state: shared.SharedState,
   exploration_epsilon: Callable[[int], np.ndarray],
   reports: telemetry.Reports,
-  phases: telemetry.Phases,
+  phases: stopwatch.Stopwatch,
   began: float,
 ) -> None:
   """Plays and learns until all threads together have seen enough frames.
@@ -75,11 +78,17 @@ def run(
   env = envs[thread]
   carry = points[thread].carry
   frames_per_segment = config.t_max * env.num_envs * config.action_repeat
-  newest = learner.acts_on == 'newest'
+  actor = actor_lib.in_training(learner, state.snapshot)
+  spec = rollout.RolloutSpec(
+    steps=config.t_max,
+    gamma=config.gamma,
+    reward_scale=config.reward_scale,
+    reward_clip=config.reward_clip or None,
+  )
   restarts = bad_gradients = 0
   seed, key = None, carry.key  # Of the episode that an environment begins with.
 
-  def hand_over(grads, stats, episodes, point, updates, seen):
+  def hand_over(grads, stats, episodes, point, updates, statistics):
     def note(applied):
       points[thread] = point
       if grads is not None:
@@ -97,39 +106,33 @@ def run(
           )
         )
 
-    applied = state.apply(thread, grads, frames_per_segment, note, seen=seen)
+    applied = state.apply(
+      thread, grads, frames_per_segment, note, statistics=statistics
+    )
     phases.lap('update')
     phases.move('update', 'lock_wait', applied.lock_wait)
 
+  def end_if_stopped():
+    if stop.is_set():
+      raise workers.Stopped
+
   while not stop.is_set():
-    snapshot = state.snapshot()
-    if snapshot.frames >= config.frames:
+    if state.snapshot().frames >= config.frames:
       return
-
-    def current(snapshot=snapshot):
-      if stop.is_set():
-        raise workers.Stopped
-      return state.snapshot() if newest else snapshot
-
     try:
       if carry is None:
-        carry = rollout.start(env, learner, seed=seed, key=key)
+        carry = carry_lib.start(env, learner, seed=seed, key=key)
       key = carry.key
-      carry, segment, episodes, seen = rollout.collect(
+      played = rollout.collect(
         env,
-        learner,
+        actor,
         carry,
-        t_max=config.t_max,
-        gamma=config.gamma,
-        reward_scale=config.reward_scale,
-        reward_clip=config.reward_clip or None,
-        snapshot=current,
-        exploration_epsilon=exploration_epsilon(snapshot.frames).astype(
-          np.float32
-        ),
-        phases=phases,
-        moments=snapshot.moments,
+        spec,
+        epsilon=exploration_epsilon,
+        clock=phases,
+        on_step=end_if_stopped,
       )
+      carry = played.carry
     except Exception as error:
       if error is not env.failure:
         raise
@@ -153,10 +156,11 @@ def run(
       continue
     workers.beat()
     latest = state.snapshot()
-    if newest:
-      snapshot = latest
+    learnt_on = latest if learner.acting == 'newest' else played.version
     phases.lap('other')
-    grads, stats = gradients(snapshot.params, latest.target_params, segment)
+    grads, stats = gradients(
+      learnt_on.params, latest.target_params, played.segment
+    )
     finite = bool(np.isfinite(np.asarray(stats)[-1]))
     phases.lap('gradients')
     workers.beat()
@@ -179,10 +183,10 @@ def run(
     hand_over(
       grads if finite else None,
       stats,
-      episodes,
+      played.episodes,
       checkpoints.Point(carry, env.past()),
-      snapshot.updates,
-      seen.reshape(-1, *seen.shape[2:]),
+      learnt_on.updates,
+      played.statistics,
     )
 
 

@@ -18,10 +18,10 @@ from a3c_jax import (
   networks,
   optimizers,
   policy_based,
-  rollout,
   value_based,
 )
 from a3c_jax.config import Config
+from a3c_jax.core import observations
 from a3c_jax.envs import atari, catch, control, gym, labyrinth
 from a3c_jax.envs.torcs import racing
 
@@ -166,7 +166,7 @@ def make_torso(config: Config, space: gymnasium.spaces.Box) -> nn.Module:
   else:
     torso = _own_torso(name)
   # Normalised observations are floats, whatever they are in the environment.
-  obs = rollout.as_network_input(np.empty((0, *space.shape), space.dtype))
+  obs = observations.as_network_input(np.empty((0, *space.shape), space.dtype))
   dtype = np.dtype(np.float32) if config.normalize_obs else obs.dtype
   _check_features(name, torso, space, dtype)
   return torso

@@ -44,7 +44,7 @@ class Segment(NamedTuple):
 
   obs: np.ndarray  # [T+1, K, ...] uint8 or float32; obs[t] was acted on at t
   a: np.ndarray  # [T+1, K] int32 or [T+1, K, D] float32, what `act` gave; a[T]
-  # is 0 unless the learner acts on 'newest'
+  # is 0 unless the learner's `acting` is 'newest'
   r_t: np.ndarray  # [T, K] float32, scaled and clipped, plus γ · value at a cut
   discount_t: np.ndarray  # [T, K] float32, γ per step, 0 where no future counts
   is_first: np.ndarray  # [T+1, K] bool, obs[t] is the first of its episode
@@ -67,15 +67,15 @@ class Learner(NamedTuple):
     greedy: `(params, state, obs [K, ...]) -> (action, state)`, the best action
       without any chance: of a Gaussian policy, its mean.
     bootstrap: `(params, target_params, state, obs [K, ...], key,
-      exploration_epsilon) -> (value [K], key)`, what the algorithm takes a
-      state to be worth when a time limit cuts the episode there.
+      exploration_epsilon) -> (value [K], key)`, the value estimate of the final
+      observation of a truncated episode.
     gradients: `(params, target_params, segment) -> (grads, stats)`. The
       gradients are like `trained(params)`, summed over steps and streams;
       other collections in them are left out. Stats are scalars. In a short
       segment, the gradient of a large kernel is an `activations.Outer`:
       `activations.multiplied_out` makes it an array.
-    acts_on: 'snapshot', the parameters as they were when the segment began, or
-      'newest', the shared parameters as they are at each step.
+    acting: 'snapshot', on the parameters as they were when the segment began,
+      or 'newest', on the shared parameters as they are at each step.
     uses_target: whether `target_params` matters.
     act_and_keep: as `act`, with one more result, that step's part of
       `Segment.activations`: `gradients` takes them for the forward pass. None
@@ -89,7 +89,7 @@ class Learner(NamedTuple):
   greedy: Callable[[Params, State, np.ndarray], tuple[jax.Array, State]]
   bootstrap: Callable[..., tuple[jax.Array, jax.Array]]
   gradients: Callable[[Params, Params, Segment], tuple[Params, Stats]]
-  acts_on: str
+  acting: str
   uses_target: bool = True
   act_and_keep: (
     Callable[..., tuple[jax.Array, State, jax.Array, Any]] | None

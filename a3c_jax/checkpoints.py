@@ -18,7 +18,8 @@ from flax import serialization
 import jax
 import numpy as np
 
-from a3c_jax import base, checks, files, rollout, shared
+from a3c_jax import base, checks, files, shared
+from a3c_jax.acting import carry as carry_lib
 from a3c_jax.envs import recorded
 
 # A file is a line, which is this, the SHA-256 of the header, and the header in
@@ -32,7 +33,7 @@ _COUNT = re.compile('0|[1-9][0-9]{0,18}')
 class Point(NamedTuple):
   """Where one thread stands between two segments."""
 
-  carry: rollout.Carry
+  carry: carry_lib.Carry
   past: recorded.Past  # of its environment
 
 
@@ -449,8 +450,8 @@ def _from_arrays(arrays, record, like: Moment) -> Moment:
 def _point(arrays, like: Point) -> Point:
   carry, past = arrays['carry'], arrays['past']
   return Point(
-    rollout.Carry(
-      **{name: carry.get(name) for name in rollout.Carry._fields}
+    carry_lib.Carry(
+      **{name: carry.get(name) for name in carry_lib.Carry._fields}
       | {
         'state': _fill(like.carry.state, carry.get('state'), 'recurrent state'),
         # Of another shape if another generator drew.

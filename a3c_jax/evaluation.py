@@ -12,8 +12,10 @@ import gymnasium
 import jax
 import numpy as np
 
-from a3c_jax import base, normalization, rollout, telemetry, workers
+from a3c_jax import base, telemetry, workers
+from a3c_jax.acting import actor as actor_lib
 from a3c_jax.config import MAX_EVAL_EPISODE_FRAMES
+from a3c_jax.core import observations
 from a3c_jax.envs import recorded
 
 POLICIES = ('sample', 'greedy', 'mean')
@@ -38,10 +40,8 @@ class Policy:
   def __init__(
     self,
     learner: base.Learner,
-    params: base.Params,
+    version: base.Snapshot,
     *,
-    moments: base.Moments | None = None,
-    frames: int = 0,
     greedy: bool = False,
     exploration_epsilon: float = EXPLORATION_EPSILON,
   ):
@@ -49,19 +49,16 @@ class Policy:
 
     Args:
       learner: the algorithm.
-      params: of its network.
-      moments: that observations are normalised by, if they are.
-      frames: for the record.
+      version: parameters of its network, and the statistics that observations
+        are normalised by, if they are.
       greedy: take the best action, without any chance; of a Gaussian policy
         the mean.
       exploration_epsilon: of a value-based learner that is not greedy; a
         policy-based one samples from its policy.
     """
-    self.params = params
-    self.frames = frames
-    self._learner = learner
-    self._normalize = normalization.normalizer(moments)
-    self._greedy = greedy
+    self.params = version.params
+    self.frames = version.frames
+    self._actor = actor_lib.FixedActor(learner, version, greedy=greedy)
     self._exploration_epsilon = np.float32(exploration_epsilon)
 
   def initial_state(self, seed: int = 0, *, streams: int = 1) -> PolicyState:
@@ -72,7 +69,7 @@ class Policy:
       streams: K, the number of games that are played at once.
     """
     return PolicyState(
-      self._learner.initial_state(streams), jax.random.PRNGKey(seed)
+      self._actor.initial_state(streams), jax.random.PRNGKey(seed)
     )
 
   def __call__(
@@ -87,16 +84,13 @@ class Policy:
     Returns:
       [K] int32 or [K, D] float32 actions, and the state for the next step.
     """
-    obs = self._normalize(rollout.as_network_input(np.asarray(obs)))
-    if self._greedy:
-      action, recurrent = self._learner.greedy(
-        self.params, state.recurrent, obs
-      )
-      return np.asarray(action), state._replace(recurrent=recurrent)
-    action, recurrent, key = self._learner.act(
-      self.params, state.recurrent, obs, state.key, self._exploration_epsilon
+    decision = self._actor.act(
+      self._actor.normalize(observations.as_network_input(np.asarray(obs))),
+      state.recurrent,
+      state.key,
+      self._exploration_epsilon,
     )
-    return np.asarray(action), PolicyState(recurrent, key)
+    return decision.action, PolicyState(decision.state, decision.key)
 
 
 class Episode(NamedTuple):
@@ -110,6 +104,25 @@ class Episode(NamedTuple):
 def most_steps(max_eval_episode_frames: int, action_repeat: int) -> int:
   """The agent decisions after which an episode is truncated."""
   return math.ceil(max_eval_episode_frames / action_repeat)
+
+
+def play_steps(
+  step: Callable[[], tuple[float, bool, bool]], *, max_steps: int
+) -> Episode:
+  """Plays an episode that has begun, to its end.
+
+  Args:
+    step: takes one step; returns its reward, terminated and truncated.
+    max_steps: agent decisions after which the episode is truncated.
+  """
+  total, steps = 0.0, 0
+  while True:
+    reward, terminated, truncated = step()
+    total += float(reward)
+    steps += 1
+    bounded = steps >= max_steps and not terminated
+    if terminated or truncated or bounded:
+      return Episode(total, steps, truncated=bool(bounded))
 
 
 def play(
@@ -131,16 +144,15 @@ def play(
   """
   obs, _ = env.reset(seed=seed)
   state = policy.initial_state(seed, streams=env.num_envs)
-  total, steps = 0.0, 0
-  while True:
+
+  def step():
+    nonlocal obs, state
     on_step()
     action, state = policy(obs, state)
     obs, reward, terminated, truncated, _ = env.step(action)
-    total += float(reward[0])
-    steps += 1
-    bounded = steps >= max_steps and not terminated[0]
-    if terminated[0] or truncated[0] or bounded:
-      return Episode(total, steps, truncated=bool(bounded))
+    return reward[0], terminated[0], truncated[0]
+
+  return play_steps(step, max_steps=max_steps)
 
 
 def episode_seed(seed: int, episode: int) -> int:
@@ -315,7 +327,7 @@ class Background:
 
   def set_up(self, snapshot: base.Snapshot) -> None:
     """Compiles what acts, in this thread."""
-    policy = Policy(self._learner, snapshot.params, moments=snapshot.moments)
+    policy = Policy(self._learner, snapshot)
     obs, _ = self._env.reset(seed=episode_seed(self._seed, 0))
     policy(obs, policy.initial_state(streams=self._env.num_envs))
 
@@ -332,12 +344,7 @@ class Background:
   def start(self, snapshot: base.Snapshot) -> None:
     """Begins to evaluate a snapshot; only while not busy."""
     seed = episode_seed(self._seed, snapshot.frames)
-    policy = Policy(
-      self._learner,
-      snapshot.params,
-      moments=snapshot.moments,
-      frames=snapshot.frames,
-    )
+    policy = Policy(self._learner, snapshot)
 
     def body(thread, stop):
       del thread

@@ -18,11 +18,11 @@ from a3c_jax import (
   checkpoints,
   checks,
   evaluation,
-  rollout,
   workers,
 )
 from a3c_jax import trust as trust_lib
 from a3c_jax import workdir as workdir_lib
+from a3c_jax.core import observations
 from a3c_jax.envs import recorded
 from a3c_jax.envs import spaces as spaces_lib
 
@@ -199,7 +199,7 @@ def load(
       # The policy can be had, though it cannot be closed.
       workers.call_all([env.close], seconds=workers.CLOSE_SECONDS)
   space = spaces.observation
-  obs = rollout.as_network_input(np.zeros((1, *space.shape), space.dtype))
+  obs = observations.as_network_input(np.zeros((1, *space.shape), space.dtype))
   like = jax.eval_shape(learner.init, jax.random.PRNGKey(0), obs)
   try:
     params, moments, frames, problems = checkpoints.read_params(
@@ -220,9 +220,7 @@ def load(
   for problem in problems:
     on_problem(problem)
   how = {
-    'params': params,
-    'moments': moments,
-    'frames': frames,
+    'version': base.Snapshot(params, None, frames, 0, moments),
     'greedy': greedy,
     'exploration_epsilon': exploration_epsilon,
   }

@@ -183,7 +183,7 @@ def _actor_critic(
     greedy=jax.jit(greedy),
     bootstrap=jax.jit(bootstrap),
     gradients=jax.jit(activations.gradients(loss, keep)),
-    acts_on='snapshot',
+    acting='snapshot',
     uses_target=False,
     act_and_keep=jax.jit(act_and_keep),
   )

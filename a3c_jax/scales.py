@@ -35,14 +35,12 @@ def play(
 ) -> evaluation.Episode:
   """Plays one episode from a seeded reset to its end, or for `max_steps`."""
   env.reset(seed=seed)
-  total, steps, ended = 0.0, 0, False
-  while not ended:
+
+  def step():
     _, reward, terminated, truncated, _ = env.step(act(env))
-    total += reward
-    steps += 1
-    bounded = steps >= max_steps and not terminated
-    ended = terminated or truncated or bounded
-  return evaluation.Episode(total, steps, truncated=bounded)
+    return reward, terminated, truncated
+
+  return evaluation.play_steps(step, max_steps=max_steps)
 
 
 def report(

@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from a3c_jax import base, normalization, optimizers
+from a3c_jax import base, optimizers
+from a3c_jax.acting import normalization
 
 
 class Applied(NamedTuple):
@@ -95,7 +96,7 @@ class SharedState:
     frames: int,
     then: Callable[[Applied], None] = lambda applied: None,
     *,
-    seen: np.ndarray | None = None,
+    statistics: base.Moments | None = None,
   ) -> Applied:
     """Updates the parameters with one gradient and counts its frames.
 
@@ -110,7 +111,7 @@ class SharedState:
       frames: emulator frames that the segment took.
       then: called under the lock, so that what it notes belongs to exactly this
         version.
-      seen: [N, ...] observations that count in the moments from here on, as
+      statistics: of observations that count in the moments from here on, as
         the environment gave them.
 
     Returns:
@@ -133,8 +134,8 @@ class SharedState:
       crossed = period is not None and total // period > old.frames // period
       target_params = params if crossed else old.target_params
       moments = old.moments
-      if moments is not None and seen is not None:
-        moments = normalization.merged(moments, seen)
+      if moments is not None and statistics is not None:
+        moments = normalization.merged(moments, statistics)
       self._snapshot = base.Snapshot(
         params, target_params, total, updates, moments
       )

@@ -44,7 +44,7 @@ def _make(
   network: nn.Module,
   loss_of_segment: Callable[..., tuple[jax.Array, losses.ValueStats]],
   bootstrap: Callable[..., tuple[jax.Array, jax.Array]],
-  acts_on: str,
+  acting: str,
 ) -> base.Learner:
   """The part that all three share; `network.apply(params, obs)` gives Q."""
 
@@ -79,9 +79,9 @@ def _make(
     greedy=jax.jit(greedy),
     bootstrap=jax.jit(bootstrap),
     gradients=jax.jit(activations.gradients(summed_loss, keep)),
-    acts_on=acts_on,
+    acting=acting,
     uses_target=True,
-    act_and_keep=jax.jit(act_and_keep) if acts_on == 'snapshot' else None,
+    act_and_keep=jax.jit(act_and_keep) if acting == 'snapshot' else None,
   )
 
 
@@ -102,7 +102,7 @@ def one_step_q(network: nn.Module) -> base.Learner:
       network.apply(target_params, segment.obs[1:]),
     )
 
-  return _make(network, loss, _greedy_bootstrap(network), acts_on='newest')
+  return _make(network, loss, _greedy_bootstrap(network), acting='newest')
 
 
 def one_step_sarsa(network: nn.Module) -> base.Learner:
@@ -133,7 +133,7 @@ def one_step_sarsa(network: nn.Module) -> base.Learner:
     q = network.apply(target_params, obs)
     return jnp.take_along_axis(q, action[:, None], axis=1)[:, 0], key
 
-  return _make(network, loss, bootstrap, acts_on='newest')
+  return _make(network, loss, bootstrap, acting='newest')
 
 
 def nstep_q(network: nn.Module) -> base.Learner:
@@ -153,4 +153,4 @@ def nstep_q(network: nn.Module) -> base.Learner:
       network.apply(target_params, segment.obs[-1]),
     )
 
-  return _make(network, loss, _greedy_bootstrap(network), acts_on='snapshot')
+  return _make(network, loss, _greedy_bootstrap(network), acting='snapshot')

@@ -1,0 +1,223 @@
+"""Who acts: a learner with the parameters that it acts on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import numpy as np
+
+from a3c_jax import base
+from a3c_jax.acting import normalization
+
+Read = Callable[[], base.Snapshot]  # The newest version of what is shared.
+
+
+class Decision(NamedTuple):
+  """What an actor does in one step of K environments."""
+
+  action: np.ndarray  # [K] int32 or [K, D] float32
+  state: base.State  # recurrent state after the observation
+  key: jax.Array  # PRNG key of the next draw
+  kept: Any = ()  # this step's part of `Segment.activations`
+
+
+class Actor(Protocol):
+  """Acts in the K environments of one thread.
+
+  Attributes:
+    version: the parameters that it acted on last.
+    decides_on_arrival: the action of a segment's last state is drawn within
+      that segment, and is the first that the next segment takes.
+    pure_act: `act` for tracing, as `Learner.act_and_keep` with the parameters
+      of `version`; None if it cannot be a part of an XLA program.
+  """
+
+  version: base.Snapshot
+  decides_on_arrival: bool
+  pure_act: Callable[..., tuple[jax.Array, base.State, jax.Array, Any]] | None
+
+  def initial_state(self, num_envs: int) -> base.State:
+    """The recurrent state at the start of an episode."""
+
+  def begin_segment(self) -> base.Snapshot:
+    """The version that the next segment begins with.
+
+    Observations are normalised by its statistics until the next call.
+    """
+
+  def normalize(self, obs: np.ndarray) -> np.ndarray:
+    """Observations [K, ...] as the network takes them."""
+
+  def act(
+    self, obs: np.ndarray, state: base.State, key: jax.Array, epsilon
+  ) -> Decision:
+    """Chooses an action in each environment.
+
+    Args:
+      obs: [K, ...], from `normalize`.
+      state: recurrent state before `obs`.
+      key: of the draws.
+      epsilon: [] or [K] float32, of ε-greedy exploration.
+    """
+
+  def bootstrap(
+    self, final_obs: np.ndarray, state: base.State, key: jax.Array, epsilon
+  ) -> tuple[np.ndarray, jax.Array]:
+    """Value estimates of the final observations of truncated episodes.
+
+    Args:
+      final_obs: [K, ...], from `normalize`; those of episodes that go on may
+        be anything.
+      state: recurrent state before `final_obs`.
+      key: of the draws.
+      epsilon: as in `act`.
+
+    Returns:
+      [K] float32, and the key of the next draw.
+    """
+
+
+class _Actor:
+  """What all actors share."""
+
+  version: base.Snapshot
+  decides_on_arrival = False
+  pure_act = None
+
+  def __init__(self, learner: base.Learner):
+    self._learner = learner
+    self.initial_state = learner.initial_state
+
+  def _set_version(self, version):
+    self.version = version
+    self.normalize = normalization.normalizer(version.moments)
+
+  def act(self, obs, state, key, epsilon) -> Decision:
+    action, state, key = self._learner.act(
+      self.version.params, state, obs, key, epsilon
+    )
+    return Decision(np.asarray(action), state, key)
+
+  def bootstrap(
+    self, final_obs, state, key, epsilon
+  ) -> tuple[np.ndarray, jax.Array]:
+    params, target_params, *_ = self.version
+    value, key = self._learner.bootstrap(
+      params, target_params, state, final_obs, key, epsilon
+    )
+    return np.asarray(value), key
+
+
+class FixedActor(_Actor):
+  """Acts on one version for ever: evaluations and loaded policies."""
+
+  def __init__(
+    self,
+    learner: base.Learner,
+    version: base.Snapshot,
+    *,
+    greedy: bool = False,
+  ):
+    """Fixes how actions are chosen.
+
+    Args:
+      learner: the algorithm.
+      version: parameters, and the statistics that observations are normalised
+        by.
+      greedy: take the best action, without any chance; of a Gaussian policy
+        the mean.
+    """
+    super().__init__(learner)
+    self._greedy = greedy
+    self._set_version(version)
+
+  def begin_segment(self) -> base.Snapshot:
+    return self.version
+
+  def act(self, obs, state, key, epsilon) -> Decision:
+    if not self._greedy:
+      return super().act(obs, state, key, epsilon)
+    action, state = self._learner.greedy(self.version.params, state, obs)
+    return Decision(np.asarray(action), state, key)
+
+
+class SnapshotActor(_Actor):
+  """Acts on the same version in a whole segment.
+
+  It keeps the activations for the gradient, if the learner takes them.
+  """
+
+  def __init__(self, learner: base.Learner, read: Read):
+    """Reads nothing yet.
+
+    Args:
+      learner: the algorithm.
+      read: called at the beginning of each segment.
+    """
+    super().__init__(learner)
+    self._read = read
+    self.pure_act = learner.act_and_keep
+
+  def begin_segment(self) -> base.Snapshot:
+    self._set_version(self._read())
+    return self.version
+
+  def act(self, obs, state, key, epsilon) -> Decision:
+    if self.pure_act is None:
+      return super().act(obs, state, key, epsilon)
+    action, state, key, kept = self.pure_act(
+      self.version.params, state, obs, key, epsilon
+    )
+    return Decision(np.asarray(action), state, key, kept)
+
+
+class NewestActor(_Actor):
+  """Acts on the newest version at each step.
+
+  Observations are normalised by the version that the segment began with: all of
+  a segment's observations are in the same units.
+  """
+
+  decides_on_arrival = True
+
+  def __init__(self, learner: base.Learner, read: Read):
+    """Reads nothing yet.
+
+    Args:
+      learner: the algorithm; without a recurrent state.
+      read: called at the beginning of each segment and at each step.
+    """
+    super().__init__(learner)
+    self._read = read
+
+  def begin_segment(self) -> base.Snapshot:
+    self._set_version(self._read())
+    return self.version
+
+  def act(self, obs, state, key, epsilon) -> Decision:
+    self.version = version = self._read()
+    action, state, key = self._learner.act(
+      version.params, state, obs, key, epsilon
+    )
+    return Decision(np.asarray(action), state, key)
+
+  def bootstrap(
+    self, final_obs, state, key, epsilon
+  ) -> tuple[np.ndarray, jax.Array]:
+    self.version = self._read()
+    return super().bootstrap(final_obs, state, key, epsilon)
+
+
+_IN_TRAINING = {'snapshot': SnapshotActor, 'newest': NewestActor}
+
+
+def in_training(learner: base.Learner, read: Read) -> Actor:
+  """The actor that the learner's `acting` names.
+
+  Args:
+    learner: the algorithm.
+    read: gives the newest version of the shared parameters.
+  """
+  return _IN_TRAINING[learner.acting](learner, read)

@@ -1,0 +1,90 @@
+"""What a thread keeps from one segment to the next."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import gymnasium
+import jax
+import numpy as np
+
+from a3c_jax import base
+from a3c_jax.core import observations
+
+
+class Carry(NamedTuple):
+  """Where the K environments of one thread stand between two segments."""
+
+  obs: np.ndarray  # [K, ...] newest observation, as the environment gave it
+  is_first: np.ndarray  # [K] bool, it is the first of its episode
+  action: np.ndarray | None  # [K, ...], drawn on arrival but not yet taken
+  state: base.State  # recurrent state before obs
+  key: jax.Array  # PRNG key of the thread
+  episode_return: np.ndarray  # [K] float64, raw rewards so far
+  clipped_return: np.ndarray  # [K] float64
+  episode_steps: np.ndarray  # [K] int64
+
+
+class Episode(NamedTuple):
+  """One finished episode."""
+
+  raw_return: float
+  clipped_return: float
+  steps: int  # agent decisions
+
+
+def start(
+  env: gymnasium.vector.VectorEnv,
+  learner: base.Learner,
+  *,
+  seed: int,
+  key: jax.Array,
+) -> Carry:
+  """Resets the environment with a seed and begins its first episodes.
+
+  Raises:
+    ValueError: for a learner whose `acting` is 'newest' with a recurrent state:
+      the action that is drawn on arrival would advance it before its segment.
+  """
+  num_envs = env.num_envs
+  state = learner.initial_state(num_envs)
+  if learner.acting == 'newest' and jax.tree.leaves(state):
+    raise ValueError("acting='newest' cannot have a recurrent state")
+  obs, _ = env.reset(seed=seed)
+  return Carry(
+    obs=observations.as_network_input(obs),
+    is_first=np.ones(num_envs, bool),
+    action=None,
+    state=state,
+    key=key,
+    episode_return=np.zeros(num_envs),
+    clipped_return=np.zeros(num_envs),
+    episode_steps=np.zeros(num_envs, np.int64),
+  )
+
+
+def add_up_episodes(
+  before: Sequence[np.ndarray], added: Sequence[np.ndarray], done: np.ndarray
+) -> tuple[list[np.ndarray], list[list]]:
+  """Sums over the steps of each episode.
+
+  Args:
+    before: arrays [K], the sums of unfinished episodes before these steps.
+    added: for each of them an array [T, K].
+    done: [T, K] bool, the step is the last of its episode.
+
+  Returns:
+    For each the sums [K] of the episodes that are unfinished after these steps,
+    and the sums of each episode that ended, in their order.
+  """
+  sums = [x.copy() for x in before]
+  ended = []
+  for t, ends in enumerate(done):
+    for total, y in zip(sums, added, strict=True):
+      total += y[t]
+    for k in np.flatnonzero(ends):
+      ended.append([total[k] for total in sums])
+      for total in sums:
+        total[k] = 0
+  return sums, ended

@@ -1,0 +1,141 @@
+"""Plays a segment as one XLA program, where environment and actor can.
+
+The result is identical to that of `stepwise`, but the loop runs without the
+GIL, which limits throughput when there are more threads than cores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import functools
+
+import gymnasium
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from a3c_jax import base
+from a3c_jax.acting import actor as actor_lib
+from a3c_jax.acting import carry as carry_lib
+from a3c_jax.acting import steps as steps_lib
+from a3c_jax.core import stopwatch
+
+_LONGEST_PROGRAM = 32  # Steps: each is compiled for itself.
+
+
+def program_of(
+  env: gymnasium.vector.VectorEnv, actor: actor_lib.Actor, num_steps: int
+) -> base.EnvProgram | None:
+  """The program of the next steps, or None: they are played step by step."""
+  normalizes = actor.version.moments is not None
+  if actor.pure_act is None or normalizes or num_steps > _LONGEST_PROGRAM:
+    return None
+  return base.program_of(env, num_steps)
+
+
+def compile_program(
+  program: base.EnvProgram,
+  actor: actor_lib.Actor,
+  carry: carry_lib.Carry,
+  num_steps: int,
+) -> None:
+  """Compiles what `play` calls; plays nothing."""
+  epsilon = np.ones(len(carry.obs), np.float32)
+  arguments = _arguments(program, actor, carry, num_steps)
+  _program.lower(*arguments, epsilon).compile()
+
+
+def play(
+  env: gymnasium.vector.VectorEnv,
+  program: base.EnvProgram,
+  actor: actor_lib.Actor,
+  carry: carry_lib.Carry,
+  *,
+  num_steps: int,
+  epsilon: np.ndarray,
+  clock: stopwatch.Stopwatch,
+  on_step: Callable[[], None],
+) -> steps_lib.Steps:
+  """Plays T = `num_steps` steps, over the ends of episodes.
+
+  Args:
+    env: of K environments.
+    program: from `program_of`.
+    actor: has begun the segment.
+    carry: where the segment begins.
+    num_steps: T.
+    epsilon: [K] float32.
+    clock: counts 'playing' and 'other'.
+    on_step: called once, before all steps.
+  """
+  on_step()
+  clock.lap('other')
+  arguments = _arguments(program, actor, carry, num_steps)
+  obs, outputs, state, key, env_state, activations = _program(
+    *arguments, epsilon
+  )
+  action, reward, done, life_loss = np.asarray(outputs)
+  action = action.astype(np.int32)
+  env.played(action, jax.tree.map(np.asarray, env_state))
+  clock.lap('playing')
+  obs = np.asarray(obs)
+  return steps_lib.Steps(
+    raw_obs=obs,
+    obs=obs,
+    action=np.concatenate([action, np.zeros_like(action[:1])]),
+    reward=reward,
+    bootstrap_value=np.zeros_like(reward),
+    done=done.astype(bool),
+    life_loss=life_loss.astype(bool),
+    pending_action=None,
+    state=state,
+    key=key,
+    activations=activations,
+  )
+
+
+def _arguments(program, actor, carry, num_steps) -> tuple:
+  """Those of `_program`, but for ε."""
+  return (
+    actor.pure_act,
+    actor.initial_state,
+    program.step,
+    num_steps,
+    program.state,
+    actor.version.params,
+    carry.state,
+    carry.obs,
+    carry.key,
+  )
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _program(
+  pure_act,
+  initial_state,
+  step,
+  num_steps,
+  env_state,
+  params,
+  state,
+  obs,
+  key,
+  epsilon,
+):
+  """`num_steps` steps without Python."""
+  all_obs, outputs, activations = [obs], [], []
+  # Not a scan: XLA would hand over what is in its loop to its own threads.
+  for _ in range(num_steps):
+    action, state, key, kept = pure_act(params, state, obs, key, epsilon)
+    env_state, (obs, reward, done, life_loss) = step(env_state, action)
+    state = steps_lib.reset_where(
+      done, initial_state(len(obs)), state, jnp.where
+    )
+    all_obs.append(obs)
+    activations.append(kept)
+    # In one array, since each costs Python some microseconds.
+    of_step = (action, reward, done, life_loss)
+    outputs.append(jnp.stack([x.astype(jnp.float32) for x in of_step]))
+  outputs = jnp.stack(outputs, axis=1)
+  kept = jax.tree.map(lambda *steps: jnp.concatenate(steps), *activations)
+  return jnp.stack(all_obs), outputs, state, key, env_state, kept

@@ -1,0 +1,127 @@
+"""Plays a segment step by step: any environment, any actor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import gymnasium
+import numpy as np
+
+from a3c_jax.acting import actor as actor_lib
+from a3c_jax.acting import carry as carry_lib
+from a3c_jax.acting import steps as steps_lib
+from a3c_jax.core import stopwatch
+
+
+def play(
+  env: gymnasium.vector.VectorEnv,
+  actor: actor_lib.Actor,
+  carry: carry_lib.Carry,
+  num_steps: int,
+  *,
+  epsilon: np.ndarray,
+  clock: stopwatch.Stopwatch,
+  on_step: Callable[[], None],
+) -> steps_lib.Steps:
+  """Plays T = `num_steps` steps, over the ends of episodes.
+
+  Args:
+    env: of K environments.
+    actor: has begun the segment.
+    carry: where the segment begins.
+    num_steps: T.
+    epsilon: [] or [K] float32.
+    clock: counts 'acting', 'emulator' and 'other'.
+    on_step: called before every step.
+  """
+  raw_obs, obs = _empty_observations(actor, carry, num_steps)
+  normalizes = obs is not raw_obs
+  actions, activations = [], []
+  reward = np.empty((num_steps, env.num_envs))
+  bootstrap_value = np.zeros((num_steps, env.num_envs), np.float32)
+  done = np.zeros((num_steps, env.num_envs), bool)
+  life_loss = np.zeros((num_steps, env.num_envs), bool)
+  action, state, key = carry.action, carry.state, carry.key
+
+  for t in range(num_steps):
+    on_step()
+    clock.lap('other')
+    if action is None:
+      action, state, key, kept = actor.act(obs[t], state, key, epsilon)
+      activations.append(kept)
+      clock.lap('acting')
+    actions.append(action)
+    raw_obs[t + 1], reward[t], terminated, truncated, info = env.step(action)
+    if normalizes:
+      obs[t + 1] = actor.normalize(raw_obs[t + 1])
+    clock.lap('emulator')
+    action = None
+    done[t] = terminated | truncated
+    life_loss[t] = _life_loss(info, done[t])
+    if not done[t].any():
+      continue
+    # After a lost life nothing counts, so its time limit has no value either.
+    bootstraps = truncated & ~terminated & ~life_loss[t]
+    if bootstraps.any():
+      final_obs = _final_observations(raw_obs[t + 1], bootstraps, info)
+      value, key = actor.bootstrap(
+        actor.normalize(final_obs), state, key, epsilon
+      )
+      bootstrap_value[t] = np.where(bootstraps, value, 0.0)
+      clock.lap('acting')
+    initial_state = actor.initial_state(env.num_envs)
+    state = steps_lib.reset_where(done[t], initial_state, state)
+
+  last_action = np.zeros_like(actions[0])
+  if actor.decides_on_arrival:
+    clock.lap('other')
+    action, state, key, _ = actor.act(obs[num_steps], state, key, epsilon)
+    clock.lap('acting')
+    last_action = action
+  return steps_lib.Steps(
+    raw_obs=raw_obs,
+    obs=obs,
+    action=np.stack([*actions, last_action]),
+    reward=reward,
+    bootstrap_value=bootstrap_value,
+    done=done,
+    life_loss=life_loss,
+    pending_action=action,
+    state=state,
+    key=key,
+    activations=steps_lib.joined(activations),
+  )
+
+
+def _empty_observations(actor, carry, num_steps):
+  """Raw and normalised observations [T+1, K, ...], of which the first are set.
+
+  They are made afresh for each segment: JAX may alias them, so refilling them
+  would change a segment that is still in use. Without normalisation both are
+  the same array.
+  """
+  first = actor.normalize(carry.obs)
+  shape = (num_steps + 1, *carry.obs.shape)
+  obs = steps_lib.aligned_empty(shape, first.dtype)
+  obs[0] = first
+  if first is carry.obs:
+    return obs, obs
+  raw_obs = np.empty(shape, carry.obs.dtype)
+  raw_obs[0] = carry.obs
+  return raw_obs, obs
+
+
+def _final_observations(obs, truncated, info):
+  """Observations [K, ...], the final ones where episodes were truncated."""
+  final_obs = obs.copy()
+  for k in np.flatnonzero(truncated):
+    final_obs[k] = info['final_obs'][k]
+  return final_obs
+
+
+def _life_loss(info, done):
+  """Marks [K] of this step, also of the last step of an episode."""
+  lost = info.get('life_loss', False)
+  if 'final_info' in info:  # There `info` is that of the reset.
+    lost = np.where(done, info['final_info'].get('life_loss', False), lost)
+  return lost
