@@ -1,115 +1,95 @@
-"""One thread's life: snapshot, collect, gradients, apply."""
+"""One worker's life: read, collect, gradients, push."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 import threading
-import time
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from a3c_jax import (
-  activations,
-  base,
-  checkpoints,
-  rollout,
-  shared,
-  telemetry,
-  workers,
-)
+from a3c_jax import base, normalization, rollout, telemetry, workers
+from a3c_jax.acting.worker_state import WorkerState
 from a3c_jax.config import Config
+from a3c_jax.core import events
 from a3c_jax.envs import recorded
+from a3c_jax.optim import clipping, factored
+from a3c_jax.parameters.store import Contribution, ParameterStore
 
 
 class BadGradientError(FloatingPointError):
   """Too many gradients in a row were not finite."""
 
 
+class Worker(NamedTuple):
+  """What one worker starts with, and has for itself alone.
+
+  Attributes:
+    index: of this worker, in its store.
+    env: what it plays first.
+    replace_env: closes an environment that failed, and makes another one.
+    carry: where it starts, between two segments.
+    exploration_epsilon: ε of its environments, [K], as a function of global
+      frames.
+    phases: where its time is added up.
+  """
+
+  index: int
+  env: recorded.Recorded
+  replace_env: Callable[[recorded.Recorded], recorded.Recorded]
+  carry: rollout.Carry
+  exploration_epsilon: Callable[[int], np.ndarray]
+  phases: telemetry.Phases
+
+
 def run(
-  thread: int,
+  worker: Worker,
   stop: threading.Event,
   *,
   config: Config,
-  envs: list[recorded.Recorded],
-  make_env: Callable[[], recorded.Recorded],
   learner: base.Learner,
-  gradients: Callable[..., tuple[base.Params, jax.Array]],
-  points: list[checkpoints.Point],
-  state: shared.SharedState,
-  exploration_epsilon: Callable[[int], np.ndarray],
-  reports: telemetry.Reports,
-  phases: telemetry.Phases,
-  began: float,
+  gradients: clipping.ClippedGradients,
+  store: ParameterStore,
+  incidents: events.EventQueue,
 ) -> None:
-  """Plays and learns until all threads together have seen enough frames.
+  """Plays and learns until all workers together have seen enough frames.
 
-  An environment that raises is made anew, up to `config.max_env_restarts`
+  An environment that raises is replaced, up to `config.max_env_restarts`
   times; its unfinished segment is lost. A gradient that is not finite is
   dropped, its frames count.
 
   Args:
-    thread: index of this thread.
-    stop: set when the thread should end early, even within a segment that is
-      played step by step, which is lost then: the thread's point is that
+    worker: what this worker has for itself.
+    stop: set when the worker should end early, even within a segment that is
+      played step by step, which is lost then: the worker's state is that
       before it.
     config: settings of the run.
-    envs: of all threads; this one plays and replaces its own.
-    make_env: makes a new one; one call at a time.
     learner: the algorithm.
-    gradients: from `optimizers.clipped`.
-    points: where each thread stands; this one sets its own, under the lock of
-      `state`.
-    state: what all threads share.
-    exploration_epsilon: ε of this thread's games, [K], as a function of global
-      frames.
-    reports: where updates and episodes are reported.
-    phases: where this thread's time is added up.
-    began: `time.perf_counter()` when training began.
+    gradients: from `clipping.of_learner`, in a form that the store accepts.
+    store: where versions come from and contributions go.
+    incidents: where it is told that an environment was replaced.
 
   Raises:
     workers.Stopped: if it was told to end within a segment.
     BadGradientError: after more than `config.max_bad_gradients` in a row.
     Exception: what the environment raised once too often, or anything else.
   """
-  env = envs[thread]
-  carry = points[thread].carry
+  env, carry, phases = worker.env, worker.carry, worker.phases
   frames_per_segment = config.t_max * env.num_envs * config.action_repeat
   newest = learner.acts_on == 'newest'
   restarts = bad_gradients = 0
   seed, key = None, carry.key  # Of the episode that an environment begins with.
 
-  def hand_over(grads, stats, episodes, point, updates, seen):
-    def note(applied):
-      points[thread] = point
-      if grads is not None:
-        lag = applied.updates - 1 - updates
-        reports.add(telemetry.Update(stats, lag, applied.lock_wait))
-      for episode in episodes:
-        reports.add(
-          telemetry.EpisodeRow(
-            frames=applied.frames,
-            seconds=time.perf_counter() - began,
-            thread=thread,
-            episode_return=episode.raw_return,
-            clipped_return=episode.clipped_return,
-            episode_frames=episode.steps * config.action_repeat,
-          )
-        )
-
-    applied = state.apply(thread, grads, frames_per_segment, note, seen=seen)
-    phases.lap('update')
-    phases.move('update', 'lock_wait', applied.lock_wait)
-
   while not stop.is_set():
-    snapshot = state.snapshot()
-    if snapshot.frames >= config.frames:
+    version = store.read()
+    if version.frames >= config.frames:
       return
 
-    def current(snapshot=snapshot):
+    def current(version=version):
       if stop.is_set():
         raise workers.Stopped
-      return state.snapshot() if newest else snapshot
+      return store.read() if newest else version
 
     try:
       if carry is None:
@@ -124,11 +104,11 @@ def run(
         reward_scale=config.reward_scale,
         reward_clip=config.reward_clip or None,
         snapshot=current,
-        exploration_epsilon=exploration_epsilon(snapshot.frames).astype(
+        exploration_epsilon=worker.exploration_epsilon(version.frames).astype(
           np.float32
         ),
         phases=phases,
-        moments=snapshot.moments,
+        moments=version.statistics,
       )
     except Exception as error:
       if error is not env.failure:
@@ -139,29 +119,33 @@ def run(
       if restarts == config.max_env_restarts:
         raise
       restarts += 1
-      reports.add(
-        telemetry.Trouble(
+      incidents.add(
+        events.Incident(
           'env_restarts',
-          f'environment of thread {thread} raised {error!r}; made anew, '
+          f'environment of thread {worker.index} raised {error!r}; made anew, '
           f'{restarts} of at most {config.max_env_restarts} times',
         )
       )
-      env.abandon()
       seed = recorded.next_seed(int(env.past().seeds[0]))
-      env = envs[thread] = make_env()
+      env = worker.replace_env(env)
       carry = None
       continue
+    statistics = None
+    if version.statistics is not None:
+      statistics = normalization.of(seen.reshape(-1, *seen.shape[2:]))
     workers.beat()
-    latest = state.snapshot()
+    latest = store.read()
     if newest:
-      snapshot = latest
+      version = latest
     phases.lap('other')
-    grads, stats = gradients(snapshot.params, latest.target_params, segment)
-    finite = bool(np.isfinite(np.asarray(stats)[-1]))
+    grads, stats = gradients(version.params, latest.target_params, segment)
+    stats = np.asarray(stats)
+    finite = bool(np.isfinite(stats[-1]))
     phases.lap('gradients')
     workers.beat()
     if finite:
       bad_gradients = 0
+      learning = events.LearningStatistics(stats)
     else:
       bad_gradients += 1
       problem = _first_bad(grads)
@@ -170,24 +154,31 @@ def run(
           f'{bad_gradients} gradients in a row are not finite; in the last, '
           f'{problem} is the first'
         )
-      reports.add(
-        telemetry.Trouble(
-          'bad_gradients',
-          f'gradient of thread {thread} dropped: {problem} is not finite',
-        )
+      grads = None
+      learning = events.Incident(
+        'bad_gradients',
+        f'gradient of thread {worker.index} dropped: {problem} is not finite',
       )
-    hand_over(
-      grads if finite else None,
-      stats,
-      episodes,
-      checkpoints.Point(carry, env.past()),
-      snapshot.updates,
-      seen.reshape(-1, *seen.shape[2:]),
+    receipt = store.push(
+      Contribution(
+        worker=worker.index,
+        grads=grads,
+        frames=frames_per_segment,
+        read_version=version.updates,
+        worker_state=WorkerState(carry, env.past()),
+        events=(
+          learning,
+          *(events.EpisodeEnded(*episode) for episode in episodes),
+        ),
+        statistics=statistics,
+      )
     )
+    phases.lap('update')
+    phases.move('update', 'lock_wait', receipt.lock_wait_seconds)
 
 
 def _first_bad(grads) -> str:
-  grads = activations.multiplied_out(grads)
+  grads = factored.dense(grads)
   for path, leaf in jax.tree_util.tree_leaves_with_path(grads):
     if not np.isfinite(leaf).all():
       return jax.tree_util.keystr(path, simple=True, separator='/')

@@ -12,8 +12,9 @@ import gymnasium
 import jax
 import numpy as np
 
-from a3c_jax import base, normalization, rollout, telemetry, workers
+from a3c_jax import base, normalization, rollout, workers
 from a3c_jax.config import MAX_EVAL_EPISODE_FRAMES
+from a3c_jax.core import events
 from a3c_jax.envs import recorded
 
 POLICIES = ('sample', 'greedy', 'mean')
@@ -40,7 +41,7 @@ class Policy:
     learner: base.Learner,
     params: base.Params,
     *,
-    moments: base.Moments | None = None,
+    moments: base.RunningStatistics | None = None,
     frames: int = 0,
     greedy: bool = False,
     exploration_epsilon: float = EXPLORATION_EPSILON,
@@ -268,7 +269,7 @@ def describe_policy(
 class Evaluated(NamedTuple):
   """What came of one snapshot."""
 
-  snapshot: base.Snapshot
+  snapshot: base.Version
   summary: Summary
 
 
@@ -288,7 +289,7 @@ class Background:
     seed: int,
     max_steps: int = MAX_EVAL_EPISODE_FRAMES,
     max_env_restarts: int,
-    reports: telemetry.Reports,
+    reports: events.EventQueue,
   ):
     """Makes the environment, and has the learner compiled for it.
 
@@ -313,9 +314,9 @@ class Background:
     self._workers: workers.Workers | None = None
     self._evaluated: Evaluated | None = None
 
-  def set_up(self, snapshot: base.Snapshot) -> None:
+  def set_up(self, snapshot: base.Version) -> None:
     """Compiles what acts, in this thread."""
-    policy = Policy(self._learner, snapshot.params, moments=snapshot.moments)
+    policy = Policy(self._learner, snapshot.params, moments=snapshot.statistics)
     obs, _ = self._env.reset(seed=episode_seed(self._seed, 0))
     policy(obs, policy.initial_state(streams=self._env.num_envs))
 
@@ -329,13 +330,13 @@ class Background:
     """Whether an evaluation is going on."""
     return self._workers is not None
 
-  def start(self, snapshot: base.Snapshot) -> None:
+  def start(self, snapshot: base.Version) -> None:
     """Begins to evaluate a snapshot; only while not busy."""
     seed = episode_seed(self._seed, snapshot.frames)
     policy = Policy(
       self._learner,
       snapshot.params,
-      moments=snapshot.moments,
+      moments=snapshot.statistics,
       frames=snapshot.frames,
     )
 
@@ -376,7 +377,7 @@ class Background:
           raise
         self._restarts_left -= 1
         self._reports.add(
-          telemetry.Trouble(
+          events.Incident(
             'env_restarts',
             f'environment of the evaluation raised {error!r}; made anew',
           )

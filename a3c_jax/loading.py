@@ -202,11 +202,11 @@ def load(
   obs = rollout.as_network_input(np.zeros((1, *space.shape), space.dtype))
   like = jax.eval_shape(learner.init, jax.random.PRNGKey(0), obs)
   try:
-    params, moments, frames, problems = checkpoints.read_params(
+    params, statistics, frames, problems = checkpoints.read_params(
       path, checkpoint, like
     )
-    if config.normalize_obs and moments is None:
-      raise checkpoints.MismatchError('it has no moments of observations')
+    if config.normalize_obs and statistics is None:
+      raise checkpoints.MismatchError('it has no statistics of observations')
   except checkpoints.MismatchError as error:
     raise checks.UsageError(
       f'--workdir={checks.as_given(path)}: its checkpoint does not fit, '
@@ -221,7 +221,7 @@ def load(
     on_problem(problem)
   how = {
     'params': params,
-    'moments': moments,
+    'moments': statistics,
     'frames': frames,
     'greedy': greedy,
     'exploration_epsilon': exploration_epsilon,

@@ -14,42 +14,50 @@ _VARIANCE_EPSILON = 1e-8
 _FARTHEST = 10.0  # Standard deviations.
 
 
-def initial(shape: tuple[int, ...]) -> base.Moments:
-  """Moments of nothing yet: observations of this shape stay as they are."""
-  return base.Moments(np.zeros(shape), np.ones(shape), np.array(_FIRST_COUNT))
+def initial(shape: tuple[int, ...]) -> base.RunningStatistics:
+  """Statistics of nothing yet: observations of this shape stay as they are."""
+  return base.RunningStatistics(
+    np.zeros(shape), np.ones(shape), np.array(_FIRST_COUNT)
+  )
 
 
-def merged(moments: base.Moments, obs: np.ndarray) -> base.Moments:
-  """Moments of what was seen before and of some more observations.
+def of(obs: np.ndarray) -> base.RunningStatistics:
+  """Statistics of some observations alone.
 
   Args:
-    moments: of what was seen before.
     obs: [N, ...], N >= 1.
   """
   obs = np.asarray(obs, np.float64)
-  mean, variance, count = utils.update_mean_var_count_from_moments(
-    *moments, obs.mean(axis=0), obs.var(axis=0), len(obs)
+  return base.RunningStatistics(
+    obs.mean(axis=0), obs.var(axis=0), np.array(len(obs), np.float64)
   )
-  return base.Moments(mean, variance, np.asarray(count))
+
+
+def merged(
+  one: base.RunningStatistics, other: base.RunningStatistics
+) -> base.RunningStatistics:
+  """Statistics of the observations of both."""
+  mean, variance, count = utils.update_mean_var_count_from_moments(*one, *other)
+  return base.RunningStatistics(mean, variance, np.asarray(count))
 
 
 def normalizer(
-  moments: base.Moments | None,
+  statistics: base.RunningStatistics | None,
 ) -> Callable[[np.ndarray], np.ndarray]:
   """A function from observations [..., *shape] to normalised ones.
 
       (obs - mean) / √(variance + 1e-8), at most 10 either way
 
   Args:
-    moments: None leaves observations as they are.
+    statistics: None leaves observations as they are.
 
   Returns:
     A function that gives a new float32 array, or its argument.
   """
-  if moments is None:
+  if statistics is None:
     return lambda obs: obs
-  mean = moments.mean.astype(np.float32)
-  scale = 1 / np.sqrt(moments.variance + _VARIANCE_EPSILON)
+  mean = statistics.mean.astype(np.float32)
+  scale = 1 / np.sqrt(statistics.variance + _VARIANCE_EPSILON)
   scale = scale.astype(np.float32)
 
   def normalize(obs):

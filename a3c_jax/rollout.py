@@ -106,11 +106,11 @@ def collect(
   t_max: int,
   gamma: float,
   reward_clip: float | None,
-  snapshot: Callable[[], base.Snapshot],
+  snapshot: Callable[[], base.Version],
   exploration_epsilon: np.ndarray,
   phases: telemetry.Phases,
   reward_scale: float = 1.0,
-  moments: base.Moments | None = None,
+  moments: base.RunningStatistics | None = None,
 ) -> tuple[Carry, base.Segment, list[Episode], np.ndarray]:
   """Plays `t_max` steps of K games, over the ends of episodes.
 

@@ -20,6 +20,7 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto import event_pb2
 
 from a3c_jax import files, tables
+from a3c_jax.core import events
 
 PHASES = (
   'playing',  # acting and emulator in one program
@@ -89,27 +90,6 @@ class EvalRow(NamedTuple):
   truncated_episodes: int  # at --max_eval_episode_frames
   human_normalized: float | None  # percent; None without a reference
   best: bool  # higher mean than all before
-
-
-class Trouble(NamedTuple):
-  """Something that went wrong in a thread, which goes on."""
-
-  kind: str  # one of TROUBLES
-  text: str
-
-
-class Reports:
-  """Where threads leave reports, and the main thread takes them; no lock."""
-
-  def __init__(self):
-    self._reports = collections.deque()
-
-  def add(self, report: Update | EpisodeRow | Trouble) -> None:
-    self._reports.append(report)
-
-  def take(self) -> list[Update | EpisodeRow | Trouble]:
-    """All reports since the last call, in their order."""
-    return [self._reports.popleft() for _ in range(len(self._reports))]
 
 
 def _cut(path, position) -> int:
@@ -305,7 +285,9 @@ class Log:
     """Episodes that ended so far."""
     return self._episodes
 
-  def take(self, reports: Sequence[Update | EpisodeRow | Trouble]) -> None:
+  def take(
+    self, reports: Sequence[Update | EpisodeRow | events.Incident]
+  ) -> None:
     """Adds up what threads reported, and writes finished episodes."""
     for report in reports:
       if isinstance(report, Update):

@@ -27,21 +27,24 @@ from a3c_jax import (
   evaluation,
   networks,
   normalization,
-  optimizers,
   output,
   profiling,
   published,
   rollout,
   schedules,
-  shared,
   telemetry,
 )
 from a3c_jax import signals as signals_lib
 from a3c_jax import workdir as workdir_lib
 from a3c_jax import workers as workers_lib
+from a3c_jax.acting.worker_state import WorkerState
 from a3c_jax.config import Config
+from a3c_jax.core import events
 from a3c_jax.envs import recorded
 from a3c_jax.envs import spaces as spaces_lib
+from a3c_jax.optim import clipping
+from a3c_jax.parameters.locked import LockedStore
+from a3c_jax.parameters.store import Applied
 
 _REFRESH_SECONDS = 1.0
 _STOP_SECONDS = 5.0
@@ -136,7 +139,7 @@ def run(
         for thread in range(config.threads)
       ]
       init_key, thread_key = jax.random.split(jax.random.PRNGKey(config.seed))
-      points = []
+      worker_states = []
       for thread, (env, rng) in enumerate(zip(envs, rngs, strict=True)):
         stage(f'resetting the environment of thread {thread}')
         carry = rollout.start(
@@ -146,8 +149,8 @@ def run(
           % recorded.TRAINING_SEEDS,
           key=jax.random.fold_in(thread_key, thread),
         )
-        points.append(checkpoints.Point(carry, env.past()))
-      reports = telemetry.Reports()
+        worker_states.append(WorkerState(carry, env.past()))
+      incidents = events.EventQueue()
       background = None
       if config.eval_frames:
         stage('making the environment of evaluations')
@@ -160,7 +163,7 @@ def run(
             config.max_eval_episode_frames, config.action_repeat
           ),
           max_env_restarts=config.max_env_restarts,
-          reports=reports,
+          reports=incidents,
         )
         closes.append(background.close)
       stage('compiling', computes=True)
@@ -170,14 +173,14 @@ def run(
         envs,
         make_recorded,
         learner,
-        points,
+        worker_states,
         [
           _exploration(config, rng, env.num_envs)
           for rng, env in zip(rngs, envs, strict=True)
         ],
-        _shared_state(config, learner, init_key, points[0].carry),
+        _make_store(config, learner, init_key, worker_states),
         background,
-        reports,
+        incidents,
       )
       trainer.set_up()
     signals.renew()
@@ -186,7 +189,7 @@ def run(
         with _stoppable(config, signals):
           trainer.restore()
       workdir.claim(
-        trainer.state.snapshot().frames,
+        trainer.state.read().frames,
         spaces_lib.to_records(spaces_lib.of(envs[0])),
       )
       result = trainer.train(signals)
@@ -317,28 +320,17 @@ def _exploration(config, rng, games) -> Callable[[int], np.ndarray]:
   )
 
 
-def _learning_rate(config) -> Callable[[int], float]:
-  return functools.partial(
-    schedules.linear,
-    start=config.learning_rate,
-    end=0.0,
-    over=config.anneal_frames,
-  )
-
-
-def _shared_state(config, learner, key, carry) -> shared.SharedState:
-  return shared.SharedState(
-    networks.widen(learner.init(key, carry.obs), config.init_gain),
-    agents.make_optimizer(config),
-    threads=config.threads,
-    learning_rate=_learning_rate(config),
+def _make_store(config, learner, key, worker_states) -> LockedStore:
+  obs = worker_states[0].carry.obs
+  return LockedStore(
+    networks.widen(learner.init(key, obs), config.init_gain),
+    agents.make_update_rule(config),
+    worker_states=worker_states,
     target_period_frames=(
       config.target_period_frames if learner.uses_target else None
     ),
-    moments=(
-      normalization.initial(carry.obs.shape[1:])
-      if config.normalize_obs
-      else None
+    statistics=(
+      normalization.initial(obs.shape[1:]) if config.normalize_obs else None
     ),
   )
 
@@ -353,11 +345,11 @@ class _Trainer:
     envs,
     make_env,
     learner,
-    points,
+    worker_states,
     explorations,
     state,
     background,
-    reports,
+    incidents,
   ):
     self.state = state
     self._background: evaluation.Background | None = background
@@ -370,12 +362,14 @@ class _Trainer:
     self._envs = envs
     self._make_env = make_env
     self._learner = learner
-    self._points = points
+    self._worker_states = worker_states
     self._explorations = explorations
-    self._gradients = optimizers.clipped(
-      learner.gradients, config.max_grad_norm or None
+    self._gradients = clipping.of_learner(
+      learner,
+      config.max_grad_norm or None,
+      accepts_factored=state.accepts_factored,
     )
-    self._reports = reports
+    self._incidents = incidents
     self._profile = profiling.Profile(config.profile)
     self._seconds_before = 0.0
     self._place = None  # Of the log, where the run goes on.
@@ -388,22 +382,22 @@ class _Trainer:
       self._learner,
       self._gradients,
       self.state,
-      self._points[0].carry,
+      self._worker_states[0].carry,
     )
     if self._background:
-      self._background.set_up(self.state.snapshot())
+      self._background.set_up(self.state.read())
 
   def _store(self):
     return checkpoints.Checkpoints(self._path, keep=self._config.keep)
 
   def restore(self) -> None:
     """Goes on from the newest checkpoint, if there is one yet."""
-    like = checkpoints.Moment(self.state.capture()[0], self._points, {})
+    template = checkpoints.RunState(self.state.capture()[0], {})
     store = self._store()
     try:
-      moment, problems = store.restore(like)
-      if moment is not None:
-        of_run = moment.record
+      run_state, problems = store.restore(template)
+      if run_state is not None:
+        of_run = run_state.record
         self._seconds_before, self._place = of_run['seconds'], of_run['log']
         self._evaluated, best = of_run['evaluated'], of_run['best']
     except (checkpoints.MismatchError, KeyError) as error:
@@ -413,46 +407,48 @@ class _Trainer:
       ) from error
     for problem in problems:
       print(problem, flush=True)
-    if moment is None:
+    if run_state is None:
       if problems or telemetry.has_rows(self._path):
         raise checks.UsageError(
           f'--workdir={checks.as_given(self._path)}: holds results, but no '
           'checkpoint to go on from; allowed: another folder'
         )
       return
-    self.state.restore(moment.captured)
     if best and store.has_best(best['frames']):
       self._best = best
     print(
-      f'going on at frame {moment.captured.snapshot.frames:,}; '
+      f'going on at frame {run_state.store.version.frames:,}; '
       'bringing the games to where they were',
       flush=True,
     )
-    self._replay(moment.points)
+    self._replay(run_state.store.worker_states)
+    self.state.restore(
+      run_state.store._replace(worker_states=self._worker_states)
+    )
 
-  def _replay(self, saved: list[checkpoints.Point]) -> None:
+  def _replay(self, saved: list[WorkerState]) -> None:
     strangers = []
     count = min(len(saved), len(self._envs))
 
     def body(thread, stop):
-      env, point = self._envs[thread], saved[thread]
+      env, state = self._envs[thread], saved[thread]
 
       def on_step():
         if stop.is_set():
           raise workers_lib.Stopped
 
       try:
-        obs = rollout.as_network_input(env.replay(point.past, on_step))
-        if np.array_equal(obs, point.carry.obs):
-          self._points[thread] = point
+        obs = rollout.as_network_input(env.replay(state.action_log, on_step))
+        if np.array_equal(obs, state.carry.obs):
+          self._worker_states[thread] = state
           return
       except Exception as error:
         if error is not env.failure or isinstance(error, workers_lib.Stopped):
           raise
         if stop.is_set():
           raise workers_lib.Stopped from error
-        self._reports.add(
-          telemetry.Trouble(
+        self._incidents.add(
+          events.Incident(
             'env_restarts',
             f'environment of thread {thread} raised {error!r}; made anew',
           )
@@ -460,9 +456,9 @@ class _Trainer:
         env.abandon()
         self._envs[thread] = env = self._make_env()
       strangers.append(thread)
-      seed = recorded.next_seed(int(point.past.seeds[0]))
-      carry = rollout.start(env, self._learner, seed=seed, key=point.carry.key)
-      self._points[thread] = checkpoints.Point(carry, env.past())
+      seed = recorded.next_seed(int(state.action_log.seeds[0]))
+      carry = rollout.start(env, self._learner, seed=seed, key=state.carry.key)
+      self._worker_states[thread] = WorkerState(carry, env.past())
 
     workers = workers_lib.Workers(body, count, name='replay')
     watchdog = workers_lib.Watchdog(self._config.watchdog_seconds)
@@ -483,28 +479,61 @@ class _Trainer:
         flush=True,
       )
 
+  def _replace_env(self, thread, env) -> recorded.Recorded:
+    env.abandon()
+    self._envs[thread] = self._make_env()
+    return self._envs[thread]
+
+  def _rows(self, applied: Sequence[Applied]) -> list:
+    """What the log takes, of what the store applied and of incidents."""
+    rows = []
+    for receipt, worker, at, happened in applied:
+      for event in happened:
+        match event:
+          case events.LearningStatistics(values):
+            rows.append(
+              telemetry.Update(
+                values, receipt.staleness, receipt.lock_wait_seconds
+              )
+            )
+          case events.EpisodeEnded(raw_return, clipped_return, steps):
+            rows.append(
+              telemetry.EpisodeRow(
+                frames=receipt.frames,
+                seconds=at - self._began,
+                thread=worker,
+                episode_return=raw_return,
+                clipped_return=clipped_return,
+                episode_frames=steps * self._config.action_repeat,
+              )
+            )
+          case events.Incident():
+            rows.append(event)
+    return [*rows, *self._incidents.drain()]
+
   def train(self, signals: signals_lib.Signals) -> Result:
     """Starts the threads, and ends with them."""
     config = self._config
     phases = [telemetry.Phases() for _ in self._envs]
-    began = time.perf_counter() - self._seconds_before
+    began = self._began = time.perf_counter() - self._seconds_before
     cpu_began = cpu.seconds()
 
     def body(thread, stop):
       actor_learner.run(
-        thread,
+        actor_learner.Worker(
+          thread,
+          self._envs[thread],
+          functools.partial(self._replace_env, thread),
+          self._worker_states[thread].carry,
+          self._explorations[thread],
+          phases[thread],
+        ),
         stop,
         config=config,
-        envs=self._envs,
-        make_env=self._make_env,
         learner=self._learner,
         gradients=self._gradients,
-        points=self._points,
-        state=self.state,
-        exploration_epsilon=self._explorations[thread],
-        reports=self._reports,
-        phases=phases[thread],
-        began=began,
+        store=self.state,
+        incidents=self._incidents,
       )
 
     workers = workers_lib.Workers(body, config.threads, name='actor-learner')
@@ -558,7 +587,7 @@ class _Trainer:
         'what was unfinished there is lost',
         flush=True,
       )
-    snapshot = self.state.snapshot()
+    snapshot = self.state.read()
     return Result(
       params=snapshot.params,
       frames=snapshot.frames,
@@ -577,7 +606,7 @@ class _Trainer:
     )
 
   def _frames_are_done(self) -> bool:
-    return self.state.snapshot().frames >= self._config.frames
+    return self.state.read().frames >= self._config.frames
 
   def _watch(self, workers, store, log, signals, began) -> None:
     """Reports until the threads have ended, one failed, or time is up."""
@@ -587,12 +616,12 @@ class _Trainer:
     session_began = time.perf_counter()
     first = session_began - began
     next_row = first + config.log_seconds
-    frames = self.state.snapshot().frames
+    frames = self.state.read().frames
     next_checkpoint = _next_multiple(frames, config.checkpoint_frames)
     while workers.wait(_REFRESH_SECONDS):
       seconds = time.perf_counter() - began
-      log.take(self._reports.take())
-      frames = self.state.snapshot().frames
+      log.take(self._rows(self.state.drain()))
+      frames = self.state.read().frames
       log.show(frames=frames, seconds=seconds)
       self._profile.look(seconds - first)
       if seconds >= next_row:
@@ -619,7 +648,7 @@ class _Trainer:
     if self._background is None:
       return
     self._note(self._background.take(), store, log)
-    snapshot = self.state.snapshot()
+    snapshot = self.state.read()
     due = _next_multiple(self._evaluated, self._config.eval_frames)
     if not self._background.busy and snapshot.frames >= due:
       self._begin_evaluation(snapshot, seconds)
@@ -632,7 +661,7 @@ class _Trainer:
     """Waits for the evaluation of the parameters at the end."""
     if self._background is None:
       return
-    snapshot = self.state.snapshot()
+    snapshot = self.state.read()
     watchdog = workers_lib.Watchdog(self._config.watchdog_seconds)
     signals.wake = self._background.wake
     if self._evaluated < snapshot.frames and not signals.received:
@@ -695,29 +724,28 @@ class _Trainer:
     if wait is None:
       wait = self._config.watchdog_seconds
     try:
-      captured, (points, reports) = self.state.capture(
-        lambda: (list(self._points), self._reports.take()),
-        seconds=min(wait, threading.TIMEOUT_MAX),
+      state, applied = self.state.capture(
+        timeout=min(wait, threading.TIMEOUT_MAX)
       )
     except TimeoutError:
       _end_process(['the thread that holds the lock'], wait)
-    log.take(reports)
+    log.take(self._rows(applied))
     if not all(
       np.isfinite(leaf).all()
-      for leaf in jax.tree.leaves(base.trained(captured.snapshot.params))
+      for leaf in jax.tree.leaves(base.trained(state.version.params))
     ):  # The last good one is worth more.
       print('no checkpoint: parameters are not finite', flush=True)
       return
     record = {
       # No row to come may have fewer seconds than one that is kept.
       'seconds': max(seconds, log.seconds),
-      'log': log.place(captured.snapshot.frames),
+      'log': log.place(state.version.frames),
       'evaluated': self._evaluated,
       'best': self._best,
     }
-    with self._telling_of_the_disk(captured.snapshot.frames):
+    with self._telling_of_the_disk(state.version.frames):
       store.save(
-        checkpoints.Moment(captured, points, record),
+        checkpoints.RunState(state, record),
         best=self._best and self._best['frames'],
       )
 
@@ -738,19 +766,19 @@ class _Trainer:
     )
 
   def _write_row(self, log, seconds) -> None:
-    snapshot = self.state.snapshot()
+    snapshot = self.state.read()
     log.write_row(
       frames=snapshot.frames,
       seconds=seconds,
       updates=snapshot.updates,
-      learning_rate=_learning_rate(self._config)(snapshot.frames),
+      learning_rate=agents.learning_rate(self._config)(snapshot.frames),
     )
 
   def _finish(self, error, store, log, seconds) -> None:
     try:
       if self._background and error is None:  # One may just have ended.
         self._note(self._background.take(), store, log)
-      log.take(self._reports.take())
+      log.take(self._rows(self.state.drain()))
       self._write_row(log, seconds)
       if not isinstance(error, actor_learner.BadGradientError):
         self._last_words(store, log, seconds)()
@@ -803,8 +831,8 @@ def _next_multiple(count, step):
 def _warm_up(config, env, learner, gradients, state, carry) -> list[str]:
   """Compiles everything before threads start; returns the names of stats."""
   streams = len(carry.obs)
-  params, target_params, *_, moments = state.snapshot()
-  obs = normalization.normalizer(moments)(carry.obs)
+  params, target_params, *_, statistics = state.read()
+  obs = normalization.normalizer(statistics)(carry.obs)
   epsilon = np.ones(streams, np.float32)
   act = learner.act_and_keep or learner.act
   action, _, _, *kept = act(params, carry.state, obs, carry.key, epsilon)
@@ -822,6 +850,10 @@ def _warm_up(config, env, learner, gradients, state, carry) -> list[str]:
   )
   grads, _ = gradients(params, target_params, segment)
   state.warm_up(grads)
-  return optimizers.stat_names(
-    learner.gradients, params, target_params, segment
+  return clipping.stat_names(
+    learner,
+    params,
+    target_params,
+    segment,
+    accepts_factored=state.accepts_factored,
   )

@@ -1,0 +1,1 @@
+"""Acting: an environment and an actor make segments of experience."""
