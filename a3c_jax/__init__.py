@@ -14,4 +14,4 @@ from a3c_jax.base import Learner as Learner
 from a3c_jax.base import Segment as Segment
 from a3c_jax.checks import UsageError as UsageError
 from a3c_jax.loading import load as load
-from a3c_jax.shared import SharedState as SharedState
+from a3c_jax.parameters.locked import LockedStore as LockedStore

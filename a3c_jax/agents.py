@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+import functools
 import math
 import re
 
@@ -16,14 +17,15 @@ from a3c_jax import (
   base,
   checks,
   networks,
-  optimizers,
   policy_based,
+  schedules,
   value_based,
 )
 from a3c_jax.config import Config
 from a3c_jax.core import observations
 from a3c_jax.envs import atari, catch, control, gym, labyrinth
 from a3c_jax.envs.torcs import racing
+from a3c_jax.optim import momentum, rmsprop, rule
 
 _CELLS_OF_EACH = 128  # Of policy and value: the paper, section 9.
 _FOR_IMAGES = {
@@ -130,15 +132,26 @@ def make_network(config: Config, env: gymnasium.vector.VectorEnv) -> nn.Module:
   return networks.QNetwork(torso, num_actions)
 
 
-def make_optimizer(config: Config) -> optimizers.Optimizer:
-  """The optimizer that a Config names."""
+def learning_rate(config: Config) -> Callable[[int], float]:
+  """The learning rate as a function of global emulator frames."""
+  return functools.partial(
+    schedules.linear,
+    start=config.learning_rate,
+    end=0.0,
+    over=config.anneal_frames,
+  )
+
+
+def make_update_rule(config: Config) -> rule.UpdateRule:
+  """The optimizer that a Config names, with its learning rate."""
+  rate = learning_rate(config)
   if config.optimizer == 'momentum_sgd':
-    return optimizers.momentum_sgd(momentum=config.momentum)
+    return momentum.momentum_sgd(rate, momentum=config.momentum)
   make = {
-    'shared_rmsprop': optimizers.shared_rmsprop,
-    'rmsprop': optimizers.rmsprop,
+    'shared_rmsprop': rmsprop.shared_rmsprop,
+    'rmsprop': rmsprop.rmsprop,
   }[config.optimizer]
-  return make(decay=config.rms_decay, epsilon=config.rms_epsilon)
+  return make(rate, decay=config.rms_decay, epsilon=config.rms_epsilon)
 
 
 def make_torso(config: Config, space: gymnasium.spaces.Box) -> nn.Module:

@@ -52,6 +52,14 @@ class Segment(NamedTuple):
   activations: Any = ()  # what acting kept, a pytree of [T·K, ...], or nothing
 
 
+class FactoredGradients(NamedTuple):
+  """A second form of a Learner's gradients, for stores that accept it."""
+
+  dense: Callable[..., tuple[Params, Stats]]  # `Learner.gradients`, its first
+  # form
+  gradients: Callable[..., tuple[Any, Stats]]  # gives a `factored.Factored`
+
+
 class Learner(NamedTuple):
   """An algorithm: pure, jitted functions, built once, shared by all threads.
 
@@ -70,10 +78,8 @@ class Learner(NamedTuple):
       exploration_epsilon) -> (value [K], key)`, the value estimate of the final
       observation of a truncated episode.
     gradients: `(params, target_params, segment) -> (grads, stats)`. The
-      gradients are like `trained(params)`, summed over steps and streams;
-      other collections in them are left out. Stats are scalars. In a short
-      segment, the gradient of a large kernel is an `activations.Outer`:
-      `activations.multiplied_out` makes it an array.
+      gradients are arrays like `trained(params)`, summed over steps and
+      streams; other collections in them are left out. Stats are scalars.
     acting: 'snapshot', on the parameters as they were when the segment began,
       or 'newest', on the shared parameters as they are at each step.
     uses_target: whether `target_params` matters.
@@ -81,6 +87,9 @@ class Learner(NamedTuple):
       `Segment.activations`: `gradients` takes them for the forward pass. None
       if the parameters of gradients are not those of acting. It is called
       instead of `act`: whoever replaces one replaces both.
+    factored_gradients: a faster form of `gradients`, or None. It is used where
+      the store accepts it, as long as it is a form of these `gradients`:
+      whoever replaces them need not replace it.
   """
 
   init: Callable[[jax.Array, np.ndarray], Params]
@@ -94,9 +103,10 @@ class Learner(NamedTuple):
   act_and_keep: (
     Callable[..., tuple[jax.Array, State, jax.Array, Any]] | None
   ) = None
+  factored_gradients: FactoredGradients | None = None
 
 
-class Moments(NamedTuple):
+class RunningStatistics(NamedTuple):
   """Mean and variance of each number of an observation. Never edited."""
 
   mean: np.ndarray  # [...] float64
@@ -104,14 +114,14 @@ class Moments(NamedTuple):
   count: np.ndarray  # [] float64, observations
 
 
-class Snapshot(NamedTuple):
-  """One whole version of what all threads share."""
+class Version(NamedTuple):
+  """One whole version of what all workers share."""
 
   params: Params
   target_params: Params  # None for a learner without target
-  frames: int  # emulator frames so far, of all threads
+  frames: int  # emulator frames so far, of all workers
   updates: int  # gradients applied so far
-  moments: Moments | None = None  # that observations are normalised by
+  statistics: RunningStatistics | None = None  # that normalise observations
 
 
 class EnvProgram(NamedTuple):

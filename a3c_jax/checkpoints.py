@@ -1,4 +1,4 @@
-"""What a run needs to go on where it stood, in files of our own."""
+"""What a run needs to resume, in files of our own."""
 
 from __future__ import annotations
 
@@ -18,39 +18,38 @@ from flax import serialization
 import jax
 import numpy as np
 
-from a3c_jax import base, checks, files, shared
+from a3c_jax import base, checks, files
 from a3c_jax.acting import carry as carry_lib
+from a3c_jax.acting.worker_state import WorkerState
 from a3c_jax.envs import recorded
+from a3c_jax.parameters.store import StoreState
 
 # A file is a line, which is this, the SHA-256 of the header, and the header in
 # JSON; then the arrays in flax's form of MessagePack. The header has the
 # SHA-256 of the arrays.
-_FORMAT = b'a3c_jax-checkpoint-1'
+_FORMAT = b'a3c_jax-checkpoint-2'
+_OTHER_FORMAT = re.compile(rb'a3c_jax-checkpoint-[0-9]{1,9}')
 _UNFINISHED = '.new'  # Ends the name of a file that is being written.
 _COUNT = re.compile('0|[1-9][0-9]{0,18}')
 
 
-class Point(NamedTuple):
-  """Where one thread stands between two segments."""
-
-  carry: carry_lib.Carry
-  past: recorded.Past  # of its environment
-
-
-class Moment(NamedTuple):
+class RunState(NamedTuple):
   """A whole run between two updates."""
 
-  captured: shared.Captured
-  points: list[Point]
+  store: StoreState
   record: Mapping[str, Any]  # all else, fit for JSON
 
 
 class MismatchError(ValueError):
-  """A checkpoint does not fit the run that wants to go on from it."""
+  """A checkpoint does not fit the run that would resume from it."""
 
 
 class CorruptError(ValueError):
   """A checkpoint is not what was written."""
+
+
+class _FormatError(ValueError):
+  """Another version of a3c_jax wrote a checkpoint."""
 
 
 class Store:
@@ -159,7 +158,7 @@ class Store:
     try:
       with _open(self._path(frames)) as file:
         return _read_header(file).get('record')
-    except (OSError, CorruptError):
+    except (OSError, CorruptError, _FormatError):
       return None
 
   def delete(self, frames: int) -> None:
@@ -179,6 +178,10 @@ class Store:
       header, content = _read(path)
     except FileNotFoundError:
       raise
+    except _FormatError:  # It is intact, and is left where it is.
+      self._refuse(
+        f'another version of a3c_jax wrote {self.folder.name}/{frames}'
+      )
     except (IsADirectoryError, CorruptError) as error:
       if (path / '_CHECKPOINT_METADATA').exists():
         self._refuse(
@@ -244,9 +247,9 @@ class Store:
 
 
 class Checkpoints:
-  """The newest moments of one run, and the best parameters it has had.
+  """The newest states of one run, and the best parameters it has had.
 
-  The best ones are those that a moment tells of: a run that goes on from there
+  The best ones are those that a state tells of: a run that resumes from there
   forgets better ones that came later.
   """
 
@@ -255,73 +258,71 @@ class Checkpoints:
 
     Args:
       workdir: of one run.
-      keep: how many moments stay, the newest.
+      keep: how many states stay, the newest.
     """
     self._store = Store(workdir / 'checkpoints', keep=keep)
     self._best = Store(workdir / 'best')
 
-  def save(self, moment: Moment, *, best: int | None = None) -> None:
-    """Writes a moment, in the place of one of the same count of frames.
+  def save(self, state: RunState, *, best: int | None = None) -> None:
+    """Writes a state, in the place of one of the same count of frames.
 
     Args:
-      moment: what to write.
+      state: what to write.
       best: the count of frames of the best parameters so far.
 
     Raises:
       OSError: if it cannot be written; the earlier ones are as they were.
     """
-    snapshot = moment.captured.snapshot
+    version = state.store.version
     record = {
-      'run': dict(moment.record),
-      'frames': snapshot.frames,
-      'updates': snapshot.updates,
+      'run': dict(state.record),
+      'frames': version.frames,
+      'updates': version.updates,
       'best': best,
     }
-    if snapshot.frames in self._store.frames():
-      old = self._store.record(snapshot.frames)
+    if version.frames in self._store.frames():
+      old = self._store.record(version.frames)
       if old and _but_seconds(old) == _but_seconds(
         json.loads(json.dumps(record))
       ):
         return
-    self._store.save(snapshot.frames, _to_arrays(moment), record)
+    self._store.save(version.frames, _to_arrays(state.store), record)
     self._forget()
 
-  def save_best(
-    self, snapshot: base.Snapshot, record: Mapping[str, Any]
-  ) -> None:
-    """Writes what acts alone; older ones stay while a moment tells of them."""
-    self._best.save(snapshot.frames, _acting(snapshot), record)
+  def save_best(self, version: base.Version, record: Mapping[str, Any]) -> None:
+    """Writes what acts alone; older ones stay while a state tells of them."""
+    self._best.save(version.frames, _acting(version), record)
 
-  def restore(self, like: Moment) -> tuple[Moment | None, list[str]]:
-    """The newest moment that can be read, and the trouble with newer ones.
+  def restore(self, template: RunState) -> tuple[RunState | None, list[str]]:
+    """The newest state that can be read, and the trouble with newer ones.
 
     Args:
-      like: a moment of the same run, for its structure.
+      template: a state of the same run, for its structure.
 
     Returns:
-      The moment, None if there is none, and a line for each corrupt one.
+      The state, None if there is none, and a line for each corrupt one.
 
     Raises:
-      MismatchError: if it holds other parameters than `like`.
+      MismatchError: if it holds other parameters than `template`.
     """
     arrays, record, problems = self._store.newest()
     if arrays is None:
       return None, problems
     try:
-      moment = _from_arrays(arrays, record, like)
+      state = _from_arrays(arrays, record, template)
     except MismatchError:
       raise
     except (LookupError, TypeError, ValueError, AttributeError) as error:
       raise MismatchError(f'it lacks what a run has: {error!r}') from error
     self._forget()
-    return moment, problems
+    return state, problems
 
   def has_best(self, frames: int) -> bool:
     """Whether the parameters of this count of frames are kept."""
     return frames in self._best.frames()
 
   def _forget(self):
-    """Removes the best ones of which no moment tells."""
+    """Removes the best ones of which no state tells."""
     records = [self._store.record(frames) for frames in self._store.frames()]
     if None in records:
       return  # It may tell of any.
@@ -337,24 +338,24 @@ def _but_seconds(record):
 
 
 def read_params(
-  workdir: pathlib.Path, which: str, like: base.Params
-) -> tuple[base.Params, base.Moments | None, int, list[str]]:
+  workdir: pathlib.Path, which: str, template: base.Params
+) -> tuple[base.Params, base.RunningStatistics | None, int, list[str]]:
   """Parameters of a run, which may be going on meanwhile.
 
   Args:
     workdir: of the run.
     which: 'latest', 'best', or a count of frames.
-    like: parameters of the same network.
+    template: parameters of the same network.
 
   Returns:
-    Parameters, the moments that observations are normalised by, the count of
-    frames at which they were those of the run, and a line for each corrupt
+    Parameters, the statistics that observations are normalised by, the count
+    of frames at which they were those of the run, and a line for each corrupt
     checkpoint that is newer than 'latest'.
 
   Raises:
     FileNotFoundError: if there is no such checkpoint, naming those there are.
     CorruptError: if the one asked for by 'best' or frames is.
-    MismatchError: if it holds other parameters than `like`.
+    MismatchError: if it holds other parameters than `template`.
   """
   newest, best = stores = [
     Store(workdir / name, read_only=True) for name in ('checkpoints', 'best')
@@ -363,12 +364,12 @@ def read_params(
   if which == 'latest':
     arrays, record, problems = newest.newest()
     if arrays is not None:
-      return *_what_acts(arrays, like), record.get('frames', 0), problems
+      return *_what_acts(arrays, template), record.get('frames', 0), problems
   elif which == 'best':
     while found := best.frames():
       with contextlib.suppress(FileNotFoundError):  # Deleted by its writer.
         arrays, _ = best.read(found[-1])
-        return *_what_acts(arrays, like), found[-1], problems
+        return *_what_acts(arrays, template), found[-1], problems
   else:
     frames = which.lstrip('0') or '0'
     for store in stores:
@@ -376,7 +377,7 @@ def read_params(
       if frames in map(str, store.frames()):
         with contextlib.suppress(FileNotFoundError):
           arrays, _ = store.read(int(frames))
-          return *_what_acts(arrays, like), int(frames), problems
+          return *_what_acts(arrays, template), int(frames), problems
   found = sorted({frames for store in stores for frames in store.frames()})
   counts = ', '.join(map(str, found)) or 'none'
   raise FileNotFoundError(
@@ -384,82 +385,86 @@ def read_params(
   )
 
 
-def _acting(snapshot) -> dict[str, Any]:
+def _acting(version) -> dict[str, Any]:
   """All that a policy is made of."""
-  return _state_dict({'params': snapshot.params, 'moments': snapshot.moments})
+  return _state_dict(
+    {'params': version.params, 'statistics': version.statistics}
+  )
 
 
-def _what_acts(arrays, like):
-  moments = arrays.get('moments')
-  if moments is not None:
-    if not isinstance(moments, dict) or set(moments) != {*base.Moments._fields}:
-      raise MismatchError('its moments of observations are none')
-    moments = base.Moments(**moments)
-  return _fill(like, arrays.get('params'), 'parameters'), moments
+def _what_acts(arrays, template):
+  statistics = arrays.get('statistics')
+  if statistics is not None:
+    fields = {*base.RunningStatistics._fields}
+    if not isinstance(statistics, dict) or set(statistics) != fields:
+      raise MismatchError('its statistics of observations are none')
+    statistics = base.RunningStatistics(**statistics)
+  return _fill(template, arrays.get('params'), 'parameters'), statistics
 
 
-def _to_arrays(moment) -> dict[str, Any]:
-  snapshot, optimizer_states = moment.captured
+def _to_arrays(state: StoreState) -> dict[str, Any]:
+  version, optimizer_states, worker_states = state
   tree = {
-    'target_params': snapshot.target_params,
+    'target_params': version.target_params,
     'optimizer': optimizer_states,
-    'threads': [
+    'workers': [
       {
-        'carry': point.carry._asdict(),
-        'past': point.past._asdict(),
+        'carry': each.carry._asdict(),
+        'action_log': each.action_log._asdict(),
       }
-      for point in moment.points
+      for each in worker_states
     ],
   }
-  return _acting(snapshot) | _state_dict(tree)
+  return _acting(version) | _state_dict(tree)
 
 
 def _state_dict(tree):
   return serialization.to_state_dict(tree)
 
 
-def _from_arrays(arrays, record, like: Moment) -> Moment:
-  snapshot, optimizer_states = like.captured
-  params, moments = _what_acts(arrays, snapshot.params)
+def _from_arrays(arrays, record, template: RunState) -> RunState:
+  version, optimizer_states, worker_states = template.store
+  params, statistics = _what_acts(arrays, version.params)
   # Whether observations are normalised is for the run to say.
-  moments = snapshot.moments and (moments or snapshot.moments)
-  target_params = snapshot.target_params
+  statistics = version.statistics and (statistics or version.statistics)
+  target_params = version.target_params
   if target_params is not None:
     target_params = _fill(
       target_params, arrays.get('target_params'), 'target parameters'
     )
-  (template, *_) = optimizer_states
   saved_states = arrays.get('optimizer', {})
-  states = [
-    _fill(template, saved_states.get(str(slot)), 'optimizer')
+  optimizer_states = [
+    _fill(optimizer_states[0], saved_states.get(str(slot)), 'optimizer')
     for slot in range(max(1, len(saved_states)))
   ]
-  points = [
-    _point(arrays['threads'][str(thread)], like.points[0])
-    for thread in range(len(arrays['threads']))
+  worker_states = [
+    _worker_state(arrays['workers'][str(worker)], worker_states[0])
+    for worker in range(len(arrays['workers']))
   ]
-  captured = shared.Captured(
-    base.Snapshot(
-      params, target_params, record['frames'], record['updates'], moments
-    ),
-    states,
+  version = base.Version(
+    params, target_params, record['frames'], record['updates'], statistics
   )
-  return Moment(captured, points, record['run'])
+  return RunState(
+    StoreState(version, optimizer_states, worker_states), record['run']
+  )
 
 
-def _point(arrays, like: Point) -> Point:
-  carry, past = arrays['carry'], arrays['past']
-  return Point(
+def _worker_state(arrays, template: WorkerState) -> WorkerState:
+  carry, log = arrays['carry'], arrays['action_log']
+  own = template.carry
+  return WorkerState(
     carry_lib.Carry(
       **{name: carry.get(name) for name in carry_lib.Carry._fields}
       | {
-        'state': _fill(like.carry.state, carry.get('state'), 'recurrent state'),
+        'state': _fill(own.state, carry.get('state'), 'recurrent state'),
         # Of another shape if another generator drew.
-        **_fill({'key': like.carry.key}, {'key': carry['key']}, 'PRNG'),
+        **_fill({'key': own.key}, {'key': carry['key']}, 'PRNG'),
       }
     ),
-    recorded.Past(
-      past['seeds'], past['starts'], past.get('actions', like.past.actions[:0])
+    recorded.ActionLog(
+      log['seeds'],
+      log['starts'],
+      log.get('actions', template.action_log.actions[:0]),
     ),
   )
 
@@ -525,6 +530,8 @@ def _open(path):
 def _read_header(file) -> dict[str, Any]:
   name, _, rest = file.readline().partition(b' ')
   digest, _, header = rest.removesuffix(b'\n').partition(b' ')
+  if name != _FORMAT and _OTHER_FORMAT.fullmatch(name):
+    raise _FormatError(name)
   if name != _FORMAT or digest != _sha256(header).encode():
     raise CorruptError('it is not what was written')
   try:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 import math
 import queue
-import threading
 from typing import NamedTuple
 
 import gymnasium
 import jax
 import numpy as np
 
-from a3c_jax import base, telemetry, workers
+from a3c_jax import base, workers
 from a3c_jax.acting import actor as actor_lib
 from a3c_jax.config import MAX_EVAL_EPISODE_FRAMES
 from a3c_jax.core import observations
@@ -40,7 +39,7 @@ class Policy:
   def __init__(
     self,
     learner: base.Learner,
-    version: base.Snapshot,
+    version: base.Version,
     *,
     greedy: bool = False,
     exploration_epsilon: float = EXPLORATION_EPSILON,
@@ -275,154 +274,3 @@ def describe_policy(
   if algo == 'a3c':
     return 'sampled'
   return f'epsilon-greedy {exploration_epsilon:g}'
-
-
-class Evaluated(NamedTuple):
-  """What came of one snapshot."""
-
-  snapshot: base.Snapshot
-  summary: Summary
-
-
-class Background:
-  """Evaluates one snapshot at a time, in a thread of its own.
-
-  Attributes:
-    steps: taken so far.
-  """
-
-  def __init__(
-    self,
-    make_env: Callable[[], recorded.Recorded],
-    learner: base.Learner,
-    *,
-    episodes: int,
-    seed: int,
-    max_steps: int = MAX_EVAL_EPISODE_FRAMES,
-    max_env_restarts: int,
-    reports: telemetry.Reports,
-  ):
-    """Makes the environment, and has the learner compiled for it.
-
-    Args:
-      make_env: one call at a time; the first game counts.
-      learner: what acts.
-      episodes: of one evaluation.
-      seed: of all evaluations.
-      max_steps: agent decisions after which an episode is truncated.
-      max_env_restarts: how often the environment may be made anew.
-      reports: where that is told.
-    """
-    self.steps = 0
-    self._make_env = make_env
-    self._env = make_env()
-    self._learner = learner
-    self._episodes = episodes
-    self._seed = seed
-    self._max_steps = max_steps
-    self._restarts_left = max_env_restarts
-    self._reports = reports
-    self._workers: workers.Workers | None = None
-    self._evaluated: Evaluated | None = None
-
-  def set_up(self, snapshot: base.Snapshot) -> None:
-    """Compiles what acts, in this thread."""
-    policy = Policy(self._learner, snapshot)
-    obs, _ = self._env.reset(seed=episode_seed(self._seed, 0))
-    policy(obs, policy.initial_state(streams=self._env.num_envs))
-
-  @property
-  def error(self) -> BaseException | None:
-    """What ended the thread, if anything did."""
-    return self._workers.error if self._workers else None
-
-  @property
-  def busy(self) -> bool:
-    """Whether an evaluation is going on."""
-    return self._workers is not None
-
-  def start(self, snapshot: base.Snapshot) -> None:
-    """Begins to evaluate a snapshot; only while not busy."""
-    seed = episode_seed(self._seed, snapshot.frames)
-    policy = Policy(self._learner, snapshot)
-
-    def body(thread, stop):
-      del thread
-
-      episodes = [
-        self._play(policy, episode_seed(seed, index), stop)
-        for index in range(self._episodes)
-      ]
-      self._evaluated = Evaluated(snapshot, summarize(episodes))
-
-    self._workers = workers.Workers(body, 1, name='evaluation')
-    self._workers.start()
-
-  def _play(self, policy, seed, stop: threading.Event):
-    def on_step():
-      self.steps += 1
-      if stop.is_set():
-        raise workers.Stopped
-
-    while True:
-      try:
-        return play(
-          self._env,
-          policy,
-          seed=seed,
-          max_steps=self._max_steps,
-          on_step=on_step,
-        )
-      except Exception as error:
-        if error is not self._env.failure:
-          raise
-        # A signal may have reached the environment's own processes too.
-        if stop.wait(workers.SIGNAL_SECONDS):
-          raise workers.Stopped from error
-        if not self._restarts_left:
-          raise
-        self._restarts_left -= 1
-        self._reports.add(
-          telemetry.Trouble(
-            'env_restarts',
-            f'environment of the evaluation raised {error!r}; made anew',
-          )
-        )
-        self._env.abandon()
-        self._env = self._make_env()
-
-  @property
-  def progress(self) -> dict[str, int]:
-    """The name of the thread that evaluates, and its signs of life."""
-    return self._workers.alive() if self._workers else {}
-
-  def take(self, seconds: float = 0.0) -> Evaluated | None:
-    """What the evaluation that has ended came to, once.
-
-    Args:
-      seconds: how long to wait for one that is going on.
-    """
-    if self._workers is None or self._workers.wait(seconds):
-      return None
-    if self._workers.error is None:
-      self._workers = None
-    evaluated, self._evaluated = self._evaluated, None
-    return evaluated
-
-  def wake(self) -> None:
-    """Ends a `take` that waits; a signal handler may call it."""
-    running = self._workers
-    if running:
-      running.wake()
-
-  def stop(self, seconds: float) -> list[str]:
-    """Ends an evaluation that is going on, without a result.
-
-    Returns:
-      The name of the thread, if it did not end within so many seconds.
-    """
-    return self._workers.stop(seconds) if self._workers else []
-
-  def close(self) -> None:
-    """Closes the environment."""
-    self._env.close()

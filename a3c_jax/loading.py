@@ -202,11 +202,11 @@ def load(
   obs = observations.as_network_input(np.zeros((1, *space.shape), space.dtype))
   like = jax.eval_shape(learner.init, jax.random.PRNGKey(0), obs)
   try:
-    params, moments, frames, problems = checkpoints.read_params(
+    params, statistics, frames, problems = checkpoints.read_params(
       path, checkpoint, like
     )
-    if config.normalize_obs and moments is None:
-      raise checkpoints.MismatchError('it has no moments of observations')
+    if config.normalize_obs and statistics is None:
+      raise checkpoints.MismatchError('it has no statistics of observations')
   except checkpoints.MismatchError as error:
     raise checks.UsageError(
       f'--workdir={checks.as_given(path)}: its checkpoint does not fit, '
@@ -220,7 +220,7 @@ def load(
   for problem in problems:
     on_problem(problem)
   how = {
-    'version': base.Snapshot(params, None, frames, 0, moments),
+    'version': base.Version(params, None, frames, 0, statistics),
     'greedy': greedy,
     'exploration_epsilon': exploration_epsilon,
   }

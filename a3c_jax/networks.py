@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from a3c_jax import activations, base
+from a3c_jax import base, forward_cache
 
 
 def _uniform(fan_in: int) -> nn.initializers.Initializer:
@@ -30,7 +30,7 @@ def _uniform(fan_in: int) -> nn.initializers.Initializer:
   return init
 
 
-def widen(params: base.Params, gain: float) -> base.Params:
+def scale_torso_kernels(params: base.Params, gain: float) -> base.Params:
   """Multiplies the weights, not the biases, of parts named like a torso."""
 
   def widened(path, leaf):
@@ -291,7 +291,7 @@ def _as_floats(obs: jax.Array) -> jax.Array:
 def _calling(torso, keep):
   """How a torso calls its layers."""
   if keep:
-    return functools.partial(activations.call, torso)
+    return functools.partial(forward_cache.call, torso)
   return lambda layer, x: layer(x)
 
 

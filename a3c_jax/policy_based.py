@@ -9,7 +9,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from a3c_jax import activations, base, losses
+from a3c_jax import base, forward_cache, losses
+from a3c_jax.optim import factored
 
 
 def a3c(
@@ -113,7 +114,7 @@ def _actor_critic(
   def one_step(params, state, obs):
     # The rollout hands over a zero state at the start of an episode.
     is_first = jnp.zeros((1, len(obs)), bool)
-    (output, state), kept = activations.apply_and_keep(
+    (output, state), kept = forward_cache.apply_and_keep(
       network, params, obs[None], state, is_first
     )
     return jax.tree.map(lambda x: x[0], output), state, kept
@@ -139,7 +140,7 @@ def _actor_critic(
   def loss(params, target_params, segment, kept):
     del target_params
     output, state = network.apply(
-      activations.given(params, kept),
+      forward_cache.given(params, kept),
       segment.obs[:-1],
       segment.state,
       segment.is_first[:-1],
@@ -167,7 +168,7 @@ def _actor_critic(
     }
 
   def keep(params, segment):
-    _, kept = activations.apply_and_keep(
+    _, kept = forward_cache.apply_and_keep(
       network,
       params,
       segment.obs[:-1],
@@ -176,14 +177,16 @@ def _actor_critic(
     )
     return kept
 
+  gradients = forward_cache.gradients(loss)
   return base.Learner(
     init=init,
     initial_state=network.initial_state,
     act=jax.jit(act),
     greedy=jax.jit(greedy),
     bootstrap=jax.jit(bootstrap),
-    gradients=jax.jit(activations.gradients(loss, keep)),
+    gradients=gradients,
     acting='snapshot',
     uses_target=False,
     act_and_keep=jax.jit(act_and_keep),
+    factored_gradients=factored.gradients(loss, keep, gradients),
   )

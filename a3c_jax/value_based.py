@@ -8,7 +8,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from a3c_jax import activations, base, losses
+from a3c_jax import base, forward_cache, losses
+from a3c_jax.optim import factored
 
 
 def epsilon_greedy(
@@ -50,7 +51,7 @@ def _make(
 
   def act_and_keep(params, state, obs, key, exploration_epsilon):
     key, subkey = jax.random.split(key)
-    q, kept = activations.apply_and_keep(network, params, obs[None])
+    q, kept = forward_cache.apply_and_keep(network, params, obs[None])
     action = epsilon_greedy(q[0], subkey, exploration_epsilon)
     return action, state, key, kept
 
@@ -61,10 +62,10 @@ def _make(
     return jnp.argmax(network.apply(params, obs), axis=1), state
 
   def keep(params, segment):
-    return activations.apply_and_keep(network, params, segment.obs[:-1])[1]
+    return forward_cache.apply_and_keep(network, params, segment.obs[:-1])[1]
 
   def summed_loss(params, target_params, segment, kept):
-    q_tm1 = network.apply(activations.given(params, kept), segment.obs[:-1])
+    q_tm1 = network.apply(forward_cache.given(params, kept), segment.obs[:-1])
     loss_tm1, stats = loss_of_segment(q_tm1, target_params, segment)
     # Sum, not mean: the paper accumulates dθ over the segment.
     return jnp.sum(loss_tm1), {
@@ -72,16 +73,18 @@ def _make(
       'mean_q': jnp.mean(stats.qa_tm1),
     }
 
+  gradients = forward_cache.gradients(summed_loss)
   return base.Learner(
     init=network.init,
     initial_state=lambda streams: (),
     act=jax.jit(act),
     greedy=jax.jit(greedy),
     bootstrap=jax.jit(bootstrap),
-    gradients=jax.jit(activations.gradients(summed_loss, keep)),
+    gradients=gradients,
     acting=acting,
     uses_target=True,
     act_and_keep=jax.jit(act_and_keep) if acting == 'snapshot' else None,
+    factored_gradients=factored.gradients(summed_loss, keep, gradients),
   )
 
 

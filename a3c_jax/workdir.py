@@ -68,12 +68,12 @@ class Workdir:
           + ', '.join(sorted(settings(config)))
         )
     try:
-      self.goes_on = self._check_folder()
+      self.resumes = self._check_folder()
     except OSError as error:
       self._refuse(error.strerror)
     with contextlib.ExitStack() as unless_it_fits:
       unless_it_fits.callback(self._exit.close)
-      if self.goes_on:
+      if self.resumes:
         try:
           self._lock(self._open('r+'))
         except OSError as error:
@@ -97,7 +97,7 @@ class Workdir:
       self._lock(file)  # Before a byte of it changes: it may be another's.
       # Who has the lock of the file of this name is alone: the name goes to
       # another file only when this one has become config.json.
-      if not self.goes_on and (self.path / 'config.json').exists():
+      if not self.resumes and (self.path / 'config.json').exists():
         new.unlink(missing_ok=True)
         self._refuse(_IN_USE)
       file.truncate(0)

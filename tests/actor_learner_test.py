@@ -73,7 +73,7 @@ def run(
     gradients=gradients,
     points=[
       checkpoints.Point(
-        rollout.start(env, learner, seed=0, key=None), env.past()
+        rollout.start(env, learner, seed=0, key=None), env.action_log()
       )
     ],
     state=state,

@@ -403,7 +403,9 @@ def test_only_the_collection_params_is_learnt(algo, space, optimizer):
   )
   learner = agents.make_learner(settings, Spaces(VECTOR, space))
   obs = np.random.default_rng(0).normal(size=(4, 2, 6)).astype(np.float32)
-  before = networks.widen(learner.init(jax.random.PRNGKey(0), obs[0]), 3.0)
+  before = networks.scale_torso_kernels(
+    learner.init(jax.random.PRNGKey(0), obs[0]), 3.0
+  )
   state = shared.SharedState(
     before,
     agents.make_optimizer(settings),
@@ -626,7 +628,7 @@ def test_a_gain_multiplies_the_weights_of_torsos_alone(given, space, actions):
   one = agents.make_learner(make_config(**given), env).init(
     jax.random.PRNGKey(0), obs
   )
-  three = networks.widen(one, 3.0)
+  three = networks.scale_torso_kernels(one, 3.0)
   multiplied = set()
   for (path, before), after in zip(
     jax.tree_util.tree_leaves_with_path(one),

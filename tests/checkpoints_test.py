@@ -45,7 +45,7 @@ def make_moment(
       clipped_return=np.array([1.0]),
       episode_steps=np.array([frames]),
     )
-    past = recorded.Past(
+    past = recorded.ActionLog(
       seeds=np.array([thread + 5]),
       starts=np.array([0]),
       actions=np.arange(frames * thread)[:, None],

@@ -208,7 +208,7 @@ def test_options_are_none_unless_given():
   env.reset(seed=1)
   for _ in range(11):  # Ends, each followed by a seeded reset, and replays.
     env.step(np.zeros(2, int))
-  env.replay(env.past())
+  env.replay(env.action_log())
   assert given
   assert set(given) == {None}
   options = {'level': 3, 'reset_mask': np.array([False, True])}

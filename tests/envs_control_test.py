@@ -187,13 +187,13 @@ def test_few_pictures_are_drawn_again_to_go_on():
     make('InvertedPendulum-v5', pixels=True, image_size=36)
   )
   env.reset(seed=1)
-  seeds = env.past().seeds
+  seeds = env.action_log().seeds
   for _ in range(1000):  # Its episodes are short.
-    assert env.past().seeds == seeds
+    assert env.action_log().seeds == seeds
     env.step(np.zeros((1, 1), np.float32))
-  while env.past().seeds == seeds:
+  while env.action_log().seeds == seeds:
     env.step(np.zeros((1, 1), np.float32))
-  assert len(env.past().actions) == 0
+  assert len(env.action_log().actions) == 0
   env.close()
 
 

@@ -203,7 +203,7 @@ def test_actions_are_recorded_as_they_were_drawn():
   env = recorded.Recorded(gym.make(lambda: Custom(box(2), space))())
   env.reset(seed=1)
   env.step(np.array([[1 / 3]], np.float32))
-  assert env.past().actions[0, 0, 0] == np.float32(1 / 3)
+  assert env.action_log().actions[0, 0, 0] == np.float32(1 / 3)
 
 
 def test_pendulum_takes_its_own_torque():
@@ -303,7 +303,7 @@ def test_mujoco_repeats_itself_to_the_last_bit(name):
   actions = rng.normal(size=(60, *env.action_space.shape)).astype(np.float32)
   for action in actions[:40]:
     obs, *_ = env.step(action)
-  past = env.past()
+  past = env.action_log()
   other = recorded.Recorded(gym.make(name, envs=2)(), reseed_steps=30)
   np.testing.assert_array_equal(other.replay(past), obs)
   for action in actions[40:]:

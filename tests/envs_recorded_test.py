@@ -30,13 +30,15 @@ def assert_goes_on_alike(make_env, *, before, after, **kwargs):
   first.reset(seed=5)
   actions = random_actions(first, before + after)
   obs = play(first, actions[:before])[0][-1]
-  past = first.past()
+  past = first.action_log()
   np.testing.assert_array_equal(second.replay(past), obs)
   for found, expected in zip(
     play(second, actions[before:]), play(first, actions[before:]), strict=True
   ):
     np.testing.assert_array_equal(found, expected)
-  for found, expected in zip(second.past(), first.past(), strict=True):
+  for found, expected in zip(
+    second.action_log(), first.action_log(), strict=True
+  ):
     np.testing.assert_array_equal(found, expected)
   first.close()
   second.close()
@@ -65,7 +67,7 @@ def test_catch_goes_on_alike(before):
   if before == 0:
     env = record(gym.make(catch.Catch)())
     obs, _ = env.reset(seed=5)
-    np.testing.assert_array_equal(env.replay(env.past()), obs)
+    np.testing.assert_array_equal(env.replay(env.action_log()), obs)
     return
   # A game of Catch lasts 9 steps, so each fifth game begins with a new seed.
   past = assert_goes_on_alike(
@@ -111,7 +113,7 @@ def test_reseeding_replaces_the_first_observation_of_the_next_game():
   env = record(gym.make(catch.Catch)(), reseed_steps=9)
   env.reset(seed=1)
   obs = play(env, np.ones((9, 1), int))[0][-1]
-  past = env.past()
+  past = env.action_log()
   assert past.seeds.tolist() == [recorded.next_seed(1)]
   assert len(past.actions) == 0
   expected, _ = gym.make(catch.Catch)().reset(seed=recorded.next_seed(1))
@@ -125,7 +127,7 @@ def test_a_past_does_not_change_later():
   pasts = []
   for action in actions:
     env.step(action)
-    past = env.past()
+    past = env.action_log()
     pasts.append((past, [part.copy() for part in past]))
   for past, copies in pasts:
     for part, copy in zip(past, copies, strict=True):

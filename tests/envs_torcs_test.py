@@ -450,7 +450,7 @@ def test_replayed_it_comes_to_the_same_place():
     rng = np.random.default_rng(2)
     for _ in range(60):
       obs, *_ = first.step(rng.integers(7, size=1))
-    np.testing.assert_array_equal(second.replay(first.past()), obs)
+    np.testing.assert_array_equal(second.replay(first.action_log()), obs)
     action = np.array([ACCELERATE])
     for mine, other in zip(
       first.step(action)[:2], second.step(action)[:2], strict=True

@@ -8,20 +8,20 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1]
 LAYERS = {
   0: ('base', 'checks', 'cpu', 'files', 'output', 'tables', 'trust', 'workers'),
-  0.5: ('activations',),
+  0.5: ('forward_cache',),
   1: (
     'returns',
     'schedules',
     'normalization',
     'networks',
-    'optimizers',
     'telemetry',
     'config',
     'published',
     'signals',
   ),
-  2: ('batch', 'losses', 'rollout', 'shared'),
-  3: ('value_based', 'policy_based', 'checkpoints'),  # Equals do not meet.
+  2: ('batch', 'losses', 'rollout'),
+  3: ('value_based', 'policy_based'),  # Equals do not meet.
+  3.5: ('checkpoints',),
   4: ('actor_learner', 'agents', 'evaluation', 'profiling', 'workdir'),
   5: ('training', 'loading', 'curves', 'flags', 'scales'),
   6: ('figures',),
@@ -38,6 +38,17 @@ ENVS = {  # One upon the other; the rest is 1.
   'torcs.game': 1.1,
   'torcs.racing': 1.3,
   'torcs.driver': 1.4,
+}
+PACKAGES = {  # Likewise.
+  'core.events': 0,
+  'acting.worker_state': 2.5,
+  'optim.factored': 0.6,
+  'optim.clipping': 0.7,
+  'optim.rule': 0.7,
+  'optim.rmsprop': 0.8,
+  'optim.momentum': 0.8,
+  'parameters.store': 3,
+  'parameters.locked': 3.1,
 }
 LAYER = {
   f'a3c_jax.{name}': layer for layer, names in LAYERS.items() for name in names
@@ -63,6 +74,8 @@ def layer(name):
   names = name.split('.')
   if names[1] == 'envs':
     return ENVS.get('.'.join(names[2:]), 1)
+  if '.'.join(names[1:3]) in PACKAGES:
+    return PACKAGES['.'.join(names[1:3])]
   return LAYER['.'.join(names[:2])]  # a3c_jax.config.Config: its module.
 
 

@@ -66,7 +66,9 @@ def assert_plays_alike(algo, *, streams, segments, noops=30, **kwargs):
     strict=True,
   ):
     jax.tree.map(assert_alike, found[:3], expected[:3])
-  jax.tree.map(np.testing.assert_array_equal, one.past(), other.past())
+  jax.tree.map(
+    np.testing.assert_array_equal, one.action_log(), other.action_log()
+  )
   assert found[3]['playing'] > 0 == expected[3]['playing']
   return one, *found
 
@@ -110,7 +112,7 @@ def test_seeded_resets_fall_into_no_program():
     'a3c', streams=2, segments=200, reseed_steps=300
   )
   assert len(episodes) > 3 and seconds['emulator'] > 0
-  past = env.past()
+  past = env.action_log()
   assert past.seeds.tolist() != [3, 4] and len(past.actions) < 200 * T_MAX
   fresh = recorded.Recorded(
     atari.make(atari.Options(game='breakout'), envs=2)(), reseed_steps=300
@@ -172,9 +174,9 @@ def test_a_program_is_compiled_beforehand_without_playing(caplog):
     compile_for(1000)
     assert not traced  # So long a program would take minutes.
     compile_for(T_MAX)
-    assert len(traced) == T_MAX and len(env.past().actions) == 0
+    assert len(traced) == T_MAX and len(env.action_log().actions) == 0
     assert compiled() == 1
     for _ in play(env, learner, segments=3):
       assert len(traced) == T_MAX
     assert compiled() == 1
-  assert len(env.past().actions) == 3 * T_MAX
+  assert len(env.action_log().actions) == 3 * T_MAX

@@ -1312,7 +1312,7 @@ def test_every_step_of_a_game_is_a_sign_of_life(tmp_path):
   before = beats[:-3]
   for _ in range(20):  # Some of them end an episode.
     env.step(np.ones(3, int))
-  replayed = env.past()
+  replayed = env.action_log()
   env.replay(replayed)
   steps = beats[len(before) :]
   assert len(steps) > 2 * (3 + 3 * 20)

@@ -31,7 +31,7 @@ def make_config(path, **given):
 def claim(path, frames=0, **given):
   with workdir.Workdir(make_config(path, **given)) as folder:
     folder.claim(frames)
-    return folder.goes_on
+    return folder.resumes
 
 
 def record(path):

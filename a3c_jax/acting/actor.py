@@ -11,7 +11,7 @@ import numpy as np
 from a3c_jax import base
 from a3c_jax.acting import normalization
 
-Read = Callable[[], base.Snapshot]  # The newest version of what is shared.
+Read = Callable[[], base.Version]  # The newest version of what is shared.
 
 
 class Decision(NamedTuple):
@@ -34,14 +34,14 @@ class Actor(Protocol):
       of `version`; None if it cannot be a part of an XLA program.
   """
 
-  version: base.Snapshot
+  version: base.Version
   decides_on_arrival: bool
   pure_act: Callable[..., tuple[jax.Array, base.State, jax.Array, Any]] | None
 
   def initial_state(self, num_envs: int) -> base.State:
     """The recurrent state at the start of an episode."""
 
-  def begin_segment(self) -> base.Snapshot:
+  def begin_segment(self) -> base.Version:
     """The version that the next segment begins with.
 
     Observations are normalised by its statistics until the next call.
@@ -82,7 +82,7 @@ class Actor(Protocol):
 class _Actor:
   """What all actors share."""
 
-  version: base.Snapshot
+  version: base.Version
   decides_on_arrival = False
   pure_act = None
 
@@ -92,7 +92,7 @@ class _Actor:
 
   def _set_version(self, version):
     self.version = version
-    self.normalize = normalization.normalizer(version.moments)
+    self.normalize = normalization.normalizer(version.statistics)
 
   def act(self, obs, state, key, epsilon) -> Decision:
     action, state, key = self._learner.act(
@@ -116,7 +116,7 @@ class FixedActor(_Actor):
   def __init__(
     self,
     learner: base.Learner,
-    version: base.Snapshot,
+    version: base.Version,
     *,
     greedy: bool = False,
   ):
@@ -133,7 +133,7 @@ class FixedActor(_Actor):
     self._greedy = greedy
     self._set_version(version)
 
-  def begin_segment(self) -> base.Snapshot:
+  def begin_segment(self) -> base.Version:
     return self.version
 
   def act(self, obs, state, key, epsilon) -> Decision:
@@ -160,7 +160,7 @@ class SnapshotActor(_Actor):
     self._read = read
     self.pure_act = learner.act_and_keep
 
-  def begin_segment(self) -> base.Snapshot:
+  def begin_segment(self) -> base.Version:
     self._set_version(self._read())
     return self.version
 
@@ -192,7 +192,7 @@ class NewestActor(_Actor):
     super().__init__(learner)
     self._read = read
 
-  def begin_segment(self) -> base.Snapshot:
+  def begin_segment(self) -> base.Version:
     self._set_version(self._read())
     return self.version
 

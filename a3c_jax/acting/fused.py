@@ -27,7 +27,7 @@ def program_of(
   env: gymnasium.vector.VectorEnv, actor: actor_lib.Actor, num_steps: int
 ) -> base.EnvProgram | None:
   """The program of the next steps, or None: they are played step by step."""
-  normalizes = actor.version.moments is not None
+  normalizes = actor.version.statistics is not None
   if actor.pure_act is None or normalizes or num_steps > _LONGEST_PROGRAM:
     return None
   return base.program_of(env, num_steps)

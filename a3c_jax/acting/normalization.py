@@ -14,31 +14,35 @@ _VARIANCE_EPSILON = 1e-8
 _FARTHEST = 10.0  # Standard deviations.
 
 
-def initial(shape: tuple[int, ...]) -> base.Moments:
+def initial(shape: tuple[int, ...]) -> base.RunningStatistics:
   """Statistics of nothing yet: observations of this shape stay as they are."""
-  return base.Moments(np.zeros(shape), np.ones(shape), np.array(_FIRST_COUNT))
+  return base.RunningStatistics(
+    np.zeros(shape), np.ones(shape), np.array(_FIRST_COUNT)
+  )
 
 
-def of(obs: np.ndarray) -> base.Moments:
+def of(obs: np.ndarray) -> base.RunningStatistics:
   """Statistics of some observations alone.
 
   Args:
     obs: [N, ...], N >= 1.
   """
   obs = np.asarray(obs, np.float64)
-  return base.Moments(
+  return base.RunningStatistics(
     obs.mean(axis=0), obs.var(axis=0), np.array(len(obs), np.float64)
   )
 
 
-def merged(one: base.Moments, other: base.Moments) -> base.Moments:
+def merged(
+  one: base.RunningStatistics, other: base.RunningStatistics
+) -> base.RunningStatistics:
   """Statistics of the observations of both."""
   mean, variance, count = utils.update_mean_var_count_from_moments(*one, *other)
-  return base.Moments(mean, variance, np.asarray(count))
+  return base.RunningStatistics(mean, variance, np.asarray(count))
 
 
 def normalizer(
-  statistics: base.Moments | None,
+  statistics: base.RunningStatistics | None,
 ) -> Callable[[np.ndarray], np.ndarray]:
   """A function from observations [..., *shape] to normalised ones.
 

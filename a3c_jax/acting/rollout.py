@@ -31,8 +31,10 @@ class Rollout(NamedTuple):
   carry: carry_lib.Carry  # where the next segment begins
   segment: base.Segment
   episodes: tuple[carry_lib.Episode, ...]  # that ended, in their order
-  version: base.Snapshot  # acted on; the last one, if there were several
-  statistics: base.Moments | None  # of the raw observations that were acted
+  version: base.Version  # acted on; the last one, if there were several
+  statistics: (
+    base.RunningStatistics | None
+  )  # of the raw observations that were acted
   # on in this segment alone; None unless observations are normalised
 
 
@@ -93,7 +95,7 @@ def collect(
   )
   carry, episodes = _carry_after(carry, steps, r_t)
   statistics = None
-  if version.moments is not None:
+  if version.statistics is not None:
     acted_on = steps.raw_obs[:-1]
     statistics = normalization.of(acted_on.reshape(-1, *acted_on.shape[2:]))
   return Rollout(carry, segment, episodes, actor.version, statistics)

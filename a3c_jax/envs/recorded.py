@@ -25,7 +25,7 @@ RESEED_STEPS = 20_000
 TRAINING_SEEDS = 2**30
 
 
-class Past(NamedTuple):
+class ActionLog(NamedTuple):
   """What a recorded environment did since its oldest seeded reset."""
 
   seeds: np.ndarray  # [K] int64 of the newest seeded reset of each game
@@ -173,12 +173,12 @@ class Recorded(gymnasium.vector.VectorWrapper):
     finally:
       self.unwrapped.closed = True  # Or it is closed again when it is deleted.
 
-  def past(self) -> Past:
+  def action_log(self) -> ActionLog:
     """How the games came to where they are; costs no copy."""
-    return Past(self._seeds, self._starts, self._actions[: self._steps])
+    return ActionLog(self._seeds, self._starts, self._actions[: self._steps])
 
   def replay(
-    self, past: Past, on_step: Callable[[], None] = lambda: None
+    self, past: ActionLog, on_step: Callable[[], None] = lambda: None
   ) -> np.ndarray:
     """Does again what `past` tells, and returns the observation [K, ...].
 

@@ -62,8 +62,7 @@ class Progress(NamedTuple):
     if not np.isnan(self.mean_return):
       score = f'{self.mean_return:.2f}'
     return (
-      f'return {score}  {self.frames:,} frames  '
-      f'{self.frames_per_second:,.0f}/s'
+      f'return {score}  {self.frames:,} frames  {self.frames_per_second:,.0f}/s'
     )
 
 

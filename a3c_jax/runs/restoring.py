@@ -7,12 +7,11 @@ import logging
 import pathlib
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from a3c_jax import base, checkpoints, checks, workers
-from a3c_jax.acting import carry as carry_lib
-from a3c_jax.core import events
+from a3c_jax.acting.worker_state import WorkerState
+from a3c_jax.core import events, observations
 from a3c_jax.envs import recorded
 from a3c_jax.parameters import store as store_lib
 from a3c_jax.runs import csv_files, session, supervise
@@ -79,7 +78,7 @@ def read(
 
 def replay(
   team: Sequence[runtime.Worker],
-  saved: Sequence[base.WorkerState],
+  saved: Sequence[WorkerState],
   *,
   learner: base.Learner,
   make_env: Callable[[], recorded.Recorded],
@@ -116,7 +115,7 @@ def replay(
 
     try:
       obs = worker.env.replay(state.action_log, on_step)
-      if np.array_equal(carry_lib.as_network_input(obs), state.carry.obs):
+      if np.array_equal(observations.as_network_input(obs), state.carry.obs):
         worker.state = state
         return
     except Exception as error:

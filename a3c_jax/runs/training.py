@@ -19,17 +19,15 @@ from a3c_jax import (
   base,
   checkpoints,
   checks,
-  cpu,
   evaluation,
   networks,
-  normalization,
   schedules,
 )
 from a3c_jax import signals as signals_lib
 from a3c_jax import workdir as workdir_lib
 from a3c_jax import workers as workers_lib
 from a3c_jax.acting import actor as actor_lib
-from a3c_jax.acting import rollout
+from a3c_jax.acting import normalization, rollout
 from a3c_jax.config import Config
 from a3c_jax.core import events, stopwatch
 from a3c_jax.envs import recorded
@@ -205,9 +203,7 @@ class _Makers(NamedTuple):
       if make_eval_env is None:
         make_eval_env = make_env
         if make_env is None and config.eval_frames:
-          make_eval_env = agents.make_env(
-            config, protocol=config.eval_protocol
-          )
+          make_eval_env = agents.make_env(config, protocol=config.eval_protocol)
       make_env = make_env or agents.make_env(config)
 
     def of_config(env):
@@ -243,28 +239,24 @@ class _Training(NamedTuple):
       closing: told of every environment as soon as it is made.
     """
     incidents = events.EventQueue()
-    team = []
-    rngs = [
-      np.random.default_rng([config.seed, index])
-      for index in range(config.threads)
-    ]
+    team, seeds = [], []
     for index in range(config.threads):
       stage(f'making the environment of thread {index}')
-      worker = runtime.Worker(index, makers.env())
-      closing.add(lambda worker=worker: worker.env.close())
-      team.append(worker)
+      env = makers.env()
+      rng = np.random.default_rng([config.seed, index])
+      seeds.append(
+        int(rng.integers(2**31 - env.num_envs)) % recorded.TRAINING_SEEDS
+      )
+      team.append(runtime.Worker(index, env, _exploration(config, rng, env)))
+      closing.add(lambda worker=team[-1]: worker.env.close())
     stage('making the learner', computes=True)
     learner = makers.learner(team[0].env)
     _logger.info('setting up %d threads', config.threads)
     init_key, worker_key = jax.random.split(jax.random.PRNGKey(config.seed))
-    for worker, rng in zip(team, rngs, strict=True):
+    for worker, seed in zip(team, seeds, strict=True):
       stage(f'resetting the environment of thread {worker.index}')
-      num_envs = worker.env.num_envs
-      seed = int(rng.integers(2**31 - num_envs)) % recorded.TRAINING_SEEDS
       key = jax.random.fold_in(worker_key, worker.index)
       worker.start(learner, seed=seed, key=key)
-    for worker, rng in zip(team, rngs, strict=True):
-      worker.exploration_epsilon = _exploration(config, rng, worker.env)
     evaluator = None
     if config.eval_frames:
       stage('making the environment of evaluations')
@@ -348,7 +340,7 @@ class _Training(NamedTuple):
             processor_time,
             services.Rows(
               current,
-              learning_rate=_learning_rate(config),
+              learning_rate=agents.learning_rate(config),
               on_progress=on_progress,
             ),
             profiling.Profile(config.profile),
@@ -461,20 +453,11 @@ def _exploration(config, rng, env) -> Callable[[int], np.ndarray]:
   )
 
 
-def _learning_rate(config) -> Callable[[int], float]:
-  return functools.partial(
-    schedules.linear,
-    start=config.learning_rate,
-    end=0.0,
-    over=config.anneal_frames,
-  )
-
-
 def _job(config, learner, team, init_key, make_env, incidents) -> runtime.Job:
   obs = team[0].state.carry.obs
   store = locked.LockedStore(
     networks.scale_torso_kernels(learner.init(init_key, obs), config.init_gain),
-    agents.make_update_rule(config, _learning_rate(config)),
+    agents.make_update_rule(config),
     worker_states=[worker.state for worker in team],
     target_period_frames=(
       config.target_period_frames if learner.uses_target else None
@@ -509,12 +492,16 @@ def _job(config, learner, team, init_key, make_env, incidents) -> runtime.Job:
 def _warm_up(job: runtime.Job, worker: runtime.Worker) -> list[str]:
   """Compiles all that threads call; returns the names of the statistics."""
   carry, steps = worker.state.carry, job.spec.steps
-  actor = actor_lib.of_learner(job.learner, job.store.read)
+  actor = actor_lib.in_training(job.learner, job.store.read)
   rollout.compile_for(worker.env, actor, carry, steps)
   segment = rollout.example_segment(actor, carry, steps)
   version = job.store.read()
   grads, _ = job.gradients(version.params, version.target_params, segment)
   job.store.warm_up(grads)
   return clipping.stat_names(
-    job.learner.gradients, version.params, version.target_params, segment
+    job.learner,
+    version.params,
+    version.target_params,
+    segment,
+    accepts_factored=job.store.accepts_factored,
   )

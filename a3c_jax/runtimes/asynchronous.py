@@ -11,8 +11,7 @@ import numpy as np
 from a3c_jax import workers as workers_lib
 from a3c_jax.acting import actor as actor_lib
 from a3c_jax.acting import rollout
-from a3c_jax.core import errors, events
-from a3c_jax.envs import recorded
+from a3c_jax.core import errors, events, stopwatch
 from a3c_jax.optim import factored
 from a3c_jax.parameters.store import Contribution, WorkerState
 from a3c_jax.runtimes.runtime import Job, Worker
@@ -48,7 +47,7 @@ def work(worker: Worker, job: Job, stop: threading.Event) -> None:
     BadGradientError: after more than `job.max_bad_gradients` in a row.
     Exception: what the environment raised once too often, or anything else.
   """
-  clock = worker.stopwatch
+  clock = worker.stopwatch = stopwatch.Stopwatch()
   frames = job.spec.steps * worker.env.num_envs * job.action_repeat
   bad_gradients = restarts = 0
   carry, key, seed = worker.state.carry, worker.state.carry.key, 0

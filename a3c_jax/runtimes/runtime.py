@@ -27,7 +27,7 @@ class Worker:
     env: K environments.
     exploration_epsilon: ε of each, [K], as a function of emulator frames.
     state: where it begins.
-    stopwatch: adds up where its time goes.
+    stopwatch: adds up where its time goes, from the beginning of its work.
   """
 
   index: int
@@ -44,7 +44,7 @@ class Worker:
     self.state = WorkerState(carry, self.env.action_log())
 
   def replace_env(self, make_env: Callable[[], recorded.Recorded]) -> int:
-    """Replaces environments that failed; returns the seed to start them with."""
+    """Replaces environments that failed; returns the seed of the new ones."""
     seed = recorded.next_seed(int(self.env.action_log().seeds[0]))
     self.env.abandon()
     self.env = make_env()

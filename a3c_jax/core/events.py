@@ -1,0 +1,53 @@
+"""What happens in a worker and is worth a row or a line of the log."""
+
+from __future__ import annotations
+
+import collections
+from typing import NamedTuple
+
+import numpy as np
+
+INCIDENTS = ('env_restarts', 'bad_gradients')  # Columns of train.csv.
+
+
+class LearningStatistics(NamedTuple):
+  """Scalars of one gradient that was applied."""
+
+  values: np.ndarray  # [S] float32, in the order of `clipping.stat_names`
+
+
+class EpisodeEnded(NamedTuple):
+  """The sums of one finished episode."""
+
+  raw_return: float  # sum of the environment's rewards
+  clipped_return: float  # sum of the scaled and clipped rewards
+  steps: int  # agent decisions
+
+
+class Incident(NamedTuple):
+  """Something went wrong in a worker, and the worker continues."""
+
+  kind: str  # one of INCIDENTS
+  text: str  # one line for the user
+
+
+Event = LearningStatistics | EpisodeEnded | Incident
+
+
+class EventQueue:
+  """Events that belong to no contribution. Any thread adds; there is no lock.
+
+  Such an event is that an environment was restarted, or that the replay of a
+  worker's actions failed.
+  """
+
+  def __init__(self):
+    self._events: collections.deque[Event] = collections.deque()
+
+  def add(self, event: Event) -> None:
+    """Appends an event."""
+    self._events.append(event)
+
+  def drain(self) -> list[Event]:
+    """Removes and returns all events, in their order. For one thread alone."""
+    return [self._events.popleft() for _ in range(len(self._events))]

@@ -1,0 +1,66 @@
+"""RMSProp, with statistics that are shared or of each worker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import optax
+
+from a3c_jax.optim import factored
+from a3c_jax.optim.rule import UpdateRule, of_optax
+
+
+def shared_rmsprop(
+  learning_rate: Callable[[int], float], *, decay: float, epsilon: float
+) -> UpdateRule:
+  """RMSProp whose statistics g all workers share.
+
+      g ← α g + (1 - α) Δθ²,    θ ← θ - η Δθ / √(g + ε)
+
+  Source: Mnih et al. 2016, arXiv:1602.01783, section 4, equation 1.
+
+  Args:
+    learning_rate: η as a function of global emulator frames.
+    decay: α per update, in [0, 1).
+    epsilon: ε, squared gradient units.
+  """
+  return _rule(learning_rate, decay, epsilon, per_worker=False)
+
+
+def rmsprop(
+  learning_rate: Callable[[int], float], *, decay: float, epsilon: float
+) -> UpdateRule:
+  """As `shared_rmsprop`, with a g for each worker: section 7, equation S3."""
+  return _rule(learning_rate, decay, epsilon, per_worker=True)
+
+
+def _rule(learning_rate, decay, epsilon, *, per_worker) -> UpdateRule:
+  return of_optax(
+    _scale_by_rms(decay, epsilon),
+    learning_rate,
+    per_worker=per_worker,
+    takes_factors=True,
+  )
+
+
+def _scale_by_rms(decay, epsilon) -> optax.GradientTransformation:
+  """optax.scale_by_rms, but a product of factors is never written to memory."""
+  # g starts at 0, and ε is under the root: equations S2 and S3.
+  rms = optax.scale_by_rms(
+    decay=decay, eps=epsilon, initial_scale=0.0, eps_in_sqrt=True
+  )
+
+  def update(updates, state, params=None):
+    del params
+    nu = optax.tree.update_moment(
+      factored.multiplied_out(updates), state.nu, decay, order=2
+    )
+    # Multiplied out a second time, which is cheaper than to store the result.
+    updates = factored.multiplied_out(jax.lax.optimization_barrier(updates))
+    direction = jax.tree.map(
+      lambda grad, square: grad * jax.lax.rsqrt(square + epsilon), updates, nu
+    )
+    return direction, state._replace(nu=nu)
+
+  return optax.GradientTransformation(rms.init, update)

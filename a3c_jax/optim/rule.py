@@ -1,0 +1,87 @@
+"""An update rule: one gradient, one step of the parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import optax
+
+from a3c_jax import base
+from a3c_jax.optim import factored
+
+OptimizerState = Any  # A pytree of arrays.
+
+
+class UpdateRule(NamedTuple):
+  """How a gradient becomes new parameters, its learning rate included.
+
+  Attributes:
+    init: `(params) -> optimizer_state`.
+    apply: `(params, optimizer_state, grads, frames) -> (params,
+      optimizer_state)`, with gradients like `trained(params)` and the global
+      emulator frames, a Python int, before the segment. It may use up the
+      optimizer state that it gets (donation), but never the parameters, which
+      other threads still read.
+    per_worker: whether each worker has an optimizer state of its own.
+    accepts_factored: whether gradients may be `factored.Factored`.
+  """
+
+  init: Callable[[base.Params], OptimizerState]
+  apply: Callable[
+    [base.Params, OptimizerState, base.Params, int],
+    tuple[base.Params, OptimizerState],
+  ]
+  per_worker: bool = False
+  accepts_factored: bool = False
+
+
+def of_optax(
+  transformation: optax.GradientTransformation,
+  learning_rate: Callable[[int], float],
+  *,
+  per_worker: bool = False,
+  takes_factors: bool = False,
+) -> UpdateRule:
+  """The rule θ ← θ - η · transformation(Δθ), one XLA program.
+
+  Args:
+    transformation: of dense gradients; it does not multiply by -η.
+    learning_rate: η as a function of global emulator frames.
+    per_worker: whether each worker has an optimizer state of its own.
+    takes_factors: whether the transformation multiplies factors out itself,
+      with `factored.multiplied_out`.
+
+  Returns:
+    A rule that accepts dense and factored gradients.
+  """
+
+  def update(params, optimizer_state, grads, learning_rate):
+    trained, grads = base.trained(params), base.trained(grads)
+    if not takes_factors:
+      grads = factored.multiplied_out(grads)
+    direction, optimizer_state = transformation.update(
+      grads, optimizer_state, trained
+    )
+    trained = jax.tree.map(
+      lambda param, step: param - learning_rate * step, trained, direction
+    )
+    return base.with_trained(params, trained), optimizer_state
+
+  # Only the optimizer's state may be donated: it belongs to one push at a time,
+  # while other threads go on reading parameters.
+  program = jax.jit(update, donate_argnums=1)
+
+  def apply(params, optimizer_state, grads, frames):
+    # On Python's numbers, and an argument: annealing does not recompile.
+    rate = np.float32(learning_rate(frames))
+    return program(params, optimizer_state, factored.opened(grads), rate)
+
+  return UpdateRule(
+    init=lambda params: transformation.init(base.trained(params)),
+    apply=apply,
+    per_worker=per_worker,
+    accepts_factored=True,
+  )

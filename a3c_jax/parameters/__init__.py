@@ -1,0 +1,1 @@
+"""Who holds the parameters: what a store does, and the stores."""
