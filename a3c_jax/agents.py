@@ -17,15 +17,13 @@ from a3c_jax import (
   checks,
   networks,
   optimizers,
-  policy_based,
   rollout,
-  value_based,
 )
+from a3c_jax.algorithms import registry
 from a3c_jax.config import Config
 from a3c_jax.envs import atari, catch, control, gym, labyrinth
 from a3c_jax.envs.torcs import racing
 
-_CELLS_OF_EACH = 128  # Of policy and value: the paper, section 9.
 _FOR_IMAGES = {
   'nips': networks.NipsTorso,
   'nature': networks.NatureTorso,
@@ -81,53 +79,35 @@ def make_learner(
     UsageError: if `--network` cannot be had or does not fit the observations,
       or the algorithm does not fit the actions.
   """
+  algorithm = registry.get(config.algo)
   network = make_network(config, env)
-  costs = {
-    'entropy_cost': config.entropy_cost,
-    'value_cost': config.value_cost,
-  }
-  if isinstance(network, networks.GaussianActorCritic):
-    return policy_based.gaussian_a3c(network, **costs)
-  if config.algo == 'a3c':
-    return policy_based.a3c(network, **costs)
-  make = {
-    'nstep_q': value_based.nstep_q,
-    'one_step_q': value_based.one_step_q,
-    'one_step_sarsa': value_based.one_step_sarsa,
-  }[config.algo]
-  return make(network)
+  return algorithm.make_learner(network, _hyperparameters(config))
 
 
 def make_network(config: Config, env: gymnasium.vector.VectorEnv) -> nn.Module:
   """The network that `make_learner` gives to the algorithm.
 
-  Returns:
-    `networks.QNetwork`, `networks.ActorCritic` or, if actions are continuous,
-    `networks.GaussianActorCritic`.
-
   Raises:
     UsageError: as `make_learner`.
   """
+  algorithm = registry.get(config.algo)
   torso = make_torso(config, env.single_observation_space)
   space = env.single_action_space
-  if isinstance(space, gymnasium.spaces.Box):
-    if config.algo != 'a3c':
-      raise checks.UsageError(
-        f'--algo={config.algo}: actions of {config.environment["name"]} are '
-        f'continuous, Box of {space.shape[0]} numbers; allowed: a3c'
-      )
-    cores = [
-      networks.LSTMCore(_CELLS_OF_EACH) if config.lstm else None
-      for _ in range(2)
-    ]
-    return networks.GaussianActorCritic(
-      torso, torso.copy(), space.shape[0], *cores
+  if isinstance(space, gymnasium.spaces.Box) and not algorithm.continuous:
+    able = [name for name in registry.names() if registry.get(name).continuous]
+    raise checks.UsageError(
+      f'--algo={config.algo}: actions of {config.environment["name"]} are '
+      f'continuous, Box of {space.shape[0]} numbers; allowed: '
+      f'{", ".join(able)}'
     )
-  num_actions = int(space.n)
-  if config.algo == 'a3c':
-    core = networks.LSTMCore() if config.lstm else None
-    return networks.ActorCritic(torso, num_actions, core)
-  return networks.QNetwork(torso, num_actions)
+  return algorithm.make_network(torso, space, _hyperparameters(config))
+
+
+def _hyperparameters(config: Config):
+  algorithm = registry.get(config.algo)
+  return algorithm.hyperparameters(
+    **{name: getattr(config, name) for name in algorithm.settings}
+  )
 
 
 def make_optimizer(config: Config) -> optimizers.Optimizer:

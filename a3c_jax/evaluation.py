@@ -251,20 +251,6 @@ def summarize(episodes: Sequence[Episode]) -> Summary:
   )
 
 
-def describe_policy(
-  algo: str,
-  *,
-  policy: str = 'sample',
-  exploration_epsilon: float = EXPLORATION_EPSILON,
-) -> str:
-  """How actions are chosen, for the record of a score."""
-  if policy != 'sample':
-    return policy
-  if algo == 'a3c':
-    return 'sampled'
-  return f'epsilon-greedy {exploration_epsilon:g}'
-
-
 class Evaluated(NamedTuple):
   """What came of one snapshot."""
 

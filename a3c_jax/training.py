@@ -39,6 +39,7 @@ from a3c_jax import (
 from a3c_jax import signals as signals_lib
 from a3c_jax import workdir as workdir_lib
 from a3c_jax import workers as workers_lib
+from a3c_jax.algorithms import registry
 from a3c_jax.config import Config
 from a3c_jax.envs import recorded
 from a3c_jax.envs import spaces as spaces_lib
@@ -665,7 +666,9 @@ class _Trainer:
       frames=snapshot.frames,
       seconds=self._eval_began,
       protocol=config.eval_protocol,
-      policy=evaluation.describe_policy(config.algo),
+      policy=registry.get(config.algo).describe_policy(
+        exploration_epsilon=evaluation.EXPLORATION_EPSILON
+      ),
       human_normalized=reference
       and published.human_normalized(score, reference),
       best=best,

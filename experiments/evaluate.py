@@ -34,6 +34,7 @@ from a3c_jax import (
 )
 from a3c_jax import config as config_lib
 from a3c_jax import workdir as workdir_lib
+from a3c_jax.algorithms import registry
 from a3c_jax.envs import boundary, recorded
 from a3c_jax.envs import spaces as spaces_lib
 import a3c_jax.flags
@@ -366,9 +367,9 @@ class Table:
     return 'is a link, which is not followed' if is_link else error.strerror
 
 
-def _check_epsilon(options, algo) -> None:
+def _check_epsilon(options, algorithm) -> None:
   given = options.exploration_epsilon != evaluation.EXPLORATION_EPSILON
-  if given and (algo == 'a3c' or options.policy != 'sample'):
+  if given and (algorithm.is_policy or options.policy != 'sample'):
     raise checks.UsageError(
       f'--exploration_epsilon={options.exploration_epsilon:g}: allowed for '
       'value-based algorithms with --policy=sample'
@@ -474,7 +475,8 @@ def main() -> None:
   if protocol == 'auto':
     protocol = config.eval_protocol
   config_lib.check_protocol(config, protocol, flag='protocol')
-  _check_epsilon(options, config.algo)
+  algorithm = registry.get(config.algo)
+  _check_epsilon(options, algorithm)
   _check_code(options, config)
   loaded = loading.load(
     workdir,
@@ -535,10 +537,8 @@ def main() -> None:
       on_episode=on_episode,
     )
     summary = evaluation.summarize(episodes)
-    actions = evaluation.describe_policy(
-      config.algo,
-      policy=options.policy,
-      exploration_epsilon=options.exploration_epsilon,
+    actions = algorithm.describe_policy(
+      options.policy, exploration_epsilon=options.exploration_epsilon
     )
     max_frames = options.max_eval_episode_frames
     print(_describe(summary, game, protocol, actions, max_frames), flush=True)

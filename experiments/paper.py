@@ -45,6 +45,7 @@ from a3c_jax import (
   telemetry,
 )
 from a3c_jax import workdir as workdir_lib
+from a3c_jax.algorithms import registry
 import a3c_jax.flags
 
 _FOLDER = pathlib.Path(__file__).parent
@@ -67,24 +68,28 @@ class Game(NamedTuple):
 class Method(NamedTuple):
   """What a curve or a row of a table is of."""
 
+  algo: str
   flags: tuple[str, ...]
   frames: int  # At scale 1, on Atari.
   speed: int  # Frames per second of one core, on Atari.
 
 
 # Speeds are those of BUILD.md, "Benchmark": two threads on two cores.
-_METHODS = {
-  'a3c': Method(('--algo=a3c',), _EPOCHS, 3_600),
-  'nstep_q': Method(('--algo=nstep_q',), _EPOCHS, 3_500),
-  'one_step_q': Method(('--algo=one_step_q',), _EPOCHS, 2_900),
-  'one_step_sarsa': Method(('--algo=one_step_sarsa',), _EPOCHS, 2_900),
+_SPEEDS = {
+  'a3c': 3_600,
+  'nstep_q': 3_500,
+  'one_step_q': 2_900,
+  'one_step_sarsa': 2_900,
 }
-_NATURE = ('--algo=a3c', '--network=nature')
+_METHODS = {
+  name: Method(name, (), _EPOCHS, speed) for name, speed in _SPEEDS.items()
+}
+_NATURE = ('--network=nature',)
 # The paper's days are these frames, as the authors wrote to reimplementers.
 _TABLE1_METHODS = {
-  'a3c_1_day': Method(_NATURE, 320_000_000, 1_600),
-  'a3c_4_days': Method(_NATURE, 1_000_000_000, 1_600),
-  'a3c_lstm_4_days': Method((*_NATURE, '--lstm'), 1_000_000_000, 1_600),
+  'a3c_1_day': Method('a3c', _NATURE, 320_000_000, 1_600),
+  'a3c_4_days': Method('a3c', _NATURE, 1_000_000_000, 1_600),
+  'a3c_lstm_4_days': Method('a3c', (*_NATURE, '--lstm'), 1_000_000_000, 1_600),
 }
 _ATARI = published.atari57()
 _SMALL = {
@@ -291,7 +296,7 @@ def _run(kind, scale, extra, **names) -> Run:
     speed = _SMALL_SPEED
   frames = _share(full, scale)
   table1 = names['method'] in _TABLE1_METHODS
-  by_evaluations = '--algo=a3c' not in kind.flags
+  by_evaluations = not registry.get(kind.algo).is_policy
   settings = {
     'threads': names['threads'],
     'optimizer': names['optimizer'],
@@ -307,6 +312,7 @@ def _run(kind, scale, extra, **names) -> Run:
   command = (
     str(_FOLDER / game.script),
     *game.flags,
+    f'--algo={kind.algo}',
     *kind.flags,
     *(f'--{name}={value}' for name, value in settings.items()),
     *extra,

@@ -17,12 +17,12 @@ LAYERS = {
     'optimizers',
     'telemetry',
     'config',
-    'published',
     'signals',
   ),
   2: ('batch', 'losses', 'rollout', 'shared'),
   3: ('value_based', 'policy_based', 'checkpoints'),  # Equals do not meet.
   4: ('actor_learner', 'agents', 'evaluation', 'profiling', 'workdir'),
+  4.5: ('published',),
   5: ('training', 'loading', 'curves', 'flags', 'scales'),
   6: ('figures',),
 }
@@ -39,6 +39,7 @@ ENVS = {  # One upon the other; the rest is 1.
   'torcs.racing': 1.3,
   'torcs.driver': 1.4,
 }
+ALGORITHMS = {'algorithm': 3.1, 'builtin': 3.2, 'registry': 3.3}
 LAYER = {
   f'a3c_jax.{name}': layer for layer, names in LAYERS.items() for name in names
 }
@@ -63,6 +64,8 @@ def layer(name):
   names = name.split('.')
   if names[1] == 'envs':
     return ENVS.get('.'.join(names[2:]), 1)
+  if names[1] == 'algorithms':
+    return ALGORITHMS[names[2]]
   return LAYER['.'.join(names[:2])]  # a3c_jax.config.Config: its module.
 
 
