@@ -18,7 +18,18 @@ _NONE: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Recurrent:
+class Hyperparameters:
+  """Base of an algorithm's own settings; by itself, of one that has none.
+
+  Each field is a `checks.setting` with a default and a source.
+  """
+
+  def check_together(self) -> None:
+    """Raises UsageError if values are allowed one by one, but not together."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recurrent(Hyperparameters):
   """Base of the hyperparameters of algorithms that may have an LSTM core."""
 
   lstm: bool = checks.true_or_false(
@@ -30,7 +41,7 @@ class Recurrent:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ValueBased:
+class ValueBased(Hyperparameters):
   """Base of the hyperparameters of algorithms that act ε-greedily on Q."""
 
   target_period_frames: int = checks.count(
@@ -76,9 +87,7 @@ class Algorithm(NamedTuple):
   Attributes:
     name: by which `--algo` chooses it.
     title: in figures and tables: 'A3C'.
-    hyperparameters: a frozen dataclass of its own settings, each a
-      `checks.setting` with a default and a source. It may have a method
-      `check_together()`, which raises UsageError. Each setting is a flag.
+    hyperparameters: its own settings. Each is a flag.
     make_network: `(torso, action_space, hyperparameters)` gives the network;
       the torso maps observations [..., *shape] to features [..., F].
     make_learner: `(network, hyperparameters)` gives the learner.
@@ -94,9 +103,9 @@ class Algorithm(NamedTuple):
 
   name: str
   title: str
-  hyperparameters: type
-  make_network: Callable[[nn.Module, gymnasium.Space, Any], nn.Module]
-  make_learner: Callable[[nn.Module, Any], base.Learner]
+  hyperparameters: type[Hyperparameters]
+  make_network: Callable[..., nn.Module]
+  make_learner: Callable[..., base.Learner]
   is_policy: bool
   continuous: bool = False
   defaults: Mapping[str, Defaults] = _NONE

@@ -13,7 +13,7 @@ import dataclasses
 import flax.linen as nn
 import gymnasium
 
-from a3c_jax import base, checks, networks, policy_based, value_based
+from a3c_jax import base, checks, cpu, networks, policy_based, value_based
 from a3c_jax.algorithms.algorithm import Algorithm, Recurrent, ValueBased
 
 _CELLS_OF_EACH = 128  # Of policy and value: the paper, section 9.
@@ -72,6 +72,27 @@ A3C = Algorithm(
   make_learner=_a3c,
   is_policy=True,
   continuous=True,
+  defaults={
+    'control': {'entropy_cost': (1e-4, 'paper, section 9')},
+    'torcs': {
+      'value_cost': (0.1, 'ours: or its gradient is nearly all there is'),
+      'entropy_cost': (0.005, 'ours'),
+    },
+  },
+  # All ours, by runs on Pong: see BUILD.md, "The quick preset".
+  presets={
+    'quick': {
+      'atari': {
+        'threads': (min(cpu.cores(), 16), 'the cores: more get in their way'),
+        'envs_per_thread': (8, 'most frames per second'),
+        'frames': (30_000_000, 'enough'),
+        'rms_epsilon': (1e-5, 'every weight moves; as in synchronous A2C'),
+        'max_grad_norm': (20.0, 'half of 40 steps; as in synchronous A2C'),
+        'init_gain': (2.45, '√6, by He et al. 2015: more units stay alive'),
+        'anneal_frames': (80_000_000, 'so that it is still high at the end'),
+      }
+    }
+  },
 )
 
 

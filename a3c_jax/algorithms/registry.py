@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 
 from a3c_jax import checks
 from a3c_jax.algorithms import builtin
@@ -26,7 +27,7 @@ def register(algorithm: Algorithm) -> None:
       raise ValueError(f'{name}: {field.name} needs a default and its source')
     for other in _algorithms.values():
       known = other.settings.get(field.name, field)
-      if known.type != field.type:
+      if _name(known.type) != _name(field.type):
         raise ValueError(
           f'{name}: {field.name} is {field.type}, but {known.type} in '
           f'{other.name}'
@@ -37,6 +38,12 @@ def register(algorithm: Algorithm) -> None:
 def names() -> tuple[str, ...]:
   """Of all algorithms, those of the paper first."""
   return tuple(_algorithms)
+
+
+def presets() -> tuple[str, ...]:
+  """What `--preset` can be for any of them."""
+  own = (preset for each in _algorithms.values() for preset in each.presets)
+  return ('paper', *dict.fromkeys(own))
 
 
 def get(name: str) -> Algorithm:
@@ -50,6 +57,11 @@ def get(name: str) -> Algorithm:
       f'--algo={checks.as_text(name)}: allowed: {", ".join(names())}'
     )
   return _algorithms[name]
+
+
+def _name(kind) -> str:
+  # Of a module without `from __future__ import annotations` it is a type.
+  return kind if isinstance(kind, str) else inspect.formatannotation(kind)
 
 
 for _algorithm in builtin.ALGORITHMS:
