@@ -40,6 +40,7 @@ from a3c_jax import signals as signals_lib
 from a3c_jax import workdir as workdir_lib
 from a3c_jax import workers as workers_lib
 from a3c_jax.config import Config
+from a3c_jax.envs import domain as domain_lib
 from a3c_jax.envs import recorded
 from a3c_jax.envs import spaces as spaces_lib
 
@@ -209,7 +210,9 @@ def train(config: Config) -> None:
     make_env = agents.make_env(config)
     make_eval_env = None
     if config.eval_frames:
-      make_eval_env = agents.make_env(config, protocol=config.eval_protocol)
+      make_eval_env = agents.make_env(
+        config, domain_lib.EnvRequest(protocol=config.eval_protocol)
+      )
 
   def make_learner(env):
     layout = agents.describe_layout(config, env.single_observation_space)
@@ -517,7 +520,7 @@ class _Trainer:
             self._path,
             run={
               'algo': config.algo,
-              'env': config.environment['name'],
+              'env': config.env_name,
               'seed': config.seed,
             },
             stats=self._stats,
@@ -654,9 +657,7 @@ class _Trainer:
       return
     snapshot, summary = evaluated
     config = self._config
-    reference = published.reference(
-      config.environment['name'], config.eval_protocol
-    )
+    reference = published.reference(config.env_name, config.eval_protocol)
     score = summary.mean_return
     best = bool(np.isfinite(score)) and (
       self._best is None or score > self._best['score']
