@@ -20,9 +20,8 @@ from a3c_jax import (
   rollout,
 )
 from a3c_jax.algorithms import registry
-from a3c_jax.config import Config
-from a3c_jax.envs import atari, catch, control, gym, labyrinth
-from a3c_jax.envs.torcs import racing
+from a3c_jax.envs import domain as domain_lib
+from a3c_jax.settings.common import Config
 
 _FOR_IMAGES = {
   'nips': networks.NipsTorso,
@@ -32,37 +31,21 @@ _FOR_IMAGES = {
 
 
 def make_env(
-  config: Config, *, protocol: str | None = None, film: bool = False
+  config: Config, request: domain_lib.EnvRequest | None = None
 ) -> Callable[[], gymnasium.vector.VectorEnv]:
-  """A function that makes the environment of one thread.
+  """A function that makes an environment of a Config.
 
   Args:
-    config: whose domain, environment and games per thread count.
-    protocol: of an evaluation, which has one game; None for training.
-    film: whether `render` gives a picture of each game.
+    config: whose domain and environment count.
+    request: what is asked of it; None for that of one training thread, with
+      `envs_per_thread` environments.
 
   Raises:
-    UsageError: if there is no such environment, or it cannot be filmed.
+    UsageError: if there is no such environment, or it cannot be rendered.
   """
-  games = {
-    'envs': config.envs_per_thread if protocol is None else 1,
-    'film': film,
-  }
-  if config.domain == 'atari':
-    options = atari.from_record(config.environment)
-    if protocol is not None:
-      options = atari.for_evaluation(options, protocol)
-    return atari.make(options, **games)
-  if config.domain == 'catch':
-    return gym.make_own(catch.Catch, **games)
-  if config.domain == 'control':
-    return control.make(control.from_record(config.environment), **games)
-  if config.domain == 'labyrinth':
-    return labyrinth.make(labyrinth.from_record(config.environment), **games)
-  if config.domain == 'torcs':
-    return racing.make(racing.from_record(config.environment), **games)
-  options = gym.from_record(config.environment)
-  return gym.make(options.env, args=gym.parse_args(options.env_args), **games)
+  if request is None:
+    request = domain_lib.EnvRequest(num_envs=config.envs_per_thread)
+  return domain_lib.get(config.domain).make(config.environment, request)
 
 
 def make_learner(
@@ -81,7 +64,7 @@ def make_learner(
   """
   algorithm = registry.get(config.algo)
   network = make_network(config, env)
-  return algorithm.make_learner(network, _hyperparameters(config))
+  return algorithm.make_learner(network, config.algorithm)
 
 
 def make_network(config: Config, env: gymnasium.vector.VectorEnv) -> nn.Module:
@@ -94,20 +77,11 @@ def make_network(config: Config, env: gymnasium.vector.VectorEnv) -> nn.Module:
   torso = make_torso(config, env.single_observation_space)
   space = env.single_action_space
   if isinstance(space, gymnasium.spaces.Box) and not algorithm.continuous:
-    able = [name for name in registry.names() if registry.get(name).continuous]
     raise checks.UsageError(
-      f'--algo={config.algo}: actions of {config.environment["name"]} are '
-      f'continuous, Box of {space.shape[0]} numbers; allowed: '
-      f'{", ".join(able)}'
+      f'--algo={config.algo}: actions of {config.env_name} are continuous, Box '
+      f'of {space.shape[0]} numbers; allowed: {registry.continuous()}'
     )
-  return algorithm.make_network(torso, space, _hyperparameters(config))
-
-
-def _hyperparameters(config: Config):
-  algorithm = registry.get(config.algo)
-  return algorithm.hyperparameters(
-    **{name: getattr(config, name) for name in algorithm.settings}
-  )
+  return algorithm.make_network(torso, space, config.algorithm)
 
 
 def make_optimizer(config: Config) -> optimizers.Optimizer:
@@ -142,7 +116,7 @@ def make_torso(config: Config, space: gymnasium.spaces.Box) -> nn.Module:
         f'--network={name}: needs images, observations are {space}; '
         'allowed: mlp, hidden200 or module:function'
       )
-    torso = _FOR_IMAGES[name](_channels_first(space), scale)
+    torso = _FOR_IMAGES[name](_channels_first(config, space), scale)
   else:
     torso = _own_torso(name)
   # Normalised observations are floats, whatever they are in the environment.
@@ -161,8 +135,9 @@ def describe_layout(config: Config, space: gymnasium.spaces.Box) -> str | None:
   """
   shape = list(space.shape)
   name = _name_of_torso(config, space)
-  if name in _FOR_IMAGES and len(shape) == 3 and config.domain == 'gym':
-    axes = '[C, H, W]' if _channels_first(space) else '[H, W, C]'
+  found = domain_lib.get(config.domain).image_layout(config.environment) is None
+  if name in _FOR_IMAGES and len(shape) == 3 and found:
+    axes = '[C, H, W]' if _channels_first(config, space) else '[H, W, C]'
     return f'observations {shape} are read as images {axes}, by {name}'
   if (
     name in ('mlp', 'hidden200') and space.dtype == np.uint8 and len(shape) > 1
@@ -175,24 +150,19 @@ def describe_layout(config: Config, space: gymnasium.spaces.Box) -> str | None:
   return None
 
 
-def _channels_first(space) -> bool:
-  """Whether images are [C, H, W], of which C is the smallest."""
-  return space.shape[0] < space.shape[2]
+def _channels_first(config, space) -> bool:
+  """Whether images are [C, H, W]. If the domain does not know, C is smaller."""
+  layout = domain_lib.get(config.domain).image_layout(config.environment)
+  if layout is None:
+    return space.shape[0] < space.shape[2]
+  return layout == 'CHW'
 
 
 def _name_of_torso(config, space) -> str:
   if config.network == 'auto':
-    return _automatic(config, len(space.shape))
+    choose = domain_lib.get(config.domain).default_torso
+    return choose(len(space.shape), config.lstm)
   return config.network
-
-
-def _automatic(config, dims) -> str:
-  if config.domain != 'control':
-    return 'nips' if dims == 3 else 'mlp'
-  if dims != 3:
-    return 'hidden200'
-  # Without an LSTM core, all would be linear.
-  return 'linear_conv' if config.lstm else 'nips'
 
 
 def _own_torso(name) -> nn.Module:

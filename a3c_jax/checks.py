@@ -457,26 +457,6 @@ def settings_of(kind: type[Settings], *values: Any) -> Settings:
   return settings
 
 
-def options_of(kind: type[Settings], record: Mapping[str, Any]) -> Settings:
-  """Checked options of an environment, from the record of a run.
-
-  Options that did not exist yet have their defaults.
-
-  Raises:
-    UsageError: naming one that is unknown, or whose value is not allowed.
-  """
-  names = {field.name for field in dataclasses.fields(kind)}
-  for name in record:
-    if name not in names:
-      raise UsageError(
-        f'{as_text(name)}, an option in config.json: this version of a3c_jax '
-        f'does not know it; allowed: {", ".join(sorted(names))}'
-      )
-  options = kind(**record)
-  check_settings(options)
-  return options
-
-
 def check_settings(settings: Any) -> None:
   """Checks every field that `setting` made.
 

@@ -3,33 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping
-import contextlib
 import dataclasses
 import errno
-import itertools
 import json
 import math
 import os
 import pathlib
 import re
-import sys
 import time
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from a3c_jax import checks, trust
+from a3c_jax import checks, cpu
+from a3c_jax.envs import domain as domain_lib
 
 ALGORITHMS = ('a3c', 'nstep_q', 'one_step_q', 'one_step_sarsa')
 PRESETS = ('paper', 'quick')
 NETWORKS = ('nips', 'nature', 'mlp', 'hidden200', 'linear_conv', 'auto')
-PROTOCOLS = {
-  'atari': ('noop30', 'sticky'),
-  'gym': ('plain',),
-  'catch': ('plain',),
-  'control': ('plain',),
-  'labyrinth': ('plain',),
-  'torcs': ('plain',),
-}
 MAX_EVAL_EPISODE_FRAMES = 108_000
 _OF_ONE_START = {'workdir', 'seconds', 'profile', 'override'}
 _MOST_GAMES = 10_000
@@ -184,10 +174,11 @@ class Config:
     'Emulator frames after which an episode of an evaluation is truncated.',
     may_change=True,
   )
-  eval_protocol: str = checks.one_of(
+  eval_protocol: str = checks.setting(
     'How evaluations are played: noop30 (0 to 30 no-ops first) or sticky '
     '(actions repeat with probability 0.25) for Atari, plain for the rest.',
-    ('noop30', 'sticky', 'plain'),
+    'a protocol of the domain',
+    lambda value: isinstance(value, str) and value != '',
     may_change=True,
   )
   override: tuple[str, ...] = checks.setting(
@@ -197,16 +188,16 @@ class Config:
     lambda value: all(isinstance(name, str) for name in value),
     may_change=True,
   )
-  domain: str = checks.one_of(
-    'Whose defaults hold.', tuple(PROTOCOLS), flag=False
+  domain: str = checks.setting(
+    'Which kind of environment.',
+    'the name of a domain',
+    lambda value: isinstance(value, str),
+    flag=False,
   )
-  action_repeat: int = checks.count(
-    'Emulator frames per agent step.', flag=False
-  )
-  environment: Mapping[str, Any] = checks.setting(
-    'Name and options of the environment.',
-    "a mapping with a 'name'",
-    lambda value: isinstance(value['name'], str),
+  environment: Any = checks.setting(
+    'Options of the environment.',
+    "the domain's options",
+    dataclasses.is_dataclass,
     flag=False,
   )
 
@@ -215,47 +206,15 @@ class Config:
     for name, value in absolute.items():
       object.__setattr__(self, name, value)
 
+  @property
+  def env_name(self) -> str:
+    """The name under which results are recorded, such as 'pong'."""
+    return domain_lib.get(self.domain).env_name(self.environment)
 
-def cores(root: pathlib.Path = pathlib.Path('/')) -> int:
-  """How many this process may use, by its affinity and its container's quota.
-
-  Args:
-    root: where /proc and /sys are looked for.
-  """
-  if not hasattr(os, 'sched_getaffinity'):  # Not on Linux.
-    return os.cpu_count() or 1
-  return max(1, min(len(os.sched_getaffinity(0)), *_quotas(root)))
-
-
-def _quotas(root) -> list[int]:
-  """The CPUs, rounded up, of each control group that this process is in."""
-  quotas = [sys.maxsize]
-  for line in _read(root / 'proc/self/cgroup').splitlines():
-    _, _, line = line.partition(':')
-    controllers, _, path = line.partition(':')
-    # Groups of version 2 have no controllers in their line.
-    folders = [controllers, 'cpu'] if controllers else ['']
-    if controllers and 'cpu' not in controllers.split(','):
-      continue
-    parts = [part for part in path.split('/') if part not in ('', '..')]
-    for folder, depth in itertools.product(folders, range(len(parts) + 1)):
-      # A container may see its own group as the root, whatever the path is.
-      group = root.joinpath('sys/fs/cgroup', folder, *parts[:depth])
-      limit = _read(group / 'cpu.max') or ' '.join(
-        _read(group / f'cpu.cfs_{name}_us') for name in ('quota', 'period')
-      )
-      with contextlib.suppress(ValueError, ZeroDivisionError):
-        quota, period = map(int, limit.split())
-        if quota > 0:
-          quotas.append(math.ceil(quota / period))
-  return quotas
-
-
-def _read(path) -> str:
-  try:
-    return path.read_text().strip()
-  except (OSError, ValueError):
-    return ''
+  @property
+  def action_repeat(self) -> int:
+    """Emulator frames per agent step."""
+    return domain_lib.get(self.domain).action_repeat(self.environment)
 
 
 # Sources: 'paper' is Mnih et al. 2016, arXiv:1602.01783; 'authors' is what they
@@ -265,7 +224,7 @@ _PAPER = {
   'preset': ('paper', 'ours'),
   'algo': ('a3c', "the paper's best"),
   'threads': (
-    min(2 * cores(), 16),
+    min(2 * cpu.cores(), 16),
     "twice the cores, at most the paper's 16",
   ),
   'envs_per_thread': (1, 'paper, section 4'),
@@ -307,82 +266,17 @@ _PAPER = {
   ),
   'eval_protocol': ('noop30', 'Mnih et al. 2015'),
   'override': ((), 'none'),
-  'action_repeat': (4, 'paper, section 8'),
 }
 _LSTM = {'t_max': (20, 'reproductions of the paper')}
 # All ours, by runs on Pong: see BUILD.md, "The quick preset".
 _QUICK = {
-  'threads': (min(cores(), 16), 'the cores: more get in their way'),
+  'threads': (min(cpu.cores(), 16), 'the cores: more get in their way'),
   'envs_per_thread': (8, 'most frames per second'),
   'frames': (30_000_000, 'enough'),
   'rms_epsilon': (1e-5, 'every weight moves; as in synchronous A2C'),
   'max_grad_norm': (20.0, 'half of 40 steps; as in synchronous A2C'),
   'init_gain': (2.45, '√6, by He et al. 2015: more units stay alive'),
   'anneal_frames': (80_000_000, 'so that it is still high at the end'),
-}
-_SMALL = {
-  'frames': (500_000, 'ours'),
-  'learning_rate': (3e-3, 'ours'),
-  'rms_epsilon': (1e-3, 'ours'),
-  'reward_clip': (0.0, 'ours'),
-  'target_period_frames': (1_000, 'ours'),
-  'exploration_ends': ((0.05,), 'ours'),
-  'exploration_probabilities': ((1.0,), 'ours'),
-  'exploration_anneal_frames': (50_000, 'ours'),
-  'network': ('auto', 'ours'),
-  'log_seconds': (2.0, 'ours'),
-  'checkpoint_frames': (50_000, 'ours'),
-  'eval_frames': (50_000, 'ours'),
-  'eval_protocol': ('plain', 'ours'),
-  'action_repeat': (1, 'ours'),
-}
-_DOMAINS = {
-  'atari': {},
-  'gym': _SMALL | {'t_max': (20, 'ours')},
-  'catch': _SMALL | {'frames': (200_000, 'ours'), 'network': ('mlp', 'ours')},
-  'control': _SMALL
-  | {
-    'frames': (1_000_000, 'ours'),
-    'threads': (min(cores(), 16), 'the cores'),
-    'envs_per_thread': (8, 'ours: a call takes longer than a step'),
-    't_max': (20, 'ours; the paper updates once per episode'),
-    'learning_rate': (5e-4, 'ours, by random search'),
-    'entropy_cost': (1e-4, 'paper, section 9'),
-    'lstm': (True, 'paper, section 9'),
-    'normalize_obs': (True, 'ours'),
-    'checkpoint_frames': (100_000, 'ours'),
-    'eval_frames': (100_000, 'ours'),
-  },
-  'labyrinth': {
-    'frames': (10_000_000, 'ours'),
-    'threads': (min(cores(), 16), 'the cores'),
-    'envs_per_thread': (8, 'ours: most frames per second'),
-    'learning_rate': (2e-3, 'ours: as good as 7e-4, better than 4e-3'),
-    'lstm': (True, 'paper, section 5.4'),
-    'reward_clip': (0.0, "ours: the portal's 10 is to be felt"),
-    'eval_frames': (1_000_000, 'ours'),
-    'eval_protocol': ('plain', 'ours'),
-  },
-  'torcs': {
-    'frames': (20_000_000, 'ours'),
-    'threads': (min(cores(), 16), 'the cores'),
-    'envs_per_thread': (
-      4,
-      'ours: one game is too much alike from step to step',
-    ),
-    't_max': (20, 'ours; the paper has 5'),
-    'learning_rate': (3e-4, 'ours, with the next'),
-    'rms_epsilon': (1e-3, 'ours: gradients grow a hundredfold with speed'),
-    'max_grad_norm': (10.0, 'ours: with 40 networks died'),
-    'value_cost': (0.1, 'ours: or its gradient is nearly all there is'),
-    'entropy_cost': (0.005, 'ours'),
-    'gamma': (0.98, 'ours: 8 seconds'),
-    'lstm': (True, 'ours: one picture does not show speed; not in the paper'),
-    'reward_clip': (0.0, 'ours: rewards are m/s'),
-    'reward_scale': (0.005, 'ours: values of some 10'),
-    'eval_frames': (2_000_000, 'ours'),
-    'eval_protocol': ('plain', 'ours'),
-  },
 }
 
 
@@ -392,18 +286,22 @@ def defaults(
   """Default value and its source, for every setting that has one.
 
   Args:
-    domain: 'atari', 'gym', 'catch', 'control', 'labyrinth' or 'torcs'.
+    domain: its name.
     lstm: whether the network has an LSTM core; None for the domain's default.
     preset: 'paper' or 'quick'.
+
+  Raises:
+    UsageError: if there is no such domain.
   """
-  table = _PAPER | _DOMAINS[domain]
+  of_domain = domain_lib.get(domain).defaults
+  table = _PAPER | of_domain
   if lstm is None:
     lstm, _ = table['lstm']
   return (
     _PAPER
     | (_QUICK if preset == 'quick' else {})
     | (_LSTM if lstm else {})
-    | _DOMAINS[domain]
+    | of_domain
   )
 
 
@@ -438,6 +336,9 @@ def read_record(workdir: str | pathlib.Path) -> Record:
     )
     values = {name: value for name, (value, _) in table.items()} | values
     values['workdir'] = str(path)
+    values['environment'] = domain_lib.from_record(
+      domain_lib.get(values['domain']).options, values['environment']
+    )
     for field in dataclasses.fields(Config):
       if field.type.startswith('tuple'):
         values[field.name] = tuple(values[field.name])
@@ -478,6 +379,26 @@ def of_run(workdir: str | None, domain: str) -> Config | None:
   return config if config.domain == domain else None
 
 
+def code_named(
+  config: Config, *, environment: bool = True, network: bool = True
+) -> dict[str, str]:
+  """The code that would be imported because a config.json names it, by flag.
+
+  It may be a stranger's: `--network=os:abort` is a name too.
+
+  Args:
+    config: of the run.
+    environment: whether the environment is made by name.
+    network: whether the network is.
+  """
+  code = {}
+  if environment:
+    code |= domain_lib.get(config.domain).code_named(config.environment)
+  if network and ':' in config.network:
+    code['network'] = config.network
+  return code
+
+
 def check_not_imported(run: Config, given: Container[str]) -> None:
   """Refuses to import what nobody but the config.json of a run names.
 
@@ -489,8 +410,7 @@ def check_not_imported(run: Config, given: Container[str]) -> None:
     UsageError: naming the first flag that would decide what is imported and is
       not given.
   """
-  code = trust.code_named(run.domain, run.environment, run.network)
-  for name, value in code.items():
+  for name, value in code_named(run).items():
     if name not in given:
       raise checks.UsageError(
         f'--{name}: the run in {checks.as_given(run.workdir)} has {value}, '
@@ -501,7 +421,7 @@ def check_not_imported(run: Config, given: Container[str]) -> None:
 def make(
   domain: str,
   *,
-  environment: Mapping[str, Any],
+  environment: Any = None,
   instead: Mapping[str, Any] = MappingProxyType({}),
   **given,
 ) -> Config:
@@ -511,45 +431,56 @@ def make(
   the defaults, but for `seconds`, `profile` and `override`.
 
   Args:
-    domain: 'atari', 'gym', 'catch', 'control', 'labyrinth' or 'torcs'.
-    environment: its 'name' and options, for the record.
+    domain: its name, such as 'atari'.
+    environment: the domain's options; None for those of the run to be resumed,
+      or their defaults.
     instead: defaults of the caller's own.
     **given: fields of `Config`; None counts as not given.
 
   Raises:
-    UsageError: naming the first setting whose value is not allowed, or a
-      network that the run to be resumed would import and that is not given.
+    UsageError: naming the first setting whose value is not allowed, or code
+      that the run to be resumed would import and that is not given.
   """
+  of_domain = domain_lib.get(domain)
   given = {name: value for name, value in given.items() if value is not None}
   run = of_run(given.get('workdir'), domain)
   known = dict(instead)
   if run:
-    # That of the environment is for the flags to check, or for the caller, who
-    # has made it.
-    check_not_imported(run, {'env', 'env_args', *given})
+    named = () if environment is None else dataclasses.asdict(environment)
+    check_not_imported(run, {*named, *given})
     names = {field.name for field in dataclasses.fields(Config)}
     known |= {name: getattr(run, name) for name in names - _OF_ONE_START}
   elif (known | given).get('algo', 'a3c') != 'a3c':
     known.setdefault('lstm', False)  # A domain's default is that of its a3c.
-  if not run and environment.get('pixels'):
-    known.setdefault('normalize_obs', False)  # Their bounds are known.
+  if environment is None:
+    environment = run.environment if run else of_domain.options()
+  _check_environment(environment, of_domain)
   known |= given
   table = defaults(
     domain, lstm=known.get('lstm'), preset=known.get('preset', 'paper')
-  )
+  ) | of_domain.option_defaults(environment)
   values = {name: value for name, (value, _) in table.items()} | known
+  values |= {'domain': domain, 'environment': environment}
   values.setdefault('anneal_frames', values['frames'])
   if 'workdir' not in values:
-    name = re.sub(r'[^\w.-]', '-', environment['name'])
+    name = re.sub(r'[^\w.-]', '-', of_domain.env_name(environment))
     label = f'{name}-{values["algo"]}-seed{values["seed"]}'
     now = time.strftime('%Y%m%d-%H%M%S')
     # The process too: of a sweep, several runs begin within one second.
     values['workdir'] = f'runs/{label}-{now}-{os.getpid()}'
-  values |= {'domain': domain, 'environment': environment}
   config = Config(**values)
   checks.check_settings(config)
   _check_together(config)
   return config
+
+
+def _check_environment(environment, domain) -> None:
+  if not isinstance(environment, domain.options):
+    raise TypeError(
+      f'environment={environment!r}: expected {domain.options.__module__}.'
+      f'{domain.options.__qualname__}'
+    )
+  checks.check_settings(environment)
 
 
 def check_protocol(config: Config, protocol: str, *, flag: str) -> None:
@@ -558,10 +489,10 @@ def check_protocol(config: Config, protocol: str, *, flag: str) -> None:
   Raises:
     UsageError: naming the flag.
   """
-  allowed = PROTOCOLS[config.domain]
+  allowed = domain_lib.get(config.domain).protocols
   if protocol not in allowed:
     raise checks.UsageError(
-      f'--{flag}={protocol}: allowed for {config.environment["name"]}: '
+      f'--{flag}={checks.as_text(protocol)}: allowed for {config.env_name}: '
       + ', '.join(allowed)
     )
 
@@ -572,7 +503,7 @@ def _check_together(config: Config) -> None:
     'a3c',
   ):
     raise checks.UsageError(
-      f'--preset=quick: allowed for {config.environment["name"]} with '
+      f'--preset=quick: allowed for {config.env_name} with '
       f'--algo={config.algo}: paper'
     )
   check_protocol(config, config.eval_protocol, flag='eval_protocol')
@@ -581,7 +512,7 @@ def _check_together(config: Config) -> None:
       f'--threads={config.threads} with --envs_per_thread='
       f'{config.envs_per_thread}: allowed: {_MOST_GAMES} games in all'
     )
-  if config.domain == 'control' and config.algo != 'a3c':
+  if domain_lib.get(config.domain).continuous and config.algo != 'a3c':
     raise checks.UsageError(
       f'--algo={config.algo}: allowed with continuous actions: a3c'
     )

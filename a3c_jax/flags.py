@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 import contextlib
 import dataclasses
-import json
+import inspect
 import os
 import signal
 import sys
@@ -15,6 +15,7 @@ from absl import app, flags, logging
 
 from a3c_jax import checks, cpu, output, workers
 from a3c_jax import config as config_lib
+from a3c_jax.envs import domain as domain_lib
 
 _LEAVING_SECONDS = 10.0  # From the end of the script to that of its process.
 _LONGEST = 500  # Characters of a word in a message.
@@ -79,15 +80,21 @@ _PARSERS = {
 }
 
 
-def _define(field: dataclasses.Field, default_text: str) -> None:
+def _define(
+  field: dataclasses.Field, default_text: str, allowed: str = ''
+) -> None:
   help_text = field.metadata['help']
-  if field.type == 'bool':
+  # Of a module without `from __future__ import annotations` it is a type.
+  kind = field.type
+  if not isinstance(kind, str):
+    kind = inspect.formatannotation(kind)
+  if kind == 'bool':
     help_text += f' Default: {default_text}.'
     flags.DEFINE_flag(_Boolean(field.name, None, help_text))
   else:
-    allowed = field.metadata['allowed']
+    allowed = allowed or field.metadata['allowed']
     help_text += f' Allowed: {allowed}. Default: {default_text}.'
-    flags.DEFINE(_PARSERS[field.type], field.name, None, help_text)
+    flags.DEFINE(_PARSERS[kind], field.name, None, help_text)
 
 
 def _given(names: Sequence[str]) -> dict[str, Any]:
@@ -95,76 +102,76 @@ def _given(names: Sequence[str]) -> dict[str, Any]:
   return {name: value for name, value in values.items() if value is not None}
 
 
-def _of_run(run, names) -> dict[str, Any]:
-  """The options of the environment that a run has."""
-  if run is None:
-    return {}
-  values = run.environment | {'env': run.environment['name']}
-  return {
-    name: _as_given(value) for name, value in values.items() if name in names
-  }
-
-
-def _as_given(value):
-  """A value of JSON as the flag has it."""
-  if isinstance(value, dict):
-    return json.dumps(value) if value else ''
-  return tuple(value) if isinstance(value, list) else value
-
-
-def define_options(
-  options: type, *, domain: str | None = None
-) -> Callable[[], Any]:
-  """Defines a flag for every field of a domain's options.
+def define_options(options: type) -> Callable[[], Any]:
+  """Defines a flag for every field of a dataclass.
 
   Args:
-    options: a dataclass whose fields are `checks.setting`s with defaults.
-    domain: that of the environment, if the options are its own: those that are
-      not given are taken from the run that is resumed.
+    options: its fields are `checks.setting`s with defaults.
 
   Returns:
-    A function that makes the options once flags are parsed. It raises a
-    UsageError if the run to be resumed would import an environment that is not
-    given.
+    A function that makes the options, unchecked, once flags are parsed.
   """
+  names = _define_options(options)
+
+  def make_options():
+    made = options(**_given(names))
+    return dataclasses.replace(made, **checks.absolute_paths(made))
+
+  return make_options
+
+
+def _define_options(options) -> list[str]:
   fields = dataclasses.fields(options)
   for field in fields:
     known = field.default is not None and checks.as_text(field.default)
     default = known or 'nothing'
     _define(field, f'{default} ({field.metadata["source"]})')
-  names = [field.name for field in fields]
+  return [field.name for field in fields]
 
-  def make_options():
-    values = _given(names)
-    if domain is not None:
-      run = config_lib.of_run(flags.FLAGS.workdir, domain)
-      if run:
-        # The network is checked with the other settings.
-        config_lib.check_not_imported(run, {'network', *values})
-      values = _of_run(run, names) | values
-    made = options(**values)
+
+def _define_environment(domain: domain_lib.Domain) -> Callable[[], Any]:
+  """Defines a flag for every option of a domain.
+
+  Returns:
+    A function that makes the options once flags are parsed. Those that are not
+    given are taken from the run that is resumed. It raises a UsageError if that
+    run would import an environment that is not given.
+  """
+  names = _define_options(domain.options)
+
+  def make_environment():
+    given = _given(names)
+    run = config_lib.of_run(flags.FLAGS.workdir, domain.name)
+    if run is None:
+      made = domain.options(**given)
+    else:
+      # The network is checked with the other settings.
+      config_lib.check_not_imported(run, {'network', *given})
+      made = dataclasses.replace(run.environment, **given)
     return dataclasses.replace(made, **checks.absolute_paths(made))
 
-  return make_options
+  return make_environment
 
 
 def define(domain: str, **instead) -> Callable[..., config_lib.Config]:
   """Defines a flag for every setting of Config.
 
   Args:
-    domain: whose defaults the help tells and the Config gets.
+    domain: the name of the one whose defaults the help tells and the Config
+      gets.
     **instead: defaults of the script's own.
 
   Returns:
-    A function `(environment, **fixed) -> Config` that reads the flags once they
-    are parsed; `environment` has at least a 'name', and `fixed` are settings
-    that the command line does not choose.
+    A function `(environment=None, **fixed) -> Config` that reads the flags once
+    they are parsed. `environment` is as for `config.make`, and `fixed` are
+    settings that the command line does not choose.
   """
   own = {name: (value, 'this script') for name, value in instead.items()}
   table = config_lib.defaults(domain) | own
   others = {'--lstm': config_lib.defaults(domain, lstm=True) | own}
   if domain == 'atari':
     others['--preset=quick'] = config_lib.defaults(domain, preset='quick') | own
+  protocols = domain_lib.get(domain).protocols
   names = []
   for field in dataclasses.fields(config_lib.Config):
     if not field.metadata['flag']:
@@ -174,9 +181,10 @@ def define(domain: str, **instead) -> Callable[..., config_lib.Config]:
     for flag, other in others.items():
       if table.get(field.name) != other.get(field.name):
         default += f'; with {flag} {_describe(field.name, other)}'
-    _define(field, default)
+    of_domain = field.name == 'eval_protocol'
+    _define(field, default, ', '.join(protocols) if of_domain else '')
 
-  def make_config(environment: Mapping[str, Any], **fixed) -> config_lib.Config:
+  def make_config(environment: Any = None, **fixed) -> config_lib.Config:
     given = _given(names)
     for name, value in fixed.items():
       if given.get(name, value) != value:
@@ -197,6 +205,32 @@ def _describe(name, table):
     return '--frames (paper, section 8)'
   value, source = table[name]
   return f'{checks.as_text(value) or "nothing"} ({source})'
+
+
+def define_run(domain: str) -> Callable[[], config_lib.Config]:
+  """Defines a flag for every option of a domain and every setting of Config.
+
+  Args:
+    domain: its name.
+
+  Returns:
+    A function that makes the Config once flags are parsed.
+  """
+  make_environment = _define_environment(domain_lib.get(domain))
+  make_config = define(domain)
+  return lambda: make_config(make_environment())
+
+
+def train(domain: str) -> None:
+  """A whole script: flags of a domain, and training by them.
+
+  Args:
+    domain: its name. One that is not of this package is registered before.
+  """
+  from a3c_jax import training  # Not for scripts that train nothing.
+
+  make_config = define_run(domain)
+  run(lambda: training.train(make_config()))
 
 
 def _value_of(name) -> str:

@@ -41,6 +41,7 @@ from a3c_jax import workdir as workdir_lib
 from a3c_jax import workers as workers_lib
 from a3c_jax.algorithms import registry
 from a3c_jax.config import Config
+from a3c_jax.envs import domain as domain_lib
 from a3c_jax.envs import recorded
 from a3c_jax.envs import spaces as spaces_lib
 
@@ -210,7 +211,9 @@ def train(config: Config) -> None:
     make_env = agents.make_env(config)
     make_eval_env = None
     if config.eval_frames:
-      make_eval_env = agents.make_env(config, protocol=config.eval_protocol)
+      make_eval_env = agents.make_env(
+        config, domain_lib.EnvRequest(protocol=config.eval_protocol)
+      )
 
   def make_learner(env):
     layout = agents.describe_layout(config, env.single_observation_space)
@@ -518,7 +521,7 @@ class _Trainer:
             self._path,
             run={
               'algo': config.algo,
-              'env': config.environment['name'],
+              'env': config.env_name,
               'seed': config.seed,
             },
             stats=self._stats,
@@ -655,9 +658,7 @@ class _Trainer:
       return
     snapshot, summary = evaluated
     config = self._config
-    reference = published.reference(
-      config.environment['name'], config.eval_protocol
-    )
+    reference = published.reference(config.env_name, config.eval_protocol)
     score = summary.mean_return
     best = bool(np.isfinite(score)) and (
       self._best is None or score > self._best['score']

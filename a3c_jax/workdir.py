@@ -16,24 +16,20 @@ from typing import Any
 from a3c_jax import checks, files
 from a3c_jax import config as config_lib
 from a3c_jax.config import Config
+from a3c_jax.envs import domain as domain_lib
 from a3c_jax.envs import spaces as spaces_lib
 
-_PACKAGES = (
+_PACKAGES = (  # Of every run.
   'a3c_jax',
   'absl-py',
-  'ale-py',
-  'dm-control',
   'flax',
   'gymnasium',
   'jax',
   'jaxlib',
-  'labmaze',
-  'mujoco',
   'numpy',
   'optax',
   'rich',
   'tensorboardX',
-  'vizdoom',
 )
 _ALLOWED = 'a new or empty folder that can be written to, or that of a run'
 _UNFINISHED = 'config.json.new'  # Left behind if a process ends while writing.
@@ -240,31 +236,24 @@ def is_finished(path: pathlib.Path) -> bool:
 
 def settings(config: Config) -> dict[str, Any]:
   """What must stay as it is while a run goes on, by the name of its flag."""
-  values = _flat(json.loads(json.dumps(dataclasses.asdict(config))))
-  for field in dataclasses.fields(config):
-    if field.metadata['may_change']:
-      del values[field.name]
+  record = json.loads(json.dumps(dataclasses.asdict(config)))
+  # The environment's own first: they tell more.
+  values = record.pop('environment') | record
+  for each in (config.environment, config):
+    for field in dataclasses.fields(each):
+      if field.metadata['may_change']:
+        del values[field.name]
   return values
 
 
-def _flat(config):
-  environment = config['environment'] | {'env': config['environment']['name']}
-  del environment['name']
-  # The environment's own names first: --game tells more than --env.
-  return environment | {
-    name: value for name, value in config.items() if name != 'environment'
-  }
-
-
 def _text(value):
-  if isinstance(value, dict):
-    return json.dumps(value)
   return checks.as_text(tuple(value) if isinstance(value, list) else value)
 
 
 def _record(config) -> dict[str, Any]:
   versions = {'python': platform.python_version()}
-  for package in _PACKAGES:
+  packages = domain_lib.get(config.domain).packages
+  for package in sorted({*_PACKAGES, *packages}):
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
       versions[package] = importlib.metadata.version(package)
   return {

@@ -28,13 +28,14 @@ _options = a3c_jax.flags.define_options(scales.Options)
 
 def main() -> None:
   mazes, options = _mazes(), _options()
-  record = labyrinth.describe(mazes)
+  checks.check_settings(mazes)
   checks.check_settings(options)
   if mazes.action_repeat > _MOST_TICS:
     raise checks.UsageError(
       f'--action_repeat={mazes.action_repeat}: the scripted agent would turn '
       f'too far in a step; allowed: 1 to {_MOST_TICS}'
     )
+  record = {'name': 'labyrinth'} | dataclasses.asdict(mazes)
   print(*(f'{name}={value}' for name, value in record.items()))
   rng = np.random.default_rng(options.seed)
   with contextlib.closing(

@@ -68,7 +68,7 @@ def _paper_curves(groups, against) -> list[published.PaperCurve]:
   for group in groups:
     config = group.runs[0].config
     curve = published.paper_curve(
-      config.environment['name'],
+      config.env_name,
       config.algo,
       threads=config.threads,
       against=against,
@@ -163,7 +163,7 @@ def draw(runs: Sequence[curves.Run], options: Options):
   for axes in table.flat:
     axes.grid(alpha=0.3)
     axes.ticklabel_format(axis='y', useOffset=False)
-  games = ', '.join(sorted({run.config.environment['name'] for run in runs}))
+  games = ', '.join(sorted({run.config.env_name for run in runs}))
   figure.suptitle(
     f'{games}: lines are means over 1/{options.points} of the axis of all '
     'training episodes, and over seeds\n(band: lowest to highest seed); dots '

@@ -26,8 +26,9 @@ _options = a3c_jax.flags.define_options(scales.Options)
 
 def main() -> None:
   races, options = _races(), _options()
-  record = racing.describe(races)
+  checks.check_settings(races)
   checks.check_settings(options)
+  record = {'name': 'torcs'} | dataclasses.asdict(races)
   print(*(f'{name}={value}' for name, value in record.items()))
   rng = np.random.default_rng(options.seed)
   full_throttle = racing.ACTIONS.index('accelerate, straight')

@@ -37,7 +37,7 @@ def double_nstep_q(network):
 
 
 def main() -> None:
-  config = _config({'name': 'catch'}, algo='nstep_q')
+  config = _config(algo='nstep_q')
 
   def make_learner(env):
     return double_nstep_q(agents.make_network(config, env))

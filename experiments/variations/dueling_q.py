@@ -28,7 +28,7 @@ class DuelingQNetwork(nn.Module):
 
 
 def main() -> None:
-  config = _config({'name': 'CartPole-v1'}, algo='nstep_q')
+  config = _config(algo='nstep_q')
 
   def make_learner(env):
     torso = agents.make_torso(config, env.single_observation_space)

@@ -27,7 +27,7 @@ _config = a3c_jax.flags.define('gym', frames=150_000)
 
 def main() -> None:
   options = _options()
-  config = _config({'name': 'CartPole-v1'}, algo='a3c')
+  config = _config(algo='a3c')
   checks.check_settings(options)
 
   def loss_of_stream(logits, v, a, r_t, discount_t, v_bootstrap):

@@ -29,7 +29,7 @@ _config = a3c_jax.flags.define('catch', frames=150_000)
 
 def main() -> None:
   options = _options()
-  config = _config({'name': 'catch'}, algo='a3c', t_max=18, entropy_cost=0.0)
+  config = _config(algo='a3c', t_max=18, entropy_cost=0.0)
 
   def loss_of_stream(logits, v, a, r_t, discount_t, v_bootstrap):
     return losses.a3c_loss(
