@@ -18,8 +18,8 @@ from a3c_jax import (
   telemetry,
   workers,
 )
-from a3c_jax.config import Config
 from a3c_jax.envs import recorded
+from a3c_jax.settings.common import Config
 
 
 class BadGradientError(FloatingPointError):

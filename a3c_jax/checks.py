@@ -328,10 +328,13 @@ def one_of(
   names: tuple[str, ...] | Callable[[], tuple[str, ...]],
   **kwargs,
 ) -> Any:
-  """A `setting` that is one of some names, or of those that a function gives."""
+  """A `setting` that is one of some names, which a function may give."""
   given = names if callable(names) else lambda: names
   return setting(
-    help_text, lambda: ', '.join(given()), lambda value: value in given(), **kwargs
+    help_text,
+    lambda: ', '.join(given()),
+    lambda value: value in given(),
+    **kwargs,
   )
 
 

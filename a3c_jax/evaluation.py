@@ -13,8 +13,8 @@ import jax
 import numpy as np
 
 from a3c_jax import base, normalization, rollout, telemetry, workers
-from a3c_jax.config import MAX_EVAL_EPISODE_FRAMES
 from a3c_jax.envs import recorded
+from a3c_jax.settings.common import MAX_EVAL_EPISODE_FRAMES
 
 POLICIES = ('sample', 'greedy', 'mean')
 EXPLORATION_EPSILON = 0.05

@@ -21,11 +21,11 @@ from a3c_jax import (
   rollout,
   workers,
 )
-from a3c_jax import config as config_lib
 from a3c_jax import workdir as workdir_lib
 from a3c_jax.envs import domain as domain_lib
 from a3c_jax.envs import recorded
 from a3c_jax.envs import spaces as spaces_lib
+from a3c_jax.settings import config as config_lib
 
 MakeLearner = Callable[[gymnasium.vector.VectorEnv], base.Learner]
 

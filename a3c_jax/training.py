@@ -40,10 +40,11 @@ from a3c_jax import signals as signals_lib
 from a3c_jax import workdir as workdir_lib
 from a3c_jax import workers as workers_lib
 from a3c_jax.algorithms import registry
-from a3c_jax.config import Config
+from a3c_jax.algorithms.algorithm import ValueBased
 from a3c_jax.envs import domain as domain_lib
 from a3c_jax.envs import recorded
 from a3c_jax.envs import spaces as spaces_lib
+from a3c_jax.settings.common import Config
 
 _REFRESH_SECONDS = 1.0
 _STOP_SECONDS = 5.0
@@ -308,16 +309,19 @@ def _how_to_go_on(workdir) -> str:
 
 
 def _exploration(config, rng, games) -> Callable[[int], np.ndarray]:
+  settings = config.algorithm
+  if not isinstance(settings, ValueBased):
+    return lambda frames: np.zeros(games)  # The policy explores by itself.
   return functools.partial(
     schedules.linear,
     start=1.0,
     end=schedules.draw_exploration_ends(
       rng,
-      config.exploration_ends,
-      config.exploration_probabilities,
+      settings.exploration_ends,
+      settings.exploration_probabilities,
       games=games,
     ),
-    over=config.exploration_anneal_frames,
+    over=settings.exploration_anneal_frames,
   )
 
 
@@ -337,7 +341,7 @@ def _shared_state(config, learner, key, carry) -> shared.SharedState:
     threads=config.threads,
     learning_rate=_learning_rate(config),
     target_period_frames=(
-      config.target_period_frames if learner.uses_target else None
+      config.algorithm.target_period_frames if learner.uses_target else None
     ),
     moments=(
       normalization.initial(carry.obs.shape[1:])

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 import contextlib
 import csv
-import dataclasses
 import importlib.metadata
 import json
 import os
@@ -14,10 +13,10 @@ import platform
 from typing import Any
 
 from a3c_jax import checks, files
-from a3c_jax import config as config_lib
-from a3c_jax.config import Config
 from a3c_jax.envs import domain as domain_lib
 from a3c_jax.envs import spaces as spaces_lib
+from a3c_jax.settings import record as record_lib
+from a3c_jax.settings.common import Config
 
 _PACKAGES = (  # Of every run.
   'a3c_jax',
@@ -58,10 +57,10 @@ class Workdir:
     self._exit = contextlib.ExitStack()
     self._changes = []
     for name in config.override:
-      if name not in [*settings(config)]:
+      if name not in [*record_lib.fixed_settings(config)]:
         raise checks.UsageError(
           f'--override={name}: no setting that has to stay; allowed: '
-          + ', '.join(sorted(settings(config)))
+          + ', '.join(sorted(record_lib.fixed_settings(config)))
         )
     try:
       self.goes_on = self._check_folder()
@@ -74,7 +73,7 @@ class Workdir:
           self._lock(self._open('r+'))
         except OSError as error:
           self._refuse(f'config.json: {error.strerror}')
-        self._compare(config_lib.read_record(self.path))
+        self._compare(record_lib.read(self.path))
       unless_it_fits.pop_all()
 
   def claim(self, frames: int, spaces: Mapping[str, Any] | None = None) -> None:
@@ -146,14 +145,14 @@ class Workdir:
       self._refuse(_IN_USE)
 
   def _compare(self, record):
-    began = settings(record.config)
+    began = record_lib.fixed_settings(record.config)
     if record.config.domain != self._config.domain:
       self._refuse(
         f'holds a run of the domain {record.config.domain}, this one is of '
         f'{self._config.domain}'
       )
     self._changes = record.changes
-    for name, value in settings(self._config).items():
+    for name, value in record_lib.fixed_settings(self._config).items():
       was = began.get(name, '(none)')
       if value == was:
         continue
@@ -176,7 +175,7 @@ def read_config(path: pathlib.Path) -> Config:
   Raises:
     UsageError: if there is none.
   """
-  return config_lib.read_record(path).config
+  return record_lib.read(path).config
 
 
 def read_spaces(path: pathlib.Path) -> spaces_lib.Spaces | None:
@@ -234,18 +233,6 @@ def is_finished(path: pathlib.Path) -> bool:
     return False
 
 
-def settings(config: Config) -> dict[str, Any]:
-  """What must stay as it is while a run goes on, by the name of its flag."""
-  record = json.loads(json.dumps(dataclasses.asdict(config)))
-  # The environment's own first: they tell more.
-  values = record.pop('environment') | record
-  for each in (config.environment, config):
-    for field in dataclasses.fields(each):
-      if field.metadata['may_change']:
-        del values[field.name]
-  return values
-
-
 def _text(value):
   return checks.as_text(tuple(value) if isinstance(value, list) else value)
 
@@ -257,12 +244,7 @@ def _record(config) -> dict[str, Any]:
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
       versions[package] = importlib.metadata.version(package)
   return {
-    # In the user's words: a folder with all its runs may move elsewhere.
-    'config': dataclasses.asdict(config)
-    | {
-      name: checks.as_given(value) if value else value
-      for name, value in checks.absolute_paths(config).items()
-    },
+    'config': record_lib.to_record(config),
     'versions': versions,
     'platform': platform.platform(),
     'evaluation_protocol': (

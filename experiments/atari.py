@@ -6,7 +6,7 @@ python experiments/atari.py --algo=nstep_q --game=breakout --threads=4
 import ctrl_c as ctrl_c  # Before all that takes its time.
 
 # isort: split
-import a3c_jax.flags
+from a3c_jax import command_line
 
 if __name__ == '__main__':
-  a3c_jax.flags.train('atari')
+  command_line.train('atari')

@@ -28,10 +28,10 @@ from absl import flags
 import gymnasium
 import numpy as np
 
-from a3c_jax import agents, checks, cpu, training, workers
+from a3c_jax import agents, checks, command_line, cpu, training, workers
 from a3c_jax.envs import control
 from a3c_jax.envs import domain as domain_lib
-import a3c_jax.flags
+from a3c_jax.settings import flags as flags_lib
 
 _ENV = flags.DEFINE_string(
   'env',
@@ -44,7 +44,7 @@ _PIXELS = flags.DEFINE_boolean(
 )
 _JSON = flags.DEFINE_string('json', None, 'File to write the figures to.')
 _TEMPORARY = 'a temporary folder'
-_config = a3c_jax.flags.define('atari', seconds=20.0, workdir=_TEMPORARY)
+_config = flags_lib.define('atari', seconds=20.0, workdir=_TEMPORARY)
 
 
 def emulator_speed(make_env, *, threads: int, seconds: float) -> np.ndarray:
@@ -163,4 +163,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-  a3c_jax.flags.run(main)
+  command_line.run(main)

@@ -6,7 +6,7 @@ python experiments/catch.py --algo=one_step_sarsa
 import ctrl_c as ctrl_c  # Before all that takes its time.
 
 # isort: split
-import a3c_jax.flags
+from a3c_jax import command_line
 
 if __name__ == '__main__':
-  a3c_jax.flags.train('catch')
+  command_line.train('catch')

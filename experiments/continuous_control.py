@@ -8,7 +8,7 @@ For the tasks of MuJoCo and dm_control: pip install -e '.[mujoco]'
 import ctrl_c as ctrl_c  # Before all that takes its time.
 
 # isort: split
-import a3c_jax.flags
+from a3c_jax import command_line
 
 if __name__ == '__main__':
-  a3c_jax.flags.train('control')
+  command_line.train('control')

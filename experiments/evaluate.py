@@ -24,6 +24,7 @@ import numpy as np
 from a3c_jax import (
   agents,
   checks,
+  command_line,
   cpu,
   evaluation,
   files,
@@ -32,13 +33,14 @@ from a3c_jax import (
   tables,
   workers,
 )
-from a3c_jax import config as config_lib
 from a3c_jax import workdir as workdir_lib
 from a3c_jax.algorithms import registry
 from a3c_jax.envs import boundary, recorded
 from a3c_jax.envs import domain as domain_lib
 from a3c_jax.envs import spaces as spaces_lib
-import a3c_jax.flags
+from a3c_jax.settings import config as config_lib
+from a3c_jax.settings import flags as flags_lib
+from a3c_jax.settings.common import MAX_EVAL_EPISODE_FRAMES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Options:
   episodes: int = checks.count('Episodes.', default=30, source='ours')
   max_eval_episode_frames: int = checks.count(
     'Emulator frames after which an episode is truncated.',
-    default=config_lib.MAX_EVAL_EPISODE_FRAMES,
+    default=MAX_EVAL_EPISODE_FRAMES,
     source='ours: as in Atari, 30 minutes',
   )
   protocol: str = checks.setting(
@@ -136,7 +138,7 @@ class Options:
 
 _LONGEST_VIDEO = 9_000  # Pictures: moviepy's time grows with their square.
 
-_options = a3c_jax.flags.define_options(Options)
+_options = flags_lib.define_options(Options)
 
 
 class Videos:
@@ -384,7 +386,7 @@ def _check_code(options, config) -> None:
   """Checks that the user names all code of the run that will be imported."""
   code = config_lib.code_named(config)
   if options.trust_workdir and code:
-    a3c_jax.flags.find_users_modules()
+    command_line.find_users_modules()
   for flag, is_ in (
     ('env', config.env_name),
     ('network', config.network),
@@ -566,4 +568,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-  a3c_jax.flags.run(main)
+  command_line.run(main)

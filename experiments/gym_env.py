@@ -8,7 +8,7 @@ python experiments/gym_env.py --env=my_package:MyEnv-v0
 import ctrl_c as ctrl_c  # Before all that takes its time.
 
 # isort: split
-import a3c_jax.flags
+from a3c_jax import command_line
 
 if __name__ == '__main__':
-  a3c_jax.flags.train('gym')
+  command_line.train('gym')

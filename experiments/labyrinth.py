@@ -8,7 +8,7 @@ Needs its engine: pip install -e '.[labyrinth]', with Python 3.11 or 3.12.
 import ctrl_c as ctrl_c  # Before all that takes its time.
 
 # isort: split
-import a3c_jax.flags
+from a3c_jax import command_line
 
 if __name__ == '__main__':
-  a3c_jax.flags.train('labyrinth')
+  command_line.train('labyrinth')

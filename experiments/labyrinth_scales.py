@@ -16,14 +16,14 @@ import dataclasses
 
 import numpy as np
 
-from a3c_jax import checks, scales
+from a3c_jax import checks, command_line, scales
 from a3c_jax.envs import labyrinth, pathfinder
-import a3c_jax.flags
+from a3c_jax.settings import flags as flags_lib
 
 _MOST_TICS = 8  # Of a step; 45 degrees.
 
-_mazes = a3c_jax.flags.define_options(labyrinth.Options)
-_options = a3c_jax.flags.define_options(scales.Options)
+_mazes = flags_lib.define_options(labyrinth.Options)
+_options = flags_lib.define_options(scales.Options)
 
 
 def main() -> None:
@@ -49,4 +49,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-  a3c_jax.flags.run(main)
+  command_line.run(main)

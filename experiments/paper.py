@@ -37,7 +37,7 @@ import numpy as np
 from a3c_jax import (
   batch,
   checks,
-  config,
+  command_line,
   curves,
   figures,
   published,
@@ -46,14 +46,15 @@ from a3c_jax import (
 )
 from a3c_jax import workdir as workdir_lib
 from a3c_jax.algorithms import registry
-import a3c_jax.flags
+from a3c_jax.settings import flags as flags_lib
+from a3c_jax.settings.defaults import defaults
 
 _FOLDER = pathlib.Path(__file__).parent
 _EPOCHS = 49 * 4_000_000  # Frames of figures 3 and S9.
 _EVALUATIONS = 25  # Of a run whose curve they are.
 _LOOK_SECONDS = 5.0
 _SAY_SECONDS = 60.0
-# That of the runs: as it was before flags.run sets JAX up for this process.
+# That of the runs: as it was before JAX is set up for this process.
 _ENVIRONMENT = dict(os.environ)
 
 
@@ -211,7 +212,7 @@ class Options:
   )
 
 
-_options = a3c_jax.flags.define_options(Options)
+_options = flags_lib.define_options(Options)
 
 
 class Run(NamedTuple):
@@ -243,7 +244,7 @@ def _game(name) -> Game:
 
 def learning_rates(domain: str, count: int) -> list[float]:
   """The first is the domain's default, the others are drawn, to 4 digits."""
-  default, _ = config.defaults(domain)['learning_rate']
+  default, _ = defaults(domain)['learning_rate']
   return [default] + [
     batch.log_uniform(np.random.default_rng(number), *published.RATE_RANGE)
     for number in range(1, count)
@@ -292,7 +293,7 @@ def _run(kind, scale, extra, **names) -> Run:
   game = _game(names['game'])
   full, speed = kind.frames, kind.speed
   if game.domain != 'atari':
-    full, _ = config.defaults(game.domain)['frames']
+    full, _ = defaults(game.domain)['frames']
     speed = _SMALL_SPEED
   frames = _share(full, scale)
   table1 = names['method'] in _TABLE1_METHODS
@@ -652,4 +653,4 @@ def _draw(name, figure, options, trials, title, workdir) -> None:
 
 
 if __name__ == '__main__':
-  a3c_jax.flags.run(main, takes_arguments=True)
+  command_line.run(main, takes_arguments=True)

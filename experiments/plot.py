@@ -15,8 +15,8 @@ import textwrap
 
 import numpy as np
 
-from a3c_jax import checks, curves, figures, published
-import a3c_jax.flags
+from a3c_jax import checks, command_line, curves, figures, published
+from a3c_jax.settings import flags as flags_lib
 
 _SUFFIXES = ('.pdf', '.png', '.svg')
 _DIAGNOSTICS = {
@@ -60,7 +60,7 @@ class Options:
   )
 
 
-_options = a3c_jax.flags.define_options(Options)
+_options = flags_lib.define_options(Options)
 
 
 def _paper_curves(groups, against) -> list[published.PaperCurve]:
@@ -193,4 +193,4 @@ def main(folders: Sequence[str]) -> None:
 
 
 if __name__ == '__main__':
-  a3c_jax.flags.run(main, takes_arguments=True)
+  command_line.run(main, takes_arguments=True)

@@ -12,7 +12,7 @@ python -m a3c_jax.envs.torcs.build.
 import ctrl_c as ctrl_c  # Before all that takes its time.
 
 # isort: split
-import a3c_jax.flags
+from a3c_jax import command_line
 
 if __name__ == '__main__':
-  a3c_jax.flags.train('torcs')
+  command_line.train('torcs')

@@ -9,7 +9,6 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import flax.linen as nn
-import gymnasium
 
 from a3c_jax import base, checks
 
@@ -117,6 +116,11 @@ class Algorithm(NamedTuple):
     return {
       field.name: field for field in dataclasses.fields(self.hyperparameters)
     }
+
+  def presets_in(self, domain: str) -> tuple[str, ...]:
+    """What `--preset` can be in a domain."""
+    own = (name for name, each in self.presets.items() if domain in each)
+    return ('paper', *own)
 
   def describe_policy(
     self, policy: str = 'sample', *, exploration_epsilon: float

@@ -46,6 +46,13 @@ def presets() -> tuple[str, ...]:
   return ('paper', *dict.fromkeys(own))
 
 
+def continuous() -> str:
+  """The names, separated by commas, of those that take continuous actions."""
+  return ', '.join(
+    name for name, each in _algorithms.items() if each.continuous
+  )
+
+
 def get(name: str) -> Algorithm:
   """The algorithm of a name.
 

@@ -221,3 +221,14 @@ def fields() -> dict[str, dataclasses.Field]:
     for field in dataclasses.fields(Config)
     if field.metadata['flag']
   }
+
+
+def sections() -> dict[str, dict[str, dataclasses.Field]]:
+  """The same, by the headings that `--help` has them under."""
+  found: dict[str, dict[str, dataclasses.Field]] = {}
+  section: dict[str, dataclasses.Field] = {}
+  for name, field in fields().items():
+    if field.metadata['heading']:
+      section = found.setdefault(field.metadata['heading'], {})
+    section[name] = field
+  return found

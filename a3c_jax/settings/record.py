@@ -136,7 +136,7 @@ def of_run(workdir: str | None, domain: str) -> Config | None:
   return config if config.domain == domain else None
 
 
-def that_must_stay(config: Config) -> dict[str, Any]:
+def fixed_settings(config: Config) -> dict[str, Any]:
   """What must stay as it is when a run resumes, by the name of its flag."""
   record = json.loads(json.dumps(dataclasses.asdict(config)))
   # The environment's own first: they tell more.
