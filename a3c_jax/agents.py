@@ -17,17 +17,14 @@ from a3c_jax import (
   base,
   checks,
   networks,
-  policy_based,
   schedules,
-  value_based,
 )
-from a3c_jax.config import Config
+from a3c_jax.algorithms import registry
 from a3c_jax.core import observations
-from a3c_jax.envs import atari, catch, control, gym, labyrinth
-from a3c_jax.envs.torcs import racing
+from a3c_jax.envs import domain as domain_lib
 from a3c_jax.optim import momentum, rmsprop, rule
+from a3c_jax.settings.common import Config
 
-_CELLS_OF_EACH = 128  # Of policy and value: the paper, section 9.
 _FOR_IMAGES = {
   'nips': networks.NipsTorso,
   'nature': networks.NatureTorso,
@@ -36,37 +33,21 @@ _FOR_IMAGES = {
 
 
 def make_env(
-  config: Config, *, protocol: str | None = None, film: bool = False
+  config: Config, request: domain_lib.EnvRequest | None = None
 ) -> Callable[[], gymnasium.vector.VectorEnv]:
-  """A function that makes the environment of one thread.
+  """A function that makes an environment of a Config.
 
   Args:
-    config: whose domain, environment and games per thread count.
-    protocol: of an evaluation, which has one game; None for training.
-    film: whether `render` gives a picture of each game.
+    config: whose domain and environment count.
+    request: what is asked of it; None for that of one training thread, with
+      `envs_per_thread` environments.
 
   Raises:
-    UsageError: if there is no such environment, or it cannot be filmed.
+    UsageError: if there is no such environment, or it cannot be rendered.
   """
-  games = {
-    'envs': config.envs_per_thread if protocol is None else 1,
-    'film': film,
-  }
-  if config.domain == 'atari':
-    options = atari.from_record(config.environment)
-    if protocol is not None:
-      options = atari.for_evaluation(options, protocol)
-    return atari.make(options, **games)
-  if config.domain == 'catch':
-    return gym.make_own(catch.Catch, **games)
-  if config.domain == 'control':
-    return control.make(control.from_record(config.environment), **games)
-  if config.domain == 'labyrinth':
-    return labyrinth.make(labyrinth.from_record(config.environment), **games)
-  if config.domain == 'torcs':
-    return racing.make(racing.from_record(config.environment), **games)
-  options = gym.from_record(config.environment)
-  return gym.make(options.env, args=gym.parse_args(options.env_args), **games)
+  if request is None:
+    request = domain_lib.EnvRequest(num_envs=config.envs_per_thread)
+  return domain_lib.get(config.domain).make(config.environment, request)
 
 
 def make_learner(
@@ -83,53 +64,26 @@ def make_learner(
     UsageError: if `--network` cannot be had or does not fit the observations,
       or the algorithm does not fit the actions.
   """
+  algorithm = registry.get(config.algo)
   network = make_network(config, env)
-  costs = {
-    'entropy_cost': config.entropy_cost,
-    'value_cost': config.value_cost,
-  }
-  if isinstance(network, networks.GaussianActorCritic):
-    return policy_based.gaussian_a3c(network, **costs)
-  if config.algo == 'a3c':
-    return policy_based.a3c(network, **costs)
-  make = {
-    'nstep_q': value_based.nstep_q,
-    'one_step_q': value_based.one_step_q,
-    'one_step_sarsa': value_based.one_step_sarsa,
-  }[config.algo]
-  return make(network)
+  return algorithm.make_learner(network, config.algorithm)
 
 
 def make_network(config: Config, env: gymnasium.vector.VectorEnv) -> nn.Module:
   """The network that `make_learner` gives to the algorithm.
 
-  Returns:
-    `networks.QNetwork`, `networks.ActorCritic` or, if actions are continuous,
-    `networks.GaussianActorCritic`.
-
   Raises:
     UsageError: as `make_learner`.
   """
+  algorithm = registry.get(config.algo)
   torso = make_torso(config, env.single_observation_space)
   space = env.single_action_space
-  if isinstance(space, gymnasium.spaces.Box):
-    if config.algo != 'a3c':
-      raise checks.UsageError(
-        f'--algo={config.algo}: actions of {config.environment["name"]} are '
-        f'continuous, Box of {space.shape[0]} numbers; allowed: a3c'
-      )
-    cores = [
-      networks.LSTMCore(_CELLS_OF_EACH) if config.lstm else None
-      for _ in range(2)
-    ]
-    return networks.GaussianActorCritic(
-      torso, torso.copy(), space.shape[0], *cores
+  if isinstance(space, gymnasium.spaces.Box) and not algorithm.continuous:
+    raise checks.UsageError(
+      f'--algo={config.algo}: actions of {config.env_name} are continuous, Box '
+      f'of {space.shape[0]} numbers; allowed: {registry.continuous()}'
     )
-  num_actions = int(space.n)
-  if config.algo == 'a3c':
-    core = networks.LSTMCore() if config.lstm else None
-    return networks.ActorCritic(torso, num_actions, core)
-  return networks.QNetwork(torso, num_actions)
+  return algorithm.make_network(torso, space, config.algorithm)
 
 
 def learning_rate(config: Config) -> Callable[[int], float]:
@@ -175,7 +129,7 @@ def make_torso(config: Config, space: gymnasium.spaces.Box) -> nn.Module:
         f'--network={name}: needs images, observations are {space}; '
         'allowed: mlp, hidden200 or module:function'
       )
-    torso = _FOR_IMAGES[name](_channels_first(space), scale)
+    torso = _FOR_IMAGES[name](_channels_first(config, space), scale)
   else:
     torso = _own_torso(name)
   # Normalised observations are floats, whatever they are in the environment.
@@ -194,8 +148,9 @@ def describe_layout(config: Config, space: gymnasium.spaces.Box) -> str | None:
   """
   shape = list(space.shape)
   name = _name_of_torso(config, space)
-  if name in _FOR_IMAGES and len(shape) == 3 and config.domain == 'gym':
-    axes = '[C, H, W]' if _channels_first(space) else '[H, W, C]'
+  found = domain_lib.get(config.domain).image_layout(config.environment) is None
+  if name in _FOR_IMAGES and len(shape) == 3 and found:
+    axes = '[C, H, W]' if _channels_first(config, space) else '[H, W, C]'
     return f'observations {shape} are read as images {axes}, by {name}'
   if (
     name in ('mlp', 'hidden200') and space.dtype == np.uint8 and len(shape) > 1
@@ -208,24 +163,19 @@ def describe_layout(config: Config, space: gymnasium.spaces.Box) -> str | None:
   return None
 
 
-def _channels_first(space) -> bool:
-  """Whether images are [C, H, W], of which C is the smallest."""
-  return space.shape[0] < space.shape[2]
+def _channels_first(config, space) -> bool:
+  """Whether images are [C, H, W]. If the domain does not know, C is smaller."""
+  layout = domain_lib.get(config.domain).image_layout(config.environment)
+  if layout is None:
+    return space.shape[0] < space.shape[2]
+  return layout == 'CHW'
 
 
 def _name_of_torso(config, space) -> str:
   if config.network == 'auto':
-    return _automatic(config, len(space.shape))
+    choose = domain_lib.get(config.domain).default_torso
+    return choose(len(space.shape), config.lstm)
   return config.network
-
-
-def _automatic(config, dims) -> str:
-  if config.domain != 'control':
-    return 'nips' if dims == 3 else 'mlp'
-  if dims != 3:
-    return 'hidden200'
-  # Without an LSTM core, all would be linear.
-  return 'linear_conv' if config.lstm else 'nips'
 
 
 def _own_torso(name) -> nn.Module:

@@ -286,7 +286,7 @@ def _why_not_called(function, module_name, function_name, arguments) -> str:
 
 def setting(
   help_text: str,
-  allowed: str = 'anything',
+  allowed: str | Callable[[], str] = 'anything',
   check: Callable[[Any], bool] = lambda value: True,
   *,
   default: Any = dataclasses.MISSING,
@@ -294,18 +294,21 @@ def setting(
   flag: bool = True,
   may_change: bool = False,
   path: bool = False,
+  heading: str = '',
 ) -> Any:
   """A dataclass field that knows what may be in it.
 
   Args:
     help_text: what it is, with its unit.
-    allowed: what `check` lets through, in words.
+    allowed: what `check` lets through, in words, or a function that says so
+      later, when all that can be chosen is known.
     check: whether a value is allowed.
     default: the field's default, if it has one of its own.
     source: where that default comes from.
     flag: whether the command line has a flag for it.
     may_change: whether a run can go on with another value.
     path: whether it is a path, or several, for `absolute_paths`.
+    heading: in `--help`, above this setting and those that follow.
   """
   metadata = {
     'help': help_text,
@@ -315,15 +318,30 @@ def setting(
     'flag': flag,
     'may_change': may_change,
     'path': path,
+    'heading': heading,
   }
   return dataclasses.field(default=default, metadata=metadata)
 
 
-def one_of(help_text: str, names: tuple[str, ...], **kwargs) -> Any:
-  """A `setting` that is one of some names."""
+def one_of(
+  help_text: str,
+  names: tuple[str, ...] | Callable[[], tuple[str, ...]],
+  **kwargs,
+) -> Any:
+  """A `setting` that is one of some names, which a function may give."""
+  given = names if callable(names) else lambda: names
   return setting(
-    help_text, ', '.join(names), lambda value: value in names, **kwargs
+    help_text,
+    lambda: ', '.join(given()),
+    lambda value: value in given(),
+    **kwargs,
   )
+
+
+def allowed(field: dataclasses.Field) -> str:
+  """What may be in a `setting`, in words."""
+  told = field.metadata['allowed']
+  return told() if callable(told) else told
 
 
 def path(help_text: str, *, optional: bool = False, **kwargs) -> Any:
@@ -442,26 +460,6 @@ def settings_of(kind: type[Settings], *values: Any) -> Settings:
   return settings
 
 
-def options_of(kind: type[Settings], record: Mapping[str, Any]) -> Settings:
-  """Checked options of an environment, from the record of a run.
-
-  Options that did not exist yet have their defaults.
-
-  Raises:
-    UsageError: naming one that is unknown, or whose value is not allowed.
-  """
-  names = {field.name for field in dataclasses.fields(kind)}
-  for name in record:
-    if name not in names:
-      raise UsageError(
-        f'{as_text(name)}, an option in config.json: this version of a3c_jax '
-        f'does not know it; allowed: {", ".join(sorted(names))}'
-      )
-  options = kind(**record)
-  check_settings(options)
-  return options
-
-
 def check_settings(settings: Any) -> None:
   """Checks every field that `setting` made.
 
@@ -471,12 +469,12 @@ def check_settings(settings: Any) -> None:
   for field in dataclasses.fields(settings):
     value = getattr(settings, field.name)
     try:
-      allowed = bool(field.metadata['check'](value))
+      is_allowed = bool(field.metadata['check'](value))
     except Exception:  # Whatever a value of another type makes a check raise.
-      allowed = False
-    if not allowed:
+      is_allowed = False
+    if not is_allowed:
       if field.metadata['path'] and isinstance(value, str):
         value = as_given(value) if value else value
       raise UsageError(
-        f'--{field.name}={as_text(value)}: allowed: {field.metadata["allowed"]}'
+        f'--{field.name}={as_text(value)}: allowed: {allowed(field)}'
       )

@@ -1,9 +1,13 @@
-"""JAX on the CPU, in the thread that calls it; the processor time it takes."""
+"""JAX on the CPU, in the thread that calls it; processor time; cores."""
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import math
 import os
 import pathlib
+import sys
 
 import jax
 
@@ -50,3 +54,45 @@ def seconds() -> float:
     below = {child for child, parent in parents.items() if parent in below}
     total += sum(ticks[child] for child in below) / os.sysconf('SC_CLK_TCK')
   return total
+
+
+def cores(root: pathlib.Path = pathlib.Path('/')) -> int:
+  """How many this process may use, by its affinity and its container's quota.
+
+  Args:
+    root: where /proc and /sys are looked for.
+  """
+  if not hasattr(os, 'sched_getaffinity'):  # Not on Linux.
+    return os.cpu_count() or 1
+  return max(1, min(len(os.sched_getaffinity(0)), *_quotas(root)))
+
+
+def _quotas(root) -> list[int]:
+  """The CPUs, rounded up, of each control group that this process is in."""
+  quotas = [sys.maxsize]
+  for line in _read(root / 'proc/self/cgroup').splitlines():
+    _, _, line = line.partition(':')
+    controllers, _, path = line.partition(':')
+    # Groups of version 2 have no controllers in their line.
+    folders = [controllers, 'cpu'] if controllers else ['']
+    if controllers and 'cpu' not in controllers.split(','):
+      continue
+    parts = [part for part in path.split('/') if part not in ('', '..')]
+    for folder, depth in itertools.product(folders, range(len(parts) + 1)):
+      # A container may see its own group as the root, whatever the path is.
+      group = root.joinpath('sys/fs/cgroup', folder, *parts[:depth])
+      limit = _read(group / 'cpu.max') or ' '.join(
+        _read(group / f'cpu.cfs_{name}_us') for name in ('quota', 'period')
+      )
+      with contextlib.suppress(ValueError, ZeroDivisionError):
+        quota, period = map(int, limit.split())
+        if quota > 0:
+          quotas.append(math.ceil(quota / period))
+  return quotas
+
+
+def _read(path) -> str:
+  try:
+    return path.read_text().strip()
+  except (OSError, ValueError):
+    return ''

@@ -12,7 +12,8 @@ import numpy as np
 
 from a3c_jax import checks
 from a3c_jax import workdir as workdir_lib
-from a3c_jax.config import Config
+from a3c_jax.settings.common import Config
+from a3c_jax.settings.record import fixed_settings
 
 _TEXT = ('algo', 'env', 'protocol', 'policy', 'best')
 _NEEDED = {
@@ -103,7 +104,7 @@ def group(runs: Sequence[Run]) -> list[Group]:
   """Puts together runs that differ in nothing but their seeds."""
   groups: list[tuple[dict[str, Any], list[Run]]] = []
   for run in runs:
-    settings = workdir_lib.settings(run.config)
+    settings = fixed_settings(run.config)
     del settings['seed']
     for known, members in groups:
       if known == settings:

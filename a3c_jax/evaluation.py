@@ -13,9 +13,9 @@ import numpy as np
 
 from a3c_jax import base, workers
 from a3c_jax.acting import actor as actor_lib
-from a3c_jax.config import MAX_EVAL_EPISODE_FRAMES
 from a3c_jax.core import observations
 from a3c_jax.envs import recorded
+from a3c_jax.settings.common import MAX_EVAL_EPISODE_FRAMES
 
 POLICIES = ('sample', 'greedy', 'mean')
 EXPLORATION_EPSILON = 0.05
@@ -260,17 +260,3 @@ def summarize(episodes: Sequence[Episode]) -> Summary:
     mean_steps=float(np.mean([episode.steps for episode in episodes])),
     truncated_episodes=sum(episode.truncated for episode in episodes),
   )
-
-
-def describe_policy(
-  algo: str,
-  *,
-  policy: str = 'sample',
-  exploration_epsilon: float = EXPLORATION_EPSILON,
-) -> str:
-  """How actions are chosen, for the record of a score."""
-  if policy != 'sample':
-    return policy
-  if algo == 'a3c':
-    return 'sampled'
-  return f'epsilon-greedy {exploration_epsilon:g}'

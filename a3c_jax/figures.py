@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from a3c_jax import checks, curves, published
+from a3c_jax.algorithms import registry
 
 _POINTS = 50
 _NEWEST = 100  # Training episodes that a policy's score is the mean of.
@@ -85,7 +86,7 @@ def draw_line(axes, curve: curves.Curve | None, **style) -> None:
 
 def _explores(trial) -> bool:
   """Whether training episodes hold random actions, so evaluations count."""
-  return trial.run.config.algo != 'a3c'
+  return not registry.get(trial.run.config.algo).is_policy
 
 
 def score(trial: Trial) -> float:

@@ -20,11 +20,12 @@ from a3c_jax import (
   evaluation,
   workers,
 )
-from a3c_jax import trust as trust_lib
 from a3c_jax import workdir as workdir_lib
 from a3c_jax.core import observations
+from a3c_jax.envs import domain as domain_lib
 from a3c_jax.envs import recorded
 from a3c_jax.envs import spaces as spaces_lib
+from a3c_jax.settings import config as config_lib
 
 MakeLearner = Callable[[gymnasium.vector.VectorEnv], base.Learner]
 
@@ -175,21 +176,21 @@ def load(
   config = workdir_lib.read_config(path)
   spaces = None if make_env else workdir_lib.read_spaces(path)
   if not trust:
-    code = trust_lib.code_named(
-      config.domain, config.environment, config.network
+    refuse_code(
+      path,
+      config_lib.code_named(
+        config,
+        environment=not (make_env or spaces),  # Otherwise none is made by name.
+        network=make_learner is None,
+      ),
     )
-    if make_env or spaces:  # No environment is made by name.
-      code.pop('env', None)
-      code.pop('env_args', None)
-    if make_learner:
-      code.pop('network', None)
-    refuse_code(path, code)
   make_learner = make_learner or functools.partial(agents.make_learner, config)
   if spaces:
     learner = make_learner(spaces_lib.OnlySpaces(spaces))
   else:
-    protocol = config.eval_protocol
-    make_env = make_env or agents.make_env(config, protocol=protocol)
+    make_env = make_env or agents.make_env(
+      config, domain_lib.EnvRequest(protocol=config.eval_protocol)
+    )
     with recorded.without_exit():
       env = recorded.Recorded(make_env())
     try:

@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from a3c_jax.algorithms import registry
+
 # Names in the figures of Mnih et al. 2016, by ours.
 _PANELS = {
   'beam_rider': 'Beamrider',
@@ -19,12 +21,6 @@ _PANELS = {
   'space_invaders': 'Space Invaders',
 }
 _MORE_PANELS = _PANELS | {'seaquest': 'Seaquest'}  # Figure S5 has that too.
-_SERIES = {
-  'a3c': 'A3C',
-  'nstep_q': 'n-step Q',
-  'one_step_q': '1-step Q',
-  'one_step_sarsa': '1-step SARSA',
-}
 _OPTIMIZERS = {
   'momentum_sgd': 'momentum SGD',
   'rmsprop': 'RMSProp',
@@ -126,32 +122,26 @@ def paper_curve(
 
   Args:
     game: of ale-py, snake_case.
-    algo: one of the four.
+    algo: its name in the registry.
     threads: the curve is that of the nearest number in the paper.
     against: 'frames' or 'hours', on the authors' machine.
 
   Returns:
     None where the paper has none.
   """
-  if game not in _PANELS or algo not in _SERIES:
-    return None
-  sarsa = algo == 'one_step_sarsa'
-  figure = {
-    'frames': 'FigS9' if sarsa else 'Fig3',
-    'hours': 'FigS10' if sarsa else 'Fig4',
-  }[against]
+  title = registry.get(algo).title
   nearest = min(THREADS, key=lambda number: abs(np.log(number / threads)))
-  series = f'{_SERIES[algo]} {nearest} threads'
-  x, score = _curves()[figure, _PANELS[game], series]
-  scale = _FRAMES_PER_EPOCH if against == 'frames' else 1
-  plural = 's' if nearest > 1 else ''
-  return PaperCurve(
-    x * scale,
-    score,
-    f'paper, {_SERIES[algo]}, {nearest} thread{plural} '
-    f'(Fig. {figure.removeprefix("Fig")})',
-    nearest,
-  )
+  series = f'{title} {nearest} threads'
+  # The supplement's figures have what the others lack.
+  for figure in {'frames': ('3', 'S9'), 'hours': ('4', 'S10')}[against]:
+    curve = _curves().get((f'Fig{figure}', _PANELS.get(game), series))
+    if curve is not None:
+      x, score = curve
+      scale = _FRAMES_PER_EPOCH if against == 'frames' else 1
+      plural = 's' if nearest > 1 else ''
+      label = f'paper, {title}, {nearest} thread{plural} (Fig. {figure})'
+      return PaperCurve(x * scale, score, label, nearest)
+  return None
 
 
 def paper_games() -> tuple[str, ...]:
@@ -168,17 +158,20 @@ def figure1(game: str) -> dict[str, PaperCurve]:
     game: of ale-py, snake_case.
 
   Returns:
-    Those of the four algorithms and of 'dqn'; nothing where there are none.
+    Those of the algorithms that the figure has, by their names in the
+    registry, and of 'dqn'; nothing where there are none.
   """
-  if game not in _PANELS:
-    return {}
+  titles = {name: registry.get(name).title for name in registry.names()}
+  all_curves = {
+    name: (title, _curves().get(('Fig1', _PANELS.get(game), title)))
+    for name, title in (titles | {'dqn': 'DQN'}).items()
+  }
   return {
     name: PaperCurve(
-      *_curves()['Fig1', _PANELS[game], series],
-      f'paper, {series} (Fig. 1)',
-      1 if name == 'dqn' else 16,
+      *curve, f'paper, {title} (Fig. 1)', 1 if name == 'dqn' else 16
     )
-    for name, series in (_SERIES | {'dqn': 'DQN'}).items()
+    for name, (title, curve) in all_curves.items()
+    if curve is not None
   }
 
 
@@ -187,15 +180,13 @@ def optimizer_ranks(game: str, algo: str, optimizer: str) -> PaperCurve | None:
 
   Args:
     game: of ale-py, snake_case.
-    algo: 'a3c' or 'nstep_q'.
+    algo: its name in the registry.
     optimizer: one of `config.OPTIMIZERS`.
 
   Returns:
     None where the paper has none; x are ranks from 1 to 50.
   """
-  if game not in _MORE_PANELS or algo not in _SERIES:
-    return None
-  panel = f'{_SERIES[algo]}, {_MORE_PANELS[game]}'
+  panel = f'{registry.get(algo).title}, {_MORE_PANELS.get(game)}'
   points = _curves().get(('FigS5', panel, _OPTIMIZERS[optimizer]))
   if points is None:
     return None
@@ -208,20 +199,27 @@ def learning_rates(game: str, algo: str) -> np.ndarray | None:
   Returns:
     [50, 2] float64, learning rates and scores; None where the paper has none.
   """
+  title = registry.get(algo).title
   points = [
     (float(row['learning_rate']), float(row['score']))
     for row in _rows('paper_learning_rates.csv')
-    if row['game'] == _PANELS.get(game) and row['algorithm'] == _SERIES[algo]
+    if (row['game'], row['algorithm']) == (_PANELS.get(game), title)
   ]
   return np.array(points) if points else None
 
 
 def speedups(algo: str) -> dict[int, float]:
-  """The row of Table 2: by threads, how much sooner a score is reached."""
-  (row,) = (
-    row for row in _rows('paper_table2.csv') if row['method'] == _SERIES[algo]
-  )
-  return {threads: float(row[f'threads_{threads}']) for threads in THREADS}
+  """The row of Table 2: by threads, how much sooner a score is reached.
+
+  Empty for an algorithm that the table lacks.
+  """
+  title = registry.get(algo).title
+  return {
+    threads: float(row[f'threads_{threads}'])
+    for row in _rows('paper_table2.csv')
+    for threads in THREADS
+    if row['method'] == title
+  }
 
 
 def atari57() -> tuple[str, ...]:

@@ -8,7 +8,8 @@ from typing import Any
 
 import gymnasium
 
-from a3c_jax import checks, config, evaluation
+from a3c_jax import checks, evaluation
+from a3c_jax.settings.common import MAX_EVAL_EPISODE_FRAMES
 
 Act = Callable[[Any], int]  # From an environment to an action.
 
@@ -25,7 +26,7 @@ class Options:
   )
   max_eval_episode_frames: int = checks.count(
     'Emulator frames after which an episode is truncated.',
-    default=config.MAX_EVAL_EPISODE_FRAMES,
+    default=MAX_EVAL_EPISODE_FRAMES,
     source='that of training',
   )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 import contextlib
 import csv
-import dataclasses
 import importlib.metadata
 import json
 import os
@@ -14,26 +13,22 @@ import platform
 from typing import Any
 
 from a3c_jax import checks, files
-from a3c_jax import config as config_lib
-from a3c_jax.config import Config
+from a3c_jax.envs import domain as domain_lib
 from a3c_jax.envs import spaces as spaces_lib
+from a3c_jax.settings import record as record_lib
+from a3c_jax.settings.common import Config
 
-_PACKAGES = (
+_PACKAGES = (  # Of every run.
   'a3c_jax',
   'absl-py',
-  'ale-py',
-  'dm-control',
   'flax',
   'gymnasium',
   'jax',
   'jaxlib',
-  'labmaze',
-  'mujoco',
   'numpy',
   'optax',
   'rich',
   'tensorboardX',
-  'vizdoom',
 )
 _ALLOWED = 'a new or empty folder that can be written to, or that of a run'
 _UNFINISHED = 'config.json.new'  # Left behind if a process ends while writing.
@@ -62,10 +57,10 @@ class Workdir:
     self._exit = contextlib.ExitStack()
     self._changes = []
     for name in config.override:
-      if name not in [*settings(config)]:
+      if name not in [*record_lib.fixed_settings(config)]:
         raise checks.UsageError(
           f'--override={name}: no setting that has to stay; allowed: '
-          + ', '.join(sorted(settings(config)))
+          + ', '.join(sorted(record_lib.fixed_settings(config)))
         )
     try:
       self.resumes = self._check_folder()
@@ -78,7 +73,7 @@ class Workdir:
           self._lock(self._open('r+'))
         except OSError as error:
           self._refuse(f'config.json: {error.strerror}')
-        self._compare(config_lib.read_record(self.path))
+        self._compare(record_lib.read(self.path))
       unless_it_fits.pop_all()
 
   def claim(self, frames: int, spaces: Mapping[str, Any] | None = None) -> None:
@@ -150,14 +145,14 @@ class Workdir:
       self._refuse(_IN_USE)
 
   def _compare(self, record):
-    began = settings(record.config)
+    began = record_lib.fixed_settings(record.config)
     if record.config.domain != self._config.domain:
       self._refuse(
         f'holds a run of the domain {record.config.domain}, this one is of '
         f'{self._config.domain}'
       )
     self._changes = record.changes
-    for name, value in settings(self._config).items():
+    for name, value in record_lib.fixed_settings(self._config).items():
       was = began.get(name, '(none)')
       if value == was:
         continue
@@ -180,7 +175,7 @@ def read_config(path: pathlib.Path) -> Config:
   Raises:
     UsageError: if there is none.
   """
-  return config_lib.read_record(path).config
+  return record_lib.read(path).config
 
 
 def read_spaces(path: pathlib.Path) -> spaces_lib.Spaces | None:
@@ -238,42 +233,18 @@ def is_finished(path: pathlib.Path) -> bool:
     return False
 
 
-def settings(config: Config) -> dict[str, Any]:
-  """What must stay as it is while a run goes on, by the name of its flag."""
-  values = _flat(json.loads(json.dumps(dataclasses.asdict(config))))
-  for field in dataclasses.fields(config):
-    if field.metadata['may_change']:
-      del values[field.name]
-  return values
-
-
-def _flat(config):
-  environment = config['environment'] | {'env': config['environment']['name']}
-  del environment['name']
-  # The environment's own names first: --game tells more than --env.
-  return environment | {
-    name: value for name, value in config.items() if name != 'environment'
-  }
-
-
 def _text(value):
-  if isinstance(value, dict):
-    return json.dumps(value)
   return checks.as_text(tuple(value) if isinstance(value, list) else value)
 
 
 def _record(config) -> dict[str, Any]:
   versions = {'python': platform.python_version()}
-  for package in _PACKAGES:
+  packages = domain_lib.get(config.domain).packages
+  for package in sorted({*_PACKAGES, *packages}):
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
       versions[package] = importlib.metadata.version(package)
   return {
-    # In the user's words: a folder with all its runs may move elsewhere.
-    'config': dataclasses.asdict(config)
-    | {
-      name: checks.as_given(value) if value else value
-      for name, value in checks.absolute_paths(config).items()
-    },
+    'config': record_lib.to_record(config),
     'versions': versions,
     'platform': platform.platform(),
     'evaluation_protocol': (

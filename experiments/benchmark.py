@@ -5,9 +5,9 @@
   python experiments/benchmark.py --env=labyrinth --threads=2
   python experiments/benchmark.py --env=torcs --threads=2
 
-The first is Pong. For other environments the settings that are not given are
-those of continuous_control.py, for Labyrinth of labyrinth.py, and for TORCS of
-torcs_racing.py.
+The first is Pong. Settings that are not given are the defaults of the domain:
+for Labyrinth those of labyrinth.py, for TORCS those of torcs_racing.py, and for
+all other environments those of continuous_control.py.
 
 The ratio is training frames over emulator frames, both per second of processor
 time, so it depends little on how fast the machine is or what else it does.
@@ -28,24 +28,23 @@ from absl import flags
 import gymnasium
 import numpy as np
 
-from a3c_jax import agents, checks, cpu, training, workers
-from a3c_jax.envs import atari, control, labyrinth
-from a3c_jax.envs.torcs import racing
-import a3c_jax.flags
+from a3c_jax import agents, checks, command_line, cpu, training, workers
+from a3c_jax.envs import control
+from a3c_jax.envs import domain as domain_lib
+from a3c_jax.settings import flags as flags_lib
 
 _ENV = flags.DEFINE_string(
   'env',
   'pong',
-  "What to train on: 'pong', 'labyrinth', 'torcs', or a task of continuous "
-  'control.',
+  "What to train on: 'pong', another domain such as 'labyrinth' or 'torcs' as "
+  'it is by default, or a task of continuous control.',
 )
 _PIXELS = flags.DEFINE_boolean(
   'pixels', False, 'Observe pictures of a task of continuous control.'
 )
 _JSON = flags.DEFINE_string('json', None, 'File to write the figures to.')
-_OWN_DOMAINS = {'labyrinth': labyrinth, 'torcs': racing}
 _TEMPORARY = 'a temporary folder'
-_config = a3c_jax.flags.define('atari', seconds=20.0, workdir=_TEMPORARY)
+_config = flags_lib.define('atari', seconds=20.0, workdir=_TEMPORARY)
 
 
 def emulator_speed(make_env, *, threads: int, seconds: float) -> np.ndarray:
@@ -129,24 +128,16 @@ def _show(figures) -> None:
 
 
 def _read_flags():
-  name = _ENV.value
-  if name in ('pong', *_OWN_DOMAINS) and _PIXELS.value:
+  name = 'atari' if _ENV.value == 'pong' else _ENV.value
+  if name not in domain_lib.names():
+    environment = control.Options(env=name, pixels=_PIXELS.value)
+    return _config(environment, domain='control')
+  if _PIXELS.value:
     raise checks.UsageError(
-      f'--pixels with --env={name}: allowed with tasks of continuous control'
+      f'--pixels with --env={_ENV.value}: allowed with tasks of continuous '
+      'control'
     )
-  if name == 'pong':
-    return _config(atari.describe(atari.Options(game=name)))
-  if name in _OWN_DOMAINS:
-    domain, module = name, _OWN_DOMAINS[name]
-    options = module.Options()
-  else:
-    domain, module = 'control', control
-    options = control.Options(env=name, pixels=_PIXELS.value)
-  return _config(
-    module.describe(options),
-    domain=domain,
-    action_repeat=options.action_repeat,
-  )
+  return _config(domain=name)
 
 
 def main() -> None:
@@ -172,4 +163,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-  a3c_jax.flags.run(main)
+  command_line.run(main)

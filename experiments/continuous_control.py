@@ -8,21 +8,7 @@ For the tasks of MuJoCo and dm_control: pip install -e '.[mujoco]'
 import ctrl_c as ctrl_c  # Before all that takes its time.
 
 # isort: split
-from a3c_jax import training
-from a3c_jax.envs import control
-import a3c_jax.flags
-
-_options = a3c_jax.flags.define_options(control.Options, domain='control')
-_config = a3c_jax.flags.define('control')
-
-
-def main() -> None:
-  options = _options()
-  config = _config(
-    control.describe(options), action_repeat=options.action_repeat
-  )
-  training.train(config)
-
+from a3c_jax import command_line
 
 if __name__ == '__main__':
-  a3c_jax.flags.run(main)
+  command_line.train('control')

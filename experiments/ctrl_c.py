@@ -1,6 +1,6 @@
 """Makes Ctrl-C one word while a script imports its modules: that takes seconds.
 
-The first import of every script in this folder. `a3c_jax.flags.run` takes over
+The first import of every script in this folder. `command_line.run` takes over
 from it.
 """
 

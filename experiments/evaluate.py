@@ -24,26 +24,23 @@ import numpy as np
 from a3c_jax import (
   agents,
   checks,
+  command_line,
+  cpu,
   evaluation,
   files,
   loading,
   published,
   tables,
-  trust,
   workers,
 )
-from a3c_jax import config as config_lib
 from a3c_jax import workdir as workdir_lib
+from a3c_jax.algorithms import registry
 from a3c_jax.envs import boundary, recorded
+from a3c_jax.envs import domain as domain_lib
 from a3c_jax.envs import spaces as spaces_lib
-import a3c_jax.flags
-
-_PROTOCOLS = {
-  'noop30': '0 to 30 no-ops first, whole games of at most 108,000 frames',
-  'sticky': 'actions repeat with probability 0.25 per frame, no no-ops, whole '
-  'games of at most 108,000 frames',
-  'plain': 'the environment as it is',
-}
+from a3c_jax.settings import config as config_lib
+from a3c_jax.settings import flags as flags_lib
+from a3c_jax.settings.common import MAX_EVAL_EPISODE_FRAMES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,14 +60,15 @@ class Options:
   episodes: int = checks.count('Episodes.', default=30, source='ours')
   max_eval_episode_frames: int = checks.count(
     'Emulator frames after which an episode is truncated.',
-    default=config_lib.MAX_EVAL_EPISODE_FRAMES,
+    default=MAX_EVAL_EPISODE_FRAMES,
     source='ours: as in Atari, 30 minutes',
   )
-  protocol: str = checks.one_of(
+  protocol: str = checks.setting(
     'noop30 (0 to 30 no-ops first) or sticky (actions repeat with probability '
     "0.25) for Atari, plain for the rest; auto is that of the run's own "
     'evaluations.',
-    ('auto', *_PROTOCOLS),
+    "auto, or a protocol of the run's domain",
+    lambda value: value != '',
     default='auto',
     source='ours',
   )
@@ -96,7 +94,7 @@ class Options:
   threads: int = checks.count(
     'Episodes that are played at once.',
     most=1000,
-    default=config_lib.cores(),
+    default=cpu.cores(),
     source='the cores',
   )
   video: str = checks.path(
@@ -140,7 +138,7 @@ class Options:
 
 _LONGEST_VIDEO = 9_000  # Pictures: moviepy's time grows with their square.
 
-_options = a3c_jax.flags.define_options(Options)
+_options = flags_lib.define_options(Options)
 
 
 class Videos:
@@ -366,9 +364,9 @@ class Table:
     return 'is a link, which is not followed' if is_link else error.strerror
 
 
-def _check_epsilon(options, algo) -> None:
+def _check_epsilon(options, algorithm) -> None:
   given = options.exploration_epsilon != evaluation.EXPLORATION_EPSILON
-  if given and (algo == 'a3c' or options.policy != 'sample'):
+  if given and (algorithm.is_policy or options.policy != 'sample'):
     raise checks.UsageError(
       f'--exploration_epsilon={options.exploration_epsilon:g}: allowed for '
       'value-based algorithms with --policy=sample'
@@ -386,11 +384,11 @@ def _check_policy(options, env, space) -> None:
 
 def _check_code(options, config) -> None:
   """Checks that the user names all code of the run that will be imported."""
-  code = trust.code_named(config.domain, config.environment, config.network)
+  code = config_lib.code_named(config)
   if options.trust_workdir and code:
-    a3c_jax.flags.find_users_modules()
+    command_line.find_users_modules()
   for flag, is_ in (
-    ('env', config.environment['name']),
+    ('env', config.env_name),
     ('network', config.network),
   ):
     given = getattr(options, flag)
@@ -405,13 +403,15 @@ def _check_code(options, config) -> None:
 
 
 def _make_env(options, config, protocol):
-  if not options.video:
-    return agents.make_env(config, protocol=protocol)
+  request = domain_lib.EnvRequest(protocol=protocol, render=bool(options.video))
   try:
-    return agents.make_env(config, protocol=protocol, film=True)
+    return agents.make_env(config, request)
   except checks.UsageError:
     raise
-  except Exception as error:  # Of an environment that knows no render_mode.
+  except Exception as error:
+    if not options.video:
+      raise
+    # Of an environment that knows no render_mode.
     raise checks.UsageError(
       f'--video={checks.as_given(options.video)}: {_in_one_line(error)}; '
       'allowed: environments that render rgb_array'
@@ -431,7 +431,9 @@ def _check_spaces(options, env, found, of_run) -> None:
       )
 
 
-def _describe(summary, game, protocol, policy, max_frames) -> str:
+def _describe(summary, config, *, protocol, policy, max_frames) -> str:
+  game = config.env_name
+  how = domain_lib.get(config.domain).protocols[protocol]
   error = ''
   if summary.episodes > 1:
     error = f'standard error {summary.standard_error:.2f}, '
@@ -442,7 +444,7 @@ def _describe(summary, game, protocol, policy, max_frames) -> str:
       f'truncated, at {max_frames:,} frames (--max_eval_episode_frames)'
     )
   lines = [
-    f'{summary.episodes} episodes, {protocol}: {_PROTOCOLS[protocol]}',
+    f'{summary.episodes} episodes, {protocol}: {how}',
     *truncated,
     f'actions: {policy}; raw scores',
     f'mean {summary.mean_return:.2f}, {error}median '
@@ -469,12 +471,13 @@ def main() -> None:
   checks.check_settings(options)
   workdir = pathlib.Path(options.workdir)
   config = workdir_lib.read_config(workdir)
-  game = config.environment['name']
+  game = config.env_name
   protocol = options.protocol
   if protocol == 'auto':
     protocol = config.eval_protocol
   config_lib.check_protocol(config, protocol, flag='protocol')
-  _check_epsilon(options, config.algo)
+  algorithm = registry.get(config.algo)
+  _check_epsilon(options, algorithm)
   _check_code(options, config)
   loaded = loading.load(
     workdir,
@@ -535,13 +538,17 @@ def main() -> None:
       on_episode=on_episode,
     )
     summary = evaluation.summarize(episodes)
-    actions = evaluation.describe_policy(
-      config.algo,
-      policy=options.policy,
-      exploration_epsilon=options.exploration_epsilon,
+    actions = algorithm.describe_policy(
+      options.policy, exploration_epsilon=options.exploration_epsilon
     )
-    max_frames = options.max_eval_episode_frames
-    print(_describe(summary, game, protocol, actions, max_frames), flush=True)
+    text = _describe(
+      summary,
+      config,
+      protocol=protocol,
+      policy=actions,
+      max_frames=options.max_eval_episode_frames,
+    )
+    print(text, flush=True)
     reference = published.reference(game, protocol)
     # Before environments are closed, which may take its time.
     table.add(
@@ -561,4 +568,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-  a3c_jax.flags.run(main)
+  command_line.run(main)

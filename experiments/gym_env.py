@@ -8,18 +8,7 @@ python experiments/gym_env.py --env=my_package:MyEnv-v0
 import ctrl_c as ctrl_c  # Before all that takes its time.
 
 # isort: split
-from a3c_jax import training
-from a3c_jax.envs import gym
-import a3c_jax.flags
-
-_options = a3c_jax.flags.define_options(gym.Options, domain='gym')
-_config = a3c_jax.flags.define('gym')
-
-
-def main() -> None:
-  config = _config(gym.describe(_options()))
-  training.train(config)
-
+from a3c_jax import command_line
 
 if __name__ == '__main__':
-  a3c_jax.flags.run(main)
+  command_line.train('gym')

@@ -16,25 +16,26 @@ import dataclasses
 
 import numpy as np
 
-from a3c_jax import checks, scales
+from a3c_jax import checks, command_line, scales
 from a3c_jax.envs import labyrinth, pathfinder
-import a3c_jax.flags
+from a3c_jax.settings import flags as flags_lib
 
 _MOST_TICS = 8  # Of a step; 45 degrees.
 
-_mazes = a3c_jax.flags.define_options(labyrinth.Options)
-_options = a3c_jax.flags.define_options(scales.Options)
+_mazes = flags_lib.define_options(labyrinth.Options)
+_options = flags_lib.define_options(scales.Options)
 
 
 def main() -> None:
   mazes, options = _mazes(), _options()
-  record = labyrinth.describe(mazes)
+  checks.check_settings(mazes)
   checks.check_settings(options)
   if mazes.action_repeat > _MOST_TICS:
     raise checks.UsageError(
       f'--action_repeat={mazes.action_repeat}: the scripted agent would turn '
       f'too far in a step; allowed: 1 to {_MOST_TICS}'
     )
+  record = {'name': 'labyrinth'} | dataclasses.asdict(mazes)
   print(*(f'{name}={value}' for name, value in record.items()))
   rng = np.random.default_rng(options.seed)
   with contextlib.closing(
@@ -48,4 +49,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-  a3c_jax.flags.run(main)
+  command_line.run(main)

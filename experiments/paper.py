@@ -37,7 +37,7 @@ import numpy as np
 from a3c_jax import (
   batch,
   checks,
-  config,
+  command_line,
   curves,
   figures,
   published,
@@ -45,14 +45,16 @@ from a3c_jax import (
   telemetry,
 )
 from a3c_jax import workdir as workdir_lib
-import a3c_jax.flags
+from a3c_jax.algorithms import registry
+from a3c_jax.settings import flags as flags_lib
+from a3c_jax.settings.defaults import defaults
 
 _FOLDER = pathlib.Path(__file__).parent
 _EPOCHS = 49 * 4_000_000  # Frames of figures 3 and S9.
 _EVALUATIONS = 25  # Of a run whose curve they are.
 _LOOK_SECONDS = 5.0
 _SAY_SECONDS = 60.0
-# That of the runs: as it was before flags.run sets JAX up for this process.
+# That of the runs: as it was before JAX is set up for this process.
 _ENVIRONMENT = dict(os.environ)
 
 
@@ -67,24 +69,28 @@ class Game(NamedTuple):
 class Method(NamedTuple):
   """What a curve or a row of a table is of."""
 
+  algo: str
   flags: tuple[str, ...]
   frames: int  # At scale 1, on Atari.
   speed: int  # Frames per second of one core, on Atari.
 
 
 # Speeds are those of BUILD.md, "Benchmark": two threads on two cores.
-_METHODS = {
-  'a3c': Method(('--algo=a3c',), _EPOCHS, 3_600),
-  'nstep_q': Method(('--algo=nstep_q',), _EPOCHS, 3_500),
-  'one_step_q': Method(('--algo=one_step_q',), _EPOCHS, 2_900),
-  'one_step_sarsa': Method(('--algo=one_step_sarsa',), _EPOCHS, 2_900),
+_SPEEDS = {
+  'a3c': 3_600,
+  'nstep_q': 3_500,
+  'one_step_q': 2_900,
+  'one_step_sarsa': 2_900,
 }
-_NATURE = ('--algo=a3c', '--network=nature')
+_METHODS = {
+  name: Method(name, (), _EPOCHS, speed) for name, speed in _SPEEDS.items()
+}
+_NATURE = ('--network=nature',)
 # The paper's days are these frames, as the authors wrote to reimplementers.
 _TABLE1_METHODS = {
-  'a3c_1_day': Method(_NATURE, 320_000_000, 1_600),
-  'a3c_4_days': Method(_NATURE, 1_000_000_000, 1_600),
-  'a3c_lstm_4_days': Method((*_NATURE, '--lstm'), 1_000_000_000, 1_600),
+  'a3c_1_day': Method('a3c', _NATURE, 320_000_000, 1_600),
+  'a3c_4_days': Method('a3c', _NATURE, 1_000_000_000, 1_600),
+  'a3c_lstm_4_days': Method('a3c', (*_NATURE, '--lstm'), 1_000_000_000, 1_600),
 }
 _ATARI = published.atari57()
 _SMALL = {
@@ -206,7 +212,7 @@ class Options:
   )
 
 
-_options = a3c_jax.flags.define_options(Options)
+_options = flags_lib.define_options(Options)
 
 
 class Run(NamedTuple):
@@ -238,7 +244,7 @@ def _game(name) -> Game:
 
 def learning_rates(domain: str, count: int) -> list[float]:
   """The first is the domain's default, the others are drawn, to 4 digits."""
-  default, _ = config.defaults(domain)['learning_rate']
+  default, _ = defaults(domain)['learning_rate']
   return [default] + [
     batch.log_uniform(np.random.default_rng(number), *published.RATE_RANGE)
     for number in range(1, count)
@@ -287,11 +293,11 @@ def _run(kind, scale, extra, **names) -> Run:
   game = _game(names['game'])
   full, speed = kind.frames, kind.speed
   if game.domain != 'atari':
-    full, _ = config.defaults(game.domain)['frames']
+    full, _ = defaults(game.domain)['frames']
     speed = _SMALL_SPEED
   frames = _share(full, scale)
   table1 = names['method'] in _TABLE1_METHODS
-  by_evaluations = '--algo=a3c' not in kind.flags
+  by_evaluations = not registry.get(kind.algo).is_policy
   settings = {
     'threads': names['threads'],
     'optimizer': names['optimizer'],
@@ -307,6 +313,7 @@ def _run(kind, scale, extra, **names) -> Run:
   command = (
     str(_FOLDER / game.script),
     *game.flags,
+    f'--algo={kind.algo}',
     *kind.flags,
     *(f'--{name}={value}' for name, value in settings.items()),
     *extra,
@@ -646,4 +653,4 @@ def _draw(name, figure, options, trials, title, workdir) -> None:
 
 
 if __name__ == '__main__':
-  a3c_jax.flags.run(main, takes_arguments=True)
+  command_line.run(main, takes_arguments=True)

@@ -15,8 +15,8 @@ import textwrap
 
 import numpy as np
 
-from a3c_jax import checks, curves, figures, published
-import a3c_jax.flags
+from a3c_jax import checks, command_line, curves, figures, published
+from a3c_jax.settings import flags as flags_lib
 
 _SUFFIXES = ('.pdf', '.png', '.svg')
 _DIAGNOSTICS = {
@@ -60,7 +60,7 @@ class Options:
   )
 
 
-_options = a3c_jax.flags.define_options(Options)
+_options = flags_lib.define_options(Options)
 
 
 def _paper_curves(groups, against) -> list[published.PaperCurve]:
@@ -68,7 +68,7 @@ def _paper_curves(groups, against) -> list[published.PaperCurve]:
   for group in groups:
     config = group.runs[0].config
     curve = published.paper_curve(
-      config.environment['name'],
+      config.env_name,
       config.algo,
       threads=config.threads,
       against=against,
@@ -163,7 +163,7 @@ def draw(runs: Sequence[curves.Run], options: Options):
   for axes in table.flat:
     axes.grid(alpha=0.3)
     axes.ticklabel_format(axis='y', useOffset=False)
-  games = ', '.join(sorted({run.config.environment['name'] for run in runs}))
+  games = ', '.join(sorted({run.config.env_name for run in runs}))
   figure.suptitle(
     f'{games}: lines are means over 1/{options.points} of the axis of all '
     'training episodes, and over seeds\n(band: lowest to highest seed); dots '
@@ -193,4 +193,4 @@ def main(folders: Sequence[str]) -> None:
 
 
 if __name__ == '__main__':
-  a3c_jax.flags.run(main, takes_arguments=True)
+  command_line.run(main, takes_arguments=True)

@@ -37,9 +37,9 @@ from typing import NamedTuple
 from absl import flags
 import numpy as np
 
-from a3c_jax import batch, checks, files, tables
+from a3c_jax import batch, checks, command_line, files, tables
 from a3c_jax import workdir as workdir_lib
-import a3c_jax.flags
+from a3c_jax.settings import flags as flags_lib
 
 _BEST = 10  # Rows of the table at the end.
 _FIGURES = ('frames', 'mean_return', 'eval_mean_return', 'seconds')
@@ -79,7 +79,7 @@ class Options:
   )
 
 
-_options = a3c_jax.flags.define_options(Options)
+_options = flags_lib.define_options(Options)
 
 
 class Run(NamedTuple):
@@ -366,4 +366,4 @@ def main(command: Sequence[str]) -> None:
 
 
 if __name__ == '__main__':
-  a3c_jax.flags.run(main, takes_arguments=True)
+  command_line.run(main, takes_arguments=True)

@@ -12,21 +12,7 @@ python -m a3c_jax.envs.torcs.build.
 import ctrl_c as ctrl_c  # Before all that takes its time.
 
 # isort: split
-from a3c_jax import training
-from a3c_jax.envs.torcs import racing
-import a3c_jax.flags
-
-_options = a3c_jax.flags.define_options(racing.Options, domain='torcs')
-_config = a3c_jax.flags.define('torcs')
-
-
-def main() -> None:
-  options = _options()
-  config = _config(
-    racing.describe(options), action_repeat=options.action_repeat
-  )
-  training.train(config)
-
+from a3c_jax import command_line
 
 if __name__ == '__main__':
-  a3c_jax.flags.run(main)
+  command_line.train('torcs')

@@ -16,18 +16,19 @@ import dataclasses
 
 import numpy as np
 
-from a3c_jax import checks, scales
+from a3c_jax import checks, command_line, scales
 from a3c_jax.envs.torcs import driver, racing
-import a3c_jax.flags
+from a3c_jax.settings import flags as flags_lib
 
-_races = a3c_jax.flags.define_options(racing.Options)
-_options = a3c_jax.flags.define_options(scales.Options)
+_races = flags_lib.define_options(racing.Options)
+_options = flags_lib.define_options(scales.Options)
 
 
 def main() -> None:
   races, options = _races(), _options()
-  record = racing.describe(races)
+  checks.check_settings(races)
   checks.check_settings(options)
+  record = {'name': 'torcs'} | dataclasses.asdict(races)
   print(*(f'{name}={value}' for name, value in record.items()))
   rng = np.random.default_rng(options.seed)
   full_throttle = racing.ACTIONS.index('accelerate, straight')
@@ -41,4 +42,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-  a3c_jax.flags.run(main)
+  command_line.run(main)

@@ -2,7 +2,6 @@ import dataclasses
 import functools
 import itertools
 import math
-import os
 
 import pytest
 
@@ -292,65 +291,6 @@ def test_a_config_cannot_be_changed():
 def test_an_unknown_setting():
   with pytest.raises(TypeError, match='learning_rat'):
     make(learning_rat=0.1)
-
-
-def groups(root, line, **files):
-  """A root folder in which this process is in control groups."""
-  (root / 'proc/self').mkdir(parents=True)
-  (root / 'proc/self/cgroup').write_text(line)
-  for name, text in files.items():
-    path = root / 'sys/fs/cgroup' / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-
-
-V1 = '4:memory:/m\n3:cpu,cpuacct:/docker/a\n0::/\n'
-
-
-@pytest.mark.parametrize(
-  ('line', 'files', 'expected'),
-  [
-    ('0::/\n', {}, 16),
-    ('0::/\n', {'cpu.max': 'max 100000\n'}, 16),
-    ('0::/\n', {'cpu.max': '400000 100000\n'}, 4),
-    ('0::/\n', {'cpu.max': '150000 100000\n'}, 2),  # Rounded up.
-    ('0::/\n', {'cpu.max': '10000 100000\n'}, 1),
-    ('0::/\n', {'cpu.max': '9900000 100000\n'}, 16),
-    # The smallest of the group and those it is in.
-    ('0::/a/b\n', {'a/cpu.max': '300000 100000', 'a/b/cpu.max': 'max 1'}, 3),
-    ('0::/a/b\n', {'a/cpu.max': '300000 100000', 'a/b/cpu.max': '1 1'}, 1),
-    ('0::/../x\n', {'cpu.max': '200000 100000'}, 2),
-    ('0::/\n', {'cpu.max': 'garbage'}, 16),
-    ('0::/\n', {'cpu.max': '100000 0'}, 16),
-    ('', {}, 16),
-    (
-      V1,
-      {
-        'cpu,cpuacct/docker/a/cpu.cfs_quota_us': '250000\n',
-        'cpu,cpuacct/docker/a/cpu.cfs_period_us': '100000\n',
-      },
-      3,
-    ),
-    (
-      V1,
-      {'cpu/cpu.cfs_quota_us': '200000', 'cpu/cpu.cfs_period_us': '100000'},
-      2,
-    ),
-    (
-      V1,
-      {'cpu/cpu.cfs_quota_us': '-1', 'cpu/cpu.cfs_period_us': '100000'},
-      16,
-    ),
-  ],
-)
-def test_the_quota_of_a_container_counts(
-  tmp_path, monkeypatch, line, files, expected
-):
-  monkeypatch.setattr(
-    os, 'sched_getaffinity', lambda process: {*range(16)}, raising=False
-  )
-  groups(tmp_path, line, **files)
-  assert config.cores(tmp_path) == expected
 
 
 @pytest.mark.parametrize(

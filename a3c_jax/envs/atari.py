@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 import dataclasses
 import difflib
 import functools
@@ -16,12 +16,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from a3c_jax import base, checks
+from a3c_jax.envs import domain as domain_lib
 
 MAX_FRAMES_PER_EPISODE = 108_000  # 30 minutes at 60 Hz
 _STEP = 'a3c_jax_atari_step'  # Its name within XLA.
 
 # With one player these end the whole process from inside the emulator.
 UNPLAYABLE = ('combat', 'joust', 'maze_craze', 'warlords')
+
+
+PROTOCOLS = {
+  'noop30': '0 to 30 no-ops first, whole games of at most 108,000 frames',
+  'sticky': 'actions repeat with probability 0.25 per frame, no no-ops, whole '
+  'games of at most 108,000 frames',
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +39,7 @@ class Options:
   game: str = checks.setting(
     'ALE game, snake_case.',
     'a game of ale-py for one player',
+    lambda value: isinstance(value, str),
     default='pong',
     source='ours',
   )
@@ -102,9 +111,9 @@ def for_evaluation(options: Options, protocol: str) -> Options:
 
   Args:
     options: of the training.
-    protocol: 'noop30', episodes after 0 to 30 no-ops, as in Mnih et al. 2015;
-      'sticky', actions that repeat with probability 0.25 and no no-ops, as in
-      Machado et al. 2018, arXiv:1709.06009. Neither ends at the loss of a life.
+    protocol: one of `PROTOCOLS`: 'noop30', as in Mnih et al. 2015, or 'sticky',
+      as in Machado et al. 2018, arXiv:1709.06009. Neither ends an episode at
+      the loss of a life.
   """
   noops, sticky = {'noop30': (30, 0.0), 'sticky': (0, 0.25)}[protocol]
   return dataclasses.replace(
@@ -113,23 +122,24 @@ def for_evaluation(options: Options, protocol: str) -> Options:
 
 
 def make(
-  options: Options, *, envs: int = 1, film: bool = False
+  options: Options, request: domain_lib.EnvRequest = domain_lib.SINGLE
 ) -> Callable[[], gymnasium.vector.VectorEnv]:
   """A function that makes the vector environment of one thread.
 
-  Observations are [envs, 4, 84, 84] uint8, the oldest of the four frames first;
+  Observations are [K, 4, 84, 84] uint8, the oldest of the four frames first;
   rewards are raw. An action lasts `action_repeat` emulator frames, an episode
   at most 108,000; it starts after 0 to `noops` no-ops. With
-  `life_loss_terminal`, every step's `info['life_loss']` [envs] bool marks the
+  `life_loss_terminal`, every step's `info['life_loss']` [K] bool marks the
   loss of a life.
 
   Source of the preprocessing: Mnih et al. 2016, arXiv:1602.01783, section 8,
   which refers to Mnih et al. 2015.
 
   Args:
-    options: the game and how it is played.
-    envs: games per environment.
-    film: whether `render` gives the frame of each game, [210, 160, 3] uint8.
+    options: the game and how it is played in training.
+    request: how many games, stepped by how many threads; the protocol of an
+      evaluation; and whether `render` gives the frame of each game,
+      [210, 160, 3] uint8.
 
   Raises:
     UsageError: for an unknown or unplayable game, another option that is not
@@ -152,27 +162,16 @@ def make(
       )
     )
 
+  if request.protocol is not None:
+    options = for_evaluation(options, request.protocol)
+
   def make_env() -> gymnasium.vector.VectorEnv:
-    env = _Atari(options, envs)
-    return _Filmed(env, _Atari(options, envs, colour=True)) if film else env
+    env = _Atari(options, request)
+    if not request.render:
+      return env
+    return _Rendered(env, _Atari(options, request, colour=True))
 
   return make_env
-
-
-def describe(options: Options) -> dict[str, Any]:
-  """All that distinguishes the environment, for the record of a run."""
-  return {
-    'name': options.game,
-    **dataclasses.asdict(options),
-    'max_frames_per_episode': MAX_FRAMES_PER_EPISODE,
-  }
-
-
-def from_record(environment: Mapping[str, Any]) -> Options:
-  """The options that `describe` told of."""
-  own = ('name', 'max_frames_per_episode')
-  values = {key: v for key, v in environment.items() if key not in own}
-  return checks.options_of(Options, values)
 
 
 def _ale_py():
@@ -190,12 +189,20 @@ def _ale_py():
 class _Atari(gymnasium.vector.VectorWrapper):
   """`AtariVectorEnv` with episode ends and life losses told apart."""
 
-  def __init__(self, options: Options, envs: int, *, colour: bool = False):
+  def __init__(
+    self,
+    options: Options,
+    request: domain_lib.EnvRequest,
+    *,
+    colour: bool = False,
+  ):
     screen = {'img_height': 210, 'img_width': 160, 'stack_num': 1}
     env = _ale_py().vector_env.AtariVectorEnv(
       game=options.game,
-      num_envs=envs,
-      num_threads=1,  # The actor-learner's thread is the parallelism.
+      num_envs=request.num_envs,
+      # Beyond one, the emulator has threads of its own. Actor-learners are the
+      # parallelism of asynchronous training.
+      num_threads=request.emulator_threads,
       autoreset_mode=AutoresetMode.SAME_STEP,
       frameskip=options.action_repeat,
       max_num_frames_per_episode=MAX_FRAMES_PER_EPISODE,
@@ -214,7 +221,7 @@ class _Atari(gymnasium.vector.VectorWrapper):
     self._can_program = not colour and _register_step()
     self._action_repeat = options.action_repeat
     self.metadata = env.metadata | {'render_fps': 60 / options.action_repeat}
-    self._frames = self._episode_frames = np.zeros(envs, np.int32)
+    self._frames = self._episode_frames = np.zeros(request.num_envs, np.int32)
 
   def reset(self, *, seed=None, options=None):
     if isinstance(seed, list):  # Of every game; ale-py wants those it resets.
@@ -294,7 +301,7 @@ def _step_in_program(state, action):
   return (handle, *new_counts), outcome
 
 
-class _Filmed(gymnasium.vector.VectorWrapper):
+class _Rendered(gymnasium.vector.VectorWrapper):
   """Renders by a twin in colour that plays the same; ale-py's has no render."""
 
   def __init__(self, env: _Atari, twin: _Atari):
@@ -318,3 +325,15 @@ class _Filmed(gymnasium.vector.VectorWrapper):
   def close(self, **kwargs):
     self._twin.close(**kwargs)
     self.env.close(**kwargs)
+
+
+DOMAIN = domain_lib.Domain(
+  name='atari',
+  options=Options,
+  make=make,
+  env_name=lambda options: options.game,
+  action_repeat=lambda options: options.action_repeat,
+  image_layout=lambda options: 'CHW',
+  protocols=PROTOCOLS,
+  packages=('ale-py',),
+)

@@ -2,8 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import gymnasium
 import numpy as np
+
+from a3c_jax import checks
+from a3c_jax.envs import domain as domain_lib
+from a3c_jax.envs import gym
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+  """How large the board is."""
+
+  rows: int = checks.count(
+    'Rows of the board. An episode has one step less.',
+    least=2,
+    most=1000,
+    default=10,
+    source='Osband et al. 2019',
+  )
+  columns: int = checks.count(
+    'Columns of the board.', most=1000, default=5, source='Osband et al. 2019'
+  )
 
 
 class Catch(gymnasium.Env):
@@ -20,7 +42,10 @@ class Catch(gymnasium.Env):
   metadata = {'render_modes': ['ansi', 'rgb_array'], 'render_fps': 4}
 
   def __init__(
-    self, rows: int = 10, columns: int = 5, render_mode: str | None = None
+    self,
+    rows: int = Options.rows,
+    columns: int = Options.columns,
+    render_mode: str | None = None,
   ):
     self._rows, self._columns = rows, columns
     self.render_mode = render_mode
@@ -57,3 +82,13 @@ class Catch(gymnasium.Env):
     board[self._ball] = 1.0
     board[self._rows - 1, self._paddle] = 1.0
     return board
+
+
+DOMAIN = domain_lib.Domain(
+  name='catch',
+  options=Options,
+  make=lambda options, request: gym.make_own(Catch, options, request),
+  env_name=lambda options: 'catch',
+  defaults=domain_lib.SMALL
+  | {'frames': (200_000, 'ours'), 'network': ('mlp', 'ours')},
+)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 import dataclasses
-from typing import Any
 
 import gymnasium
 import numpy as np
 
-from a3c_jax import checks, workers
-from a3c_jax.envs import boundary, gym, simulations
+from a3c_jax import checks, cpu, workers
+from a3c_jax.envs import boundary, gym, named, simulations
+from a3c_jax.envs import domain as domain_lib
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,10 +20,12 @@ class Options:
   env: str = checks.setting(
     'Task: a Gymnasium id, package:id, dm_control/DOMAIN-TASK, or '
     'module:function that returns a gymnasium.Env.',
+    'a name of one of these forms',
+    lambda value: isinstance(value, str),
     default='HalfCheetah-v5',
     source='ours',
   )
-  env_args: str = gym.env_args_setting()
+  env_args: str = named.env_args_setting()
   pixels: bool = checks.setting(
     'Observe pictures of MuJoCo and nothing else.',
     default=False,
@@ -50,19 +52,8 @@ class Options:
     source='ours',
   )
 
-
-def describe(options: Options) -> Mapping[str, Any]:
-  """Name and options, for the record of a run.
-
-  Raises:
-    UsageError: naming the first option whose value is not allowed.
-  """
-  return gym.describe(options)
-
-
-def from_record(environment: Mapping[str, Any]) -> Options:
-  """The options that `describe` told of."""
-  return checks.options_of(Options, gym.options_in(environment))
+  def __post_init__(self):
+    named.normalise_args(self)
 
 
 class Repeat(gymnasium.Wrapper):
@@ -115,14 +106,13 @@ class Pixels(gymnasium.ObservationWrapper):
 
 
 def make(
-  options: Options, *, envs: int = 1, film: bool = False
+  options: Options, request: domain_lib.EnvRequest = domain_lib.SINGLE
 ) -> Callable[[], gymnasium.vector.VectorEnv]:
   """A function that makes the vector environment of one thread.
 
   Args:
     options: which task, and what of it is seen.
-    envs: games per environment.
-    film: whether `render` gives a picture of each game.
+    request: how many, and whether rendered.
 
   Raises:
     UsageError: as `gym.make`, and if pictures are wanted that cannot be had.
@@ -142,9 +132,50 @@ def make(
 
   return gym.make(
     options.env,
-    args=gym.parse_args(options.env_args),
-    envs=envs,
-    film=film,
+    args=named.parse_args(options.env_args),
+    num_envs=request.num_envs,
+    render=request.render,
     camera=options.camera,
     wrap=wrap,
   )
+
+
+def _default_torso(dims: int, lstm: bool) -> str:
+  if dims != 3:
+    return 'hidden200'
+  # Without an LSTM core, all would be linear.
+  return 'linear_conv' if lstm else 'nips'
+
+
+def _option_defaults(options):
+  if not options.pixels:
+    return {}
+  return {'normalize_obs': (False, 'ours: the bounds of pixels are known')}
+
+
+DOMAIN = domain_lib.Domain(
+  name='control',
+  options=Options,
+  make=make,
+  env_name=lambda options: options.env,
+  defaults=domain_lib.SMALL
+  | {
+    'frames': (1_000_000, 'ours'),
+    'threads': (min(cpu.cores(), 16), 'the cores'),
+    'envs_per_thread': (8, 'ours: a call takes longer than a step'),
+    't_max': (20, 'ours; the paper updates once per episode'),
+    'learning_rate': (5e-4, 'ours, by random search'),
+    'entropy_cost': (1e-4, 'paper, section 9'),
+    'lstm': (True, 'paper, section 9'),
+    'normalize_obs': (True, 'ours'),
+    'checkpoint_frames': (100_000, 'ours'),
+    'eval_frames': (100_000, 'ours'),
+  },
+  option_defaults=_option_defaults,
+  action_repeat=lambda options: options.action_repeat,
+  image_layout=lambda options: 'HWC' if options.pixels else None,
+  default_torso=_default_torso,
+  continuous=True,
+  packages=gym.PACKAGES,
+  code_named=named.code_named,
+)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Callable, Mapping
-import contextlib
 import dataclasses
 import difflib
 import functools
@@ -21,7 +19,8 @@ from gymnasium import spaces
 import numpy as np
 
 from a3c_jax import checks, workers
-from a3c_jax.envs import atari, boundary, simulations
+from a3c_jax.envs import atari, boundary, named, simulations
+from a3c_jax.envs import domain as domain_lib
 
 _DM_CONTROL = 'dm_control/'
 # What suite.ALL_TASKS has and we have not.
@@ -30,19 +29,9 @@ _REFUSED = {
   'lqr-lqr_2_1': 'has actions without bounds',
   'lqr-lqr_6_2': 'has actions without bounds',
 }
-_FILM = {'height': 480, 'width': 480}  # Pixels of a video of MuJoCo.
-
-
-def env_args_setting() -> Any:
-  """The field `env_args` of a domain's options."""
-  return checks.setting(
-    'Arguments of the environment, as gymnasium.make or the function takes '
-    'them: level=3,render=false or a JSON object.',
-    'name=value, separated by commas, each name once; or a JSON object',
-    lambda text: parse_args(text) is not None,
-    default='',
-    source='none',
-  )
+# Distributions that some environments need, for config.json.
+PACKAGES = ('mujoco', 'dm-control', 'shimmy')
+_FRAME = {'height': 480, 'width': 480}  # Pixels of a video of MuJoCo.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,93 +42,23 @@ class Options:
     'Environment: a Gymnasium id, package:id, or module:function that returns '
     'a gymnasium.Env. Observations must be a Box, actions Discrete, or with '
     '--algo=a3c a bounded Box.',
+    'a name of one of these forms',
+    lambda value: isinstance(value, str),
     default='CartPole-v1',
     source='ours',
   )
-  env_args: str = env_args_setting()
+  env_args: str = named.env_args_setting()
 
-
-def from_record(environment: Mapping[str, Any]) -> Options:
-  """The options that `describe` told of.
-
-  Raises:
-    UsageError: naming the first that is unknown or not allowed.
-  """
-  return checks.options_of(Options, options_in(environment))
-
-
-def options_in(environment: Mapping[str, Any]) -> dict[str, Any]:
-  """Values of options by their names, from the record of a run."""
-  values = dict(environment)
-  values['env'] = values.pop('name')
-  args = values.get('env_args')
-  values['env_args'] = json.dumps(args) if args else ''
-  return values
-
-
-def describe(options: Any) -> dict[str, Any]:
-  """Name and options, for the record of a run.
-
-  Args:
-    options: a dataclass with `env`, `env_args` and more.
-
-  Raises:
-    UsageError: naming the first option whose value is not allowed.
-  """
-  checks.check_settings(options)
-  values = dataclasses.asdict(options)
-  return {
-    'name': values.pop('env'),
-    'env_args': parse_args(values.pop('env_args')),
-  } | values
-
-
-def parse_args(text: str) -> dict[str, Any]:
-  """The arguments that the text of `--env_args` gives, fit for JSON.
-
-  Values are those of JSON or of Python (3, 0.5, true, None, [1, 2], 'a, b');
-  all else is text.
-
-  Raises:
-    ValueError: if the text has neither of its forms, or gives a name twice.
-  """
-  if text.lstrip().startswith('{'):
-    args = json.loads(text, object_pairs_hook=_without_doubles)
-  else:
-    parts = re.split(r',(?=\s*\w+\s*=)', text) if text.strip() else []
-    if not all('=' in part for part in parts):
-      raise ValueError(f'no name=value: {text}')
-    pairs = [part.split('=', maxsplit=1) for part in parts]
-    args = _without_doubles(
-      [(name.strip(), _read_value(value.strip())) for name, value in pairs]
-    )
-    if not all(map(str.isidentifier, args)):
-      raise ValueError(f'not all are names: {list(args)}')
-  return json.loads(json.dumps(args, allow_nan=False))  # Lists for tuples.
-
-
-def _without_doubles(pairs):
-  values = dict(pairs)
-  if len(values) < len(pairs):
-    raise ValueError('a name is given twice')
-  return values
-
-
-def _read_value(text):
-  for read in (json.loads, ast.literal_eval):
-    with contextlib.suppress(ValueError, SyntaxError):
-      return read(text)
-  if re.search(r'[,\[\]{}]', text):  # Likely a part of something else.
-    raise ValueError(f'{text}: needs quotation marks')
-  return text
+  def __post_init__(self):
+    named.normalise_args(self)
 
 
 def make(
   env: str | Callable[..., gymnasium.Env],
   *,
   args: Mapping[str, Any] | None = None,
-  envs: int = 1,
-  film: bool = False,
+  num_envs: int = 1,
+  render: bool = False,
   camera: str = 'auto',
   wrap: Callable[[gymnasium.Env], gymnasium.Env] = lambda env: env,
 ) -> Callable[[], gymnasium.vector.VectorEnv]:
@@ -156,23 +75,23 @@ def make(
       package registers the id, 'dm_control/DOMAIN-TASK', 'module:function'
       where the function returns a `gymnasium.Env`, or such a function.
     args: for `gymnasium.make` or the function.
-    envs: games per environment.
-    film: whether `render` gives a picture of each game; a function must make
+    num_envs: K, the environments that one call steps.
+    render: whether `render` returns one frame of each. A function must make
       environments with `render_mode='rgb_array'` for this, unless they are of
       MuJoCo.
-    camera: which films MuJoCo, as for `simulations.Camera`.
-    wrap: what is put around each game.
+    camera: which renders MuJoCo, as for `simulations.Camera`.
+    wrap: what is put around each environment.
 
   Raises:
     UsageError: for an unknown id, module or function, refused arguments, a
       missing dependency, spaces that `check_spaces` refuses, a first reset or
-      step that does not fit them, or an environment that cannot be filmed.
+      step that does not fit them, or an environment that cannot be rendered.
   """
   args = dict(args or {})
   make_game = (
     functools.partial(env, **args)
     if callable(env)
-    else _factory(env, film, args)
+    else _factory(env, render, args)
   )
 
   def make_one():
@@ -182,8 +101,8 @@ def make(
     if simulations.simulation(game):
       simulations.tell_warnings_once()
     game = wrap(game)
-    if film and simulations.simulation(game):
-      game = _Filmed(game, camera, str(env))
+    if render and simulations.simulation(game):
+      game = _Rendered(game, camera, str(env))
     return game
 
   try:
@@ -195,8 +114,8 @@ def make(
     raise checks.UsageError(problem) from error
   to_close = probe
   try:
-    if film:
-      _check_film(probe, env)
+    if render:
+      _check_render(probe, env)
     action_space = getattr(probe, 'action_space', None)
     observation_space = getattr(probe, 'observation_space', None)
     check_spaces(observation_space, action_space, env)
@@ -215,7 +134,7 @@ def make(
   finally:
     # Those of training tell, at its end, that they cannot be closed.
     workers.call_all([to_close.close], seconds=workers.CLOSE_SECONDS)
-  return functools.partial(games, make_one, envs)
+  return functools.partial(games, make_one, num_envs)
 
 
 def _check_kind(game, name):
@@ -260,19 +179,24 @@ def _why_not_made(error, env, args) -> str | None:
 
 def make_own(
   kind: Callable[..., gymnasium.Env],
-  *,
-  envs: int = 1,
-  film: bool = False,
-  **given,
+  options: Any,
+  request: domain_lib.EnvRequest,
 ) -> Callable[[], gymnasium.vector.VectorEnv]:
-  """As `make`, for a class of this package with `given` arguments.
+  """As `make`, for a class of this package.
+
+  Args:
+    kind: takes the fields of the options, and `render_mode`.
+    options: a dataclass.
+    request: what is asked of the environment.
 
   Raises:
     UsageError: as `make`; and whatever the class raises.
   """
-  mode = 'rgb_array' if film else None
-  make_game = functools.partial(kind, **given, render_mode=mode)
-  return make(make_game, envs=envs, film=film)
+  mode = 'rgb_array' if request.render else None
+  make_game = functools.partial(
+    kind, **dataclasses.asdict(options), render_mode=mode
+  )
+  return make(make_game, num_envs=request.num_envs, render=request.render)
 
 
 def check_render_mode(mode: str | None) -> None:
@@ -285,7 +209,7 @@ def check_render_mode(mode: str | None) -> None:
     raise checks.UsageError(f'render_mode={mode}: allowed: None, rgb_array')
 
 
-def _check_film(probe, name):
+def _check_render(probe, name):
   problem = f'it renders {probe.render_mode}'
   if probe.render_mode == 'rgb_array':
     try:
@@ -375,14 +299,14 @@ def _what_makes_actions_of(space) -> str:
   return ''
 
 
-class _Filmed(gymnasium.Wrapper):
+class _Rendered(gymnasium.Wrapper):
   """Renders MuJoCo in any thread, with a camera that follows the robot."""
 
   render_mode = 'rgb_array'
 
   def __init__(self, env, camera, name):
     super().__init__(env)
-    self._camera = simulations.Camera(env, **_FILM, name=name, camera=camera)
+    self._camera = simulations.Camera(env, **_FRAME, name=name, camera=camera)
     self.metadata = {
       'render_modes': [self.render_mode],
       'render_fps': round(1 / env.get_wrapper_attr('dt')),
@@ -396,7 +320,7 @@ class _Filmed(gymnasium.Wrapper):
     super().close()
 
 
-def _factory(name: str, film: bool, args) -> Callable[[], gymnasium.Env]:
+def _factory(name: str, render: bool, args) -> Callable[[], gymnasium.Env]:
   if name.startswith(_DM_CONTROL):
     if args:
       raise checks.UsageError(
@@ -419,7 +343,7 @@ def _factory(name: str, film: bool, args) -> Callable[[], gymnasium.Env]:
     if os.environ.get('MUJOCO_GL'):  # It may not be what MuJoCo takes.
       simulations.set_backend()
     simulations.tell_warnings_once()
-  elif film:  # MuJoCo is filmed by a camera of ours.
+  elif render:  # MuJoCo is rendered by a camera of ours.
     given['render_mode'] = 'rgb_array'
   return lambda: gymnasium.make(env_id, **given)
 
@@ -509,3 +433,23 @@ def _dm_control_factory(name: str) -> Callable[[], gymnasium.Env]:
     return gymnasium.wrappers.FlattenObservation(env)
 
   return make_task
+
+
+def _make(options, request):
+  return make(
+    options.env,
+    args=named.parse_args(options.env_args),
+    num_envs=request.num_envs,
+    render=request.render,
+  )
+
+
+DOMAIN = domain_lib.Domain(
+  name='gym',
+  options=Options,
+  make=_make,
+  env_name=lambda options: options.env,
+  defaults=domain_lib.SMALL | {'t_max': (20, 'ours')},
+  packages=PACKAGES,
+  code_named=named.code_named,
+)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 import dataclasses
 import math
 import sys
-from typing import Any
 
 import gymnasium
 import numpy as np
 
-from a3c_jax import checks
+from a3c_jax import checks, cpu
+from a3c_jax.envs import domain as domain_lib
 from a3c_jax.envs import doom, gym, mazes, wads
 
 APPLE_REWARD, PORTAL_REWARD = 1.0, 10.0
@@ -62,23 +62,6 @@ class Options:
   action_repeat: int = checks.count(
     'Tics of the engine per agent step.', most=35, default=4, source='as Atari'
   )
-
-
-def describe(options: Options) -> Mapping[str, Any]:
-  """Name and options, for the record of a run.
-
-  Raises:
-    UsageError: naming the first option whose value is not allowed.
-  """
-  checks.check_settings(options)
-  return {'name': 'labyrinth'} | dataclasses.asdict(options)
-
-
-def from_record(environment: Mapping[str, Any]) -> Options:
-  """The options that `describe` told of."""
-  values = dict(environment)
-  del values['name']
-  return checks.options_of(Options, values)
 
 
 class Labyrinth(gymnasium.Env):
@@ -308,18 +291,36 @@ def _check_apples(options):
 
 
 def make(
-  options: Options, *, envs: int = 1, film: bool = False
+  options: Options, request: domain_lib.EnvRequest = domain_lib.SINGLE
 ) -> Callable[[], gymnasium.vector.VectorEnv]:
   """A function that makes the vector environment of one thread.
 
   Args:
     options: what mazes are like.
-    envs: games per environment, each with an engine of its own.
-    film: whether `render` gives a picture of each game.
+    request: how many, each with an engine of its own, and whether rendered.
 
   Raises:
     UsageError, RunError: as `Labyrinth`.
   """
-  return gym.make_own(
-    Labyrinth, envs=envs, film=film, **dataclasses.asdict(options)
-  )
+  return gym.make_own(Labyrinth, options, request)
+
+
+DOMAIN = domain_lib.Domain(
+  name='labyrinth',
+  options=Options,
+  make=make,
+  env_name=lambda options: 'labyrinth',
+  defaults={
+    'frames': (10_000_000, 'ours'),
+    'threads': (min(cpu.cores(), 16), 'the cores'),
+    'envs_per_thread': (8, 'ours: most frames per second'),
+    'learning_rate': (2e-3, 'ours: as good as 7e-4, better than 4e-3'),
+    'lstm': (True, 'paper, section 5.4'),
+    'reward_clip': (0.0, "ours: the portal's 10 is to be felt"),
+    'eval_frames': (1_000_000, 'ours'),
+    'eval_protocol': ('plain', 'ours'),
+  },
+  action_repeat=lambda options: options.action_repeat,
+  image_layout=lambda options: 'HWC',
+  packages=('vizdoom', 'labmaze'),
+)

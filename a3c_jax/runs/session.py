@@ -15,11 +15,11 @@ import jax
 import numpy as np
 
 from a3c_jax import base, checkpoints, checks
-from a3c_jax.config import Config
 from a3c_jax.core import events
 from a3c_jax.parameters import store as store_lib
 from a3c_jax.runs import log as log_lib
 from a3c_jax.runs import supervise
+from a3c_jax.settings.common import Config
 
 _logger = logging.getLogger(__name__)
 

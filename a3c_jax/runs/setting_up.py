@@ -10,7 +10,7 @@ import threading
 import time
 
 from a3c_jax import checks, signals, workers
-from a3c_jax.config import Config
+from a3c_jax.settings.common import Config
 
 _PERIOD_SECONDS = 1.0
 _BUSY = 10  # How many times as long something may take that computes.

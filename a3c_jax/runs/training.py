@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 import contextlib
-import functools
 import logging
 import threading
 import time
@@ -21,14 +20,13 @@ from a3c_jax import (
   checks,
   evaluation,
   networks,
-  schedules,
 )
 from a3c_jax import signals as signals_lib
 from a3c_jax import workdir as workdir_lib
 from a3c_jax import workers as workers_lib
 from a3c_jax.acting import actor as actor_lib
 from a3c_jax.acting import normalization, rollout
-from a3c_jax.config import Config
+from a3c_jax.algorithms import registry
 from a3c_jax.core import events, stopwatch
 from a3c_jax.envs import recorded
 from a3c_jax.envs import spaces as spaces_lib
@@ -45,6 +43,7 @@ from a3c_jax.runs import (
   supervise,
 )
 from a3c_jax.runtimes import asynchronous, runtime
+from a3c_jax.settings.common import Config
 
 _logger = logging.getLogger(__name__)
 MakeEnv = Callable[[], gymnasium.vector.VectorEnv]
@@ -247,7 +246,11 @@ class _Training(NamedTuple):
       seeds.append(
         int(rng.integers(2**31 - env.num_envs)) % recorded.TRAINING_SEEDS
       )
-      team.append(runtime.Worker(index, env, _exploration(config, rng, env)))
+      team.append(
+        runtime.Worker(
+          index, env, config.algorithm.exploration(rng, env.num_envs)
+        )
+      )
       closing.add(lambda worker=team[-1]: worker.env.close())
     stage('making the learner', computes=True)
     learner = makers.learner(team[0].env)
@@ -330,7 +333,9 @@ class _Training(NamedTuple):
             services.PeriodicEvaluations(
               current,
               self.evaluator,
-              policy=evaluation.describe_policy(config.algo),
+              policy=registry.get(config.algo).describe_policy(
+                exploration_epsilon=evaluation.EXPLORATION_EPSILON
+              ),
               stop_request=signals,
             )
           ]
@@ -439,20 +444,6 @@ def describe(result: Result) -> str:
   return text
 
 
-def _exploration(config, rng, env) -> Callable[[int], np.ndarray]:
-  return functools.partial(
-    schedules.linear,
-    start=1.0,
-    end=schedules.draw_exploration_ends(
-      rng,
-      config.exploration_ends,
-      config.exploration_probabilities,
-      games=env.num_envs,
-    ),
-    over=config.exploration_anneal_frames,
-  )
-
-
 def _job(config, learner, team, init_key, make_env, incidents) -> runtime.Job:
   obs = team[0].state.carry.obs
   store = locked.LockedStore(
@@ -460,7 +451,7 @@ def _job(config, learner, team, init_key, make_env, incidents) -> runtime.Job:
     agents.make_update_rule(config),
     worker_states=[worker.state for worker in team],
     target_period_frames=(
-      config.target_period_frames if learner.uses_target else None
+      config.algorithm.target_period_frames if learner.uses_target else None
     ),
     statistics=(
       normalization.initial(obs.shape[1:]) if config.normalize_obs else None

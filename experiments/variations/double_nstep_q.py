@@ -9,10 +9,10 @@ bootstrap is Q(s_T, argmax_a Q(s_T, a; θ); θ⁻) instead of max_a Q(s_T, a; θ
 import jax
 import jax.numpy as jnp
 
-from a3c_jax import agents, losses, training, value_based
-import a3c_jax.flags
+from a3c_jax import agents, command_line, losses, training, value_based
+from a3c_jax.settings import flags as flags_lib
 
-_config = a3c_jax.flags.define('catch', frames=100_000)
+_config = flags_lib.define('catch', frames=100_000)
 
 
 def double_nstep_q(network):
@@ -37,7 +37,7 @@ def double_nstep_q(network):
 
 
 def main() -> None:
-  config = _config({'name': 'catch'}, algo='nstep_q')
+  config = _config(algo='nstep_q')
 
   def make_learner(env):
     return double_nstep_q(agents.make_network(config, env))
@@ -47,4 +47,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-  a3c_jax.flags.run(main)
+  command_line.run(main)

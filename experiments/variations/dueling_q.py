@@ -9,10 +9,10 @@ Q(s, a) = V(s) + A(s, a) - mean_a' A(s, a').
 import flax.linen as nn
 import jax.numpy as jnp
 
-from a3c_jax import agents, networks, training, value_based
-import a3c_jax.flags
+from a3c_jax import agents, command_line, networks, training, value_based
+from a3c_jax.settings import flags as flags_lib
 
-_config = a3c_jax.flags.define('gym', frames=150_000)
+_config = flags_lib.define('gym', frames=150_000)
 
 
 class DuelingQNetwork(nn.Module):
@@ -28,7 +28,7 @@ class DuelingQNetwork(nn.Module):
 
 
 def main() -> None:
-  config = _config({'name': 'CartPole-v1'}, algo='nstep_q')
+  config = _config(algo='nstep_q')
 
   def make_learner(env):
     torso = agents.make_torso(config, env.single_observation_space)
@@ -40,4 +40,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-  a3c_jax.flags.run(main)
+  command_line.run(main)

@@ -12,8 +12,16 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from a3c_jax import agents, checks, losses, policy_based, returns, training
-import a3c_jax.flags
+from a3c_jax import (
+  agents,
+  checks,
+  command_line,
+  losses,
+  policy_based,
+  returns,
+  training,
+)
+from a3c_jax.settings import flags as flags_lib
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,13 +29,13 @@ class Options:
   lambda_: float = checks.fraction('GAE λ.', default=0.95, source='Schulman')
 
 
-_options = a3c_jax.flags.define_options(Options)
-_config = a3c_jax.flags.define('gym', frames=150_000)
+_options = flags_lib.define_options(Options)
+_config = flags_lib.define('gym', frames=150_000)
 
 
 def main() -> None:
   options = _options()
-  config = _config({'name': 'CartPole-v1'}, algo='a3c')
+  config = _config(algo='a3c')
   checks.check_settings(options)
 
   def loss_of_stream(logits, v, a, r_t, discount_t, v_bootstrap):
@@ -52,4 +60,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-  a3c_jax.flags.run(main)
+  command_line.run(main)

@@ -14,8 +14,8 @@ import dataclasses
 
 import jax.numpy as jnp
 
-from a3c_jax import agents, checks, losses, policy_based, training
-import a3c_jax.flags
+from a3c_jax import agents, checks, command_line, losses, policy_based, training
+from a3c_jax.settings import flags as flags_lib
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,13 +23,13 @@ class Options:
   baseline: bool = checks.setting('Use one.', default=True, source='ours')
 
 
-_options = a3c_jax.flags.define_options(Options)
-_config = a3c_jax.flags.define('catch', frames=150_000)
+_options = flags_lib.define_options(Options)
+_config = flags_lib.define('catch', frames=150_000)
 
 
 def main() -> None:
   options = _options()
-  config = _config({'name': 'catch'}, algo='a3c', t_max=18, entropy_cost=0.0)
+  config = _config(algo='a3c', t_max=18, entropy_cost=0.0)
 
   def loss_of_stream(logits, v, a, r_t, discount_t, v_bootstrap):
     return losses.a3c_loss(
@@ -52,4 +52,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-  a3c_jax.flags.run(main)
+  command_line.run(main)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 import dataclasses
 import difflib
 import itertools
 import math
-from typing import Any
 
 import gymnasium
 import numpy as np
 
-from a3c_jax import checks
+from a3c_jax import checks, cpu
+from a3c_jax.envs import domain as domain_lib
 from a3c_jax.envs import gym
 from a3c_jax.envs.torcs import game
 
@@ -90,23 +90,6 @@ class Options:
   action_repeat: int = checks.count(
     'Ticks of 0.02 s per agent step.', most=50, default=8, source='ours'
   )
-
-
-def describe(options: Options) -> Mapping[str, Any]:
-  """Name and options, for the record of a run.
-
-  Raises:
-    UsageError: naming the first option whose value is not allowed.
-  """
-  checks.check_settings(options)
-  return {'name': 'torcs'} | dataclasses.asdict(options)
-
-
-def from_record(environment: Mapping[str, Any]) -> Options:
-  """The options that `describe` told of."""
-  values = dict(environment)
-  del values['name']
-  return checks.options_of(Options, values)
 
 
 class Torcs(gymnasium.Env, gymnasium.utils.EzPickle):
@@ -330,18 +313,45 @@ def _check_name(flag, name, known):
 
 
 def make(
-  options: Options, *, envs: int = 1, film: bool = False
+  options: Options, request: domain_lib.EnvRequest = domain_lib.SINGLE
 ) -> Callable[[], gymnasium.vector.VectorEnv]:
   """A function that makes the vector environment of one thread.
 
   Args:
     options: what races are like.
-    envs: games per environment, each with a process of its own.
-    film: whether `render` gives a picture of each game.
+    request: how many, each with a process of its own, and whether rendered.
 
   Raises:
     UsageError: as `Torcs`.
   """
-  return gym.make_own(
-    Torcs, envs=envs, film=film, **dataclasses.asdict(options)
-  )
+  return gym.make_own(Torcs, options, request)
+
+
+DOMAIN = domain_lib.Domain(
+  name='torcs',
+  options=Options,
+  make=make,
+  env_name=lambda options: 'torcs',
+  defaults={
+    'frames': (20_000_000, 'ours'),
+    'threads': (min(cpu.cores(), 16), 'the cores'),
+    'envs_per_thread': (
+      4,
+      'ours: one game is too much alike from step to step',
+    ),
+    't_max': (20, 'ours; the paper has 5'),
+    'learning_rate': (3e-4, 'ours, with the next'),
+    'rms_epsilon': (1e-3, 'ours: gradients grow a hundredfold with speed'),
+    'max_grad_norm': (10.0, 'ours: with 40 networks died'),
+    'value_cost': (0.1, 'ours: or its gradient is nearly all there is'),
+    'entropy_cost': (0.005, 'ours'),
+    'gamma': (0.98, 'ours: 8 seconds'),
+    'lstm': (True, 'ours: one picture does not show speed; not in the paper'),
+    'reward_clip': (0.0, 'ours: rewards are m/s'),
+    'reward_scale': (0.005, 'ours: values of some 10'),
+    'eval_frames': (2_000_000, 'ours'),
+    'eval_protocol': ('plain', 'ours'),
+  },
+  action_repeat=lambda options: options.action_repeat,
+  image_layout=lambda options: 'HWC',
+)

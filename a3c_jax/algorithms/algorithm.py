@@ -1,0 +1,169 @@
+"""The record that describes an algorithm, and settings that several share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+import dataclasses
+import functools
+import math
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import numpy as np
+
+from a3c_jax import base, checks, schedules
+
+Defaults = Mapping[str, tuple[Any, str]]  # Setting -> value and its source.
+_NONE: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Hyperparameters:
+  """Base of an algorithm's own settings; by itself, of one that has none.
+
+  Each field is a `checks.setting` with a default and a source.
+  """
+
+  def check_together(self) -> None:
+    """Raises UsageError if values are allowed one by one, but not together."""
+
+  def exploration(
+    self, rng: np.random.Generator, num_envs: int
+  ) -> Callable[[int], np.ndarray]:
+    """ε of each environment of one worker, [K], as a function of frames.
+
+    0 unless an algorithm says otherwise: its policy explores by itself.
+    """
+    del rng
+    return lambda frames: np.zeros(num_envs)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recurrent(Hyperparameters):
+  """Base of the hyperparameters of algorithms that may have an LSTM core."""
+
+  lstm: bool = checks.true_or_false(
+    'Put LSTM cells after the torso: 256, or 128 if actions are continuous, '
+    'for policy and value each.',
+    default=False,
+    source='paper, section 8',
+  )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ValueBased(Hyperparameters):
+  """Base of the hyperparameters of algorithms that act ε-greedily on Q."""
+
+  target_period_frames: int = checks.count(
+    'Emulator frames between copies into the target network.',
+    default=40_000,
+    source='paper, section 8',
+  )
+  exploration_ends: tuple[float, ...] = checks.setting(
+    'Values of epsilon-greedy exploration of which each environment draws one '
+    'to end at.',
+    'numbers from 0 to 1, separated by commas',
+    lambda value: value and all(0 <= end <= 1 for end in value),
+    default=(0.1, 0.01, 0.5),
+    source='paper, section 8',
+  )
+  exploration_probabilities: tuple[float, ...] = checks.setting(
+    'Probability of each of --exploration_ends.',
+    'numbers >= 0 that add up to 1, separated by commas',
+    lambda value: all(p >= 0 for p in value) and math.isclose(sum(value), 1),
+    default=(0.4, 0.3, 0.3),
+    source='paper, section 8',
+  )
+  exploration_anneal_frames: int = checks.count(
+    'Emulator frames over which epsilon falls from 1 to its end.',
+    default=4_000_000,
+    source='paper, section 8',
+  )
+
+  def exploration(
+    self, rng: np.random.Generator, num_envs: int
+  ) -> Callable[[int], np.ndarray]:
+    """Falls from 1 to an end that each environment draws."""
+    return functools.partial(
+      schedules.linear,
+      start=1.0,
+      end=schedules.draw_exploration_ends(
+        rng,
+        self.exploration_ends,
+        self.exploration_probabilities,
+        games=num_envs,
+      ),
+      over=self.exploration_anneal_frames,
+    )
+
+  def check_together(self) -> None:
+    """Raises UsageError if there are not as many ends as probabilities."""
+    ends, probabilities = self.exploration_ends, self.exploration_probabilities
+    if len(ends) != len(probabilities):
+      raise checks.UsageError(
+        f'--exploration_ends={checks.as_text(ends)} with '
+        f'--exploration_probabilities={checks.as_text(probabilities)}: '
+        'allowed: as many of one as of the other'
+      )
+
+
+class Algorithm(NamedTuple):
+  """An algorithm: a value. `registry.register` makes it known to all scripts.
+
+  Attributes:
+    name: by which `--algo` chooses it.
+    title: in figures and tables: 'A3C'.
+    hyperparameters: its own settings. Each is a flag.
+    make_network: `(torso, action_space, hyperparameters)` gives the network;
+      the torso maps observations [..., *shape] to features [..., F].
+    make_learner: `(network, hyperparameters)` gives the learner.
+    is_policy: whether its actions are drawn from a learnt policy, so training
+      episodes show what is learnt; otherwise it acts ε-greedily, and only
+      evaluations show that.
+    continuous: whether it can take Box actions too, and not only Discrete.
+    defaults: by domain, those of its settings and of common ones that differ
+      from the rest; each with its source.
+    presets: by the name that `--preset` has, and then by domain, settings with
+      their sources. An algorithm has no such preset in other domains.
+  """
+
+  name: str
+  title: str
+  hyperparameters: type[Hyperparameters]
+  make_network: Callable[..., nn.Module]
+  make_learner: Callable[..., base.Learner]
+  is_policy: bool
+  continuous: bool = False
+  defaults: Mapping[str, Defaults] = _NONE
+  presets: Mapping[str, Mapping[str, Defaults]] = _NONE
+
+  @property
+  def settings(self) -> dict[str, dataclasses.Field]:
+    """The fields of the hyperparameters, by name."""
+    return {
+      field.name: field for field in dataclasses.fields(self.hyperparameters)
+    }
+
+  def presets_in(self, domain: str) -> tuple[str, ...]:
+    """What `--preset` can be in a domain."""
+    own = (name for name, each in self.presets.items() if domain in each)
+    return ('paper', *own)
+
+  def describe_policy(
+    self, policy: str = 'sample', *, exploration_epsilon: float
+  ) -> str:
+    """How actions are chosen, for the record of a score.
+
+    Args:
+      policy: 'sample', 'greedy' or 'mean'.
+      exploration_epsilon: ε, where it is ε-greedy.
+
+    Returns:
+      'sampled', 'epsilon-greedy 0.05', 'greedy' or 'mean'.
+    """
+    if policy != 'sample':
+      return policy
+    if self.is_policy:
+      return 'sampled'
+    return f'epsilon-greedy {exploration_epsilon:g}'

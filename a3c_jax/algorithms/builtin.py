@@ -1,0 +1,127 @@
+"""The four algorithms of Mnih et al. 2016, arXiv:1602.01783, as records.
+
+Sources: 'paper' is that paper, 'authors' what they wrote to reimplementers
+(github.com/muupan/async-rl/wiki and
+github.com/miyosuda/async_deep_reinforce/issues/1), 'ours' was tried here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import dataclasses
+
+import flax.linen as nn
+import gymnasium
+
+from a3c_jax import base, checks, cpu, networks, policy_based, value_based
+from a3c_jax.algorithms.algorithm import Algorithm, Recurrent, ValueBased
+
+_CELLS_OF_EACH = 128  # Of policy and value: the paper, section 9.
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ActorCritic(Recurrent):
+  """Hyperparameters of A3C."""
+
+  entropy_cost: float = checks.not_negative(
+    'Weight of the entropy, per nat.',
+    most=1e6,
+    default=0.01,
+    source='paper, section 8',
+  )
+  value_cost: float = checks.not_negative(
+    'Weight of the half squared value error.',
+    most=1e6,
+    default=0.5,
+    source='authors',
+  )
+
+
+def _actor_critic_network(
+  torso: nn.Module, space: gymnasium.Space, hyperparameters: ActorCritic
+) -> nn.Module:
+  """One torso for both heads, or one each if actions are continuous."""
+  lstm = hyperparameters.lstm
+  if isinstance(space, gymnasium.spaces.Box):
+    cores = [
+      networks.LSTMCore(_CELLS_OF_EACH) if lstm else None for _ in range(2)
+    ]
+    return networks.GaussianActorCritic(
+      torso, torso.copy(), space.shape[0], *cores
+    )
+  core = networks.LSTMCore() if lstm else None
+  return networks.ActorCritic(torso, int(space.n), core)
+
+
+def _a3c(network: nn.Module, hyperparameters: ActorCritic) -> base.Learner:
+  make = policy_based.a3c
+  if isinstance(network, networks.GaussianActorCritic):
+    make = policy_based.gaussian_a3c
+  return make(
+    network,
+    entropy_cost=hyperparameters.entropy_cost,
+    value_cost=hyperparameters.value_cost,
+  )
+
+
+A3C = Algorithm(
+  name='a3c',
+  title='A3C',
+  hyperparameters=ActorCritic,
+  make_network=_actor_critic_network,
+  make_learner=_a3c,
+  is_policy=True,
+  continuous=True,
+  defaults={
+    'control': {'entropy_cost': (1e-4, 'paper, section 9')},
+    'torcs': {
+      'value_cost': (0.1, 'ours: or its gradient is nearly all there is'),
+      'entropy_cost': (0.005, 'ours'),
+    },
+  },
+  # All ours, by runs on Pong: see BUILD.md, "The quick preset".
+  presets={
+    'quick': {
+      'atari': {
+        'threads': (min(cpu.cores(), 16), 'the cores: more get in their way'),
+        'envs_per_thread': (8, 'most frames per second'),
+        'frames': (30_000_000, 'enough'),
+        'rms_epsilon': (1e-5, 'every weight moves; as in synchronous A2C'),
+        'max_grad_norm': (20.0, 'half of 40 steps; as in synchronous A2C'),
+        'init_gain': (2.45, '√6, by He et al. 2015: more units stay alive'),
+        'anneal_frames': (80_000_000, 'so that it is still high at the end'),
+      }
+    }
+  },
+)
+
+
+def q_network(
+  torso: nn.Module,
+  space: gymnasium.spaces.Discrete,
+  hyperparameters: ValueBased,
+) -> nn.Module:
+  """The network of the value-based algorithms: Q of each action."""
+  del hyperparameters
+  return networks.QNetwork(torso, int(space.n))
+
+
+def _value_based(
+  name: str, title: str, make: Callable[[nn.Module], base.Learner]
+) -> Algorithm:
+  return Algorithm(
+    name=name,
+    title=title,
+    hyperparameters=ValueBased,
+    make_network=q_network,
+    make_learner=lambda network, hyperparameters: make(network),
+    is_policy=False,
+  )
+
+
+ALGORITHMS = (
+  A3C,
+  _value_based('nstep_q', 'n-step Q', value_based.nstep_q),
+  _value_based('one_step_q', '1-step Q', value_based.one_step_q),
+  _value_based('one_step_sarsa', '1-step SARSA', value_based.one_step_sarsa),
+)

@@ -1,0 +1,1 @@
+"""The settings of a run: Config, its defaults, its flags and config.json."""

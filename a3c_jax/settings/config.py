@@ -1,0 +1,201 @@
+"""Makes a checked Config of what is given, of a run to resume, and defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Mapping
+import dataclasses
+import os
+import re
+import time
+from types import MappingProxyType
+from typing import Any
+
+from a3c_jax import checks
+from a3c_jax.algorithms import registry
+from a3c_jax.algorithms.algorithm import Algorithm
+from a3c_jax.envs import domain as domain_lib
+from a3c_jax.settings import common, record
+from a3c_jax.settings.common import Config
+from a3c_jax.settings.defaults import ALGORITHM, defaults
+
+_OF_ONE_START = {'workdir', 'seconds', 'profile', 'override', 'device'}
+_MOST_ENVS = 10_000
+
+
+def make(
+  domain: str,
+  *,
+  environment: Any = None,
+  instead: Mapping[str, Any] = MappingProxyType({}),
+  **given,
+) -> Config:
+  """A checked Config: what is given, and defaults for the rest.
+
+  Where the workdir that is given holds a run, its settings take the place of
+  the defaults, but for `seconds`, `profile`, `override` and `device`.
+
+  Args:
+    domain: its name, such as 'atari'.
+    environment: the domain's options; None for those of the run to be resumed,
+      or their defaults.
+    instead: defaults of the caller's own.
+    **given: settings that all algorithms have, and those of the chosen one;
+      None counts as not given.
+
+  Raises:
+    UsageError: naming the first setting whose value is not allowed or that
+      belongs to another algorithm, or code that the run to be resumed would
+      import and that is not given.
+  """
+  of_domain = domain_lib.get(domain)
+  given = {name: value for name, value in given.items() if value is not None}
+  run = record.of_run(given.get('workdir'), domain)
+  if run:
+    named = () if environment is None else dataclasses.asdict(environment)
+    check_not_imported(run, {*named, *given})
+  if environment is None:
+    environment = run.environment if run else of_domain.options()
+  _check_environment(environment, of_domain)
+  known = dict(instead) | (_of_run(run) if run else {}) | given
+  algorithm = registry.get(known.get('algo', ALGORITHM))
+  allowed = {*common.fields(), *algorithm.settings}
+  _check_names(given, allowed, algorithm)
+  # A run that is resumed with another algorithm is refused in the end, but not
+  # for settings that nobody gave.
+  known = {name: known[name] for name in known if name in allowed}
+  table = defaults(
+    domain,
+    algorithm.name,
+    lstm=known.get('lstm'),
+    preset=known.get('preset', 'paper'),
+    environment=environment,
+  )
+  values = {name: value for name, (value, _) in table.items()} | known
+  own = {name: values.pop(name) for name in algorithm.settings}
+  values.setdefault('anneal_frames', values['frames'])
+  if 'workdir' not in values:
+    label = of_domain.env_name(environment)
+    values['workdir'] = _new_folder(label, algorithm.name, values['seed'])
+  config = Config(
+    **values,
+    domain=domain,
+    environment=environment,
+    algorithm=algorithm.hyperparameters(**own),
+  )
+  checks.check_settings(config)
+  checks.check_settings(config.algorithm)
+  _check_together(config)
+  return config
+
+
+def _of_run(run: Config) -> dict[str, Any]:
+  names = common.fields().keys() - _OF_ONE_START
+  own = {name: getattr(run, name) for name in names}
+  return own | dataclasses.asdict(run.algorithm)
+
+
+def _new_folder(env_name, algo, seed) -> str:
+  label = re.sub(r'[^\w.-]', '-', env_name)
+  now = time.strftime('%Y%m%d-%H%M%S')
+  # The process too: of a sweep, several runs begin within one second.
+  return f'runs/{label}-{algo}-seed{seed}-{now}-{os.getpid()}'
+
+
+def _check_environment(environment, domain) -> None:
+  if not isinstance(environment, domain.options):
+    raise TypeError(
+      f'environment={environment!r}: expected {domain.options.__module__}.'
+      f'{domain.options.__qualname__}'
+    )
+  checks.check_settings(environment)
+
+
+def _check_names(
+  given: Iterable[str], allowed: Container[str], algorithm: Algorithm
+) -> None:
+  for name in given:
+    if name in allowed:
+      continue
+    if not any(
+      name in registry.get(each).settings for each in registry.names()
+    ):
+      raise TypeError(f'{name}: there is no such setting')
+    own = ', '.join(algorithm.settings) or 'the settings of all algorithms'
+    raise checks.UsageError(
+      f'--{name}: not a setting of --algo={algorithm.name}; allowed: {own}'
+    )
+
+
+def code_named(
+  config: Config, *, environment: bool = True, network: bool = True
+) -> dict[str, str]:
+  """The code that would be imported because a config.json names it, by flag.
+
+  It may be a stranger's: `--network=os:abort` is a name too.
+
+  Args:
+    config: of the run.
+    environment: whether the environment is made by name.
+    network: whether the network is.
+  """
+  code = {}
+  if environment:
+    code |= domain_lib.get(config.domain).code_named(config.environment)
+  if network and ':' in config.network:
+    code['network'] = config.network
+  return code
+
+
+def check_not_imported(run: Config, given: Container[str]) -> None:
+  """Refuses to import what nobody but the config.json of a run names.
+
+  Args:
+    run: to be resumed.
+    given: names of the flags that the user has given.
+
+  Raises:
+    UsageError: naming the first flag that would decide what is imported and is
+      not given.
+  """
+  for name, value in code_named(run).items():
+    if name not in given:
+      raise checks.UsageError(
+        f'--{name}: the run in {checks.as_given(run.workdir)} has {value}, '
+        f'which decides what code runs; allowed: --{name}={value}, given again'
+      )
+
+
+def check_protocol(config: Config, protocol: str, *, flag: str) -> None:
+  """Checks that a run can be evaluated by a protocol.
+
+  Raises:
+    UsageError: naming the flag.
+  """
+  allowed = domain_lib.get(config.domain).protocols
+  if protocol not in allowed:
+    raise checks.UsageError(
+      f'--{flag}={checks.as_text(protocol)}: allowed for {config.env_name}: '
+      + ', '.join(allowed)
+    )
+
+
+def _check_together(config: Config) -> None:
+  algorithm = registry.get(config.algo)
+  presets = algorithm.presets_in(config.domain)
+  if config.preset not in presets:
+    raise checks.UsageError(
+      f'--preset={config.preset}: allowed for {config.env_name} with '
+      f'--algo={config.algo}: {", ".join(presets)}'
+    )
+  check_protocol(config, config.eval_protocol, flag='eval_protocol')
+  if config.threads * config.envs_per_thread > _MOST_ENVS:
+    raise checks.UsageError(
+      f'--threads={config.threads} with --envs_per_thread='
+      f'{config.envs_per_thread}: allowed: {_MOST_ENVS} environments in all'
+    )
+  if domain_lib.get(config.domain).continuous and not algorithm.continuous:
+    raise checks.UsageError(
+      f'--algo={config.algo}: allowed with continuous actions: '
+      f'{registry.continuous()}'
+    )
+  config.algorithm.check_together()

@@ -1,0 +1,120 @@
+"""The defaults of settings, by algorithm and domain, each with its source.
+
+Sources: 'paper' is Mnih et al. 2016, arXiv:1602.01783; 'authors' is what they
+wrote to reimplementers (github.com/muupan/async-rl/wiki and
+github.com/miyosuda/async_deep_reinforce/issues/1); 'ours' was tried here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from a3c_jax import cpu
+from a3c_jax.algorithms import registry
+from a3c_jax.envs import domain as domain_lib
+from a3c_jax.settings import common
+
+ALGORITHM = 'a3c'  # The paper's best.
+# For every algorithm and domain.
+_COMMON: Mapping[str, tuple[Any, str]] = {
+  'preset': ('paper', 'ours'),
+  'algo': (ALGORITHM, "the paper's best"),
+  'device': ('cpu', 'paper'),
+  'threads': (
+    min(2 * cpu.cores(), 16),
+    "twice the cores, at most the paper's 16",
+  ),
+  'envs_per_thread': (1, 'paper, section 4'),
+  'frames': (40_000_000, 'ours'),
+  'seconds': (0.0, 'ours'),
+  'seed': (1, 'ours'),
+  'override': ((), 'none'),
+  'log_seconds': (10.0, 'ours'),
+  'profile': ('', 'ours'),
+  't_max': (5, 'paper, section 8'),
+  'gamma': (0.99, 'paper, section 8'),
+  'reward_clip': (1.0, 'authors'),
+  'reward_scale': (1.0, 'paper'),
+  'normalize_obs': (False, 'paper'),
+  'learning_rate': (7e-4, 'authors'),
+  'max_grad_norm': (40.0, 'authors'),
+  'optimizer': ('shared_rmsprop', 'paper, section 4'),
+  'rms_decay': (0.99, 'paper, section 8'),
+  'rms_epsilon': (0.1, 'authors'),
+  'momentum': (0.99, 'ours, as RMSProp'),
+  'network': ('nips', 'paper, section 8'),
+  'init_gain': (1.0, 'authors'),
+  'eval_frames': (4_000_000, "the paper's epoch"),
+  'eval_episodes': (10, 'ours'),
+  'max_eval_episode_frames': (
+    common.MAX_EVAL_EPISODE_FRAMES,
+    'ours: as in Atari, 30 minutes',
+  ),
+  'eval_protocol': ('noop30', 'Mnih et al. 2015'),
+  'checkpoint_frames': (1_000_000, 'ours'),
+  'keep': (3, 'ours'),
+  'watchdog_seconds': (300.0, 'ours'),
+  'max_env_restarts': (3, 'ours'),
+  'max_bad_gradients': (10, 'ours'),
+}
+_LSTM = {'t_max': (20, 'reproductions of the paper')}
+
+
+def defaults(
+  domain: str,
+  algo: str = ALGORITHM,
+  *,
+  lstm: bool | None = None,
+  preset: str = 'paper',
+  environment: Any = None,
+) -> dict[str, tuple[Any, str]]:
+  """Default value and its source, for every setting that has one.
+
+  These are the common settings and those of the algorithm. What comes later
+  takes precedence: defaults of all, of the preset, of networks with an LSTM
+  core, of the domain, of its options, and of the algorithm in the domain.
+
+  Args:
+    domain: its name.
+    algo: name of the algorithm.
+    lstm: whether the network has an LSTM core; None for the default.
+    preset: 'paper', or one of the algorithm.
+    environment: options of the domain; None if they do not matter.
+
+  Raises:
+    UsageError: if there is no such domain or algorithm.
+    ValueError: naming defaults of settings that do not exist.
+  """
+  of_domain = domain_lib.get(domain)
+  algorithm = registry.get(algo)
+  table = dict(_COMMON) | {'algo': (algo, _COMMON['algo'][1])}
+  table |= {
+    name: (field.default, field.metadata['source'])
+    for name, field in algorithm.settings.items()
+  }
+  specific = dict(of_domain.defaults)
+  if environment is not None:
+    specific |= of_domain.option_defaults(environment)
+  specific |= algorithm.defaults.get(domain, {})
+  if lstm is None:
+    lstm, _ = (table | specific).get('lstm', (False, ''))
+  table |= algorithm.presets.get(preset, {}).get(domain, {})
+  table |= _LSTM if lstm else {}
+  table |= specific
+  return _known(table, algorithm, domain)
+
+
+def _known(table, algorithm, domain) -> dict[str, tuple[Any, str]]:
+  """Without what a domain says of settings that other algorithms have."""
+  own = common.fields().keys() | algorithm.settings.keys()
+  elsewhere = {
+    name for algo in registry.names() for name in registry.get(algo).settings
+  }
+  unknown = table.keys() - own - elsewhere
+  if unknown:
+    raise ValueError(
+      f'defaults of domain {domain} or algorithm {algorithm.name}: there is no '
+      f'setting {", ".join(sorted(unknown))}'
+    )
+  return {name: default for name, default in table.items() if name in own}

@@ -1,0 +1,149 @@
+"""config.json of a run: its settings, written and read back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+import dataclasses
+import errno
+import json
+import os
+import pathlib
+from typing import Any, NamedTuple
+
+from a3c_jax import checks
+from a3c_jax.algorithms import registry
+from a3c_jax.envs import domain as domain_lib
+from a3c_jax.settings import defaults as defaults_lib
+from a3c_jax.settings.common import Config
+
+_NO_RUN = 'its config.json is not that of a run'
+
+
+class Record(NamedTuple):
+  """What config.json of a run holds, checked."""
+
+  config: Config
+  changes: list[dict[str, Any]]  # of settings, by earlier resumed runs
+
+
+def to_record(config: Config) -> dict[str, Any]:
+  """The settings, fit for JSON.
+
+  Paths are in the user's words: a folder with all its runs may move elsewhere.
+  """
+  paths = {
+    name: checks.as_given(value) if value else value
+    for name, value in checks.absolute_paths(config).items()
+  }
+  return dataclasses.asdict(config) | paths
+
+
+def read(workdir: str | pathlib.Path) -> Record:
+  """The settings of the run in a folder, which may have been moved.
+
+  A setting that did not exist yet when the run began has its default.
+
+  Raises:
+    UsageError: if there is no run, its config.json is damaged, or another
+      version wrote it.
+  """
+  path = pathlib.Path(workdir)
+  try:
+    if not (path / 'config.json').is_file():
+      (path / 'config.json').stat()
+      raise OSError(errno.EINVAL, 'is no file')  # From a pipe nothing comes.
+    record = json.loads((path / 'config.json').read_text())
+    values, changes = record['config'], [*map(dict, record['changes'])]
+    problem = _why_unknown(values)
+    if not problem:
+      return Record(_from_record(values, path), changes)
+  except OSError as error:
+    problem = f'config.json: {error.strerror}'
+  except checks.UsageError as error:
+    problem = f'{_NO_RUN}, {error}'
+  except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+    problem = _NO_RUN
+  raise checks.UsageError(
+    f'--workdir={checks.as_given(path)}: {problem}; allowed: the folder of a '
+    'run'
+  )
+
+
+def _why_unknown(values: Mapping[str, Any]) -> str:
+  """Why these are no settings for this process; empty if they may be."""
+  if values['algo'] and 'algorithm' not in values:
+    return 'its config.json is of an earlier version of a3c_jax'
+  known = {field.name for field in dataclasses.fields(Config)}
+  unknown = ', '.join(sorted(values.keys() - known))
+  if unknown:
+    return (
+      'its config.json has settings that this version of a3c_jax does not '
+      f'know, {checks.as_text(unknown)}'
+    )
+  if values['algo'] not in registry.names():
+    return (
+      f'its algorithm {checks.as_text(values["algo"])} is not registered here'
+    )
+  return ''
+
+
+def _from_record(values: Mapping[str, Any], path: pathlib.Path) -> Config:
+  domain, algo = values['domain'], values['algo']
+  environment = domain_lib.from_record(
+    domain_lib.get(domain).options, values['environment']
+  )
+  hyperparameters = values['algorithm']
+  table = defaults_lib.defaults(
+    domain,
+    algo,
+    lstm=hyperparameters.get('lstm'),
+    preset=values.get('preset', 'paper'),
+    environment=environment,
+  )
+  known = {name: value for name, (value, _) in table.items()}
+  algorithm = registry.get(algo)
+  own = {name: known.pop(name) for name in algorithm.settings}
+  known |= {
+    name: tuple(value) if isinstance(value, list) else value
+    for name, value in values.items()
+  }
+  config = Config(
+    **known
+    | {
+      'workdir': str(path),
+      'environment': environment,
+      'algorithm': domain_lib.from_record(
+        algorithm.hyperparameters, own | hyperparameters
+      ),
+    }
+  )
+  checks.check_settings(config)
+  return config
+
+
+def of_run(workdir: str | None, domain: str) -> Config | None:
+  """The settings of the run of a domain that is to be resumed, if there is one.
+
+  Raises:
+    UsageError: as `read`, where there is a config.json.
+  """
+  if not isinstance(workdir, str) or not workdir:
+    return None
+  workdir = checks.absolute(workdir)
+  if not os.path.exists(os.path.join(workdir, 'config.json')):
+    return None
+  config = read(workdir).config
+  return config if config.domain == domain else None
+
+
+def fixed_settings(config: Config) -> dict[str, Any]:
+  """What must stay as it is when a run resumes, by the name of its flag."""
+  record = json.loads(json.dumps(dataclasses.asdict(config)))
+  # The environment's own first: they tell more.
+  values = record.pop('environment') | record
+  values |= values.pop('algorithm')
+  for each in (config, config.environment, config.algorithm):
+    for field in dataclasses.fields(each):
+      if field.metadata['may_change']:
+        del values[field.name]
+  return values
