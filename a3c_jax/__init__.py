@@ -1,17 +1,57 @@
 """Asynchronous deep reinforcement learning.
 
 Mnih et al. 2016, arXiv:1602.01783.
+
+Public names are imported when they are used: a loss loads no environment.
 """
 
-from a3c_jax import losses as losses
-from a3c_jax import networks as networks
-from a3c_jax import policy_based as policy_based
-from a3c_jax import returns as returns
-from a3c_jax import schedules as schedules
-from a3c_jax import training as training
-from a3c_jax import value_based as value_based
-from a3c_jax.base import Learner as Learner
-from a3c_jax.base import Segment as Segment
-from a3c_jax.checks import UsageError as UsageError
-from a3c_jax.loading import load as load
-from a3c_jax.parameters.locked import LockedStore as LockedStore
+import importlib
+import logging
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+  from a3c_jax import losses as losses
+  from a3c_jax import networks as networks
+  from a3c_jax import policy_based as policy_based
+  from a3c_jax import returns as returns
+  from a3c_jax import schedules as schedules
+  from a3c_jax import value_based as value_based
+  from a3c_jax.base import Learner as Learner
+  from a3c_jax.base import Segment as Segment
+  from a3c_jax.checks import UsageError as UsageError
+  from a3c_jax.loading import load as load
+  from a3c_jax.parameters.locked import LockedStore as LockedStore
+  from a3c_jax.runs import training as training
+
+_MODULES = {
+  'losses': 'a3c_jax.losses',
+  'networks': 'a3c_jax.networks',
+  'policy_based': 'a3c_jax.policy_based',
+  'returns': 'a3c_jax.returns',
+  'schedules': 'a3c_jax.schedules',
+  'training': 'a3c_jax.runs.training',
+  'value_based': 'a3c_jax.value_based',
+}
+_MEMBERS = {
+  'Learner': 'a3c_jax.base',
+  'LockedStore': 'a3c_jax.parameters.locked',
+  'Segment': 'a3c_jax.base',
+  'UsageError': 'a3c_jax.checks',
+  'load': 'a3c_jax.loading',
+}
+__all__ = [*_MODULES, *_MEMBERS]
+
+# What a program does not ask to see is not printed.
+logging.getLogger(__name__).addHandler(logging.NullHandler())
+
+
+def __getattr__(name: str) -> Any:
+  if name in _MODULES:
+    return importlib.import_module(_MODULES[name])
+  if name in _MEMBERS:
+    return getattr(importlib.import_module(_MEMBERS[name]), name)
+  raise AttributeError(f'module {__name__} has no attribute {name}')
+
+
+def __dir__() -> list[str]:
+  return [*globals(), *__all__]

@@ -7,13 +7,20 @@ import contextlib
 import os
 import signal
 import sys
+from typing import TYPE_CHECKING, Any
 
 from absl import app, flags, logging
 import jax
 
-from a3c_jax import checks, cpu, output, workers
+from a3c_jax import checks, cpu, output
+from a3c_jax import signals as signals_lib
 from a3c_jax.algorithms import registry
+from a3c_jax.runs import process
 from a3c_jax.settings import flags as settings_flags
+from a3c_jax.settings.common import Config
+
+if TYPE_CHECKING:
+  from a3c_jax.runs import training
 
 _LEAVING_SECONDS = 10.0  # From the end of the script to that of its process.
 _LONGEST = 500  # Characters of a word in a message.
@@ -27,10 +34,36 @@ def train(domain: str) -> None:
     domain: its name. Domains and algorithms that are not of this package are
       registered before.
   """
-  from a3c_jax import training  # Not for scripts that train nothing.
-
   make_config = settings_flags.define_run(domain)
-  run(lambda: training.train(make_config()))
+  run(lambda: run_training(make_config()))
+
+
+def run_training(config: Config, **makers: Any) -> training.Result:
+  """Trains as a script does: shows progress, and obeys signals.
+
+  SIGINT, SIGTERM, SIGHUP and SIGUSR1 end the run early and in good order; a
+  second SIGINT or SIGTERM ends the process at once. If an environment hangs
+  before training, the process ends with code 1.
+
+  Args:
+    config: everything that the run depends on.
+    **makers: `make_env`, `make_learner` and `make_eval_env` of `training.run`,
+      unless they are those of the config.
+
+  Returns:
+    As `training.run`, which says what it raises too.
+  """
+  from a3c_jax.runs import display, training  # Not for scripts that only plot.
+
+  with display.shown() as shown, signals_lib.Signals() as signals:
+    return training.run(
+      config,
+      **makers,
+      signals=signals,
+      on_progress=shown.progress,
+      on_result=lambda result: shown.say(training.describe(result)),
+      on_hung=lambda names: process.end_now(1),
+    )
 
 
 def _value_of(name) -> str:
@@ -100,7 +133,7 @@ def run(
     raise
   finally:
     if code is None or isinstance(code, int):
-      workers.end_process_after(_LEAVING_SECONDS, code or 0)
+      process.end_after(_LEAVING_SECONDS, code or 0)
 
 
 def _set_up_jax(device: str) -> None:

@@ -18,7 +18,6 @@ import ctrl_c as ctrl_c  # Before all that takes its time.
 # isort: split
 import contextlib
 import dataclasses
-import functools
 import json
 import pathlib
 import tempfile
@@ -28,7 +27,7 @@ from absl import flags
 import gymnasium
 import numpy as np
 
-from a3c_jax import agents, checks, command_line, cpu, training, workers
+from a3c_jax import agents, checks, command_line, cpu, workers
 from a3c_jax.envs import control
 from a3c_jax.envs import domain as domain_lib
 from a3c_jax.settings import flags as flags_lib
@@ -92,11 +91,7 @@ def measure(config) -> dict:
     )
   )
   before = play()
-  result = training.run(
-    config,
-    make_env,
-    functools.partial(agents.make_learner, config),
-  )
+  result = command_line.run_training(config)
   per_second, emulator = ((before + play()) / 2).tolist()
   steps = result.frames / config.action_repeat
   per_cpu_second = result.frames / result.cpu_seconds

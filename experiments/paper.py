@@ -42,10 +42,10 @@ from a3c_jax import (
   figures,
   published,
   tables,
-  telemetry,
 )
 from a3c_jax import workdir as workdir_lib
 from a3c_jax.algorithms import registry
+from a3c_jax.runs import display
 from a3c_jax.settings import flags as flags_lib
 from a3c_jax.settings.defaults import defaults
 
@@ -407,7 +407,7 @@ class Progress:
     self._began = time.monotonic()
     self._before = self.frames
     self._looked = self._said = self._began
-    self._line = telemetry.Progress(self._total)
+    self._line = display.LiveLine()
 
   @property
   def frames(self) -> int:
@@ -433,10 +433,13 @@ class Progress:
     for name in self._runs:
       if name not in self.finished and os.path.isdir(self._folder / name):
         self._frames[name] = _frames(self._folder / name)
-    self._line.show(self.frames, self._text(now, left=False))
+    self._line.update(
+      self._text(now, left=False), done=self.frames, total=self._total
+    )
     if now - self._said >= _SAY_SECONDS:
       self._said = now
-      self._line.log(self._text(now, left=True))
+      if not self._line.shown:
+        print(self._text(now, left=True), flush=True)
 
   def _text(self, now, *, left) -> str:
     frames = self.frames
@@ -451,11 +454,10 @@ class Progress:
     return text
 
   def __enter__(self):
-    self._line.__enter__()
     return self
 
   def __exit__(self, *exception):
-    return self._line.__exit__(*exception)
+    self._line.close()
 
 
 def _title(name, figure, options, extra, runs) -> str:

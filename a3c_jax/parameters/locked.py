@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from a3c_jax import base, normalization
+from a3c_jax import base
+from a3c_jax.acting import normalization
 from a3c_jax.acting.worker_state import WorkerState
 from a3c_jax.optim.rule import UpdateRule
 from a3c_jax.parameters.store import (

@@ -13,50 +13,82 @@ import rich.progress
 from a3c_jax.runs import log as log_lib
 
 
-class Display(logging.Handler):
-  """Prints messages, and on a terminal a live line of progress below them."""
+class LiveLine:
+  """A line of progress that stays below all others; none but on a terminal."""
 
   def __init__(self):
-    super().__init__()
-    console = rich.console.Console(highlight=False)
+    self._console = rich.console.Console(highlight=False)
     self._live = self._task = None
-    if console.is_terminal and not console.is_dumb_terminal:
+    if self._console.is_terminal and not self._console.is_dumb_terminal:
       self._live = rich.progress.Progress(
         rich.progress.BarColumn(bar_width=20),
         rich.progress.TaskProgressColumn(),
         rich.progress.TextColumn('{task.description}'),
         rich.progress.TimeRemainingColumn(compact=True),
-        console=console,
+        console=self._console,
         auto_refresh=False,  # Its thread would compete with the workers.
       )
 
-  def progress(self, progress: log_lib.Progress) -> None:
-    """Updates the live line, on a terminal."""
+  @property
+  def shown(self) -> bool:
+    """Whether there is one now."""
+    return self._task is not None
+
+  def update(self, text: str, *, done: float, total: float) -> None:
+    """Shows how much is done; the first call shows the line."""
     if self._live is None:
       return
     if self._task is None:
       self._live.start()
-      self._task = self._live.add_task('', total=progress.total_frames)
-    self._live.update(
-      self._task, completed=progress.frames, description=str(progress)
-    )
+      self._task = self._live.add_task('', total=total)
+    self._live.update(self._task, completed=done, description=text)
     self._live.refresh()
+
+  def print(self, text: str) -> None:
+    """Prints text above it."""
+    if self.shown:
+      self._console.print(text, markup=False)
+    else:
+      print(text, flush=True)
+
+  def close(self) -> None:
+    """Leaves the line as it is, and the terminal to others."""
+    if self.shown:
+      self._live.stop()
+      self._task = None
+
+
+class Display(logging.Handler):
+  """Prints messages, and the progress of a run: live on a terminal."""
+
+  def __init__(self):
+    super().__init__()
+    self._line = LiveLine()
+
+  def progress(self, progress: log_lib.Progress) -> None:
+    """Updates the live line."""
+    self._line.update(
+      str(progress), done=progress.frames, total=progress.total_frames
+    )
+
+  def say(self, text: str) -> None:
+    """Prints the last words of a run, in the place of the live line."""
+    self._line.close()
+    print(text, flush=True)
 
   def emit(self, record: logging.LogRecord) -> None:
     text = record.getMessage()
     if record.levelno >= logging.WARNING:
       text = f'{record.levelname.lower()}: {text}'
-      if self._task is None:
+      if not self._line.shown:
         print(text, file=sys.stderr, flush=True)
         return
-    if self._live is None:
-      print(text, flush=True)
-    elif self._task is None or not hasattr(record, 'progress'):
-      self._live.console.print(text, markup=False)
+    # The live line shows a row's figures already.
+    if not (self._line.shown and hasattr(record, 'progress')):
+      self._line.print(text)
 
   def close(self) -> None:
-    if self._task is not None:
-      self._live.stop()
+    self._line.close()
     super().close()
 
 
@@ -65,12 +97,14 @@ def shown() -> Iterator[Display]:
   """Shows all that the library logs, within a block."""
   logger = logging.getLogger('a3c_jax')
   display = Display()
-  before = logger.level
+  before = logger.level, logger.propagate
   logger.addHandler(display)
   logger.setLevel(logging.INFO)
+  logger.propagate = False  # absl's handler of the root would show them again.
   try:
     yield display
   finally:
     logger.removeHandler(display)
-    logger.setLevel(before)
+    logger.setLevel(before[0])
+    logger.propagate = before[1]
     display.close()

@@ -28,6 +28,7 @@ from a3c_jax.acting import actor as actor_lib
 from a3c_jax.acting import normalization, rollout
 from a3c_jax.algorithms import registry
 from a3c_jax.core import events, stopwatch
+from a3c_jax.envs import domain as domain_lib
 from a3c_jax.envs import recorded
 from a3c_jax.envs import spaces as spaces_lib
 from a3c_jax.optim import clipping
@@ -202,7 +203,9 @@ class _Makers(NamedTuple):
       if make_eval_env is None:
         make_eval_env = make_env
         if make_env is None and config.eval_frames:
-          make_eval_env = agents.make_env(config, protocol=config.eval_protocol)
+          make_eval_env = agents.make_env(
+            config, domain_lib.EnvRequest(protocol=config.eval_protocol)
+          )
       make_env = make_env or agents.make_env(config)
 
     def of_config(env):

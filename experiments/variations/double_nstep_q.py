@@ -9,7 +9,7 @@ bootstrap is Q(s_T, argmax_a Q(s_T, a; θ); θ⁻) instead of max_a Q(s_T, a; θ
 import jax
 import jax.numpy as jnp
 
-from a3c_jax import agents, command_line, losses, training, value_based
+from a3c_jax import agents, command_line, losses, value_based
 from a3c_jax.settings import flags as flags_lib
 
 _config = flags_lib.define('catch', frames=100_000)
@@ -42,8 +42,7 @@ def main() -> None:
   def make_learner(env):
     return double_nstep_q(agents.make_network(config, env))
 
-  make_env = agents.make_env(config)
-  print(training.describe(training.run(config, make_env, make_learner)))
+  command_line.run_training(config, make_learner=make_learner)
 
 
 if __name__ == '__main__':

@@ -9,7 +9,7 @@ Q(s, a) = V(s) + A(s, a) - mean_a' A(s, a').
 import flax.linen as nn
 import jax.numpy as jnp
 
-from a3c_jax import agents, command_line, networks, training, value_based
+from a3c_jax import agents, command_line, networks, value_based
 from a3c_jax.settings import flags as flags_lib
 
 _config = flags_lib.define('gym', frames=150_000)
@@ -35,8 +35,7 @@ def main() -> None:
     network = DuelingQNetwork(torso, int(env.single_action_space.n))
     return value_based.nstep_q(network)
 
-  make_env = agents.make_env(config)
-  print(training.describe(training.run(config, make_env, make_learner)))
+  command_line.run_training(config, make_learner=make_learner)
 
 
 if __name__ == '__main__':

@@ -19,7 +19,6 @@ from a3c_jax import (
   losses,
   policy_based,
   returns,
-  training,
 )
 from a3c_jax.settings import flags as flags_lib
 
@@ -55,8 +54,7 @@ def main() -> None:
     network = agents.make_network(config, env)
     return policy_based.actor_critic(network, loss_of_stream)
 
-  make_env = agents.make_env(config)
-  print(training.describe(training.run(config, make_env, make_learner)))
+  command_line.run_training(config, make_learner=make_learner)
 
 
 if __name__ == '__main__':
