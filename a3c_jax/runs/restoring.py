@@ -14,7 +14,7 @@ from a3c_jax.acting.worker_state import WorkerState
 from a3c_jax.core import events, observations
 from a3c_jax.envs import recorded
 from a3c_jax.parameters import store as store_lib
-from a3c_jax.runs import csv_files, session, supervise
+from a3c_jax.runs import csv_files, supervise
 from a3c_jax.runtimes import runtime
 
 _logger = logging.getLogger(__name__)
@@ -148,13 +148,13 @@ def replay(
     left = group.stop(supervise.STOP_SECONDS)
   if hung:
     workers.log_hung(hung, watchdog.seconds)
-    raise session.HungError(
+    raise supervise.HungError(
       f'no progress of {", ".join(hung)} for {watchdog.seconds:g} s'
     )
   if group.error is not None:
     raise group.error
   if left:
-    raise session.HungError(f'did not end: {", ".join(left)}')
+    raise supervise.HungError(f'did not end: {", ".join(left)}')
   if strangers:
     _logger.warning(
       '%d of %d environments do not repeat what they did: these begin a new '

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 import logging
 
-import numpy as np
-
-from a3c_jax import cpu, published, signals, workers
+from a3c_jax import cpu, signals, workers
 from a3c_jax.core import errors
 from a3c_jax.runs import evaluator as evaluator_lib
 from a3c_jax.runs import log as log_lib
@@ -44,19 +42,15 @@ class Rows:
   def __init__(
     self,
     session: session_lib.Session,
-    *,
-    learning_rate: Callable[[int], float],
     on_progress: Callable[[log_lib.Progress], None],
   ):
     """Begins now.
 
     Args:
       session: whose log is written.
-      learning_rate: as a function of emulator frames.
       on_progress: called at every tick.
     """
     self._session = session
-    self._learning_rate = learning_rate
     self._on_progress = on_progress
     self._next_seconds = self._after(session.tick().seconds)
 
@@ -64,26 +58,17 @@ class Rows:
     return seconds + self._session.config.log_seconds
 
   def tick(self, now: Tick) -> None:
-    self._session.drain()
-    self._on_progress(
-      self._session.log.progress(now.version.frames, now.seconds)
-    )
+    session = self._session
+    session.drain()
+    self._on_progress(session.log.progress(now.version.frames, now.seconds))
     if now.seconds >= self._next_seconds:
-      self._write(now)
+      session.write_row(now)
       self._next_seconds = self._after(now.seconds)
 
   def finish(self, now: Tick, outcome: Outcome) -> None:
     del outcome
     self._session.drain()
-    self._write(now)
-
-  def _write(self, now):
-    self._session.log.write_row(
-      frames=now.version.frames,
-      seconds=now.seconds,
-      updates=now.version.updates,
-      learning_rate=self._learning_rate(now.version.frames),
-    )
+    self._session.write_row(now)
 
 
 class PeriodicCheckpoints:
@@ -117,30 +102,44 @@ class PeriodicEvaluations:
   def __init__(
     self,
     session: session_lib.Session,
-    evaluator: evaluator_lib.Evaluator,
+    evaluator: evaluator_lib.Evaluator | None,
     *,
-    policy: str,
     stop_request: signals.Signals,
   ):
     """Begins with the first evaluation that is due.
 
     Args:
       session: whose parameters are evaluated.
-      evaluator: plays in a thread of its own.
-      policy: how actions are chosen, for the record.
+      evaluator: plays in a thread of its own; None evaluates nothing.
       stop_request: ends the evaluation at the end of the run early.
     """
     self.hung: list[str] = []
     self._session = session
     self._evaluator = evaluator
-    self._policy = policy
     self._stop_request = stop_request
     self._began_seconds = 0.0
 
+  @property
+  def progress(self) -> dict[str, int]:
+    """The name of the thread that evaluates, and its signs of life."""
+    return self._evaluator.progress if self._evaluator else {}
+
+  @property
+  def are_due(self) -> bool:
+    """Whether the newest parameters are not evaluated yet."""
+    session = self._session
+    return (
+      self._evaluator is not None
+      and session.evaluated < session.store.read().frames
+    )
+
   def tick(self, now: Tick) -> Stop | None:
+    if self._evaluator is None:
+      return None
     self._record(self._evaluator.drain())
-    config = self._session.config
-    due = _next_multiple(self._session.evaluated, config.eval_frames)
+    due = _next_multiple(
+      self._session.evaluated, self._session.config.eval_frames
+    )
     if not self._evaluator.busy and now.version.frames >= due:
       self._start(now)
     if self._evaluator.error:
@@ -148,6 +147,8 @@ class PeriodicEvaluations:
     return None
 
   def finish(self, now: Tick, outcome: Outcome) -> None:
+    if self._evaluator is None:
+      return
     try:
       if self._session.frames_are_done and not (outcome.error or outcome.hung):
         # Whatever becomes of the evaluation, training is saved.
@@ -155,60 +156,33 @@ class PeriodicEvaluations:
         self._evaluate_newest(now)
     finally:
       self.hung = self._evaluator.stop(supervise.STOP_SECONDS)
-    if self._evaluator.error and outcome.error is None:
-      raise self._evaluator.error
-    if outcome.error is None:  # One may just have ended.
-      self._record(self._evaluator.drain())
+    if outcome.error is None:
+      if self._evaluator.error:
+        raise self._evaluator.error
+      self._record(self._evaluator.drain())  # One may just have ended.
 
   def _evaluate_newest(self, now):
-    session, evaluator = self._session, self._evaluator
-    watchdog = workers.Watchdog(session.config.watchdog_seconds)
-    self._stop_request.wake = evaluator.wake
-    frames = now.version.frames
-    if session.evaluated < frames and not self._stop_request.received:
+    evaluator, received = self._evaluator, self._stop_request
+    watchdog = workers.Watchdog(self._session.config.watchdog_seconds)
+    received.wake = evaluator.wake
+    if self.are_due and not received.received:
       _logger.info('evaluating the parameters at the end')
-    while session.evaluated < frames and not self._stop_request.received:
+    while self.are_due and not (received.received or evaluator.error):
       if not evaluator.busy:
         self._start(now)
       self._record(evaluator.drain(_POLL_SECONDS))
-      if evaluator.error:
-        return
       hung = watchdog.tick(evaluator.progress)
       if hung:
         workers.log_hung(hung, watchdog.seconds)
-        raise session_lib.HungError(_no_progress(hung, watchdog.seconds))
+        raise supervise.HungError(_no_progress(hung, watchdog.seconds))
 
   def _start(self, now):
     self._began_seconds = now.seconds
     self._evaluator.start(now.version)
 
   def _record(self, evaluated: evaluator_lib.Evaluated | None) -> None:
-    if evaluated is None:
-      return
-    session = self._session
-    version, summary = evaluated
-    score = summary.mean_return
-    best = bool(np.isfinite(score)) and (
-      session.best is None or score > session.best['score']
-    )
-    protocol = session.config.eval_protocol
-    reference = published.reference(session.config.env_name, protocol)
-    row = log_lib.EvalRow(
-      frames=version.frames,
-      seconds=self._began_seconds,
-      protocol=protocol,
-      policy=self._policy,
-      human_normalized=reference
-      and published.human_normalized(score, reference),
-      best=best,
-      **summary._asdict(),
-    )
-    session.log.evaluated(row)
-    session.evaluated = version.frames
-    if best:
-      session.best = {'frames': version.frames, 'score': score}
-      with session.naming_the_disk(version.frames):
-        session.checkpoints.save_best(version, row._asdict())
+    if evaluated is not None:
+      self._session.record_evaluation(*evaluated, self._began_seconds)
 
 
 class Deadline:

@@ -14,18 +14,16 @@ from typing import Any
 import jax
 import numpy as np
 
-from a3c_jax import base, checkpoints, checks
+from a3c_jax import agents, base, checks, evaluation, published
+from a3c_jax import checkpoints as checkpoints_lib
+from a3c_jax.algorithms import registry
 from a3c_jax.core import events
 from a3c_jax.parameters import store as store_lib
+from a3c_jax.runs import assembly, restoring, supervise
 from a3c_jax.runs import log as log_lib
-from a3c_jax.runs import supervise
 from a3c_jax.settings.common import Config
 
 _logger = logging.getLogger(__name__)
-
-
-class HungError(checks.RunError):
-  """Threads made no progress, so the run ended."""
 
 
 @dataclasses.dataclass
@@ -50,7 +48,7 @@ class Session:
   path: pathlib.Path
   store: store_lib.ParameterStore
   log: log_lib.RunLog
-  checkpoints: checkpoints.Checkpoints
+  checkpoints: checkpoints_lib.Checkpoints
   incidents: events.EventQueue
   began: float
   session_began: float
@@ -71,9 +69,62 @@ class Session:
 
   def drain(self) -> None:
     """Writes what workers have reported since the last call."""
-    self.log.applied(self.store.drain())
-    for incident in self.incidents.drain():
-      self.log.incident(incident)
+    with _naming_the_folder(self.path):
+      self.log.applied(self.store.drain())
+      for incident in self.incidents.drain():
+        self.log.incident(incident)
+
+  def write_row(self, now: supervise.Tick) -> None:
+    """Writes a row of train.csv.
+
+    Raises:
+      RunError: if it cannot be written.
+    """
+    with _naming_the_folder(self.path):
+      self.log.write_row(
+        frames=now.version.frames,
+        seconds=now.seconds,
+        updates=now.version.updates,
+        learning_rate=agents.learning_rate(self.config)(now.version.frames),
+      )
+
+  def record_evaluation(
+    self, version: base.Version, summary: evaluation.Summary, seconds: float
+  ) -> None:
+    """Writes the result of an evaluation, and keeps the best parameters.
+
+    Args:
+      version: that was evaluated.
+      summary: of its episodes.
+      seconds: of training, when the evaluation began.
+
+    Raises:
+      RunError: if they cannot be written.
+    """
+    config, score = self.config, summary.mean_return
+    best = bool(np.isfinite(score)) and (
+      self.best is None or score > self.best['score']
+    )
+    reference = published.reference(config.env_name, config.eval_protocol)
+    row = log_lib.EvalRow(
+      frames=version.frames,
+      seconds=seconds,
+      protocol=config.eval_protocol,
+      policy=registry.get(config.algo).describe_policy(
+        exploration_epsilon=evaluation.EXPLORATION_EPSILON
+      ),
+      human_normalized=reference
+      and published.human_normalized(score, reference),
+      best=best,
+      **summary._asdict(),
+    )
+    with _naming_the_folder(self.path):
+      self.log.evaluated(row)
+    self.evaluated = version.frames
+    if best:
+      self.best = {'frames': version.frames, 'score': score}
+      with self._naming_the_checkpoint(version.frames):
+        self.checkpoints.save_best(version, row._asdict())
 
   def checkpoint(self, seconds: float, *, timeout: float | None = None) -> None:
     """Saves all that a later process needs to resume from this moment.
@@ -94,10 +145,11 @@ class Session:
         timeout=min(timeout, threading.TIMEOUT_MAX)
       )
     except TimeoutError as error:
-      raise HungError(
+      raise supervise.HungError(
         f'a thread holds the parameters for {timeout:g} s'
       ) from error
-    self.log.applied(applied)
+    with _naming_the_folder(self.path):
+      self.log.applied(applied)
     frames = state.version.frames
     if not all(
       np.isfinite(leaf).all()
@@ -105,21 +157,23 @@ class Session:
     ):  # The last good one is worth more.
       _logger.warning('no checkpoint: parameters are not finite')
       return
+    with _naming_the_folder(self.path):
+      log_position = self.log.position(frames)
     record = {
       # No row to come may have fewer seconds than one that is kept.
       'seconds': max(seconds, self.log.seconds),
-      'log': self.log.position(frames),
+      'log': log_position,
       'evaluated': self.evaluated,
       'best': self.best,
     }
-    with self.naming_the_disk(frames):
+    with self._naming_the_checkpoint(frames):
       self.checkpoints.save(
-        checkpoints.RunState(state, record),
+        checkpoints_lib.RunState(state, record),
         best=self.best and self.best['frames'],
       )
 
   @contextlib.contextmanager
-  def naming_the_disk(self, frames: int) -> Iterator[None]:
+  def _naming_the_checkpoint(self, frames: int) -> Iterator[None]:
     """Turns an OSError into a RunError that names the checkpoint."""
     try:
       yield
@@ -133,7 +187,58 @@ class Session:
 
 
 @contextlib.contextmanager
-def naming_the_folder(path: pathlib.Path) -> Iterator[None]:
+def opened(
+  parts: assembly.Parts,
+  path: pathlib.Path,
+  restored: restoring.Restored | None,
+) -> Iterator[Session]:
+  """A session whose log is open.
+
+  Args:
+    parts: of the run.
+    path: the folder of its results.
+    restored: where it resumes, if it does.
+
+  Raises:
+    RunError: if the results cannot be written.
+  """
+  config = parts.config
+  session_began = time.perf_counter()
+  began = session_began - (restored.seconds if restored else 0.0)
+  with contextlib.ExitStack() as stack:
+    with _naming_the_folder(path):
+      checkpoints = checkpoints_lib.Checkpoints(path, keep=config.keep)
+      log = stack.enter_context(
+        log_lib.RunLog(
+          path,
+          run={
+            'algo': config.algo,
+            'env': config.env_name,
+            'seed': config.seed,
+          },
+          statistics=parts.statistics,
+          total_frames=config.frames,
+          action_repeat=config.action_repeat,
+          began=began,
+          position=restored.log_position if restored else None,
+        )
+      )
+    yield Session(
+      config,
+      path,
+      store=parts.job.store,
+      log=log,
+      checkpoints=checkpoints,
+      incidents=parts.job.incidents,
+      began=began,
+      session_began=session_began,
+      evaluated=restored.evaluated if restored else 0,
+      best=restored.best if restored else None,
+    )
+
+
+@contextlib.contextmanager
+def _naming_the_folder(path: pathlib.Path) -> Iterator[None]:
   """Turns an OSError of a file of results into a RunError in one line."""
   try:
     yield

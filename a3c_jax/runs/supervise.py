@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
-from a3c_jax import base, workers
+from a3c_jax import base, checks, workers
 
 STOP_SECONDS = 5.0  # For all threads to end, once they are told to.
+
+
+class HungError(checks.RunError):
+  """Threads made no progress, so the run ended."""
 
 
 class Tick(NamedTuple):

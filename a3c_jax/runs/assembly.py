@@ -1,0 +1,197 @@
+"""Makes and compiles all parts of a run, before its workers start."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import logging
+import threading
+from typing import NamedTuple
+
+import gymnasium
+import jax
+import numpy as np
+
+from a3c_jax import (
+  agents,
+  base,
+  evaluation,
+  networks,
+)
+from a3c_jax.acting import actor as actor_lib
+from a3c_jax.acting import normalization, rollout
+from a3c_jax.core import events
+from a3c_jax.envs import domain as domain_lib
+from a3c_jax.envs import recorded
+from a3c_jax.optim import clipping
+from a3c_jax.parameters import locked
+from a3c_jax.runs import evaluator as evaluator_lib
+from a3c_jax.runtimes import runtime
+from a3c_jax.settings.common import Config
+
+_logger = logging.getLogger(__name__)
+
+
+class Makers(NamedTuple):
+  """What makes the parts of a run."""
+
+  env: Callable[[], recorded.Recorded]
+  eval_env: Callable[[], recorded.Recorded]
+  learner: Callable[[gymnasium.vector.VectorEnv], base.Learner]
+
+  @classmethod
+  def of(cls, config, make_env, make_learner, make_eval_env) -> Makers:
+    making = threading.Lock()
+
+    def recorded_by(make):
+      def make_recorded():
+        # Environments are made one after another.
+        with making, recorded.without_exit():
+          return recorded.Recorded(make())
+
+      return make_recorded
+
+    with recorded.without_exit():
+      if make_eval_env is None:
+        make_eval_env = make_env
+        if make_env is None and config.eval_frames:
+          make_eval_env = agents.make_env(
+            config, domain_lib.EnvRequest(protocol=config.eval_protocol)
+          )
+      make_env = make_env or agents.make_env(config)
+
+    def of_config(env):
+      layout = agents.describe_layout(config, env.single_observation_space)
+      if layout:
+        _logger.info('%s', layout)
+      return agents.make_learner(config, env)
+
+    return cls(
+      recorded_by(make_env),
+      recorded_by(make_eval_env or make_env),
+      make_learner or of_config,
+    )
+
+
+class Parts(NamedTuple):
+  """A run that is set up: everything is made and compiled."""
+
+  config: Config
+  team: list[runtime.Worker]
+  job: runtime.Job
+  evaluator: evaluator_lib.Evaluator | None
+  statistics: list[str]  # names of the scalars that updates report
+
+  @classmethod
+  def assemble(
+    cls,
+    config: Config,
+    makers: Makers,
+    stage: Callable[..., None],
+    on_made: Callable[[Callable[[], None]], None],
+  ) -> Parts:
+    """Makes and compiles everything.
+
+    Args:
+      config: of the run.
+      makers: of its parts.
+      stage: called with what begins, in words.
+      on_made: called with what closes an environment, as soon as it is made.
+    """
+    incidents = events.EventQueue()
+    team, seeds = [], []
+    for index in range(config.threads):
+      stage(f'making the environment of thread {index}')
+      env = makers.env()
+      rng = np.random.default_rng([config.seed, index])
+      seeds.append(
+        int(rng.integers(2**31 - env.num_envs)) % recorded.TRAINING_SEEDS
+      )
+      team.append(
+        runtime.Worker(
+          index, env, config.algorithm.exploration(rng, env.num_envs)
+        )
+      )
+      on_made(lambda worker=team[-1]: worker.env.close())
+    stage('making the learner', computes=True)
+    learner = makers.learner(team[0].env)
+    _logger.info('setting up %d threads', config.threads)
+    init_key, worker_key = jax.random.split(jax.random.PRNGKey(config.seed))
+    for worker, seed in zip(team, seeds, strict=True):
+      stage(f'resetting the environment of thread {worker.index}')
+      key = jax.random.fold_in(worker_key, worker.index)
+      worker.start(learner, seed=seed, key=key)
+    evaluator = None
+    if config.eval_frames:
+      stage('making the environment of evaluations')
+      evaluator = evaluator_lib.Evaluator(
+        makers.eval_env,
+        learner,
+        episodes=config.eval_episodes,
+        seed=config.seed,
+        max_steps=evaluation.most_steps(
+          config.max_eval_episode_frames, config.action_repeat
+        ),
+        max_env_restarts=config.max_env_restarts,
+        incidents=incidents,
+      )
+      on_made(evaluator.close)
+    stage('compiling', computes=True)
+    job = _job(config, learner, team, init_key, makers.env, incidents)
+    statistics = _warm_up(job, team[0])
+    if evaluator:
+      evaluator.warm_up(job.store.read())
+    return cls(config, team, job, evaluator, statistics)
+
+
+def _job(config, learner, team, init_key, make_env, incidents) -> runtime.Job:
+  obs = team[0].state.carry.obs
+  store = locked.LockedStore(
+    networks.scale_torso_kernels(learner.init(init_key, obs), config.init_gain),
+    agents.make_update_rule(config),
+    worker_states=[worker.state for worker in team],
+    target_period_frames=(
+      config.algorithm.target_period_frames if learner.uses_target else None
+    ),
+    statistics=(
+      normalization.initial(obs.shape[1:]) if config.normalize_obs else None
+    ),
+  )
+  return runtime.Job(
+    learner=learner,
+    gradients=clipping.of_learner(
+      learner,
+      config.max_grad_norm or None,
+      accepts_factored=store.accepts_factored,
+    ),
+    store=store,
+    spec=rollout.RolloutSpec(
+      steps=config.t_max,
+      gamma=config.gamma,
+      reward_scale=config.reward_scale,
+      reward_clip=config.reward_clip or None,
+    ),
+    frames=config.frames,
+    action_repeat=config.action_repeat,
+    make_env=make_env,
+    incidents=incidents,
+    max_env_restarts=config.max_env_restarts,
+    max_bad_gradients=config.max_bad_gradients,
+  )
+
+
+def _warm_up(job: runtime.Job, worker: runtime.Worker) -> list[str]:
+  """Compiles all that threads call; returns the names of the statistics."""
+  carry, steps = worker.state.carry, job.spec.steps
+  actor = actor_lib.in_training(job.learner, job.store.read)
+  rollout.compile_for(worker.env, actor, carry, steps)
+  segment = rollout.example_segment(actor, carry, steps)
+  version = job.store.read()
+  grads, _ = job.gradients(version.params, version.target_params, segment)
+  job.store.warm_up(grads)
+  return clipping.stat_names(
+    job.learner,
+    version.params,
+    version.target_params,
+    segment,
+    accepts_factored=job.store.accepts_factored,
+  )
