@@ -7,12 +7,22 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 LAYERS = {
-  0: ('base', 'checks', 'cpu', 'files', 'output', 'tables', 'trust', 'workers'),
-  0.5: ('activations',),
+  0: (
+    'core.observations',
+    'core.stopwatch',
+    'base',
+    'checks',
+    'cpu',
+    'files',
+    'output',
+    'tables',
+    'trust',
+    'workers',
+  ),
+  0.5: ('activations', 'acting.normalization', 'acting.steps'),
   1: (
     'returns',
     'schedules',
-    'normalization',
     'networks',
     'optimizers',
     'telemetry',
@@ -20,12 +30,15 @@ LAYERS = {
     'published',
     'signals',
   ),
-  2: ('batch', 'losses', 'rollout', 'shared'),
+  1.5: ('acting.actor', 'acting.carry'),
+  1.6: ('acting.fused', 'acting.stepwise'),
+  2: ('acting.rollout', 'batch', 'losses', 'shared'),
   3: ('value_based', 'policy_based', 'checkpoints'),  # Equals do not meet.
   4: ('actor_learner', 'agents', 'evaluation', 'profiling', 'workdir'),
   5: ('training', 'loading', 'curves', 'flags', 'scales'),
   6: ('figures',),
 }
+ROOMS = ('acting', 'core')
 ENVS = {  # One upon the other; the rest is 1.
   'boundary': 1.1,
   'gym': 1.2,
@@ -63,6 +76,8 @@ def layer(name):
   names = name.split('.')
   if names[1] == 'envs':
     return ENVS.get('.'.join(names[2:]), 1)
+  if names[1] in ROOMS:
+    return LAYER['.'.join(names[:3])]
   return LAYER['.'.join(names[:2])]  # a3c_jax.config.Config: its module.
 
 
