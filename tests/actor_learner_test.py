@@ -12,17 +12,18 @@ from a3c_jax import (
   checkpoints,
   config,
   optimizers,
-  rollout,
   shared,
   telemetry,
 )
+from a3c_jax.acting import carry as carry_lib
+from a3c_jax.core import stopwatch
 from a3c_jax.envs import catch, gym, recorded
 
 T_MAX = 3
 
 
 def run(
-  acts_on, *, segments, threads_exploration=lambda frames: np.array([frames])
+  acting, *, segments, threads_exploration=lambda frames: np.array([frames])
 ):
   """One thread, while another one updates before each of its actions.
 
@@ -54,11 +55,11 @@ def run(
     greedy=None,
     bootstrap=None,
     gradients=gradients,
-    acts_on=acts_on,
+    acting=acting,
   )
   env = recorded.Recorded(gym.make(catch.Catch)())
   # On 'newest' the last action of a segment is the first of the next.
-  frames = (T_MAX * segments + (acts_on == 'newest')) * 100
+  frames = (T_MAX * segments + (acting == 'newest')) * 100
   frames += T_MAX * (segments - 1) + 1
   reports = telemetry.Reports()
   actor_learner.run(
@@ -73,13 +74,13 @@ def run(
     gradients=gradients,
     points=[
       checkpoints.Point(
-        rollout.start(env, learner, seed=0, key=None), env.action_log()
+        carry_lib.start(env, learner, seed=0, key=None), env.past()
       )
     ],
     state=state,
     exploration_epsilon=threads_exploration,
     reports=reports,
-    phases=telemetry.Phases(),
+    phases=stopwatch.Stopwatch(),
     began=0.0,
   )
   lags = [
@@ -107,11 +108,11 @@ def test_on_the_newest_each_action_sees_the_newest_parameters():
   assert lags == [0, 0]
 
 
-@pytest.mark.parametrize('acts_on', ['snapshot', 'newest'])
-def test_exploration_is_that_of_the_frames_when_the_segment_began(acts_on):
-  acted, _, _ = run(acts_on, segments=2)
+@pytest.mark.parametrize('acting', ['snapshot', 'newest'])
+def test_exploration_is_that_of_the_frames_when_the_segment_began(acting):
+  acted, _, _ = run(acting, segments=2)
   epsilons = [epsilon for _, epsilon in acted]
-  first = T_MAX + (acts_on == 'newest')
+  first = T_MAX + (acting == 'newest')
   # Each action of the other thread counts 100 frames, the segment its own 3.
   assert epsilons[:first] == [0.0] * first
   assert set(epsilons[first:]) == {100.0 * first + T_MAX}

@@ -116,7 +116,7 @@ def test_lstm():
 
 
 @pytest.mark.parametrize(
-  'algo, acts_on, uses_target',
+  'algo, acting, uses_target',
   [
     ('a3c', 'snapshot', False),
     ('nstep_q', 'snapshot', True),
@@ -124,9 +124,9 @@ def test_lstm():
     ('one_step_sarsa', 'newest', True),
   ],
 )
-def test_what_each_algorithm_acts_on(algo, acts_on, uses_target):
+def test_what_each_algorithm_acting(algo, acting, uses_target):
   learner = agents.make_learner(make_config(algo), Spaces(VECTOR))
-  assert (learner.acts_on, learner.uses_target) == (acts_on, uses_target)
+  assert (learner.acting, learner.uses_target) == (acting, uses_target)
 
 
 def sizes(network, space, domain='gym'):

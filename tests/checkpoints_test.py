@@ -13,7 +13,9 @@ import numpy as np
 import optax
 import pytest
 
-from a3c_jax import base, checkpoints, checks, normalization, rollout, shared
+from a3c_jax import base, checkpoints, checks, shared
+from a3c_jax.acting import carry as carry_lib
+from a3c_jax.acting import normalization
 from a3c_jax.envs import recorded
 
 
@@ -35,7 +37,7 @@ def make_moment(
   )
   points = []
   for thread in range(threads):
-    carry = rollout.Carry(
+    carry = carry_lib.Carry(
       obs=values.integers(0, 255, (1, 4, 5)).astype(np.uint8),
       is_first=np.array([thread == 0]),
       action=np.array([thread], np.int32) if thread else None,
@@ -57,7 +59,7 @@ def make_moment(
     params if target else None,
     frames,
     updates=2 * frames,
-    moments=normalization.merged(moments, points[0].carry.obs)
+    moments=normalization.merged(moments, normalization.of(points[0].carry.obs))
     if normalized
     else None,
   )

@@ -14,11 +14,13 @@ from a3c_jax import (
   checks,
   networks,
   policy_based,
-  rollout,
-  telemetry,
   value_based,
   workers,
 )
+from a3c_jax.acting import actor as actor_lib
+from a3c_jax.acting import carry as carry_lib
+from a3c_jax.acting import rollout
+from a3c_jax.core import stopwatch
 from a3c_jax.envs import boundary, catch, control, gym, recorded
 
 
@@ -107,19 +109,16 @@ def values_of_what_is_seen(scale):
   return learner._replace(bootstrap=bootstrap, act=act, act_and_keep=None)
 
 
-def played(env, learner, *, steps=12):
-  carry = rollout.start(env, learner, seed=1, key=jax.random.PRNGKey(0))
+def segment_of(env, learner, *, steps=12, params=None, epsilon=0.0):
+  version = base.Snapshot(params, params, frames=0, updates=0)
   return rollout.collect(
     env,
-    learner,
-    carry,
-    t_max=steps,
-    gamma=0.99,
-    reward_clip=None,
-    snapshot=lambda: base.Snapshot({}, {}, 0, 0, None),
-    exploration_epsilon=np.float32(0),
-    phases=telemetry.Phases(),
-  )
+    actor_lib.in_training(learner, lambda: version),
+    carry_lib.start(env, learner, seed=1, key=jax.random.PRNGKey(0)),
+    rollout.RolloutSpec(steps, gamma=0.99),
+    epsilon=lambda frames: np.float32(epsilon),
+    clock=stopwatch.Stopwatch(),
+  ).segment
 
 
 @pytest.mark.parametrize('envs', [1, 3])
@@ -137,7 +136,7 @@ def test_a_final_observation_that_its_environment_overwrites(
   make_env = gym.make(lambda: Reuses(shape, dtype, scale), envs=envs)
   # The final observation is worth 1: reward 1 + 0.99 · 1 where truncated.
   learner = values_of_what_is_seen(1 / (5 * scale))
-  _, segment, _, _ = played(make_env(), learner)
+  segment = segment_of(make_env(), learner)
   expected = np.zeros((12, envs))
   expected[[4, 9]] = 1.99
   np.testing.assert_allclose(segment.r_t, expected, rtol=1e-6)
@@ -171,23 +170,12 @@ def test_every_algorithm_bootstraps_from_that_final_observation(make):
 
   params = learner.init(jax.random.PRNGKey(0), np.zeros((2, 1), np.float32))
 
-  def segment_of(kind):
-    env = gym.make(kind, envs=2)()
-    carry = rollout.start(env, learner, seed=1, key=jax.random.PRNGKey(0))
-    _, segment, _, _ = rollout.collect(
-      env,
-      learner,
-      carry,
-      t_max=7,
-      gamma=0.99,
-      reward_clip=None,
-      snapshot=lambda: base.Snapshot(params, params, 0, 0, None),
-      exploration_epsilon=np.ones(2, np.float32),
-      phases=telemetry.Phases(),
+  reused, copied = (
+    segment_of(
+      gym.make(kind, envs=2)(), learner, steps=7, params=params, epsilon=[1, 1]
     )
-    return segment
-
-  reused, copied = segment_of(Reuses), segment_of(Copies)
+    for kind in (Reuses, Copies)
+  )
   np.testing.assert_array_equal(reused.r_t, copied.r_t)
   np.testing.assert_array_equal(reused.obs, copied.obs)
 

@@ -74,14 +74,18 @@ def fixed_learner(actions=(0, 1, 2, 2)):
     greedy=lambda params, state, obs: (np.ones(len(obs), np.int32), state),
     bootstrap=None,
     gradients=None,
-    acts_on='snapshot',
+    acting='snapshot',
   )
+
+
+def version_of(params):
+  return base.Snapshot(params, None, frames=0, updates=0)
 
 
 @pytest.mark.parametrize('cut', [False, True])
 def test_an_episode_is_played_to_its_end(cut):
   env = make_env(cut=cut)
-  policy = evaluation.Policy(fixed_learner(), params=None)
+  policy = evaluation.Policy(fixed_learner(), version_of(None))
   steps = []
   episode = evaluation.play(
     env, policy, seed=3, on_step=lambda: steps.append(1)
@@ -89,7 +93,7 @@ def test_an_episode_is_played_to_its_end(cut):
   assert episode == (0 + 1 + 2 + 2, 4, False)
   assert len(steps) == 4
   assert env.envs[0].unwrapped.seeds[0] == 3
-  greedy = evaluation.Policy(fixed_learner(), params=None, greedy=True)
+  greedy = evaluation.Policy(fixed_learner(), version_of(None), greedy=True)
   assert evaluation.play(env, greedy, seed=3) == (4, 4, False)
 
 
@@ -102,7 +106,7 @@ def test_an_episode_is_played_to_its_end(cut):
   ],
 )
 def test_an_episode_without_an_end_is_truncated(length, max_steps, expected):
-  policy = evaluation.Policy(fixed_learner([0, 1, 2]), params=None)
+  policy = evaluation.Policy(fixed_learner([0, 1, 2]), version_of(None))
   env = make_env(length=length)
   assert expected == evaluation.play(env, policy, seed=3, max_steps=max_steps)
   (episode,) = evaluation.play_all(
@@ -132,15 +136,17 @@ def test_epsilon_is_that_which_was_asked_for():
   learner = q_learner()
   obs = np.ones((3000, 1), np.float32)
   params = learner.init(jax.random.PRNGKey(0), obs)
-  greedy = evaluation.Policy(learner, params, greedy=True)
+  greedy = evaluation.Policy(learner, version_of(params), greedy=True)
   best, _ = greedy(obs, greedy.initial_state(streams=3000))
   assert len(set(best.tolist())) == 1
   for epsilon, share in [(0.0, 1.0), (0.6, 0.6), (1.0, 1 / 3)]:
-    policy = evaluation.Policy(learner, params, exploration_epsilon=epsilon)
+    policy = evaluation.Policy(
+      learner, version_of(params), exploration_epsilon=epsilon
+    )
     action, _ = policy(obs, policy.initial_state(1, streams=3000))
     # Four standard deviations of 3000 draws.
     assert np.mean(action == best) == pytest.approx(share, abs=0.037)
-  usual = evaluation.Policy(learner, params)
+  usual = evaluation.Policy(learner, version_of(params))
   action, _ = usual(obs, usual.initial_state(1, streams=3000))
   assert np.mean(action == best) == pytest.approx(1 - 0.05 * 2 / 3, abs=0.014)
 
@@ -152,7 +158,7 @@ def test_a3c_samples_and_carries_its_state():
   learner = policy_based.a3c(network, entropy_cost=0.0, value_cost=0.5)
   obs = np.ones((500, 1), np.float32)
   params = learner.init(jax.random.PRNGKey(0), obs)
-  policy = evaluation.Policy(learner, params)
+  policy = evaluation.Policy(learner, version_of(params))
   state = policy.initial_state(7, streams=500)
   action, after = policy(obs, state)
   assert set(action.tolist()) == {0, 1, 2}
@@ -163,7 +169,7 @@ def test_a3c_samples_and_carries_its_state():
   assert np.any(other != action)
   moved = jax.tree.map(lambda one, two: np.any(one != two), state, after)
   assert all(jax.tree.leaves(moved))
-  greedy = evaluation.Policy(learner, params, greedy=True)
+  greedy = evaluation.Policy(learner, version_of(params), greedy=True)
   best, after = greedy(obs, state)
   logits = network.apply(
     params, obs[None], state.recurrent, np.zeros((1, 500), bool)
@@ -179,7 +185,9 @@ def test_a3c_samples_and_carries_its_state():
 def test_the_number_of_threads_changes_nothing():
   learner = q_learner()
   params = learner.init(jax.random.PRNGKey(0), np.ones((1, 1), np.float32))
-  policy = evaluation.Policy(learner, params, exploration_epsilon=1.0)
+  policy = evaluation.Policy(
+    learner, version_of(params), exploration_epsilon=1.0
+  )
 
   def play_all(threads, seed=5):
     ended = []
@@ -240,7 +248,7 @@ def test_no_episode_of_an_evaluation_is_a_training_game(tmp_path, seed):
     functools.partial(agents.make_learner, settings),
     make('evaluation'),
   )
-  policy = evaluation.Policy(fixed_learner(), params=None)
+  policy = evaluation.Policy(fixed_learner(), version_of(None))
   evaluation.play_all([make('later')()], policy, episodes=20, seed=seed)
   assert len(played['training']) > 50
   assert len(played['evaluation']) >= 3
@@ -272,7 +280,7 @@ def test_scales_play_episodes_of_evaluations():
 
 def test_an_error_in_an_evaluation_is_raised():
   envs = [make_env(), make_env(breaks=[6])]
-  policy = evaluation.Policy(fixed_learner(), params=None)
+  policy = evaluation.Policy(fixed_learner(), version_of(None))
   with pytest.raises(OSError, match='the game broke') as error:
     evaluation.play_all(envs, policy, episodes=10, seed=1)
   assert error.value.__notes__ == ['raised in evaluation thread 1']

@@ -12,9 +12,9 @@ from a3c_jax import (
   base,
   networks,
   policy_based,
-  rollout,
   value_based,
 )
+from a3c_jax.acting import steps as steps_lib
 
 STEPS, ACTIONS = 5, 3
 EPSILON = np.float32(0.5)
@@ -92,7 +92,7 @@ def acted_segment(learner, params, streams, shape=(4, 84, 84)):
     discount_t=discount_t,
     is_first=is_first,
     state=first_state,
-    activations=rollout.joined(steps),
+    activations=steps_lib.joined(steps),
   )
 
 

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from a3c_jax import base, normalization
+from a3c_jax import base
+from a3c_jax.acting import normalization
 
 
 def test_by_hand():
@@ -16,14 +17,25 @@ def test_by_hand():
   np.testing.assert_array_equal(obs, [[5.0, -2.0], [-1.0, -1.0]])
 
 
+def test_of_some_observations_alone():
+  # 1 and 5: mean 3, variance 4; 10 and 10.
+  mean, variance, count = normalization.of(np.uint8([[1, 10], [5, 10]]))
+  np.testing.assert_array_equal(mean, [3.0, 10.0])
+  np.testing.assert_array_equal(variance, [4.0, 0.0])
+  assert count == 2
+  assert mean.dtype == variance.dtype == count.dtype == np.float64
+
+
 def test_of_two_and_one_more():
   # 1 and 5: mean 3, variance 4. And 9: mean 5, variance (16 + 0 + 16) / 3.
   moments = normalization.merged(
-    normalization.initial((1,)), np.array([[1.0], [5.0]])
+    normalization.initial((1,)), normalization.of(np.array([[1.0], [5.0]]))
   )
   np.testing.assert_allclose(moments.mean, [3.0], rtol=1e-3)
   np.testing.assert_allclose(moments.variance, [4.0], rtol=1e-3)
-  moments = normalization.merged(moments, np.array([[9.0]], np.float32))
+  moments = normalization.merged(
+    moments, normalization.of(np.array([[9.0]], np.float32))
+  )
   np.testing.assert_allclose(moments.mean, [5.0], rtol=1e-3)
   np.testing.assert_allclose(moments.variance, [32 / 3], rtol=1e-3)
   assert moments.mean.dtype == np.float64
@@ -34,8 +46,9 @@ def test_in_parts_as_all_at_once():
   obs = np.random.default_rng(0).normal(1e4, 1e-2, (900, 2, 3))
   parts = whole = normalization.initial((2, 3))
   for part in np.split(obs, [1, 40, 41, 600]):
-    parts = normalization.merged(parts, part)
-  for one, other in zip(parts, normalization.merged(whole, obs), strict=True):
+    parts = normalization.merged(parts, normalization.of(part))
+  whole = normalization.merged(whole, normalization.of(obs))
+  for one, other in zip(parts, whole, strict=True):
     np.testing.assert_allclose(one, other, rtol=1e-9)
   np.testing.assert_allclose(parts.mean, obs.mean(axis=0), rtol=1e-6)
 
@@ -48,7 +61,9 @@ def test_before_anything_was_seen_nothing_changes():
 
 def test_a_number_that_never_changed_stays_finite():
   obs = np.full((50, 1), 7.0)
-  moments = normalization.merged(normalization.initial((1,)), obs)
+  moments = normalization.merged(
+    normalization.initial((1,)), normalization.of(obs)
+  )
   normalize = normalization.normalizer(moments)
   assert abs(normalize(np.array([[7.0]], np.float32))[0, 0]) < 0.1
   # Then it does, and is far from all that was seen.
@@ -58,6 +73,6 @@ def test_a_number_that_never_changed_stays_finite():
 
 
 @pytest.mark.parametrize('dtype', [np.uint8, np.float32])
-def test_without_moments(dtype):
+def test_without_statistics(dtype):
   obs = np.ones((2, 3), dtype)
   assert normalization.normalizer(None)(obs) is obs

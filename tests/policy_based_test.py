@@ -299,7 +299,7 @@ def test_each_function_compiles_once(name):
 
 def test_what_the_rollout_needs_to_know():
   for learner in LEARNERS.values():
-    assert learner.acts_on == 'snapshot'
+    assert learner.acting == 'snapshot'
     assert not learner.uses_target
   assert LEARNERS['linear'].initial_state(2) == ()
   for zeros in LEARNERS['recurrent'].initial_state(2):

@@ -5,14 +5,11 @@ import jax
 import numpy as np
 import pytest
 
-from a3c_jax import (
-  base,
-  networks,
-  policy_based,
-  rollout,
-  telemetry,
-  value_based,
-)
+from a3c_jax import base, networks, policy_based, value_based
+from a3c_jax.acting import actor as actor_lib
+from a3c_jax.acting import carry as carry_lib
+from a3c_jax.acting import rollout
+from a3c_jax.core import stopwatch
 from a3c_jax.envs import atari, recorded
 
 pytest.importorskip('ale_py')
@@ -33,25 +30,29 @@ def make_learner(algo, num_actions=4):
   return policy_based.a3c(network, entropy_cost=0.01, value_cost=0.5)
 
 
+def make_actor(learner, params):
+  version = base.Snapshot(params, params, frames=0, updates=0)
+  return actor_lib.in_training(learner, lambda: version)
+
+
 def play(env, learner, *, segments):
-  carry = rollout.start(env, learner, seed=3, key=jax.random.PRNGKey(4))
+  carry = carry_lib.start(env, learner, seed=3, key=jax.random.PRNGKey(4))
   params = learner.init(jax.random.PRNGKey(5), carry.obs)
-  phases = telemetry.Phases()
+  actor = make_actor(learner, params)
+  clock = stopwatch.Stopwatch()
   episodes = []
   for _ in range(segments):
-    carry, segment, ended, _ = rollout.collect(
+    played = rollout.collect(
       env,
-      learner,
+      actor,
       carry,
-      t_max=T_MAX,
-      gamma=0.9,
-      reward_clip=1.0,
-      snapshot=lambda: base.Snapshot(params, params, frames=0, updates=0),
-      exploration_epsilon=np.full(env.num_envs, 0.7, np.float32),
-      phases=phases,
+      rollout.RolloutSpec(T_MAX, gamma=0.9, reward_clip=1.0),
+      epsilon=lambda frames: np.full(env.num_envs, 0.7),
+      clock=clock,
     )
-    episodes.extend(ended)
-    yield carry, segment, list(episodes), phases.seconds
+    carry = played.carry
+    episodes.extend(played.episodes)
+    yield carry, played.segment, list(episodes), clock.seconds
 
 
 def assert_plays_alike(algo, *, streams, segments, noops=30, **kwargs):
@@ -157,18 +158,18 @@ def test_wrappers_of_the_emulator_are_not_left_out():
 def test_a_program_is_compiled_beforehand_without_playing(caplog):
   env = recorded.Recorded(atari.make(atari.Options(game='breakout'))())
   learner = make_learner('a3c')
-  carry = rollout.start(env, learner, seed=3, key=jax.random.PRNGKey(4))
+  carry = carry_lib.start(env, learner, seed=3, key=jax.random.PRNGKey(4))
   params = learner.init(jax.random.PRNGKey(5), carry.obs)
   plain, traced = learner.act_and_keep, []
 
   def act_and_keep(*args):
-    traced.append(args)
+    if isinstance(args[2], jax.core.Tracer):
+      traced.append(args)
     return plain(*args)
 
   learner = learner._replace(act_and_keep=act_and_keep)
-  compile_for = lambda t_max: rollout.compile_program(
-    env, learner, carry, t_max=t_max, params=params
-  )
+  actor = make_actor(learner, params)
+  compile_for = lambda steps: rollout.compile_for(env, actor, carry, steps)
   compiled = lambda: caplog.text.count('XLA compilation of jit(_program)')
   with jax.log_compiles():
     compile_for(1000)

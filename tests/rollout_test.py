@@ -9,7 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from a3c_jax import base, rollout, telemetry
+from a3c_jax import base
+from a3c_jax.acting import actor as actor_lib
+from a3c_jax.acting import carry as carry_lib
+from a3c_jax.acting import normalization, rollout
+from a3c_jax.core import stopwatch
 
 WAIT_SECONDS = 60.0
 
@@ -62,14 +66,14 @@ def actions_sent(env):
   return [one.unwrapped.actions for one in env.envs]
 
 
-def counting_learner(acts_on='snapshot'):
+def counting_learner(acting='snapshot'):
   """Its parts are sums, so that each array can be written down.
 
   The key counts draws. An action is parameters + key, the state adds up the
-  observations acted on (there is none on 'newest'), and a state is worth its
+  observations acted on (there is none on 'newest'), and a value estimate is the
   observation, plus the state before it, plus the target parameters.
   """
-  recurrent = acts_on == 'snapshot'
+  recurrent = acting == 'snapshot'
 
   def act(params, state, obs, key, exploration_epsilon):
     del exploration_epsilon
@@ -83,41 +87,56 @@ def counting_learner(acts_on='snapshot'):
 
   return base.Learner(
     init=None,
-    initial_state=lambda streams: (
-      np.zeros((streams, 1), np.float32) if recurrent else ()
+    initial_state=lambda num_envs: (
+      np.zeros((num_envs, 1), np.float32) if recurrent else ()
     ),
     act=act,
     greedy=None,
     bootstrap=bootstrap,
     gradients=None,
-    acts_on=acts_on,
+    acting=acting,
     uses_target=True,
   )
 
 
-def fixed_snapshot(params=0, target_params=0):
-  return lambda: base.Snapshot(params, target_params, frames=0, updates=0)
+def fixed_version(params=0, target_params=0, moments=None):
+  return lambda: base.Snapshot(
+    params, target_params, frames=0, updates=0, moments=moments
+  )
+
+
+VERSION_0 = fixed_version()
 
 
 def start(env, learner, key=0):
-  return rollout.start(env, learner, seed=1, key=key)
+  return carry_lib.start(env, learner, seed=1, key=key)
 
 
 def collect(env, learner, carry, **changes):
-  """All but the observations as the environment gave them."""
-  return collect_all(env, learner, carry, **changes)[:3]
+  """The carry, the segment and the episodes alone."""
+  played = collect_all(env, learner, carry, **changes)
+  return played.carry, played.segment, [*played.episodes]
 
 
-def collect_all(env, learner, carry, **changes):
-  arguments = {
-    't_max': 4,
-    'gamma': 0.5,
-    'reward_clip': 1.0,
-    'snapshot': fixed_snapshot(),
-    'exploration_epsilon': np.float32(0.5),
-    'phases': telemetry.Phases(),
-  }
-  return rollout.collect(env, learner, carry, **arguments | changes)
+def collect_all(
+  env,
+  learner,
+  carry,
+  *,
+  read=VERSION_0,
+  on_step=lambda: None,
+  **changes,
+):
+  spec = {'steps': 4, 'gamma': 0.5, 'reward_clip': 1.0} | changes
+  return rollout.collect(
+    env,
+    actor_lib.in_training(learner, read),
+    carry,
+    rollout.RolloutSpec(**spec),
+    epsilon=lambda frames: np.float32(0.5),
+    clock=stopwatch.Stopwatch(),
+    on_step=on_step,
+  )
 
 
 def test_segments_over_terminal_and_truncation_by_hand():
@@ -142,7 +161,7 @@ def test_segments_over_terminal_and_truncation_by_hand():
   np.testing.assert_array_equal(segment.discount_t[:, 0], [0.5, 0.5, 0, 0.5])
   np.testing.assert_array_equal(segment.is_first[:, 0], [1, 0, 0, 1, 0])
   np.testing.assert_array_equal(segment.state, [[0]])
-  assert episodes == [rollout.Episode(8.0, 3.0, 3)]
+  assert episodes == [carry_lib.Episode(8.0, 3.0, 3)]
 
   carry, segment, episodes = collect(env, learner, carry)
   np.testing.assert_array_equal(segment.obs[:, 0, 0], [21, 30, 31, 32, 33])
@@ -154,7 +173,7 @@ def test_segments_over_terminal_and_truncation_by_hand():
   np.testing.assert_array_equal(segment.discount_t[:, 0], [0, 0.5, 0.5, 0.5])
   np.testing.assert_array_equal(segment.is_first[:, 0], [0, 1, 0, 0, 0])
   np.testing.assert_array_equal(segment.state, [[20]])
-  assert episodes == [rollout.Episode(-2.5, -0.5, 2)]
+  assert episodes == [carry_lib.Episode(-2.5, -0.5, 2)]
   assert actions_sent(env) == [[0, 1, 2, 3, 4, 15, 16, 17]]
   np.testing.assert_array_equal(carry.state, [[30 + 31 + 32]])
   assert carry.key == 18
@@ -170,9 +189,9 @@ def test_streams_end_and_bootstrap_each_for_itself():
     env,
     learner,
     start(env, learner),
-    t_max=3,
+    steps=3,
     reward_clip=None,
-    snapshot=fixed_snapshot(params=7, target_params=100),
+    read=fixed_version(params=7, target_params=100),
   )
   np.testing.assert_array_equal(
     segment.obs[..., 0], [[10, 10], [20, 11], [21, 20], [22, 21]]
@@ -185,7 +204,7 @@ def test_streams_end_and_bootstrap_each_for_itself():
   np.testing.assert_array_equal(
     segment.is_first, [[True, True], [True, False], [False, True], [False] * 2]
   )
-  assert episodes == [rollout.Episode(1, 1, 1), rollout.Episode(2, 2, 2)]
+  assert episodes == [carry_lib.Episode(1, 1, 1), carry_lib.Episode(2, 2, 2)]
   # State: stream 0 forgot at 20, stream 1 at its own 20.
   np.testing.assert_array_equal(carry.state, [[20 + 21], [20]])
   assert actions_sent(env) == [[7, 18, 19], [7, 18, 19]]
@@ -194,20 +213,20 @@ def test_streams_end_and_bootstrap_each_for_itself():
 def test_both_streams_truncated_at_once():
   env = vector_env([(0.0, 'truncated')], [(0.0, ''), (0.0, 'truncated')])
   learner = counting_learner()
-  _, segment, _ = collect(env, learner, start(env, learner), t_max=2)
+  _, segment, _ = collect(env, learner, start(env, learner), steps=2)
   # ½·(11 + 10) in stream 0, ½·(12 + 10 + 11) in stream 1.
   np.testing.assert_array_equal(segment.r_t, [[10.5, 0], [0, 16.5]])
   env = vector_env([(0.0, 'truncated')], [(0.0, 'truncated')])
-  _, segment, episodes = collect(env, learner, start(env, learner), t_max=1)
+  _, segment, episodes = collect(env, learner, start(env, learner), steps=1)
   np.testing.assert_array_equal(segment.r_t, [[10.5, 10.5]])
   assert len(episodes) == 2
 
 
-def test_terminal_state_at_the_time_limit_is_worth_nothing():
+def test_terminal_state_at_the_time_limit_has_no_bootstrap_value():
   # Gymnasium's TimeLimit sets both when the last step is terminal too.
   env = vector_env([(1.0, 'both')])
   learner = counting_learner()
-  _, segment, episodes = collect(env, learner, start(env, learner), t_max=1)
+  _, segment, episodes = collect(env, learner, start(env, learner), steps=1)
   np.testing.assert_array_equal(segment.r_t, [[1.0]])
   np.testing.assert_array_equal(segment.discount_t, [[0.0]])
   assert len(episodes) == 1
@@ -217,7 +236,7 @@ def test_life_loss_only_cuts_the_discount():
   env = vector_env([(1.0, ''), (2.0, 'life_loss')], [(1.0, 'life_loss')])
   learner = counting_learner()
   carry, segment, episodes = collect(
-    env, learner, start(env, learner), t_max=3, reward_clip=None
+    env, learner, start(env, learner), steps=3, reward_clip=None
   )
   np.testing.assert_array_equal(
     segment.discount_t, [[0.5, 0], [0, 0.5], [0.5, 0.5]]
@@ -235,7 +254,7 @@ def test_a_life_lost_in_a_truncated_step_has_no_bootstrap():
     [(1.0, 'life_loss and truncated')], [(1.0, 'truncated')], [(1.0, 'both')]
   )
   learner = counting_learner()
-  _, segment, episodes = collect(env, learner, start(env, learner), t_max=1)
+  _, segment, episodes = collect(env, learner, start(env, learner), steps=1)
   # ½·(11 + 10) in stream 1 alone.
   np.testing.assert_array_equal(segment.r_t, [[1, 11.5, 1]])
   np.testing.assert_array_equal(segment.discount_t, [[0, 0, 0]])
@@ -244,49 +263,48 @@ def test_a_life_lost_in_a_truncated_step_has_no_bootstrap():
 
 def test_newest_learner_asks_for_parameters_at_each_step_and_keeps_its_action():
   env = vector_env([])
-  learner = counting_learner(acts_on='newest')
+  learner = counting_learner(acting='newest')
   versions = iter(range(0, 1000, 100))
-  snapshot = lambda: fixed_snapshot(params=next(versions))()
-  carry, segment, _ = collect(
-    env, learner, start(env, learner), t_max=2, snapshot=snapshot
-  )
-  # Version + key: the third was drawn for obs[T] and not yet taken.
-  np.testing.assert_array_equal(segment.a[:, 0], [0, 101, 202])
-  assert actions_sent(env) == [[0, 101]]
-  np.testing.assert_array_equal(carry.action, [202])
+  read = lambda: fixed_version(params=next(versions))()
+  played = collect_all(env, learner, start(env, learner), steps=2, read=read)
+  # Version + key; version 0 is that of the beginning, which tells ε alone. The
+  # third was drawn for obs[T] and not yet taken.
+  np.testing.assert_array_equal(played.segment.a[:, 0], [100, 201, 302])
+  assert actions_sent(env) == [[100, 201]]
+  np.testing.assert_array_equal(played.carry.action, [302])
+  assert played.version.params == 300
 
-  carry, segment, _ = collect(env, learner, carry, t_max=2, snapshot=snapshot)
-  np.testing.assert_array_equal(segment.a[:, 0], [202, 303, 404])
-  assert actions_sent(env) == [[0, 101, 202, 303]]
+  played = collect_all(env, learner, played.carry, steps=2, read=read)
+  np.testing.assert_array_equal(played.segment.a[:, 0], [302, 503, 604])
+  assert actions_sent(env) == [[100, 201, 302, 503]]
+  assert played.version.params == 600
 
 
 def test_newest_learner_draws_anew_after_an_episode_ends():
   # The truncation's own draw (key 1 to 11) is used and discarded.
   env = vector_env([(0.0, 'truncated'), (0.0, 'terminated')])
-  learner = counting_learner(acts_on='newest')
-  carry, segment, _ = collect(env, learner, start(env, learner), t_max=2)
+  learner = counting_learner(acting='newest')
+  carry, segment, _ = collect(env, learner, start(env, learner), steps=2)
   np.testing.assert_array_equal(segment.a[:, 0], [0, 11, 12])
   np.testing.assert_array_equal(segment.obs[:, 0, 0], [10, 20, 30])
   np.testing.assert_array_equal(segment.is_first[:, 0], [True, True, True])
-  _, segment, _ = collect(env, learner, carry, t_max=1)
+  _, segment, _ = collect(env, learner, carry, steps=1)
   np.testing.assert_array_equal(segment.a[:, 0], [12, 13])
   assert actions_sent(env) == [[0, 11, 12]]
 
 
 def test_newest_learner_bootstraps_from_the_newest_target():
   env = vector_env([(0.0, ''), (0.0, 'truncated')])
-  learner = counting_learner(acts_on='newest')
-  versions = iter([0, 0, 1000, 0])
-  snapshot = lambda: fixed_snapshot(target_params=next(versions))()
-  _, segment, _ = collect(
-    env, learner, start(env, learner), t_max=2, snapshot=snapshot
-  )
-  # ½·(12 + 1000): the third version asked for.
+  learner = counting_learner(acting='newest')
+  versions = iter([0, 0, 0, 1000, 0])
+  read = lambda: fixed_version(target_params=next(versions))()
+  _, segment, _ = collect(env, learner, start(env, learner), steps=2, read=read)
+  # ½·(12 + 1000): the version after those of the beginning and two actions.
   np.testing.assert_array_equal(segment.r_t[:, 0], [0, 506])
 
 
 def test_a_recurrent_state_with_actions_drawn_on_arrival_is_refused():
-  learner = counting_learner()._replace(acts_on='newest')
+  learner = counting_learner()._replace(acting='newest')
   with pytest.raises(ValueError, match='recurrent'):
     start(vector_env([]), learner)
 
@@ -301,18 +319,18 @@ def test_life_loss_may_be_a_number(mark, discount):
     [lambda: Marked([])], autoreset_mode=AutoresetMode.SAME_STEP
   )
   learner = counting_learner()
-  _, segment, _ = collect(env, learner, start(env, learner), t_max=3)
+  _, segment, _ = collect(env, learner, start(env, learner), steps=3)
   np.testing.assert_array_equal(segment.discount_t[:, 0], [discount] * 3)
 
 
-def test_snapshot_learner_acts_after_the_new_snapshot():
+def test_snapshot_learner_acts_on_the_version_of_its_segment():
   env = vector_env([])
-  learner = counting_learner(acts_on='snapshot')
-  carry, segment, _ = collect(env, learner, start(env, learner), t_max=2)
+  learner = counting_learner(acting='snapshot')
+  carry, segment, _ = collect(env, learner, start(env, learner), steps=2)
   assert segment.a[2, 0] == 0
   assert carry.action is None
   _, segment, _ = collect(
-    env, learner, carry, t_max=2, snapshot=fixed_snapshot(params=500)
+    env, learner, carry, steps=2, read=fixed_version(params=500)
   )
   np.testing.assert_array_equal(segment.a[:, 0], [502, 503, 0])
   assert actions_sent(env) == [[0, 1, 502, 503]]
@@ -324,9 +342,9 @@ def test_returns_and_lengths_add_up_over_segments():
   carry = start(env, learner)
   ended = []
   for _ in range(4):
-    carry, _, episodes = collect(env, learner, carry, t_max=2)
+    carry, _, episodes = collect(env, learner, carry, steps=2)
     ended.append(episodes)
-  assert ended == [[], [], [], [rollout.Episode(15.0, 7.0, 7)]]
+  assert ended == [[], [], [], [carry_lib.Episode(15.0, 7.0, 7)]]
   # The eighth step belongs to the next episode.
   np.testing.assert_array_equal(carry.episode_return, [1])
   np.testing.assert_array_equal(carry.episode_steps, [1])
@@ -346,10 +364,10 @@ def test_reward_clipping_is_symmetric(clip, kept):
   env = vector_env([(3.0, ''), (-3.0, ''), (0.5, 'terminated')])
   learner = counting_learner()
   _, segment, episodes = collect(
-    env, learner, start(env, learner), t_max=3, reward_clip=clip
+    env, learner, start(env, learner), steps=3, reward_clip=clip
   )
   np.testing.assert_array_equal(segment.r_t[:, 0], [kept, -kept, 0.5])
-  assert episodes == [rollout.Episode(0.5, 0.5, 3)]
+  assert episodes == [carry_lib.Episode(0.5, 0.5, 3)]
 
 
 @pytest.mark.parametrize(
@@ -377,7 +395,7 @@ def test_types_of_a_segment(given, kept):
 
 def test_consecutive_segments_share_no_memory():
   env = vector_env([(1.0, 'terminated')] * 9)
-  learner = counting_learner(acts_on='newest')
+  learner = counting_learner(acting='newest')
   carry, first, _ = collect(env, learner, start(env, learner))
   copy = jax.tree.map(np.copy, first)
   carry, second, _ = collect(env, learner, carry)
@@ -432,7 +450,7 @@ def test_collecting_on_does_not_disturb_a_jitted_call_in_flight():
     means = [jnp.mean(factor * leaf) for leaf in segment[:4]]
     return jnp.stack(means)
 
-  carry, segment, _ = collect(env, learner, start(env, learner), t_max=20)
+  carry, segment, _ = collect(env, learner, start(env, learner), steps=20)
   expected = [np.mean(leaf, dtype=np.float64) for leaf in segment[:4]]
   results = []
   worker = threading.Thread(
@@ -441,7 +459,7 @@ def test_collecting_on_does_not_disturb_a_jitted_call_in_flight():
   worker.start()
   assert entered.wait(WAIT_SECONDS)
   for _ in range(3):
-    carry, _, _ = collect(env, learner, carry, t_max=20)
+    carry, _, _ = collect(env, learner, carry, steps=20)
   collected.set()
   worker.join(WAIT_SECONDS)
   np.testing.assert_allclose(results[0], expected, rtol=1e-4)
@@ -456,12 +474,12 @@ def test_what_acting_kept_is_joined_in_the_order_of_steps():
       {'obs': jnp.array(obs), 'nothing': {}},
     )
   )
-  _, segment, _ = collect(env, learner, start(env, learner), t_max=3)
+  _, segment, _ = collect(env, learner, start(env, learner), steps=3)
   kept = segment.activations['obs']
   np.testing.assert_array_equal(kept, segment.obs[:-1].reshape(6, 1))
   assert kept.ctypes.data % 64 == 0
   learner = learner._replace(act_and_keep=None)
-  _, segment, _ = collect(env, learner, start(env, learner), t_max=3)
+  _, segment, _ = collect(env, learner, start(env, learner), steps=3)
   assert segment.activations == ()
 
 
@@ -470,34 +488,134 @@ def test_the_learner_sees_normalised_observations():
   moments = base.Moments(np.array([11.0]), np.array([4.0]), np.array(5.0))
   env = vector_env([(0.0, ''), (0.0, ''), (1.0, 'truncated'), (0.0, '')])
   learner = counting_learner()
-  carry, segment, _, seen = collect_all(
+  played = collect_all(
     env,
     learner,
     start(env, learner),
-    moments=moments,
+    read=fixed_version(moments=moments),
     reward_clip=None,
   )
-  np.testing.assert_array_equal(seen[:, 0, 0], [10, 11, 12, 20])
   np.testing.assert_allclose(
-    segment.obs[:, 0, 0], [-0.5, 0.0, 0.5, 4.5, 5.0], atol=1e-6
+    played.segment.obs[:, 0, 0], [-0.5, 0.0, 0.5, 4.5, 5.0], atol=1e-6
   )
-  # The final observation 13 is worth itself, normalised, and the state, which
-  # is the sum of what was acted on.
-  np.testing.assert_allclose(segment.r_t[2], 1 + 0.5 * (1.0 + 0.0), atol=1e-6)
-  np.testing.assert_array_equal(carry.obs, [[21.0]])
-  # The next segment begins with the same observation, by its own moments.
+  # The bootstrap value of the final observation 13 is itself, normalised, and
+  # the state, which is the sum of what was acted on.
+  np.testing.assert_allclose(
+    played.segment.r_t[2], 1 + 0.5 * (1.0 + 0.0), atol=1e-6
+  )
+  np.testing.assert_array_equal(played.carry.obs, [[21.0]])
+  # The statistics are those of 10, 11, 12 and 20, as the environment gave them.
+  mean, variance, count = played.statistics
+  assert (mean, variance, count) == (13.25, 62.75 / 4, 4)
+  # The next segment begins with the same observation, by its own statistics.
   later = moments._replace(mean=np.array([21.0]))
-  _, segment, _, seen = collect_all(env, learner, carry, moments=later)
-  np.testing.assert_array_equal(segment.obs[0], [[0.0]])
-  np.testing.assert_array_equal(seen[0], [[21.0]])
+  played = collect_all(
+    env, learner, played.carry, read=fixed_version(moments=later)
+  )
+  np.testing.assert_array_equal(played.segment.obs[0], [[0.0]])
+  np.testing.assert_array_equal(played.statistics.mean, [21 + 1.5])
 
 
-def test_without_moments_the_learner_sees_what_there_is():
-  env = vector_env([])
+def test_statistics_are_of_all_environments():
+  moments = normalization.initial((2, 3))
+  env = vector_env([], [(0.0, 'terminated')], shape=(2, 3), dtype=np.uint8)
   learner = counting_learner()
-  _, segment, _, seen = collect_all(env, learner, start(env, learner))
-  np.testing.assert_array_equal(segment.obs[:-1], seen)
-  assert np.shares_memory(segment.obs, seen)  # No copy is made.
+  learner = learner._replace(
+    act=lambda params, state, obs, key, epsilon: (
+      np.zeros(len(obs), np.int32),
+      state,
+      key,
+    )
+  )
+  played = collect_all(
+    env,
+    learner,
+    start(env, learner),
+    steps=2,
+    read=fixed_version(moments=moments),
+  )
+  # 10 and 11 in the one, 10 and 20 in the other.
+  assert played.statistics.count == 4
+  np.testing.assert_array_equal(
+    played.statistics.mean, np.full((2, 3), (10 + 11 + 10 + 20) / 4)
+  )
+
+
+@pytest.mark.parametrize('acting', ['snapshot', 'newest'])
+def test_without_normalisation_there_are_no_statistics_and_no_copies(acting):
+  env = vector_env([])
+  learner = counting_learner(acting)
+  played = collect_all(env, learner, start(env, learner))
+  assert played.statistics is None
+  assert np.shares_memory(played.segment.obs, played.carry.obs)
+
+
+@pytest.mark.parametrize('acting', ['snapshot', 'newest'])
+def test_exploration_is_that_of_the_version_that_was_begun_with(acting):
+  frames = iter(range(100, 1000, 100))
+  given = []
+
+  def act(params, state, obs, key, epsilon):
+    given.append((float(epsilon), epsilon.dtype))
+    return np.zeros(len(obs), np.int32), state, key
+
+  env = vector_env([])
+  learner = counting_learner(acting)._replace(act=act)
+  rollout.collect(
+    env,
+    actor_lib.in_training(
+      learner, lambda: base.Snapshot(0, 0, next(frames), updates=0)
+    ),
+    start(env, learner),
+    rollout.RolloutSpec(steps=2, gamma=0.5),
+    epsilon=lambda frames: np.float64(frames) / 1000,
+    clock=stopwatch.Stopwatch(),
+  )
+  assert {*given} == {(float(np.float32(0.1)), np.dtype(np.float32))}
+
+
+@pytest.mark.parametrize('acting', ['snapshot', 'newest'])
+def test_every_step_can_end_the_segment(acting):
+  class StopError(Exception):
+    pass
+
+  left = [None, None, StopError]
+
+  def on_step():
+    error = left.pop(0)
+    if error:
+      raise error
+
+  env = vector_env([])
+  learner = counting_learner(acting)
+  with pytest.raises(StopError):
+    collect_all(env, learner, start(env, learner), on_step=on_step)
+  assert actions_sent(env) == [[0, 1]]
+
+
+@pytest.mark.parametrize('dtype', [np.uint8, np.float64])
+@pytest.mark.parametrize('acting', ['snapshot', 'newest'])
+@pytest.mark.parametrize('moments', [None, normalization.initial((1,))])
+@pytest.mark.parametrize('keeps', [False, True])
+def test_an_example_is_like_a_segment(dtype, acting, moments, keeps):
+  env = vector_env([], [], dtype=dtype)
+  learner = counting_learner(acting)
+  if keeps:
+    learner = learner._replace(
+      act_and_keep=lambda params, state, obs, *rest: (
+        *learner.act(params, state, obs, *rest),
+        {'torso': {'output': np.ones((len(obs), 7), np.float32)}},
+      )
+    )
+  read = fixed_version(moments=moments)
+  carry = start(env, learner)
+  example = rollout.example_segment(
+    actor_lib.in_training(learner, read), carry, 3
+  )
+  assert actions_sent(env) == [[], []]
+  segment = collect_all(env, learner, carry, read=read, steps=3).segment
+  shapes = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype), tree)
+  assert shapes(example) == shapes(segment)
 
 
 def test_rewards_are_scaled_and_then_clipped():
@@ -507,7 +625,7 @@ def test_rewards_are_scaled_and_then_clipped():
     env, learner, start(env, learner), reward_scale=0.25, reward_clip=1.0
   )
   np.testing.assert_array_equal(segment.r_t[:, 0], [0.25, -0.5, 1.0, 0.0])
-  assert episodes == [rollout.Episode(7.0, 0.75, 3)]
+  assert episodes == [carry_lib.Episode(7.0, 0.75, 3)]
 
 
 class Continuous(Scripted):
@@ -520,8 +638,8 @@ class Continuous(Scripted):
     return self._observation(), 0.0, False, False, {}
 
 
-@pytest.mark.parametrize('acts_on', ['snapshot', 'newest'])
-def test_actions_of_several_numbers(acts_on):
+@pytest.mark.parametrize('acting', ['snapshot', 'newest'])
+def test_actions_of_several_numbers(acting):
   env = gymnasium.vector.SyncVectorEnv(
     [lambda: Continuous([])] * 3, autoreset_mode=AutoresetMode.SAME_STEP
   )
@@ -531,14 +649,14 @@ def test_actions_of_several_numbers(acts_on):
     action = np.arange(6, dtype=np.float32).reshape(3, 2) + key / 4
     return action, state, key + 1
 
-  learner = counting_learner(acts_on)._replace(act=act)
-  carry, segment, _ = collect(env, learner, start(env, learner), t_max=2)
+  learner = counting_learner(acting)._replace(act=act)
+  carry, segment, _ = collect(env, learner, start(env, learner), steps=2)
   assert segment.a.shape == (3, 3, 2) and segment.a.dtype == np.float32
   np.testing.assert_array_equal(segment.a[1, 2], [4.25, 5.25])
   assert actions_sent(env)[2] == [[4.0, 5.0], [4.25, 5.25]]
-  last = {'snapshot': [0.0, 0.0], 'newest': [4.5, 5.5]}[acts_on]
+  last = {'snapshot': [0.0, 0.0], 'newest': [4.5, 5.5]}[acting]
   np.testing.assert_array_equal(segment.a[2, 2], last)
-  assert (carry.action is None) == (acts_on == 'snapshot')
+  assert (carry.action is None) == (acting == 'snapshot')
 
 
 def test_a_program_gives_no_normalised_observations():
@@ -552,6 +670,6 @@ def test_a_program_gives_no_normalised_observations():
   )
   moments = base.Moments(np.array([11.0]), np.array([4.0]), np.array(5.0))
   carry = start(env, learner)
-  collect(env, learner, carry, moments=moments)
+  collect(env, learner, carry, read=fixed_version(moments=moments))
   with pytest.raises(AssertionError, match='asked for'):
     collect(env, learner, carry)

@@ -8,7 +8,8 @@ import numpy as np
 import optax
 import pytest
 
-from a3c_jax import normalization, optimizers, shared
+from a3c_jax import optimizers, shared
+from a3c_jax.acting import normalization
 
 WAIT_SECONDS = 60.0
 PLAIN = optimizers.Optimizer(optax.identity(), per_thread=False)
@@ -305,7 +306,7 @@ def test_observations_of_all_threads_count_once_each():
     for segment in seen[thread]:
       # Also where the gradient was dropped.
       grads = None if segment[0, 0] > 3 else jnp.ones(())
-      state.apply(thread, grads, frames=5, seen=segment)
+      state.apply(thread, grads, frames=5, statistics=normalization.of(segment))
 
   before = state.snapshot().moments
   in_threads(*[lambda thread=thread: body(thread) for thread in range(threads)])
@@ -320,12 +321,15 @@ def test_observations_of_all_threads_count_once_each():
 
 def test_moments_are_captured_and_restored():
   state = make(moments=normalization.initial((1,)))
-  state.apply(0, jnp.ones(()), frames=1, seen=np.array([[4.0], [8.0]]))
+  few = normalization.of(np.array([[4.0], [8.0]]))
+  state.apply(0, jnp.ones(()), frames=1, statistics=few)
   captured, _ = state.capture()
-  state.apply(0, jnp.ones(()), frames=1, seen=np.array([[-400.0]]))
+  far = normalization.of(np.array([[-400.0]]))
+  state.apply(0, jnp.ones(()), frames=1, statistics=far)
   other = make(moments=normalization.initial((1,)))
   other.restore(captured)
   np.testing.assert_allclose(other.snapshot().moments.mean, [6.0], rtol=1e-3)
   for one in (other, make()):  # Whoever has no moments takes no notice.
-    one.apply(0, None, frames=1, seen=np.array([[6.0]]))
+    more = normalization.of(np.array([[6.0]]))
+    one.apply(0, None, frames=1, statistics=more)
   np.testing.assert_allclose(other.snapshot().moments.mean, [6.0], rtol=1e-3)

@@ -3,7 +3,6 @@
 import csv
 import json
 import math
-import time
 
 import numpy as np
 import pytest
@@ -494,31 +493,6 @@ def test_trouble_is_counted_and_told(tmp_path, capsys):
   assert told.startswith('game 3 broke\nw is nan\nw is nan again\n')
   (row,) = read_rows(tmp_path / 'train.csv')[1]
   assert (row['env_restarts'], row['bad_gradients']) == ('1', '2')
-
-
-def test_phases_add_up_to_the_time_that_passed():
-  began = time.perf_counter()
-  phases = telemetry.Phases()
-  created = time.perf_counter()
-  for _ in range(100):
-    phases.lap('acting')
-    phases.lap('emulator')
-  last = time.perf_counter()
-  phases.lap('acting')
-  ended = time.perf_counter()
-  total = sum(phases.seconds.values())
-  assert last - created <= total <= ended - began
-  assert set(phases.seconds) == set(telemetry.PHASES)
-  assert phases.seconds['update'] == 0 < phases.seconds['acting']
-
-
-def test_phases_move_keeps_the_sum():
-  phases = telemetry.Phases()
-  phases.lap('update')
-  before = phases.seconds['update']
-  phases.move('update', 'lock_wait', 0.5)
-  assert phases.seconds['lock_wait'] == 0.5
-  assert phases.seconds['update'] == before - 0.5
 
 
 def test_names_that_a_spreadsheet_would_compute_are_text(tmp_path):

@@ -37,7 +37,6 @@ from a3c_jax import (
   evaluation,
   loading,
   networks,
-  rollout,
   signals,
   telemetry,
   training,
@@ -45,6 +44,7 @@ from a3c_jax import (
   workdir,
   workers,
 )
+from a3c_jax.acting import rollout
 from a3c_jax.envs import catch, gym, recorded
 
 WAIT_SECONDS = 120.0
@@ -979,9 +979,9 @@ def collected(workdir, monkeypatch, make_env, **given):
   collect = rollout.collect
 
   def noting(*args, **kwargs):
-    carry, segment, *rest = collect(*args, **kwargs)
-    segments.append(segment)
-    return carry, segment, *rest
+    played = collect(*args, **kwargs)
+    segments.append(played.segment)
+    return played
 
   monkeypatch.setattr(rollout, 'collect', noting)
   settings = make_config(workdir, frames=60, t_max=10, **given)
@@ -1010,18 +1010,16 @@ def test_the_learner_gets_normalised_observations_and_scaled_rewards(
   last = segments[-1].obs[:-1, 0, 0]
   np.testing.assert_allclose(np.abs(last), 1.0, atol=0.01)
   # What acts later sees them so too, by the moments at the end.
+  seen = []
+  act = lambda params, state, obs: (seen.append(obs), (np.zeros(1), state))[1]
   policy = loading.load(
     tmp_path,
     make_env=gym.make(Far),
     make_learner=lambda env: agents.make_learner(
       workdir.read_config(tmp_path), env
-    ),
+    )._replace(greedy=act),
     greedy=True,
-  )
-  seen = []
-  act = lambda params, state, obs: (seen.append(obs), (np.zeros(1), state))[1]
-  policy = policy.learner_policy
-  policy._learner = policy._learner._replace(greedy=act)
+  ).learner_policy
   policy(np.array([[50.0], [52.0]]), policy.initial_state())
   np.testing.assert_allclose(seen[0], [[-1.0], [1.0]], atol=0.01)
 
@@ -1030,9 +1028,9 @@ def test_evaluations_of_a_run_normalise_by_its_moments(tmp_path, monkeypatch):
   made = []
 
   class Policy(evaluation.Policy):
-    def __init__(self, learner, params, *, moments=None, **kwargs):
-      made.append((kwargs.get('frames', 0), moments))
-      super().__init__(learner, params, moments=moments, **kwargs)
+    def __init__(self, learner, version, **kwargs):
+      made.append((version.frames, version.moments))
+      super().__init__(learner, version, **kwargs)
 
   monkeypatch.setattr(evaluation, 'Policy', Policy)
   _, result = collected(

@@ -226,8 +226,8 @@ def test_each_function_compiles_once(name):
 
 
 def test_what_the_rollout_needs_to_know():
-  acts_on = {name: learner.acts_on for name, learner in LEARNERS.items()}
-  assert acts_on == {
+  acting = {name: learner.acting for name, learner in LEARNERS.items()}
+  assert acting == {
     'one_step_q': 'newest',
     'one_step_sarsa': 'newest',
     'nstep_q': 'snapshot',

@@ -80,10 +80,12 @@ def add_up_episodes(
   """
   sums = [x.copy() for x in before]
   ended = []
-  for t, ends in enumerate(done):
+  for t, any_ends in enumerate(done.any(axis=1).tolist()):
     for total, y in zip(sums, added, strict=True):
       total += y[t]
-    for k in np.flatnonzero(ends):
+    if not any_ends:
+      continue
+    for k in np.flatnonzero(done[t]):
       ended.append([total[k] for total in sums])
       for total in sums:
         total[k] = 0

@@ -34,13 +34,14 @@ def play(
     clock: counts 'acting', 'emulator' and 'other'.
     on_step: called before every step.
   """
+  num_envs = env.num_envs
   raw_obs, obs = _empty_observations(actor, carry, num_steps)
   normalizes = obs is not raw_obs
   actions, activations = [], []
-  reward = np.empty((num_steps, env.num_envs))
-  bootstrap_value = np.zeros((num_steps, env.num_envs), np.float32)
-  done = np.zeros((num_steps, env.num_envs), bool)
-  life_loss = np.zeros((num_steps, env.num_envs), bool)
+  reward = np.empty((num_steps, num_envs))
+  bootstrap_value = np.zeros((num_steps, num_envs), np.float32)
+  done = np.zeros((num_steps, num_envs), bool)
+  life_loss = np.zeros((num_steps, num_envs), bool)
   action, state, key = carry.action, carry.state, carry.key
 
   for t in range(num_steps):
@@ -56,9 +57,10 @@ def play(
       obs[t + 1] = actor.normalize(raw_obs[t + 1])
     clock.lap('emulator')
     action = None
-    done[t] = terminated | truncated
-    life_loss[t] = _life_loss(info, done[t])
-    if not done[t].any():
+    ends = terminated | truncated
+    done[t] = ends
+    life_loss[t] = _life_loss(info, ends)
+    if not ends.any():
       continue
     # After a lost life nothing counts, so its time limit has no value either.
     bootstraps = truncated & ~terminated & ~life_loss[t]
@@ -69,19 +71,17 @@ def play(
       )
       bootstrap_value[t] = np.where(bootstraps, value, 0.0)
       clock.lap('acting')
-    initial_state = actor.initial_state(env.num_envs)
-    state = steps_lib.reset_where(done[t], initial_state, state)
+    state = steps_lib.reset_where(ends, actor.initial_state(num_envs), state)
 
-  last_action = np.zeros_like(actions[0])
   if actor.decides_on_arrival:
     clock.lap('other')
     action, state, key, _ = actor.act(obs[num_steps], state, key, epsilon)
     clock.lap('acting')
-    last_action = action
+  actions.append(np.zeros_like(actions[0]) if action is None else action)
   return steps_lib.Steps(
     raw_obs=raw_obs,
     obs=obs,
-    action=np.stack([*actions, last_action]),
+    action=np.stack(actions),
     reward=reward,
     bootstrap_value=bootstrap_value,
     done=done,
