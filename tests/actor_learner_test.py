@@ -10,13 +10,13 @@ from a3c_jax import (
   actor_learner,
   base,
   checkpoints,
-  config,
   optimizers,
   rollout,
   shared,
   telemetry,
 )
 from a3c_jax.envs import catch, gym, recorded
+from a3c_jax.settings import config
 
 T_MAX = 3
 
@@ -64,9 +64,7 @@ def run(
   actor_learner.run(
     0,
     threading.Event(),
-    config=config.make(
-      'catch', environment={'name': 'catch'}, t_max=T_MAX, frames=frames
-    ),
+    config=config.make('catch', t_max=T_MAX, frames=frames),
     envs=[env],
     make_env=None,
     learner=learner,

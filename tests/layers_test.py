@@ -66,7 +66,7 @@ def layer(name):
     return ENVS.get('.'.join(names[2:]), 1)
   if names[1] == 'algorithms':
     return ALGORITHMS[names[2]]
-  return LAYER['.'.join(names[:2])]  # a3c_jax.config.Config: its module.
+  return LAYER['.'.join(names[:2])]  # a3c_jax.common.Config: its module.
 
 
 @pytest.mark.parametrize('path', MODULES, ids=lambda path: path.stem)
