@@ -64,9 +64,7 @@ def run(
   actor_learner.run(
     0,
     threading.Event(),
-    config=config.make(
-      'catch', environment={'name': 'catch'}, t_max=T_MAX, frames=frames
-    ),
+    config=config.make('catch', t_max=T_MAX, frames=frames),
     envs=[env],
     make_env=None,
     learner=learner,

@@ -2,13 +2,13 @@ import dataclasses
 import functools
 import itertools
 import math
-import os
 
 import pytest
 
 from a3c_jax import checks, config
+from a3c_jax.envs import control, domain
 
-DOMAINS = ('atari', 'gym', 'catch', 'control', 'labyrinth', 'torcs')
+DOMAINS = domain.names()
 NAN, INF = math.nan, math.inf
 TOO_SMALL = [0, -1, NAN, INF]
 NEGATIVE = [-0.1, NAN, INF]
@@ -57,13 +57,13 @@ BAD = {
   'eval_frames': [-1, 0.5],
   'eval_episodes': [0, 2.5],
   'max_eval_episode_frames': [0, 2.5],
-  'eval_protocol': ['human', ''],
+  'eval_protocol': ['', 3],
 }
 BAD_VALUES = [(name, value) for name in BAD for value in BAD[name]]
 
 
 def make(domain='atari', **given):
-  given = {'workdir': 'runs/test', 'environment': {'name': 'pong'}} | given
+  given = {'workdir': 'runs/test'} | given
   return config.make(domain, **given)
 
 
@@ -78,6 +78,22 @@ def test_a_bad_value_names_its_flag(name, value):
   )
   assert str(error.value).startswith(f'--{name}=')
   assert str(error.value).endswith(f': allowed: {allowed}')
+
+
+@pytest.mark.parametrize(
+  ('domain', 'protocol', 'allowed'),
+  [
+    ('atari', 'human', 'pong: noop30, sticky'),
+    ('atari', 'plain', 'pong: noop30, sticky'),
+    ('gym', 'noop30', 'CartPole-v1: plain'),
+  ],
+)
+def test_a_protocol_is_one_of_the_domains(domain, protocol, allowed):
+  with pytest.raises(checks.UsageError) as error:
+    make(domain, eval_protocol=protocol)
+  assert str(error.value) == (
+    f'--eval_protocol={protocol}: allowed for {allowed}'
+  )
 
 
 def test_one_message_word_for_word():
@@ -210,9 +226,8 @@ def test_continuous_control_has_an_lstm_and_its_own_segments():
 
 
 def test_pixels_are_scaled_and_not_normalised_unless_asked_for():
-  environment = {'name': 'e', 'pixels': True}
   make_pixels = functools.partial(
-    config.make, 'control', environment=environment
+    config.make, 'control', environment=control.Options(pixels=True)
   )
   assert not make_pixels().normalize_obs
   assert make_pixels(normalize_obs=True).normalize_obs

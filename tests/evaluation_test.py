@@ -218,12 +218,12 @@ def test_no_episode_of_an_evaluation_is_a_training_game(tmp_path, seed):
   # Episode 0 of an evaluation had the seed of thread 0's first game.
   played = {'training': [], 'evaluation': [], 'later': []}
 
-  def make(name, envs=1):
-    return gym.make(lambda: Resets(played[name]), envs=envs)
+  def make(name, num_envs=1):
+    return gym.make(lambda: Resets(played[name]), num_envs=num_envs)
 
   settings = config.make(
     'gym',
-    environment={'name': 'resets'},
+    environment=gym.Options(env='resets'),
     workdir=str(tmp_path),
     seed=seed,
     threads=3,
@@ -236,7 +236,7 @@ def test_no_episode_of_an_evaluation_is_a_training_game(tmp_path, seed):
   )
   training.run(
     settings,
-    make('training', envs=2),
+    make('training', num_envs=2),
     functools.partial(agents.make_learner, settings),
     make('evaluation'),
   )

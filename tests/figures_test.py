@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from a3c_jax import config, curves, figures
+from a3c_jax.envs import gym
 
 NOTHING = np.array([])
 
@@ -33,7 +34,7 @@ def make_trial(
       'standard_error': np.full(len(values), 0.5),
     }
 
-  settings = config.make('catch', environment={'name': game}, algo=algo)
+  settings = config.make('gym', environment=gym.Options(env=game), algo=algo)
   run = curves.Run(
     path=None,
     config=settings,

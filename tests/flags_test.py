@@ -1,51 +1,48 @@
 """The command line, read in this process by the real scripts."""
 
-import importlib.util
 import os
 import pathlib
+import runpy
 import sys
+import types
 
 from absl import flags
 from absl.testing import flagsaver
 import pytest
 import script_flags
 
-from a3c_jax import checks, config
-from a3c_jax.envs import atari
+from a3c_jax import checks, config, training
+from a3c_jax.envs import atari, domain
 import a3c_jax.flags
 
 ROOT = pathlib.Path(__file__).parents[1]
 
 
 @pytest.fixture(scope='module')
-def script():
-  """experiments/atari.py, whose flags are absl's and so defined once."""
-  path = ROOT / 'experiments' / 'atari.py'
-  spec = importlib.util.spec_from_file_location('atari_script', path)
-  module = importlib.util.module_from_spec(spec)
+def make_config():
+  """The Config of experiments/atari.py, whose flags are defined once."""
   with script_flags.forgotten():
-    spec.loader.exec_module(module)
-    yield module
+    yield a3c_jax.flags.define_run('atari')
 
 
 NAMES_OF_OPTIONS = tuple(atari.Options.__dataclass_fields__)
 
 
 @pytest.fixture
-def parse(script, tmp_path, monkeypatch):
+def parse(make_config, tmp_path, monkeypatch):
   """A function (arguments) -> Config, in a folder of its own."""
   monkeypatch.chdir(tmp_path)
 
   def parsed(*arguments):
     with flagsaver.flagsaver():
       flags.FLAGS(['atari.py', *arguments])
-      return script._config({'name': 'pong'})
+      return make_config()
 
   return parsed
 
 
 @pytest.fixture
-def fail(script, tmp_path, monkeypatch, capsys):
+def fail(make_config, tmp_path, monkeypatch, capsys):
   """A function (arguments) -> the one line on stderr of a script that fails."""
   monkeypatch.chdir(tmp_path)
   monkeypatch.setattr(sys, 'path', sys.path[:])
@@ -53,7 +50,7 @@ def fail(script, tmp_path, monkeypatch, capsys):
   def failed(*arguments):
     monkeypatch.setattr(sys, 'argv', ['atari.py', *arguments])
     with flagsaver.flagsaver(), pytest.raises(SystemExit) as error:
-      a3c_jax.flags.run(script.main)
+      a3c_jax.flags.run(lambda: training.train(make_config()))
     assert error.value.code == 2
     captured = capsys.readouterr()
     assert captured.out == ''
@@ -182,9 +179,9 @@ def test_every_flag_reaches_the_config(parse):
   for name in ('workdir', 'profile'):
     given[name] = os.path.abspath(given[name])
   assert {name: getattr(parsed, name) for name in given} == given
-  # And there is a flag for all but what the environment decides.
+  # And there is a flag for all but the domain, and its options have their own.
   without = set(config.Config.__dataclass_fields__) - set(given)
-  assert without == {'action_repeat', 'domain', 'environment'}
+  assert without == {'domain', 'environment'}
 
 
 def test_flags_left_out_keep_the_defaults(parse):
@@ -201,7 +198,7 @@ def test_flags_left_out_keep_the_defaults(parse):
   assert parse('--lstm', '--t_max=5').t_max == 5
 
 
-def test_help_gives_units_and_the_source_of_each_default(script):
+def test_help_gives_units_and_the_source_of_each_default(make_config):
   for name in [*config.Config.__dataclass_fields__, *NAMES_OF_OPTIONS]:
     if name in ('domain', 'environment'):
       assert name not in flags.FLAGS
@@ -214,6 +211,33 @@ def test_help_gives_units_and_the_source_of_each_default(script):
   assert 'Default: 1.0 (authors); with --preset=quick 2.45 (' in gain
   anneal = flags.FLAGS['anneal_frames'].help
   assert '--frames (paper, section 8); with --preset=quick 80000000 ' in anneal
+
+
+SCRIPTS = {
+  'atari.py': 'atari',
+  'catch.py': 'catch',
+  'continuous_control.py': 'control',
+  'gym_env.py': 'gym',
+  'labyrinth.py': 'labyrinth',
+  'torcs_racing.py': 'torcs',
+}
+
+
+def test_there_is_a_script_for_every_domain():
+  assert sorted(SCRIPTS.values()) == sorted(domain.names())
+
+
+@pytest.mark.parametrize('name', SCRIPTS)
+def test_a_script_trains_its_domain_and_only_when_it_is_run(name, monkeypatch):
+  trained = []
+  monkeypatch.setattr(a3c_jax.flags, 'train', trained.append)
+  # Itself it would take Ctrl-C from pytest.
+  monkeypatch.setitem(sys.modules, 'ctrl_c', types.ModuleType('ctrl_c'))
+  path = str(ROOT / 'experiments' / name)
+  runpy.run_path(path)
+  assert trained == []
+  runpy.run_path(path, run_name='__main__')
+  assert trained == [SCRIPTS[name]]
 
 
 def test_other_failures_are_not_called_bad_input(monkeypatch, capsys, tmp_path):

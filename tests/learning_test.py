@@ -12,17 +12,15 @@ pytestmark = pytest.mark.learning
 
 
 def run(domain, env, workdir, **given):
-  name = env if isinstance(env, str) else env.__name__
   settings = config.make(
     domain,
     workdir=str(workdir),
-    environment={'name': name},
     eval_frames=0,
     **given,
   )
   return training.run(
     settings,
-    gym.make(env, envs=settings.envs_per_thread),
+    gym.make(env, num_envs=settings.envs_per_thread),
     lambda env: agents.make_learner(settings, env),
   )
 

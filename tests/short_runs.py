@@ -33,7 +33,7 @@ def run(domain, environment, make_game, workdir, **given):
   )
   return training.run(
     settings,
-    gym.make(make_game, envs=settings.envs_per_thread),
+    gym.make(make_game, num_envs=settings.envs_per_thread),
     functools.partial(agents.make_learner, settings),
   )
 

@@ -25,7 +25,7 @@ def make_short():
 
 
 def run(make_game, workdir, **given):
-  environment = racing.describe(racing.Options(**SHORT))
+  environment = racing.Options(**SHORT)
   return short_runs.run('torcs', environment, make_game, workdir, **given)
 
 
