@@ -598,8 +598,8 @@ def test_continuous_actions_with_a_value_method(algo):
   with pytest.raises(checks.UsageError) as error:
     agents.make_learner(make_config(algo), Spaces(VECTOR, JOINTS))
   assert str(error.value) == (
-    f'--algo={algo}: actions of e are continuous, Box of 3 numbers; allowed: '
-    'a3c'
+    f'--algo={algo}: actions of CartPole-v1 are continuous, Box of 3 '
+    'numbers; allowed: a3c'
   )
 
 

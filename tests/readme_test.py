@@ -70,7 +70,7 @@ def test_a_policy_in_an_environments_own_units_plays_as_printed(
 
 
 def test_the_layout_names_every_module_and_no_other():
-  named = set(re.findall(r'^\d  (\S+\.py)', BUILD, re.MULTILINE))
+  named = set(re.findall(r'^[\d.]+  (\S+\.py)', BUILD, re.MULTILINE))
   here = {
     str(path.relative_to(ROOT))
     for folder in ('a3c_jax', 'experiments')
