@@ -112,22 +112,32 @@ def group(runs: Sequence[Run]) -> list[Group]:
         break
     else:
       groups.append((settings, [run]))
-  kinds = [settings for settings, _ in groups]
-  return [Group(_label(kind, kinds), members) for kind, members in groups]
+  kinds = [
+    (members[0].config.env_name, settings) for settings, members in groups
+  ]
+  return [
+    Group(_label(kind, kinds), members)
+    for kind, (_, members) in zip(kinds, groups, strict=True)
+  ]
 
 
-def _label(settings, kinds) -> str:
-  """What tells settings from the other kinds, in as few words as possible."""
-  with_game = len({kind['env'] for kind in kinds}) > 1
-  words = ('env', 'algo') if with_game else ('algo',)
-  parts = [str(settings[name]) for name in words]
+def _label(kind, kinds) -> str:
+  """What tells a kind of run from the others, in as few words as possible.
+
+  Args:
+    kind: the name of its environment, and its settings.
+    kinds: all of them.
+  """
+  env_name, settings = kind
+  several = len({name for name, _ in kinds}) > 1
+  parts = [env_name, settings['algo']] if several else [settings['algo']]
   alike = [
-    kind
-    for kind in kinds
-    if all(kind[name] == settings[name] for name in words)
+    other
+    for name, other in kinds
+    if (name, other['algo']) == (env_name, settings['algo'])
   ]
   for name, value in settings.items():
-    if any(kind.get(name) != value for kind in alike):
+    if any(other.get(name) != value for other in alike):
       text = ','.join(map(str, value)) if isinstance(value, list) else value
       parts.append(f'{name}={text}')
   return ' '.join(parts)

@@ -10,7 +10,6 @@ from a3c_jax import (
   actor_learner,
   base,
   checkpoints,
-  config,
   optimizers,
   shared,
   telemetry,
@@ -18,6 +17,7 @@ from a3c_jax import (
 from a3c_jax.acting import carry as carry_lib
 from a3c_jax.core import stopwatch
 from a3c_jax.envs import catch, gym, recorded
+from a3c_jax.settings import config
 
 T_MAX = 3
 
@@ -65,9 +65,7 @@ def run(
   actor_learner.run(
     0,
     threading.Event(),
-    config=config.make(
-      'catch', environment={'name': 'catch'}, t_max=T_MAX, frames=frames
-    ),
+    config=config.make('catch', t_max=T_MAX, frames=frames),
     envs=[env],
     make_env=None,
     learner=learner,

@@ -1,7 +1,5 @@
 """From a Config to a Learner whose network fits the environment."""
 
-import dataclasses
-
 import flax.linen as nn
 import gymnasium
 from gymnasium import spaces
@@ -15,12 +13,14 @@ from a3c_jax import (
   agents,
   base,
   checks,
-  config,
   networks,
   optimizers,
   shared,
 )
+from a3c_jax.algorithms import registry
 from a3c_jax.envs import atari
+from a3c_jax.envs import domain as domain_lib
+from a3c_jax.settings import common, config
 
 IMAGE = spaces.Box(0, 255, (40, 44, 3), np.uint8)
 VECTOR = spaces.Box(-1.0, 1.0, (6,), np.float32)
@@ -49,7 +49,7 @@ def make_own():
 
 
 def make_config(algo='a3c', domain='gym', **given):
-  return config.make(domain, environment={'name': 'e'}, algo=algo, **given)
+  return config.make(domain, algo=algo, **given)
 
 
 def use(learner, space, streams=2, steps=3):
@@ -90,7 +90,7 @@ def use(learner, space, streams=2, steps=3):
 @pytest.mark.parametrize(
   'algo, network, space',
   [
-    *[(algo, 'auto', VECTOR) for algo in config.ALGORITHMS],
+    *[(algo, 'auto', VECTOR) for algo in registry.names()],
     ('a3c', 'auto', IMAGE),
     ('nstep_q', 'auto', IMAGE),
     ('one_step_q', 'mlp', spaces.Box(0.0, 1.0, (4, 3), np.float32)),
@@ -299,8 +299,8 @@ def test_optimizers():
   settings = {'rms_decay': 0.5, 'rms_epsilon': 2.0, 'momentum': 0.75}
   # RMSProp: 2 / √(½·4 + 2); momentum: (1 - ¾)·2.
   steps = {'shared_rmsprop': 1.0, 'rmsprop': 1.0, 'momentum_sgd': 0.5}
-  assert set(per_thread) == set(config.OPTIMIZERS)
-  for name in config.OPTIMIZERS:
+  assert set(per_thread) == set(common.OPTIMIZERS)
+  for name in common.OPTIMIZERS:
     optimizer = agents.make_optimizer(make_config(optimizer=name, **settings))
     assert optimizer.per_thread == per_thread[name]
     update = optimizer.transformation
@@ -392,11 +392,11 @@ class Keeps(nn.Module):
 @pytest.mark.parametrize(
   ('algo', 'space'),
   [
-    *[(algo, spaces.Discrete(5)) for algo in config.ALGORITHMS],
+    *[(algo, spaces.Discrete(5)) for algo in registry.names()],
     ('a3c', spaces.Box(-1.0, 1.0, (2,), np.float32)),
   ],
 )
-@pytest.mark.parametrize('optimizer', config.OPTIMIZERS)
+@pytest.mark.parametrize('optimizer', common.OPTIMIZERS)
 def test_only_the_collection_params_is_learnt(algo, space, optimizer):
   settings = make_config(
     algo, network='agents_test:Keeps', optimizer=optimizer, init_gain=3.0
@@ -529,16 +529,16 @@ def test_networks_that_change_nothing_are_taken(module):
 
 
 def test_environments_of_a_config():
-  settings = config.make('catch', environment={'name': 'catch'})
-  env = agents.make_env(settings, film=True)()
+  settings = config.make('catch')
+  env = agents.make_env(settings, domain_lib.EnvRequest(render=True))()
   env.reset(seed=1)
   (picture,) = env.render()
   assert picture.shape == (160, 80, 3) and picture.dtype == np.uint8
   assert (
     np.count_nonzero(picture.sum(axis=2)) == 2 * 16 * 16
   )  # Ball and paddle.
-  settings = config.make('gym', environment={'name': 'CartPole-v1'})
-  env = agents.make_env(settings, protocol='plain')()
+  settings = config.make('gym')
+  env = agents.make_env(settings, domain_lib.EnvRequest(protocol='plain'))()
   assert env.single_observation_space.shape == (4,)
 
 
@@ -553,26 +553,20 @@ def test_environments_of_a_config():
 def test_atari_by_protocol(monkeypatch, protocol, noops, sticky, life_loss):
   made = []
   monkeypatch.setattr(
-    atari,
-    'make',
-    lambda options, envs, film: made.append((options, envs, film)),
+    atari, '_Atari', lambda options, request: made.append((options, request))
   )
+  monkeypatch.setattr(atari, 'games', lambda: ['breakout'])
   options = atari.Options(
     game='breakout', noops=12, sticky=0.5, full_action_space=True
   )
-  settings = config.make(
-    'atari', environment=atari.describe(options), envs_per_thread=3
-  )
-  agents.make_env(settings, protocol=protocol)
-  assert made == [
-    (
-      dataclasses.replace(
-        options, noops=noops, sticky=sticky, life_loss_terminal=life_loss
-      ),
-      1 if protocol else 3,
-      False,
-    )
-  ]
+  settings = config.make('atari', environment=options, envs_per_thread=3)
+  request = protocol and domain_lib.EnvRequest(protocol=protocol)
+  agents.make_env(settings, request)()
+  ((options, request),) = made
+  assert (options.noops, options.sticky) == (noops, sticky)
+  assert options.life_loss_terminal == life_loss
+  assert options.full_action_space
+  assert request.num_envs == (1 if protocol else 3)
 
 
 JOINTS = spaces.Box(-np.inf, np.inf, (3,), np.float32)
@@ -606,8 +600,8 @@ def test_continuous_actions_with_a_value_method(algo):
   with pytest.raises(checks.UsageError) as error:
     agents.make_learner(make_config(algo), Spaces(VECTOR, JOINTS))
   assert str(error.value) == (
-    f'--algo={algo}: actions of e are continuous, Box of 3 numbers; allowed: '
-    'a3c'
+    f'--algo={algo}: actions of CartPole-v1 are continuous, Box of 3 '
+    'numbers; allowed: a3c'
   )
 
 

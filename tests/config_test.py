@@ -5,9 +5,13 @@ import math
 
 import pytest
 
-from a3c_jax import checks, config
+from a3c_jax import checks
+from a3c_jax.algorithms import registry
+from a3c_jax.envs import control, domain
+from a3c_jax.settings import common, config
+from a3c_jax.settings.defaults import defaults
 
-DOMAINS = ('atari', 'gym', 'catch', 'control', 'labyrinth', 'torcs')
+DOMAINS = domain.names()
 NAN, INF = math.nan, math.inf
 TOO_SMALL = [0, -1, NAN, INF]
 NEGATIVE = [-0.1, NAN, INF]
@@ -15,6 +19,7 @@ NO_DECAY = [-0.1, 1.0, 1.1, NAN, INF]
 BAD = {
   'preset': ['fast', '', 'Paper'],
   'algo': ['dqn', '', 'A3C'],
+  'device': ['tpu', '', 'GPU'],
   'threads': TOO_SMALL,
   'frames': TOO_SMALL,
   'seconds': NEGATIVE,
@@ -56,32 +61,62 @@ BAD = {
   'eval_frames': [-1, 0.5],
   'eval_episodes': [0, 2.5],
   'max_eval_episode_frames': [0, 2.5],
-  'eval_protocol': ['human', ''],
+  'eval_protocol': ['', 3],
 }
 BAD_VALUES = [(name, value) for name in BAD for value in BAD[name]]
 
 
 def make(domain='atari', **given):
-  given = {'workdir': 'runs/test', 'environment': {'name': 'pong'}} | given
+  given = {'workdir': 'runs/test'} | given
   return config.make(domain, **given)
+
+
+FIELDS = common.fields()
+ALGO_OF = {}  # The first algorithm that has a setting, and that setting.
+for _algo in registry.names():
+  for _name, _field in registry.get(_algo).settings.items():
+    ALGO_OF.setdefault(_name, _algo)
+    FIELDS.setdefault(_name, _field)
+
+
+def make_with(name, value):
+  """A Config with one setting, and the algorithm that has it."""
+  algo = {'algo': ALGO_OF[name]} if name in ALGO_OF else {}
+  return make(**algo, **{name: value})
+
+
+def setting(made, name):
+  """A setting, wherever in a Config it is."""
+  return getattr(made.algorithm if name in ALGO_OF else made, name)
 
 
 @pytest.mark.parametrize(('name', 'value'), BAD_VALUES)
 def test_a_bad_value_names_its_flag(name, value):
   with pytest.raises(checks.UsageError) as error:
-    make(**{name: value})
-  allowed = next(
-    field.metadata['allowed']
-    for field in dataclasses.fields(config.Config)
-    if field.name == name
-  )
+    make_with(name, value)
   assert str(error.value).startswith(f'--{name}=')
-  assert str(error.value).endswith(f': allowed: {allowed}')
+  assert str(error.value).endswith(f': allowed: {checks.allowed(FIELDS[name])}')
+
+
+@pytest.mark.parametrize(
+  ('domain', 'protocol', 'allowed'),
+  [
+    ('atari', 'human', 'pong: noop30, sticky'),
+    ('atari', 'plain', 'pong: noop30, sticky'),
+    ('gym', 'noop30', 'CartPole-v1: plain'),
+  ],
+)
+def test_a_protocol_is_one_of_the_domains(domain, protocol, allowed):
+  with pytest.raises(checks.UsageError) as error:
+    make(domain, eval_protocol=protocol)
+  assert str(error.value) == (
+    f'--eval_protocol={protocol}: allowed for {allowed}'
+  )
 
 
 def test_one_message_word_for_word():
   with pytest.raises(checks.UsageError) as error:
-    make(exploration_probabilities=(0.5, 0.6, 0.2))
+    make(algo='nstep_q', exploration_probabilities=(0.5, 0.6, 0.2))
   assert str(error.value) == (
     '--exploration_probabilities=0.5,0.6,0.2: allowed: numbers >= 0 that add '
     'up to 1, separated by commas'
@@ -89,20 +124,15 @@ def test_one_message_word_for_word():
 
 
 def test_every_flag_has_bad_values_above():
-  flags = {
-    field.name
-    for field in dataclasses.fields(config.Config)
-    if field.metadata['flag']
-  }
   # Both values of the first two are good; folders judge the others.
   good = {'lstm', 'normalize_obs', 'override', 'profile'}
-  assert flags - set(BAD) == good
+  assert set(FIELDS) - set(BAD) == good
 
 
 @pytest.mark.parametrize(
   ('domain', 'algo'),
   [
-    *itertools.product(('atari', 'gym', 'catch'), config.ALGORITHMS),
+    *itertools.product(('atari', 'gym', 'catch'), registry.names()),
     ('control', 'a3c'),
     ('labyrinth', 'a3c'),
     ('torcs', 'a3c'),
@@ -111,34 +141,79 @@ def test_every_flag_has_bad_values_above():
 def test_defaults_pass_their_own_checks(domain, algo):
   made = make(domain, algo=algo)
   assert made.algo == algo
-  for name, (value, source) in config.defaults(domain).items():
+  for name, (value, source) in defaults(domain, algo).items():
     assert source
-    if name != 'algo':
-      assert getattr(made, name) == value
+    assert setting(made, name) == value
 
 
-@pytest.mark.parametrize('domain', DOMAINS)
-def test_every_setting_but_four_has_a_default(domain):
-  without = set(config.Config.__dataclass_fields__) - set(
-    config.defaults(domain)
+@pytest.mark.parametrize(
+  ('domain', 'algo'), itertools.product(DOMAINS, registry.names())
+)
+def test_every_setting_but_two_has_a_default(domain, algo):
+  settings = {*common.fields(), *registry.get(algo).settings}
+  table = defaults(domain, algo)
+  assert settings - set(table) == {'workdir', 'anneal_frames'}
+  assert set(table) <= settings
+
+
+def test_what_comes_later_among_defaults_takes_precedence(monkeypatch):
+  a3c = registry.get('a3c')
+  own = {'atari': {'t_max': (3, 'test'), 'gamma': (0.5, 'test')}}
+  monkeypatch.setitem(
+    registry._algorithms, 'other', a3c._replace(name='other', defaults=own)
   )
-  assert without == {'workdir', 'anneal_frames', 'domain', 'environment'}
+  assert make('atari', algo='other').t_max == 3
+  assert make('atari', algo='other', lstm=True, preset='quick').t_max == 3
+  assert make('atari', algo='other', t_max=4).t_max == 4
+  assert make('catch', algo='other').gamma == make('catch').gamma
+  assert make('torcs', algo='other').algorithm.value_cost == 0.5
+  assert make('torcs').algorithm.value_cost == 0.1
+
+
+def test_a_default_of_no_setting_is_refused(monkeypatch):
+  a3c = registry.get('a3c')
+  own = {'atari': {'tmax': (3, 'test')}}
+  monkeypatch.setitem(
+    registry._algorithms, 'other', a3c._replace(name='other', defaults=own)
+  )
+  with pytest.raises(ValueError, match='other: there is no setting tmax'):
+    make('atari', algo='other')
+
+
+@pytest.mark.parametrize(
+  ('algo', 'name', 'value'),
+  [
+    ('nstep_q', 'entropy_cost', 0.1),
+    ('one_step_q', 'lstm', False),
+    ('a3c', 'target_period_frames', 8),
+    ('a3c', 'exploration_ends', (0.1,)),
+  ],
+)
+def test_a_setting_of_another_algorithm_is_refused(algo, name, value):
+  with pytest.raises(checks.UsageError) as error:
+    make(algo=algo, **{name: value})
+  assert str(error.value) == (
+    f'--{name}: not a setting of --algo={algo}; allowed: '
+    + ', '.join(registry.get(algo).settings)
+  )
 
 
 def test_atari_defaults_are_the_papers():
   # Mnih et al. 2016, section 8.
   made = make('atari')
   assert (made.t_max, made.gamma, made.rms_decay) == (5, 0.99, 0.99)
-  assert (made.entropy_cost, made.target_period_frames) == (0.01, 40_000)
-  assert made.exploration_ends == (0.1, 0.01, 0.5)
-  assert made.exploration_probabilities == (0.4, 0.3, 0.3)
-  assert made.exploration_anneal_frames == 4_000_000
+  assert made.algorithm.entropy_cost == 0.01
+  value_based = make('atari', algo='nstep_q').algorithm
+  assert value_based.target_period_frames == 40_000
+  assert value_based.exploration_ends == (0.1, 0.01, 0.5)
+  assert value_based.exploration_probabilities == (0.4, 0.3, 0.3)
+  assert value_based.exploration_anneal_frames == 4_000_000
   assert (made.action_repeat, made.optimizer) == (4, 'shared_rmsprop')
 
 
 def test_a_preset_changes_defaults_and_nothing_else():
-  paper = config.defaults('atari')
-  quick = config.defaults('atari', preset='quick')
+  paper = defaults('atari')
+  quick = defaults('atari', preset='quick')
   assert paper.keys() <= quick.keys()
   changed = {name for name in quick if quick[name] != paper.get(name)}
   assert 'rms_epsilon' in changed
@@ -165,16 +240,9 @@ def test_the_quick_preset_is_for_a3c_on_atari(domain, algo):
 def test_labyrinth_is_the_papers_atari_with_an_lstm_and_whole_rewards():
   made, atari = make('labyrinth'), make('atari', lstm=True)
   assert (made.lstm, made.t_max, made.reward_clip) == (True, 20, 0.0)
-  same = (
-    'algo',
-    'gamma',
-    'network',
-    'rms_epsilon',
-    'entropy_cost',
-    'optimizer',
-  )
-  for name in same:
+  for name in ('algo', 'gamma', 'network', 'rms_epsilon', 'optimizer'):
     assert getattr(made, name) == getattr(atari, name)
+  assert made.algorithm == atari.algorithm
 
 
 def test_torcs_keeps_of_atari_what_its_rewards_allow():
@@ -188,7 +256,7 @@ def test_torcs_keeps_of_atari_what_its_rewards_allow():
 def test_an_lstm_by_default_is_for_a3c_alone(domain, t_max):
   made = make(domain, algo='nstep_q')
   assert (made.lstm, made.t_max) == (False, t_max)
-  with pytest.raises(checks.UsageError, match='--lstm with --algo=nstep_q'):
+  with pytest.raises(checks.UsageError, match='^--lstm: .* --algo=nstep_q'):
     make(domain, algo='nstep_q', lstm=True)
 
 
@@ -205,13 +273,12 @@ def test_continuous_control_has_an_lstm_and_its_own_segments():
   made = make('control')
   assert made.lstm and made.normalize_obs
   assert made.t_max == make('control', lstm=False).t_max
-  assert (made.entropy_cost, made.reward_clip) == (1e-4, 0.0)
+  assert (made.algorithm.entropy_cost, made.reward_clip) == (1e-4, 0.0)
 
 
 def test_pixels_are_scaled_and_not_normalised_unless_asked_for():
-  environment = {'name': 'e', 'pixels': True}
   make_pixels = functools.partial(
-    config.make, 'control', environment=environment
+    config.make, 'control', environment=control.Options(pixels=True)
   )
   assert not make_pixels().normalize_obs
   assert make_pixels(normalize_obs=True).normalize_obs
@@ -220,12 +287,6 @@ def test_pixels_are_scaled_and_not_normalised_unless_asked_for():
 def test_continuous_control_with_a_value_method():
   with pytest.raises(checks.UsageError, match='^--algo=nstep_q: .* a3c$'):
     make('control', algo='nstep_q')
-
-
-@pytest.mark.parametrize('algo', ['nstep_q', 'one_step_q', 'one_step_sarsa'])
-def test_lstm_with_a_value_method(algo):
-  with pytest.raises(checks.UsageError, match=f'^--lstm with --algo={algo}:'):
-    make(algo=algo, lstm=True)
 
 
 def test_learning_rate_falls_over_the_run_unless_told():
@@ -239,7 +300,11 @@ def test_learning_rate_falls_over_the_run_unless_told():
 )
 def test_unequal_numbers_of_ends_and_probabilities(ends, probabilities):
   with pytest.raises(checks.UsageError) as error:
-    make(exploration_ends=ends, exploration_probabilities=probabilities)
+    make(
+      algo='one_step_sarsa',
+      exploration_ends=ends,
+      exploration_probabilities=probabilities,
+    )
   assert str(error.value).startswith('--exploration_ends=')
   assert ' with --exploration_probabilities=' in str(error.value)
   assert str(error.value).endswith(': allowed: as many of one as of the other')
@@ -250,7 +315,7 @@ def test_ends_alone_do_not_fit_the_default_probabilities():
     checks.UsageError,
     match='^--exploration_ends=0.1 with --exploration_probabilities=0.4,0.3,',
   ):
-    make('atari', exploration_ends=(0.1,))
+    make('atari', algo='nstep_q', exploration_ends=(0.1,))
 
 
 @pytest.mark.parametrize(
@@ -276,7 +341,7 @@ def test_ends_alone_do_not_fit_the_default_probabilities():
 )
 def test_good_values_at_the_edge(given):
   [(name, value)] = given.items()
-  assert getattr(make(**given), name) == value
+  assert setting(make_with(name, value), name) == value
 
 
 def test_none_counts_as_not_given():
@@ -333,9 +398,10 @@ def test_an_unknown_setting():
   ],
 )
 def test_no_setting_overflows(name, value):
-  made = dataclasses.replace(make(), **{name: value})
+  made = make(algo=ALGO_OF.get(name))
+  owner = made.algorithm if name in ALGO_OF else made
   with pytest.raises(checks.UsageError) as error:
-    checks.check_settings(made)
+    checks.check_settings(dataclasses.replace(owner, **{name: value}))
   assert str(error.value).startswith(f'--{name}=')
 
 

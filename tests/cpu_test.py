@@ -1,7 +1,10 @@
 """Processor time, also of processes that go on."""
 
+import os
 import subprocess
 import sys
+
+import pytest
 
 from a3c_jax import cpu
 

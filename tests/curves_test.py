@@ -5,15 +5,14 @@ import json
 import numpy as np
 import pytest
 
-from a3c_jax import checks, config, curves, workdir
+from a3c_jax import checks, curves, workdir
+from a3c_jax.settings import config
 
 EPISODES = 'env,frames,seconds,episode_return\n'
 
 
 def make_run(path, episodes='', **given):
-  settings = config.make(
-    'catch', workdir=str(path), environment={'name': 'catch'}, **given
-  )
+  settings = config.make('catch', workdir=str(path), **given)
   with workdir.Workdir(settings) as folder:
     folder.claim(0)
   (path / 'episodes.csv').write_text(EPISODES + episodes)
@@ -34,7 +33,7 @@ def test_columns_of_numbers(tmp_path):
   np.testing.assert_array_equal(run.episodes['episode_return'], [1, -1])
   np.testing.assert_array_equal(run.train['entropy'], [0.5, np.nan])
   np.testing.assert_array_equal(run.evaluations['human_normalized'], [np.nan])
-  assert run.config.environment['name'] == 'catch'
+  assert run.config.env_name == 'catch'
 
 
 def test_rows_with_damaged_characters_or_places_do_not_count(tmp_path):
@@ -94,7 +93,7 @@ def test_games_are_named_where_there_are_several(tmp_path):
   runs = [make_run(tmp_path / name) for name in 'ab']
   path = tmp_path / 'b' / 'config.json'
   record = json.loads(path.read_text())
-  record['config']['environment'] = {'name': 'other'}
+  record['config'] |= {'domain': 'gym', 'environment': {'env': 'other'}}
   path.write_text(json.dumps(record))
   groups = curves.group([runs[0], curves.read(tmp_path / 'b')])
   assert [group.label for group in groups] == ['catch a3c', 'other a3c']

@@ -13,15 +13,17 @@ import tempfile
 import pytest
 from results import digest
 
-from a3c_jax import agents, config, training
-from a3c_jax.envs import atari, control
+from a3c_jax import agents, training
+from a3c_jax.algorithms import registry
+from a3c_jax.envs import atari, catch, control
+from a3c_jax.settings import config
 
 PATH = pathlib.Path(__file__).with_name('digests.json')
-CATCH = ('catch', {'name': 'catch'})
-PONG = ('atari', atari.describe(atari.Options(game='pong')))
-PENDULUM = ('control', control.describe(control.Options(env='Pendulum-v1')))
+CATCH = ('catch', catch.Options())
+PONG = ('atari', atari.Options(game='pong'))
+PENDULUM = ('control', control.Options(env='Pendulum-v1'))
 RUNS = {
-  **{f'catch {algo}': (*CATCH, {'algo': algo}) for algo in config.ALGORITHMS},
+  **{f'catch {algo}': (*CATCH, {'algo': algo}) for algo in registry.names()},
   'catch a3c, K = 3': (*CATCH, {'algo': 'a3c', 'envs_per_thread': 3}),
   'catch sarsa, K = 3': (
     *CATCH,

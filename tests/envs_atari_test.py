@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from a3c_jax import checks
-from a3c_jax.envs import atari
+from a3c_jax.envs import atari, domain
 
 pytest.importorskip('ale_py')
 
@@ -13,7 +13,8 @@ MAX_STEPS = 5000
 
 
 def make(game='pong', *, envs=1, **options):
-  return atari.make(atari.Options(game=game, **options), envs=envs)()
+  request = domain.EnvRequest(num_envs=envs)
+  return atari.make(atari.Options(game=game, **options), request)()
 
 
 def random_steps(env, seed=0):
@@ -274,18 +275,21 @@ def test_what_cannot_be_played_is_refused_in_one_line(options, hints):
 @pytest.mark.parametrize('protocol', ['noop30', 'sticky'])
 def test_the_picture_is_that_of_the_game_that_is_played(protocol):
   options = atari.for_evaluation(atari.Options(game='breakout'), protocol)
-  plain, filmed = atari.make(options)(), atari.make(options, film=True)()
+  plain = atari.make(options)()
+  rendered = atari.make(options, domain.EnvRequest(render=True))()
   rng = np.random.default_rng(0)
-  for env in (plain, filmed):
+  for env in (plain, rendered):
     assert env.metadata['render_fps'] == 15
-  np.testing.assert_array_equal(plain.reset(seed=5)[0], filmed.reset(seed=5)[0])
+  np.testing.assert_array_equal(
+    plain.reset(seed=5)[0], rendered.reset(seed=5)[0]
+  )
   for _ in range(300):
     actions = rng.integers(4, size=1)
     obs, *outcome, _ = plain.step(actions)
-    filmed_obs, *filmed_outcome, _ = filmed.step(actions)
-    np.testing.assert_array_equal(obs, filmed_obs)
-    assert outcome == filmed_outcome
-    (picture,) = filmed.render()
+    rendered_obs, *rendered_outcome, _ = rendered.step(actions)
+    np.testing.assert_array_equal(obs, rendered_obs)
+    assert outcome == rendered_outcome
+    (picture,) = rendered.render()
     assert picture.shape == (210, 160, 3) and picture.dtype == np.uint8
     assert np.ptp(picture, axis=2).any()  # In colour.
     # Luminance in boxes of equal size stands for the emulator's own.
@@ -293,12 +297,12 @@ def test_the_picture_is_that_of_the_game_that_is_played(protocol):
     seen = obs[0, -1].reshape(21, 4, 84).mean(axis=1)
     assert np.corrcoef(small.mean(axis=1), seen.mean(axis=1))[0, 1] > 0.95
   plain.close()
-  filmed.close()
+  rendered.close()
 
 
 def test_a_picture_of_another_game_is_not_shown():
   options = atari.for_evaluation(atari.Options(game='pong'), 'noop30')
-  env = atari.make(options, film=True)()
+  env = atari.make(options, domain.EnvRequest(render=True))()
   env.reset(seed=1)
   for _ in range(150):
     env._twin.step(np.array([0]))  # The twin runs ahead.

@@ -133,7 +133,7 @@ def segment_of(env, learner, *, steps=12, params=None, epsilon=0.0):
 def test_a_final_observation_that_its_environment_overwrites(
   envs, shape, dtype, scale
 ):
-  make_env = gym.make(lambda: Reuses(shape, dtype, scale), envs=envs)
+  make_env = gym.make(lambda: Reuses(shape, dtype, scale), num_envs=envs)
   # The final observation is worth 1: reward 1 + 0.99 · 1 where truncated.
   learner = values_of_what_is_seen(1 / (5 * scale))
   segment = segment_of(make_env(), learner)
@@ -172,7 +172,11 @@ def test_every_algorithm_bootstraps_from_that_final_observation(make):
 
   reused, copied = (
     segment_of(
-      gym.make(kind, envs=2)(), learner, steps=7, params=params, epsilon=[1, 1]
+      gym.make(kind, num_envs=2)(),
+      learner,
+      steps=7,
+      params=params,
+      epsilon=[1, 1],
     )
     for kind in (Reuses, Copies)
   )
@@ -190,7 +194,7 @@ def test_options_are_none_unless_given():
     given.append(options)
     return Counts.reset(self, seed=seed)
 
-  make_env = gym.make(having(reset=reset), envs=2)
+  make_env = gym.make(having(reset=reset), num_envs=2)
   given.clear()
   env = recorded.Recorded(make_env(), reseed_steps=5)
   env.reset(seed=1)
@@ -207,7 +211,7 @@ def test_options_are_none_unless_given():
 
 
 def test_only_the_environments_of_the_mask_are_reset():
-  env = gym.make(Counts, envs=3)()
+  env = gym.make(Counts, num_envs=3)()
   env.reset(seed=1)
   env.step(np.zeros(3, int))
   mask = np.array([True, False, True])
@@ -236,7 +240,7 @@ def test_no_content_of_info_matters(infos):
   def info(self):
     return infos[next(which)]
 
-  env = gym.make(having(info=info), envs=2)()
+  env = gym.make(having(info=info), num_envs=2)()
   _, told = env.reset(seed=1)
   assert told == {}
   for step in range(1, 6):
@@ -262,7 +266,7 @@ def test_life_loss_of_some_games(envs, true, false):
       return {} if isinstance(lost, str) else {'life_loss': lost}
 
   numbers = iter([0, *range(envs)])
-  env = gym.make(lambda: Lives(next(numbers)), envs=envs)()
+  env = gym.make(lambda: Lives(next(numbers)), num_envs=envs)()
   env.reset(seed=1)
   seen = []
   for _ in range(6):
@@ -384,7 +388,7 @@ def test_an_observation_that_does_not_fit_its_space(space, obs, said):
     return np.zeros(space.shape, space.dtype) if self.t < 2 else obs
 
   kind = having(observation_space=space, observation=later)
-  env = gym.make(kind, envs=2)()
+  env = gym.make(kind, num_envs=2)()
   env.reset(seed=1)
   env.step(np.zeros(2, int))
   with pytest.raises(checks.RunError) as error:
@@ -419,7 +423,7 @@ def test_an_observation_that_does_not_fit_its_space(space, obs, said):
 )
 def test_an_observation_of_which_nothing_is_lost(space, obs, expected):
   kind = having(observation_space=space, observation=lambda self: obs)
-  env = gym.make(kind, envs=2)()
+  env = gym.make(kind, num_envs=2)()
   for found in (env.reset(seed=1)[0], env.step(np.zeros(2, int))[0]):
     assert found.dtype == space.dtype
     np.testing.assert_array_equal(found, [expected, expected])
@@ -686,7 +690,7 @@ def test_the_spaces_of_all_must_be_the_same():
       return np.zeros(self._size, np.float32)
 
   with pytest.raises(checks.UsageError) as error:
-    gym.make(Grows, envs=2)()
+    gym.make(Grows, num_envs=2)()
   (line,) = str(error.value).splitlines()
   assert '(3,)' in line and '(4,)' in line and 'the same spaces' in line
 
@@ -723,7 +727,7 @@ def test_actions_have_the_data_type_of_the_space(envs, space, dtype):
     assert space.contains(action)
     return Counts.step(self, action)
 
-  env = gym.make(having(action_space=space, step=step), envs=envs)()
+  env = gym.make(having(action_space=space, step=step), num_envs=envs)()
   env.reset(seed=1)
   learners = np.ones(env.action_space.shape, np.int32)  # As JAX gives them.
   env.step(learners if isinstance(space, spaces.Discrete) else learners / 2)

@@ -76,7 +76,7 @@ def test_seed_repeats_the_balls_and_they_fall_everywhere():
 
 
 def test_in_a_vector_environment():
-  env = gym.make(catch.Catch, envs=2)()
+  env = gym.make(catch.Catch, num_envs=2)()
   obs, _ = env.reset(seed=1)
   assert obs.shape == (2, 10, 5) and obs.dtype == np.float32
   for _ in range(9):

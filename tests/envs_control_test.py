@@ -1,5 +1,7 @@
 """Continuous control: repeated actions, and pictures for observations."""
 
+import dataclasses
+import json
 import threading
 
 import gymnasium
@@ -8,7 +10,7 @@ import numpy as np
 import pytest
 
 from a3c_jax import checks, workers
-from a3c_jax.envs import control, gym, recorded, simulations
+from a3c_jax.envs import control, domain, gym, recorded, simulations
 
 WAIT_SECONDS = 60.0
 
@@ -66,9 +68,8 @@ def test_repeated_actions_of_mujoco():
 
 def test_the_record_gives_the_options_back():
   options = control.Options(env='Ant-v5', pixels=True, image_size=64)
-  record = control.describe(options)
-  assert record['name'] == 'Ant-v5'
-  assert control.from_record(record) == options
+  record = json.loads(json.dumps(dataclasses.asdict(options)))
+  assert domain.from_record(control.Options, record) == options
 
 
 @pytest.mark.parametrize(
@@ -77,7 +78,7 @@ def test_the_record_gives_the_options_back():
 def test_bad_options(given):
   ((name, value),) = given.items()
   options = control.Options(env='Hopper-v5', **given)
-  for use in (control.describe, control.make):
+  for use in (checks.check_settings, control.make):
     with pytest.raises(checks.UsageError, match=f'^--{name}={value}: allowed'):
       use(options)
 
@@ -201,7 +202,8 @@ def test_few_pictures_are_drawn_again_to_go_on():
 @needs_dm_control
 def test_several_games_of_one_thread_have_pictures_of_their_own():
   make_env = control.make(
-    control.Options(env='dm_control/cartpole-swingup', pixels=True), envs=2
+    control.Options(env='dm_control/cartpole-swingup', pixels=True),
+    domain.EnvRequest(num_envs=2),
   )
   env = make_env()
   obs, _ = env.reset(seed=1)
@@ -282,7 +284,7 @@ def test_pixels_of_what_is_no_simulation(task, given):
   ],
 )
 def test_films(task, fps):
-  env = gym.make(task, film=True)()
+  env = gym.make(task, render=True)()
   env.reset(seed=1)
   env.step(np.zeros(env.action_space.shape, np.float32))
   (picture,) = env.render()
@@ -298,7 +300,7 @@ def test_a_film_of_repeated_actions_takes_as_long_as_they_do(pixels):
   options = control.Options(
     env='HalfCheetah-v5', action_repeat=4, pixels=pixels
   )
-  env = control.make(options, film=True)()
+  env = control.make(options, domain.EnvRequest(render=True))()
   obs, _ = env.reset(seed=1)
   (picture,) = env.render()
   assert picture.shape == (480, 480, 3)
@@ -313,7 +315,7 @@ def test_films_are_taken_by_the_camera_that_was_asked_for():
   pictures = []
   for camera in ('auto', 'back'):
     options = control.Options(env='dm_control/cheetah-run', camera=camera)
-    env = control.make(options, film=True)()
+    env = control.make(options, domain.EnvRequest(render=True))()
     env.reset(seed=1)
     pictures.append(env.render()[0])
     env.close()

@@ -1,5 +1,6 @@
 """Ordinary Gymnasium environments, and clear words for those we cannot use."""
 
+import dataclasses
 import importlib.util
 import json
 import sys
@@ -10,8 +11,9 @@ from marks import needs_dm_control
 import numpy as np
 import pytest
 
-from a3c_jax import agents, checks, config, workdir
-from a3c_jax.envs import control, gym, recorded
+from a3c_jax import agents, checks, workdir
+from a3c_jax.envs import control, domain, gym, named, recorded
+from a3c_jax.settings import config
 
 
 class Custom(gymnasium.Env):
@@ -51,7 +53,7 @@ def one_line(error):
 
 
 def test_cartpole_with_two_streams():
-  env = gym.make('CartPole-v1', envs=2)()
+  env = gym.make('CartPole-v1', num_envs=2)()
   obs, _ = env.reset(seed=3)
   assert env.num_envs == 2
   assert obs.shape == (2, 4)
@@ -163,7 +165,7 @@ def test_bad_names_of_dm_control(name, hint):
 
 def test_continuous_actions_are_scaled_and_clipped():
   space = spaces.Box(np.float32([-2, 0]), np.float32([2, 10]))
-  env = gym.make(lambda: Custom(box(2), space), envs=2)()
+  env = gym.make(lambda: Custom(box(2), space), num_envs=2)()
   env.reset(seed=1)
   assert env.action_space == spaces.Box(-np.inf, np.inf, (2, 2), np.float32)
   env.step(np.array([[0.5, 0.0], [-1.0, 1.0]], np.float32))
@@ -297,14 +299,14 @@ def test_mujoco_is_missing(monkeypatch):
   ['Hopper-v5', pytest.param('dm_control/hopper-hop', marks=needs_dm_control)],
 )
 def test_mujoco_repeats_itself_to_the_last_bit(name):
-  env = recorded.Recorded(gym.make(name, envs=2)(), reseed_steps=30)
+  env = recorded.Recorded(gym.make(name, num_envs=2)(), reseed_steps=30)
   env.reset(seed=5)
   rng = np.random.default_rng(0)
   actions = rng.normal(size=(60, *env.action_space.shape)).astype(np.float32)
   for action in actions[:40]:
     obs, *_ = env.step(action)
   past = env.action_log()
-  other = recorded.Recorded(gym.make(name, envs=2)(), reseed_steps=30)
+  other = recorded.Recorded(gym.make(name, num_envs=2)(), reseed_steps=30)
   np.testing.assert_array_equal(other.replay(past), obs)
   for action in actions[40:]:
     for one, another in zip(env.step(action), other.step(action), strict=True):
@@ -411,7 +413,7 @@ def package(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize('env_id', ['Levels-v0', 'odd/Levels-v0', 'Plain'])
 def test_an_id_that_a_package_registers(package, env_id):
-  env = gym.make(f'odd_games:{env_id}', args={'level': 3}, envs=2)()
+  env = gym.make(f'odd_games:{env_id}', args={'level': 3}, num_envs=2)()
   assert [one.unwrapped.given[0] for one in env.envs] == [3, 3]
 
 
@@ -471,13 +473,12 @@ def test_what_a_package_raises_when_imported_is_its_own(monkeypatch, tmp_path):
 )
 def test_arguments_as_text(text, expected):
   options = gym.Options(env='CartPole-v1', env_args=text)
-  told = gym.describe(options)
-  assert told == {'name': 'CartPole-v1', 'env_args': expected}
-  assert json.loads(json.dumps(told)) == told
+  checks.check_settings(options)
+  assert named.parse_args(options.env_args) == expected
   # And back from the record of a run.
-  told = control.describe(control.Options(env='x', env_args=text))
-  assert control.describe(control.from_record(told)) == told
-  assert told['env_args'] == expected
+  for made in (options, control.Options(env='x', env_args=text)):
+    record = json.loads(json.dumps(dataclasses.asdict(made)))
+    assert domain.from_record(type(made), record) == made
 
 
 @pytest.mark.parametrize(
@@ -504,7 +505,7 @@ def test_arguments_as_text(text, expected):
 )
 def test_arguments_that_cannot_be_read(text):
   with pytest.raises(checks.UsageError) as error:
-    gym.describe(gym.Options(env_args=text))
+    checks.check_settings(gym.Options(env_args=text))
   assert one_line(error) == (
     f'--env_args={text}: allowed: name=value, separated by commas, each name '
     'once; or a JSON object'
@@ -521,10 +522,11 @@ def test_arguments_reach_the_environment(package, name):
   options = control.Options(env='Pendulum-v1', env_args='g=0.5')
   assert control.make(options)().envs[0].unwrapped.g == 0.5
   settings = config.make(
-    'gym', environment={'name': name, 'env_args': {'level': 4}}
+    'gym', environment=gym.Options(env=name, env_args='level=4')
   )
   for protocol in (None, 'plain'):
-    env = agents.make_env(settings, protocol=protocol)()
+    request = domain.EnvRequest(protocol=protocol)
+    env = agents.make_env(settings, request)()
     assert env.envs[0].unwrapped.given[0] == 4
 
 
@@ -570,9 +572,7 @@ def test_a_run_keeps_its_arguments(tmp_path):
     settings = config.make(
       'gym',
       workdir=str(tmp_path / 'run'),
-      environment=gym.describe(
-        gym.Options(env='odd_games:Levels-v0', env_args=env_args)
-      ),
+      environment=gym.Options(env='odd_games:Levels-v0', env_args=env_args),
       **given,
     )
     with workdir.Workdir(settings) as folder:
@@ -581,13 +581,13 @@ def test_a_run_keeps_its_arguments(tmp_path):
   claim('level=3,name=x')
   claim('{"name": "x", "level": 3}')  # The same.
   environment = workdir.read_config(tmp_path / 'run').environment
-  assert environment['env_args'] == {'level': 3, 'name': 'x'}
+  assert environment.env_args == '{"level": 3, "name": "x"}'
   for other in ('level=4,name=x', ''):
     with pytest.raises(checks.UsageError, match='--env_args=') as error:
       claim(other)
-    assert 'has {"name": "x", "level": 3}; allowed: that' in one_line(error)
+    assert 'has {"level": 3, "name": "x"}; allowed: that' in one_line(error)
   claim('', override=('env_args',))
-  assert workdir.read_config(tmp_path / 'run').environment['env_args'] == {}
+  assert workdir.read_config(tmp_path / 'run').environment.env_args == ''
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import gc
 import importlib.util
+import json
 import math
 import os
 import pathlib
@@ -24,7 +25,16 @@ import pytest
 from short_runs import run_python
 
 from a3c_jax import checks
-from a3c_jax.envs import doom, keeper, labyrinth, mazes, pathfinder, wads
+from a3c_jax.envs import (
+  domain,
+  doom,
+  keeper,
+  labyrinth,
+  mazes,
+  pathfinder,
+  wads,
+)
+from a3c_jax.settings import config
 
 pytestmark = needs_labyrinth
 
@@ -478,7 +488,9 @@ def test_a_folder_in_which_nothing_may_be_executed(monkeypatch, tmp_path):
 
 
 def test_a_run_that_goes_on_repeats_few_steps():
-  env = labyrinth.make(labyrinth.Options(maze_size=5), envs=2)()
+  env = labyrinth.make(
+    labyrinth.Options(maze_size=5), domain.EnvRequest(num_envs=2)
+  )()
   try:
     assert env.metadata['reseed_steps'] == 2_000
   finally:
@@ -655,7 +667,7 @@ def test_bad_options(given):
   ((name, value),) = given.items()
   for use in (
     lambda: labyrinth.Labyrinth(**given),
-    lambda: labyrinth.describe(labyrinth.Options(**given)),
+    lambda: config.make('labyrinth', environment=labyrinth.Options(**given)),
     lambda: labyrinth.make(labyrinth.Options(**given)),
   ):
     with pytest.raises(checks.UsageError, match=f'^--{name}={value}: allowed:'):
@@ -740,8 +752,7 @@ def test_what_is_not_installed(monkeypatch, missing):
 
 def test_the_record_gives_the_options_back():
   options = labyrinth.Options(maze_size=11, apples=2, textures='plain')
-  record = labyrinth.describe(options)
-  assert record['name'] == 'labyrinth'
-  assert labyrinth.from_record(record) == options
+  record = json.loads(json.dumps(dataclasses.asdict(options)))
+  assert domain.from_record(labyrinth.Options, record) == options
   defaults = labyrinth.Labyrinth.__init__.__defaults__
   assert defaults == (*dataclasses.astuple(labyrinth.Options()), None)

@@ -14,7 +14,6 @@ import pytest
 from a3c_jax import (
   agents,
   base,
-  config,
   evaluation,
   networks,
   policy_based,
@@ -24,6 +23,7 @@ from a3c_jax import (
   value_based,
 )
 from a3c_jax.envs import gym, recorded
+from a3c_jax.settings import config
 
 WAIT_SECONDS = 60.0
 
@@ -226,12 +226,12 @@ def test_no_episode_of_an_evaluation_is_a_training_game(tmp_path, seed):
   # Episode 0 of an evaluation had the seed of thread 0's first game.
   played = {'training': [], 'evaluation': [], 'later': []}
 
-  def make(name, envs=1):
-    return gym.make(lambda: Resets(played[name]), envs=envs)
+  def make(name, num_envs=1):
+    return gym.make(lambda: Resets(played[name]), num_envs=num_envs)
 
   settings = config.make(
     'gym',
-    environment={'name': 'resets'},
+    environment=gym.Options(env='resets'),
     workdir=str(tmp_path),
     seed=seed,
     threads=3,
@@ -244,7 +244,7 @@ def test_no_episode_of_an_evaluation_is_a_training_game(tmp_path, seed):
   )
   training.run(
     settings,
-    make('training', envs=2),
+    make('training', num_envs=2),
     functools.partial(agents.make_learner, settings),
     make('evaluation'),
   )
@@ -292,6 +292,14 @@ def test_a_summary_by_hand():
   found = evaluation.summarize(episodes)
   assert found == (3, 3.0, 2.0, pytest.approx(np.sqrt(7 / 3)), 1.0, 6.0, 6.0, 0)
   assert np.isnan(evaluation.summarize(episodes[:1]).standard_error)
+
+
+def test_how_actions_are_chosen_is_told():
+  assert evaluation.describe_policy('a3c') == 'sampled'
+  assert evaluation.describe_policy('nstep_q') == 'epsilon-greedy 0.05'
+  assert evaluation.describe_policy('a3c', policy='mean') == 'mean'
+  told = evaluation.describe_policy('one_step_q', exploration_epsilon=0.001)
+  assert told == 'epsilon-greedy 0.001'
 
 
 def background(make_walk, **given):

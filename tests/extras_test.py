@@ -84,8 +84,8 @@ VIDEO = f"""
 import sys
 sys.path.append({str(ROOT / 'experiments')!r})
 import evaluate
-from a3c_jax.envs import atari
-env = atari.make(atari.Options(), film=True)()
+from a3c_jax.envs import atari, domain
+env = atari.make(atari.Options(), domain.EnvRequest(render=True))()
 videos = evaluate.Videos(env, 'films', 1, 'name', '.')
 videos.picture(0, env)
 videos.write(0)

@@ -5,7 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from a3c_jax import config, curves, figures
+from a3c_jax import curves, figures
+from a3c_jax.envs import gym
+from a3c_jax.settings import config
 
 NOTHING = np.array([])
 
@@ -33,7 +35,7 @@ def make_trial(
       'standard_error': np.full(len(values), 0.5),
     }
 
-  settings = config.make('catch', environment={'name': game}, algo=algo)
+  settings = config.make('gym', environment=gym.Options(env=game), algo=algo)
   run = curves.Run(
     path=None,
     config=settings,

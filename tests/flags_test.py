@@ -1,51 +1,51 @@
 """The command line, read in this process by the real scripts."""
 
-import importlib.util
 import os
 import pathlib
+import runpy
 import sys
+import types
 
 from absl import flags
 from absl.testing import flagsaver
 import pytest
 import script_flags
 
-from a3c_jax import checks, config
-from a3c_jax.envs import atari
-import a3c_jax.flags
+from a3c_jax import checks, command_line, training
+from a3c_jax.algorithms import registry
+from a3c_jax.envs import atari, domain
+from a3c_jax.settings import common
+from a3c_jax.settings import flags as flags_lib
+from a3c_jax.settings.defaults import defaults
 
 ROOT = pathlib.Path(__file__).parents[1]
 
 
 @pytest.fixture(scope='module')
-def script():
-  """experiments/atari.py, whose flags are absl's and so defined once."""
-  path = ROOT / 'experiments' / 'atari.py'
-  spec = importlib.util.spec_from_file_location('atari_script', path)
-  module = importlib.util.module_from_spec(spec)
+def make_config():
+  """The Config of experiments/atari.py, whose flags are defined once."""
   with script_flags.forgotten():
-    spec.loader.exec_module(module)
-    yield module
+    yield flags_lib.define_run('atari')
 
 
 NAMES_OF_OPTIONS = tuple(atari.Options.__dataclass_fields__)
 
 
 @pytest.fixture
-def parse(script, tmp_path, monkeypatch):
+def parse(make_config, tmp_path, monkeypatch):
   """A function (arguments) -> Config, in a folder of its own."""
   monkeypatch.chdir(tmp_path)
 
   def parsed(*arguments):
     with flagsaver.flagsaver():
       flags.FLAGS(['atari.py', *arguments])
-      return script._config({'name': 'pong'})
+      return make_config()
 
   return parsed
 
 
 @pytest.fixture
-def fail(script, tmp_path, monkeypatch, capsys):
+def fail(make_config, tmp_path, monkeypatch, capsys):
   """A function (arguments) -> the one line on stderr of a script that fails."""
   monkeypatch.chdir(tmp_path)
   monkeypatch.setattr(sys, 'path', sys.path[:])
@@ -53,7 +53,7 @@ def fail(script, tmp_path, monkeypatch, capsys):
   def failed(*arguments):
     monkeypatch.setattr(sys, 'argv', ['atari.py', *arguments])
     with flagsaver.flagsaver(), pytest.raises(SystemExit) as error:
-      a3c_jax.flags.run(script.main)
+      command_line.run(lambda: training.train(make_config()))
     assert error.value.code == 2
     captured = capsys.readouterr()
     assert captured.out == ''
@@ -98,11 +98,24 @@ def fail(script, tmp_path, monkeypatch, capsys):
     (['--workdir='], ['--workdir=', 'a path']),
     (['--noops=-1'], ['--noops=-1', '0 to 1000']),
     (['--eval_protocol=plain'], ['--eval_protocol=plain', 'noop30, sticky']),
-    (['--lstm', '--algo=nstep_q'], ['--lstm', 'nstep_q', 'a3c only']),
+    (['--lstm', '--algo=nstep_q'], ['--lstm: not', '--algo=nstep_q; allowed']),
+    (['--keep=2', '--target_period_frames=8'], ['--target_period_frames: not']),
+    (['--algo=dqn', '--help'], ['--algo=dqn', 'a3c, nstep_q']),
+    (['--device=tpu'], ['--device=tpu', 'cpu, gpu']),
+    (['--device=gpu'], ['--device=gpu', 'no GPU', 'allowed: cpu']),
     (['--exploration_ends=0.1,x'], ['exploration_ends', '0.1,x', 'commas']),
-    (['--exploration_ends=0.1,2'], ['exploration_ends', '0.1,2.0', '0 to 1']),
-    (['--exploration_ends=0.1,0.2'], ['exploration_probabilities', '3', '2']),
-    (['--exploration_probabilities=1,1,1'], ['add up to 1']),
+    (
+      ['--algo=nstep_q', '--exploration_ends=0.1,2'],
+      ['exploration_ends', '0.1,2.0', '0 to 1'],
+    ),
+    (
+      ['--algo=nstep_q', '--exploration_ends=0.1,0.2'],
+      ['exploration_probabilities', '3', '2'],
+    ),
+    (
+      ['--algo=nstep_q', '--exploration_probabilities=1,1,1'],
+      ['add up to 1'],
+    ),
     (['--lstm=maybe'], ['lstm', 'maybe']),
     (['--thread=3'], ['thread', 'threads']),
     (['--frames'], ['frames']),
@@ -130,68 +143,64 @@ def test_whole_numbers(parse, text, frames):
   assert value == frames and isinstance(value, int)
 
 
-def test_every_flag_reaches_the_config(parse):
+def other_value(field, default):
+  """An allowed value of a setting that is not its default."""
+  candidates = {
+    'bool': lambda: [not default],
+    'int': lambda: [default + 1],
+    'float': lambda: [default / 2, 0.5],
+    'str': lambda: [*checks.allowed(field).split(', '), 'somewhere'],
+    'tuple[float, ...]': lambda: [default[::-1]],
+    'tuple[str, ...]': lambda: [('gamma', 'seed')],
+  }[field.type]()
+  if field.name == 'eval_protocol':
+    candidates = [*atari.PROTOCOLS]
+  return next(
+    value
+    for value in candidates
+    if value != default and field.metadata['check'](value)
+  )
+
+
+@pytest.mark.parametrize('algo', registry.names())
+def test_every_flag_reaches_the_config(parse, algo):
+  settings = registry.get(algo).settings
+  table = {name: value for name, (value, _) in defaults('atari', algo).items()}
+  table |= {'workdir': '', 'anneal_frames': 1}
   given = {
-    'preset': 'paper',
-    'algo': 'one_step_q',
-    'threads': 3,
-    'envs_per_thread': 2,
-    'frames': 1000,
-    'seconds': 2.5,
-    'seed': 7,
-    'workdir': 'somewhere',
-    't_max': 4,
-    'learning_rate': 0.25,
-    'anneal_frames': 2000,
-    'gamma': 0.5,
-    'optimizer': 'rmsprop',
-    'rms_decay': 0.75,
-    'rms_epsilon': 0.125,
-    'momentum': 0.5,
-    'max_grad_norm': 0.0,
-    'reward_clip': 0.0,
-    'reward_scale': 0.5,
-    'normalize_obs': True,
-    'entropy_cost': 0.0,
-    'value_cost': 2.0,
-    'target_period_frames': 8,
-    'exploration_ends': (0.5, 0.25),
-    'exploration_probabilities': (0.25, 0.75),
-    'exploration_anneal_frames': 16,
-    'network': 'mlp',
-    'init_gain': 1.5,
-    'lstm': False,
-    'log_seconds': 0.5,
-    'checkpoint_frames': 32,
-    'keep': 5,
-    'profile': 'traces',
-    'watchdog_seconds': 7.5,
-    'max_env_restarts': 0,
-    'max_bad_gradients': 6,
-    'eval_frames': 0,
-    'eval_episodes': 9,
-    'max_eval_episode_frames': 900,
-    'eval_protocol': 'sticky',
-    'override': ('gamma', 'seed'),
+    name: other_value(field, table[name])
+    for name, field in (common.fields() | settings).items()
+    if name not in ('algo', 'preset')
   }
   texts = {
     name: ','.join(map(str, value)) if isinstance(value, tuple) else value
     for name, value in given.items()
   }
-  parsed = parse(*[f'--{name}={value}' for name, value in texts.items()])
+  parsed = parse(
+    f'--algo={algo}', *[f'--{name}={value}' for name, value in texts.items()]
+  )
   for name in ('workdir', 'profile'):
     given[name] = os.path.abspath(given[name])
-  assert {name: getattr(parsed, name) for name in given} == given
-  # And there is a flag for all but what the environment decides.
-  without = set(config.Config.__dataclass_fields__) - set(given)
-  assert without == {'action_repeat', 'domain', 'environment'}
+  found = {
+    name: getattr(parsed.algorithm if name in settings else parsed, name)
+    for name in given
+  }
+  assert found == given
+  assert parsed.algo == algo
+  assert isinstance(parsed.algorithm, registry.get(algo).hyperparameters)
+
+
+def test_every_preset_reaches_the_config(parse):
+  for preset in registry.get('a3c').presets_in('atari'):
+    assert parse(f'--preset={preset}').preset == preset
 
 
 def test_flags_left_out_keep_the_defaults(parse):
-  table = config.defaults('atari')
+  table = defaults('atari')
   parsed = parse()
   for name, (value, _) in table.items():
-    assert getattr(parsed, name) == value
+    owner = parsed if name in common.fields() else parsed.algorithm
+    assert getattr(owner, name) == value
   assert parsed.anneal_frames == parsed.frames
   shown = lambda config: checks.as_given(config.workdir)
   assert shown(parsed).startswith('runs/pong-a3c-')
@@ -201,12 +210,14 @@ def test_flags_left_out_keep_the_defaults(parse):
   assert parse('--lstm', '--t_max=5').t_max == 5
 
 
-def test_help_gives_units_and_the_source_of_each_default(script):
-  for name in [*config.Config.__dataclass_fields__, *NAMES_OF_OPTIONS]:
-    if name in ('domain', 'environment'):
-      assert name not in flags.FLAGS
-    else:
-      assert 'Default: ' in flags.FLAGS[name].help
+def test_help_gives_units_and_the_source_of_each_default(make_config):
+  own = [
+    name for algo in registry.names() for name in registry.get(algo).settings
+  ]
+  for name in [*common.fields(), *own, *NAMES_OF_OPTIONS]:
+    assert 'Default: ' in flags.FLAGS[name].help
+  for name in ('domain', 'environment', 'algorithm'):
+    assert name not in flags.FLAGS
   assert '0.0007 (authors)' in flags.FLAGS['learning_rate'].help
   assert 'frames' in flags.FLAGS['target_period_frames'].help
   assert '20 (reproductions' in flags.FLAGS['t_max'].help
@@ -214,6 +225,69 @@ def test_help_gives_units_and_the_source_of_each_default(script):
   assert 'Default: 1.0 (authors); with --preset=quick 2.45 (' in gain
   anneal = flags.FLAGS['anneal_frames'].help
   assert '--frames (paper, section 8); with --preset=quick 80000000 ' in anneal
+
+
+def test_help_has_headings_and_with_an_algorithm_its_flags_alone(make_config):
+  all_help = flags_lib.describe(None)
+  value_based = 'algorithm nstep_q, one_step_q, one_step_sarsa'
+  for heading in (
+    *common.sections(),
+    'environment',
+    'algorithm a3c',
+    value_based,
+  ):
+    assert f'\n{heading}:\n' in '\n' + all_help
+  assert f'  --game: {flags.FLAGS["game"].help[:20]}' in all_help
+  of_a3c = flags_lib.describe('a3c')
+  assert '--entropy_cost: ' in of_a3c and '--t_max: ' in of_a3c
+  assert 'one_step_q:' not in of_a3c and '--target_period' not in of_a3c
+  of_sarsa = flags_lib.describe('one_step_sarsa')
+  assert f'\n{value_based}:\n' in of_sarsa
+  assert '--target_period_frames: ' in of_sarsa
+  assert 'algorithm a3c:' not in of_sarsa and '--[no]lstm' not in of_sarsa
+
+
+@pytest.mark.parametrize(
+  'arguments', [['--help'], ['-h'], ['--algo=nstep_q', '--help']]
+)
+def test_help_is_printed_and_nothing_else(
+  make_config, monkeypatch, capsys, arguments
+):
+  monkeypatch.setattr(sys, 'path', sys.path[:])
+  monkeypatch.setattr(sys, 'argv', ['atari.py', *arguments])
+  with flagsaver.flagsaver(), pytest.raises(SystemExit) as error:
+    command_line.run(lambda: pytest.fail('the script was run'))
+  assert error.value.code == 0
+  out = capsys.readouterr().out
+  assert '--threads: ' in out
+  assert ('--entropy_cost: ' in out) == (len(arguments) == 1)
+
+
+SCRIPTS = {
+  'atari.py': 'atari',
+  'catch.py': 'catch',
+  'continuous_control.py': 'control',
+  'gym_env.py': 'gym',
+  'labyrinth.py': 'labyrinth',
+  'torcs_racing.py': 'torcs',
+}
+
+
+def test_there_is_a_script_for_every_domain():
+  assert sorted(SCRIPTS.values()) == sorted(domain.names())
+
+
+@pytest.mark.parametrize('name', SCRIPTS)
+def test_a_script_trains_its_domain_and_only_when_it_is_run(name, monkeypatch):
+  trained = []
+  monkeypatch.setattr(command_line, 'train', trained.append)
+  # Itself it would take Ctrl-C from pytest.
+  monkeypatch.setitem(sys.modules, 'ctrl_c', types.ModuleType('ctrl_c'))
+  path = str(ROOT / 'experiments' / name)
+  runpy.run_path(path)
+  assert trained == []
+  runpy.run_path(path, run_name='__main__')
+  assert trained == [SCRIPTS[name]]
 
 
 def test_other_failures_are_not_called_bad_input(monkeypatch, capsys, tmp_path):
@@ -228,8 +302,8 @@ def test_other_failures_are_not_called_bad_input(monkeypatch, capsys, tmp_path):
     raise ZeroDivisionError
 
   with flagsaver.flagsaver(), pytest.raises(SystemExit) as error:
-    a3c_jax.flags.run(interrupted)
+    command_line.run(interrupted)
   assert error.value.code == 130
   assert capsys.readouterr().err == 'stopped\n'
   with flagsaver.flagsaver(), pytest.raises(ZeroDivisionError):
-    a3c_jax.flags.run(broken)
+    command_line.run(broken)

@@ -25,7 +25,7 @@ def make_short():
 
 
 def run(make_game, workdir, **given):
-  environment = labyrinth.describe(labyrinth.Options(**SHORT))
+  environment = labyrinth.Options(**SHORT)
   return short_runs.run('labyrinth', environment, make_game, workdir, **given)
 
 

@@ -5,24 +5,23 @@ With two it cannot, so what those must reach lies well below what they do.
 
 import pytest
 
-from a3c_jax import agents, config, training
+from a3c_jax import agents, training
 from a3c_jax.envs import catch, gym
+from a3c_jax.settings import config
 
 pytestmark = pytest.mark.learning
 
 
 def run(domain, env, workdir, **given):
-  name = env if isinstance(env, str) else env.__name__
   settings = config.make(
     domain,
     workdir=str(workdir),
-    environment={'name': name},
     eval_frames=0,
     **given,
   )
   return training.run(
     settings,
-    gym.make(env, envs=settings.envs_per_thread),
+    gym.make(env, num_envs=settings.envs_per_thread),
     lambda env: agents.make_learner(settings, env),
   )
 

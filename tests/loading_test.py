@@ -15,8 +15,10 @@ import pytest
 from short_runs import run_python
 
 import a3c_jax
-from a3c_jax import agents, checks, config, training, trust
+from a3c_jax import agents, checks, training
 from a3c_jax.envs import catch, gym
+from a3c_jax.envs import domain as domain_lib
+from a3c_jax.settings import config
 
 
 class Walk(gymnasium.Env):
@@ -49,7 +51,7 @@ def walk(workdir, *of_walk, make_learner=None, make_env=None, **given):
   """A run of a walk, which no config.json knows how to make."""
   settings = config.make(
     'gym',
-    environment={'name': 'NoSuchWalk-v0'},
+    environment=gym.Options(env='NoSuchWalk-v0'),
     workdir=str(workdir),
     **{'threads': 1, 'frames': 40, 'eval_frames': 0, 'network': 'mlp'} | given,
   )
@@ -80,7 +82,6 @@ def train(workdir, **given):
   settings = config.make(
     'catch',
     workdir=str(workdir),
-    environment={'name': 'catch'},
     **defaults | given,
   )
   return training.run(
@@ -191,7 +192,7 @@ def test_a_folder_of_another_program_is_refused(tmp_path, text, hint):
 
 def test_a_learner_of_ones_own(tmp_path):
   result = train(tmp_path, algo='one_step_q')
-  settings = config.make('catch', algo='nstep_q', environment={'name': 'own'})
+  settings = config.make('catch', algo='nstep_q')
   made = []
 
   def make_learner(env):
@@ -238,7 +239,7 @@ def test_actions_are_in_the_units_and_the_type_of_the_space(
 def test_a_policy_plays_in_gymnasiums_own_vector_environment(tmp_path):
   settings = config.make(
     'gym',
-    environment={'name': 'Pendulum-v1'},
+    environment=gym.Options(env='Pendulum-v1'),
     workdir=str(tmp_path),
     threads=1,
     frames=40,
@@ -391,9 +392,7 @@ def test_a_learner_of_ones_own_is_pickled_by_its_name(tmp_path):
 
 
 def make_own_learner(env):
-  settings = config.make(
-    'gym', algo='nstep_q', network='mlp', environment={'name': 'own'}
-  )
+  settings = config.make('gym', algo='nstep_q', network='mlp')
   assert env.num_envs == 1
   return agents.make_learner(settings, env)
 
@@ -477,7 +476,7 @@ def test_a_network_that_config_json_names_is_not_imported(stranger):
   )
   assert not (stranger / 'imported').exists()
   # Whoever says how to make the learner says what is run.
-  settings = config.make('catch', environment={'name': 'catch'})
+  settings = config.make('catch')
   a3c_jax.load(
     run, make_learner=functools.partial(agents.make_learner, settings)
   )
@@ -493,56 +492,52 @@ def test_an_environment_that_config_json_names_is_not_imported(
   stranger, domain, name
 ):
   walk(stranger / 'run')
-  environment = {'name': name}
+  environment = {'env': name}
   change_record(
     stranger / 'run', domain=domain, environment=environment, spaces=None
   )
   with pytest.raises(checks.UsageError, match=f'called: --env={name}; allowed'):
     a3c_jax.load(stranger / 'run')
   # Text in its arguments may name code as well.
-  environment['env_args'] = {'level': 'x'}
+  environment['env_args'] = 'level=x'
   change_record(stranger / 'run', environment=environment)
   with pytest.raises(checks.UsageError) as error:
     a3c_jax.load(stranger / 'run')
-  assert f"--env={name} --env_args={{'level': 'x'}}; allowed: --trust" in str(
-    error.value
-  )
+  told = f'--env={name} --env_args={{"level": "x"}}; allowed: --trust'
+  assert told in str(error.value)
   assert not (stranger / 'imported').exists()
 
 
 def test_with_spaces_on_file_no_environment_needs_trust(stranger):
   walk(stranger / 'run')
-  environment = {'name': 'stranger:run', 'env_args': {'level': 'x'}}
+  environment = {'env': 'stranger:run', 'env_args': 'level=x'}
   change_record(stranger / 'run', domain='gym', environment=environment)
   a3c_jax.load(stranger / 'run')
   assert not (stranger / 'imported').exists()
 
 
-def code_named(domain='gym', network='mlp', **environment):
+def code_named(domain='gym', network='mlp', **options):
+  environment = domain_lib.get(domain).options(**options)
   settings = config.make(domain, network=network, environment=environment)
-  return trust.code_named(domain, settings.environment, settings.network)
+  return config.code_named(settings)
 
 
 def test_what_has_to_be_trusted():
-  assert code_named(name='CartPole-v1') == {}
-  assert code_named(name='a3c_jax/Labyrinth-v0') == {}
-  assert code_named(name='CartPole-v1', env_args='level=3') == {}
-  assert code_named('control', name='dm_control/cheetah-run') == {}
-  assert code_named('catch', name='catch') == {}
-  assert code_named(name='http.server:test') == {'env': 'http.server:test'}
-  assert code_named(name='a:b', network='os:abort') == {
+  assert code_named(env='CartPole-v1') == {}
+  assert code_named(env='a3c_jax/Labyrinth-v0') == {}
+  assert code_named(env='CartPole-v1', env_args='level=3') == {}
+  assert code_named('control', env='dm_control/cheetah-run') == {}
+  assert code_named('catch') == {}
+  assert code_named(env='http.server:test') == {'env': 'http.server:test'}
+  assert code_named(env='a:b', network='os:abort') == {
     'env': 'a:b',
     'network': 'os:abort',
   }
-  assert code_named(name='a:b', env_args={'level': 3, 'sizes': [1, 2]}) == {
-    'env': 'a:b'
-  }
+  assert code_named(env='a:b', env_args='level=3,sizes=[1,2]') == {'env': 'a:b'}
   # Shimmy's environment of this name imports what its argument names.
-  assert code_named(
-    name='GymV26Environment-v0', env_args={'env_id': 'os:abort'}
-  ) == {
+  assert code_named(env='GymV26Environment-v0', env_args='env_id=os:abort') == {
     'env': 'GymV26Environment-v0',
-    'env_args': "{'env_id': 'os:abort'}",
+    'env_args': '{"env_id": "os:abort"}',
   }
 
 
@@ -558,7 +553,7 @@ def test_environments_of_other_packages_have_to_be_trusted(monkeypatch):
     )
   monkeypatch.setattr(gymnasium, 'registry', registry)
   for name in ('Plugin-v0', 'Alike-v0', 'Function-v0'):
-    assert code_named(name=name) == {'env': name}
+    assert code_named(env=name) == {'env': name}
 
 
 def test_reading_a_checkpoint_unpickles_nothing(tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ from a3c_jax.acting import actor as actor_lib
 from a3c_jax.acting import carry as carry_lib
 from a3c_jax.acting import rollout
 from a3c_jax.core import stopwatch
-from a3c_jax.envs import atari, recorded
+from a3c_jax.envs import atari, domain, recorded
 
 pytest.importorskip('ale_py')
 
@@ -58,7 +58,7 @@ def play(env, learner, *, segments):
 def assert_plays_alike(algo, *, streams, segments, noops=30, **kwargs):
   """The same in a program and step by step; returns the end of the former."""
   options = atari.Options(game='breakout', noops=noops)
-  make_env = atari.make(options, envs=streams)
+  make_env = atari.make(options, domain.EnvRequest(num_envs=streams))
   learner = make_learner(algo)
   one, other = (recorded.Recorded(make_env(), **kwargs) for _ in range(2))
   for found, expected in zip(
@@ -116,7 +116,8 @@ def test_seeded_resets_fall_into_no_program():
   past = env.action_log()
   assert past.seeds.tolist() != [3, 4] and len(past.actions) < 200 * T_MAX
   fresh = recorded.Recorded(
-    atari.make(atari.Options(game='breakout'), envs=2)(), reseed_steps=300
+    atari.make(atari.Options(game='breakout'), domain.EnvRequest(num_envs=2))(),
+    reseed_steps=300,
   )
   np.testing.assert_array_equal(fresh.replay(past), carry.obs)
   # What decides on a program is restored as well.

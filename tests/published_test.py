@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from a3c_jax import config, published
+from a3c_jax import published
+from a3c_jax.algorithms import registry
 
 
 def test_human_normalized_scores():
@@ -25,7 +26,7 @@ def test_the_scale_of_every_game_rises():
   assert all(scale.human > scale.random for scale in scales.values())
 
 
-@pytest.mark.parametrize('algo', config.ALGORITHMS)
+@pytest.mark.parametrize('algo', registry.names())
 @pytest.mark.parametrize('game', published.paper_games())
 def test_there_are_curves_of_five_games_and_four_algorithms(game, algo):
   for threads in (1, 2, 4, 8, 16):
@@ -102,7 +103,7 @@ def test_a_summary():
 @pytest.mark.parametrize('game', published.paper_games())
 def test_figure_1_has_dqn_and_the_four(game):
   curves = published.figure1(game)
-  assert {*curves} == {*config.ALGORITHMS, 'dqn'}
+  assert {*curves} == {*registry.names(), 'dqn'}
   assert curves['nstep_q'].label == 'paper, n-step Q (Fig. 1)'
   assert all(curve.x[-1] == 15 for curve in curves.values())
 
@@ -124,7 +125,7 @@ def test_values_of_figure_1_at_its_right_edge():
   assert published.figure1('seaquest') == {}
 
 
-@pytest.mark.parametrize('algo', config.ALGORITHMS)
+@pytest.mark.parametrize('algo', registry.names())
 @pytest.mark.parametrize('game', published.paper_games())
 def test_every_scatter_has_50_learning_rates(game, algo):
   points = published.learning_rates(game, algo)

@@ -572,17 +572,17 @@ pathlib.Path(__file__).with_name('imported').touch()
   [
     ({'network': 'mine:run'}, '--network=mine:run'),
     (
-      {'domain': 'gym', 'environment': {'name': 'mine:run'}},
+      {'domain': 'gym', 'environment': {'env': 'mine:run'}},
       '--env=mine:run',
     ),
     (
-      {'domain': 'control', 'environment': {'name': 'mine:Game-v0'}},
+      {'domain': 'control', 'environment': {'env': 'mine:Game-v0'}},
       '--env=mine:Game-v0',
     ),
     (
       {
         'domain': 'gym',
-        'environment': {'name': 'mine:run'},
+        'environment': {'env': 'mine:run'},
         'network': 'os:abort',
       },
       '--env=mine:run --network=os:abort',

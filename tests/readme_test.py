@@ -5,8 +5,9 @@ import subprocess
 
 import pytest
 
-from a3c_jax import agents, config, training
-from a3c_jax.envs import atari
+from a3c_jax import agents, training
+from a3c_jax.envs import gym
+from a3c_jax.settings import config
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / 'README.md').read_text()
@@ -28,7 +29,6 @@ def test_the_policy_of_a_run_plays_as_printed(tmp_path, monkeypatch):
   pytest.importorskip('ale_py')
   settings = config.make(
     'atari',
-    environment=atari.describe(atari.Options()),
     workdir=str(tmp_path / 'results'),
     threads=1,
     frames=20,
@@ -53,7 +53,7 @@ def test_a_policy_in_an_environments_own_units_plays_as_printed(
 ):
   settings = config.make(
     'gym',
-    environment={'name': 'Pendulum-v1'},
+    environment=gym.Options(env='Pendulum-v1'),
     workdir=str(tmp_path / 'results'),
     threads=1,
     frames=20,
@@ -70,7 +70,7 @@ def test_a_policy_in_an_environments_own_units_plays_as_printed(
 
 
 def test_the_layout_names_every_module_and_no_other():
-  named = set(re.findall(r'^\d  (\S+\.py)', BUILD, re.MULTILINE))
+  named = set(re.findall(r'^[\d.]+  (\S+\.py)', BUILD, re.MULTILINE))
   here = {
     str(path.relative_to(ROOT))
     for folder in ('a3c_jax', 'experiments')

@@ -13,7 +13,7 @@ import threading
 import pytest
 from results import read_rows
 
-from a3c_jax import config
+from a3c_jax.algorithms import registry
 
 WAIT_SECONDS = 180.0
 ROOT = pathlib.Path(__file__).parents[1]
@@ -43,7 +43,7 @@ def run(script, *arguments, cwd):
   return process.returncode, out, err
 
 
-@pytest.mark.parametrize('algo', config.ALGORITHMS)
+@pytest.mark.parametrize('algo', registry.names())
 def test_pong(tmp_path, algo):
   pytest.importorskip('ale_py')
   code, out, err = run(

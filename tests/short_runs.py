@@ -10,8 +10,9 @@ import threading
 
 from results import digest, read_rows
 
-from a3c_jax import agents, config, training, workers
+from a3c_jax import agents, training, workers
 from a3c_jax.envs import gym
+from a3c_jax.settings import config
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -33,7 +34,7 @@ def run(domain, environment, make_game, workdir, **given):
   )
   return training.run(
     settings,
-    gym.make(make_game, envs=settings.envs_per_thread),
+    gym.make(make_game, num_envs=settings.envs_per_thread),
     functools.partial(agents.make_learner, settings),
   )
 

@@ -12,7 +12,7 @@ from reading_scripts_test import size_of
 from results import read_rows
 import short_runs
 
-from a3c_jax import config
+from a3c_jax.algorithms import registry
 from a3c_jax.envs.torcs import racing
 
 pytestmark = needs_torcs
@@ -25,7 +25,7 @@ def make_short():
 
 
 def run(make_game, workdir, **given):
-  environment = racing.describe(racing.Options(**SHORT))
+  environment = racing.Options(**SHORT)
   return short_runs.run('torcs', environment, make_game, workdir, **given)
 
 
@@ -62,7 +62,7 @@ def test_a_game_that_dies_is_started_anew(tmp_path, monkeypatch, capsys):
   wait_until(lambda: below() <= before)
 
 
-@pytest.mark.parametrize('algo', config.ALGORITHMS)
+@pytest.mark.parametrize('algo', registry.names())
 def test_all_algorithms_race(tmp_path, algo):
   assert run(make_short, tmp_path, frames=200, algo=algo).finished
 

@@ -1,6 +1,7 @@
 """What holds of TORCS on a machine without it."""
 
 import dataclasses
+import json
 import math
 import pathlib
 import re
@@ -11,7 +12,9 @@ import numpy as np
 import pytest
 
 from a3c_jax import checks
+from a3c_jax.envs import domain
 from a3c_jax.envs.torcs import build, driver, installed, racing
+from a3c_jax.settings import config
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -46,7 +49,7 @@ def test_bad_options(given):
   ((name, value),) = given.items()
   for use in (
     lambda: racing.Torcs(**given),
-    lambda: racing.describe(racing.Options(**given)),
+    lambda: config.make('torcs', environment=racing.Options(**given)),
     lambda: racing.make(racing.Options(**given)),
   ):
     with pytest.raises(checks.UsageError, match=f'^--{name}={value}: allowed:'):
@@ -62,9 +65,8 @@ def test_a_bad_render_mode():
 
 def test_the_record_gives_the_options_back():
   options = racing.Options(car='fast', opponents=5, track='aalborg')
-  record = racing.describe(options)
-  assert record['name'] == 'torcs'
-  assert racing.from_record(record) == options
+  record = json.loads(json.dumps(dataclasses.asdict(options)))
+  assert domain.from_record(racing.Options, record) == options
   defaults = racing.Torcs.__init__.__defaults__
   assert defaults == (*dataclasses.astuple(racing.Options()), None)
 

@@ -33,7 +33,6 @@ from a3c_jax import (
   agents,
   checkpoints,
   checks,
-  config,
   evaluation,
   loading,
   networks,
@@ -45,7 +44,9 @@ from a3c_jax import (
   workers,
 )
 from a3c_jax.acting import rollout
-from a3c_jax.envs import catch, gym, recorded
+from a3c_jax.envs import catch, control, gym, recorded
+from a3c_jax.envs import domain as domain_lib
+from a3c_jax.settings import config
 
 WAIT_SECONDS = 120.0
 
@@ -62,7 +63,7 @@ def _note_compilation(event, duration, **kwargs):
 jax.monitoring.register_event_duration_secs_listener(_note_compilation)
 
 
-def make_config(workdir, **given):
+def make_config(workdir, *, domain='catch', **given):
   defaults = {
     'threads': 1,
     'frames': 100,
@@ -70,9 +71,8 @@ def make_config(workdir, **given):
     'eval_frames': 0,
   }
   return config.make(
-    'catch',
+    domain,
     workdir=str(workdir),
-    environment={'name': 'catch'},
     **defaults | given,
   )
 
@@ -206,17 +206,22 @@ def test_another_process_gives_the_same_bits(tmp_path):
   [
     {'threads': 1, 'frames': 400},
     {'threads': 3, 'frames': 1001},
-    {'threads': 2, 'frames': 1001, 'action_repeat': 4},
+    {'threads': 2, 'frames': 1001, 'domain': 'repeats'},
   ],
 )
-def test_stops_within_a_segment_per_thread(tmp_path, given):
+def test_stops_within_a_segment_per_thread(tmp_path, monkeypatch, given):
+  monkeypatch.setattr(domain_lib, '_registered', {})
+  domain_lib.register(
+    catch.DOMAIN._replace(name='repeats', action_repeat=lambda options: 4)
+  )
   result = run(tmp_path, t_max=5, **given)
-  segment = 5 * given.get('action_repeat', 1)
+  repeat = 4 if 'domain' in given else 1
+  segment = 5 * repeat
   assert given['frames'] <= result.frames
   assert result.frames < given['frames'] + given['threads'] * segment
   assert result.frames == result.updates * segment
   # A game lasts 9 steps; each thread may be within one.
-  games = result.frames / given.get('action_repeat', 1) / 9
+  games = result.frames / repeat / 9
   assert games - given['threads'] < result.episodes <= games
   assert our_threads() == []
   (row,) = read_rows(tmp_path / 'train.csv')
@@ -336,7 +341,7 @@ def test_threads_compile_nothing(tmp_path, given):
 
   before = len(COMPILED)
   given = {'threads': 2, 'frames': 500, 'eval_frames': 100} | given
-  run(tmp_path, gym.make(make_one, envs=2), **given)
+  run(tmp_path, gym.make(make_one, num_envs=2), **given)
   compiled = COMPILED[before:]
   assert compiled
   assert set(compiled) == {'MainThread'}
@@ -881,13 +886,15 @@ def swing(workdir, at_step=None, ctrl_c=None, **given):
   settings = config.make(
     'control',
     workdir=str(workdir),
-    environment={'name': 'swings'},
+    environment=control.Options(env='swings'),
     **{'threads': 1, 'eval_frames': 300, 'eval_episodes': 1, 't_max': 8}
     | given,
   )
   return training.run(
     settings,
-    gym.make(lambda: Swings(at_step, ctrl_c), envs=settings.envs_per_thread),
+    gym.make(
+      lambda: Swings(at_step, ctrl_c), num_envs=settings.envs_per_thread
+    ),
     functools.partial(agents.make_learner, settings),
     gym.make(Swings),
   )
@@ -937,7 +944,7 @@ def test_observations_that_are_not_finite_end_the_run_in_one_line(
   settings = config.make(
     'control',
     workdir=str(tmp_path),
-    environment={'name': 'spoilt'},
+    environment=control.Options(env='spoilt'),
     threads=1,
     eval_frames=0,
   )
@@ -1305,7 +1312,7 @@ def test_every_step_of_a_game_is_a_sign_of_life(tmp_path):
       beats.append(workers.beats(threading.current_thread()))
       return super().step(action)
 
-  env = recorded.Recorded(gym.make(Slow, envs=3)())
+  env = recorded.Recorded(gym.make(Slow, num_envs=3)())
   env.reset(seed=1)
   before = beats[:-3]
   for _ in range(20):  # Some of them end an episode.

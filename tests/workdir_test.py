@@ -11,8 +11,11 @@ from gymnasium import spaces
 import numpy as np
 import pytest
 
-from a3c_jax import checks, config, workdir
+from a3c_jax import checks, cpu, workdir
+from a3c_jax.envs import catch
 from a3c_jax.envs import spaces as spaces_lib
+from a3c_jax.settings import config
+from a3c_jax.settings.defaults import defaults
 
 ALLOWED = (
   'allowed: a new or empty folder that can be written to, or that of a run'
@@ -23,7 +26,7 @@ def make_config(path, **given):
   return config.make(
     'catch',
     workdir=str(path),
-    environment={'name': 'catch', 'size': 5},
+    environment=catch.Options(rows=5),
     **{'threads': 2} | given,
   )
 
@@ -136,15 +139,10 @@ def test_settings_of_the_environment_are_compared_too(tmp_path):
   other = config.make(
     'catch',
     workdir=str(tmp_path),
-    environment={'name': 'catch', 'size': 6},
+    environment=catch.Options(rows=6),
     threads=2,
   )
-  with pytest.raises(checks.UsageError, match='--size=6.* has 5'):
-    workdir.Workdir(other)
-  other = config.make(
-    'catch', workdir=str(tmp_path), environment={'name': 'tag'}, threads=2
-  )
-  with pytest.raises(checks.UsageError, match='--env=tag.* has catch'):
+  with pytest.raises(checks.UsageError, match='--rows=6.* has 5'):
     workdir.Workdir(other)
 
 
@@ -164,9 +162,9 @@ def test_an_override_of_nothing_is_refused(tmp_path):
   for name in ('sed', 'keep', 'workdir'):
     line = refusal(tmp_path, override=(name,))
     assert line.startswith(
-      f'--override={name}: no setting that has to stay; allowed: action_repeat'
+      f'--override={name}: no setting that has to stay; allowed: algo, '
     )
-    assert 'seed, size, t_max' in line and 'keep' not in line[40:]
+    assert 'rms_epsilon, rows, seed, t_max' in line and 'keep' not in line[40:]
 
 
 def test_one_process_at_a_time(tmp_path):
@@ -359,7 +357,7 @@ DAMAGES = {
   'a pipe': (a_pipe, 'config.json: is no file'),
   'a lost name': (without('domain'), NOT_OF_A_RUN),
   'a lost frames': (without('anneal_frames'), NOT_OF_A_RUN),
-  'another domain': (changed(domain='chess'), NOT_OF_A_RUN),
+  'another domain': (changed(domain='chess'), 'domain chess: unknown; allowed'),
   'a domain that is a list': (changed(domain=[1]), NOT_OF_A_RUN),
   'threads in words': (changed(threads='two'), '--threads=two: allowed'),
   'NaN': (changed(gamma=float('nan')), '--gamma=nan: allowed'),
@@ -369,10 +367,13 @@ DAMAGES = {
   'a seed of 1.5': (changed(seed=1.5), '--seed=1.5: allowed'),
   'ends in words': (changed(exploration_ends='abc'), '--exploration_ends='),
   'no ends': (changed(exploration_ends=None), NOT_OF_A_RUN),
-  'no environment': (changed(environment=None), '--environment=None'),
-  'an empty environment': (changed(environment={}), '--environment={}'),
+  'no environment': (changed(environment=None), NOT_OF_A_RUN),
+  'a board of one row': (changed(environment={'rows': 1}), '--rows=1: allowed'),
+  'an unknown option': (
+    changed(environment={'size': 5}),
+    'size, an option in config.json: this version of a3c_jax does not know it',
+  ),
   'a network of 3': (changed(network=3), '--network=3: allowed'),
-  'no repeats': (changed(action_repeat=0), '--action_repeat=0: allowed'),
   'of a newer version': (
     changed(replay_size=5, warmth=1),
     'settings that this version of a3c_jax does not know, replay_size, warmth',
@@ -472,7 +473,7 @@ def test_paths_that_no_file_can_have(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   for path in ('', 'a\0b', '~\0', 3, b'bytes'):
     with pytest.raises(checks.UsageError, match='^--workdir=.*allowed: a path'):
-      config.make('catch', environment={'name': 'catch'}, workdir=path)
+      config.make('catch', workdir=path)
   line = refusal('/'.join(['x' * 250] * 20))
   assert line.endswith(f'File name too long; {ALLOWED}')
 
@@ -509,7 +510,7 @@ def resume(path, **given):
   return config.make(
     'catch',
     workdir=str(path),
-    environment={'name': 'catch', 'size': 5},
+    environment=catch.Options(rows=5),
     **given,
   )
 
@@ -527,7 +528,7 @@ def test_what_is_not_given_comes_from_the_run(tmp_path, monkeypatch):
   once = {'seconds': 5.0, 'profile': str(tmp_path / 'p'), 'override': ('seed',)}
   with workdir.Workdir(make_config(tmp_path / 'run', **began, **once)) as run:
     run.claim(0)
-  monkeypatch.setattr(config, 'cores', lambda: 64)
+  monkeypatch.setattr(cpu, 'cores', lambda: 64)
   made = resume(tmp_path / 'run')
   assert {name: getattr(made, name) for name in began} == began
   assert made.anneal_frames == 999
@@ -567,9 +568,7 @@ def test_a_network_is_not_imported_because_a_folder_says_so(tmp_path):
 
 def test_a_run_of_another_domain_gives_nothing(tmp_path):
   claim(tmp_path, threads=7)
-  other = config.make(
-    'gym', environment={'name': 'CartPole-v1'}, workdir=str(tmp_path)
-  )
-  assert other.threads == config.defaults('gym')['threads'][0]
+  other = config.make('gym', workdir=str(tmp_path))
+  assert other.threads == defaults('gym')['threads'][0]
   with pytest.raises(checks.UsageError, match='a run of the domain catch'):
     workdir.Workdir(other)

@@ -165,7 +165,6 @@ DOMAIN = domain_lib.Domain(
     'envs_per_thread': (8, 'ours: a call takes longer than a step'),
     't_max': (20, 'ours; the paper updates once per episode'),
     'learning_rate': (5e-4, 'ours, by random search'),
-    'entropy_cost': (1e-4, 'paper, section 9'),
     'lstm': (True, 'paper, section 9'),
     'normalize_obs': (True, 'ours'),
     'checkpoint_frames': (100_000, 'ours'),

@@ -91,8 +91,8 @@ class Domain(NamedTuple):
       `gymnasium.vector.VectorEnv` of one thread. It raises a UsageError if it
       cannot be made.
     env_name: the name under which results are recorded, such as 'pong'.
-    defaults: settings of `Config` that differ from the paper's on Atari, each
-      with its source.
+    defaults: settings that differ from the paper's on Atari, each with its
+      source: common ones, and those that some algorithms have.
     option_defaults: the same for settings that depend on the options. They
       take precedence over `defaults`.
     action_repeat: emulator frames per agent step. All counts of frames use it.

@@ -97,8 +97,10 @@ def defaults(
   if environment is not None:
     specific |= of_domain.option_defaults(environment)
   specific |= algorithm.defaults.get(domain, {})
-  if lstm is None:
-    lstm, _ = (table | specific).get('lstm', (False, ''))
+  if 'lstm' not in algorithm.settings:
+    lstm = False
+  elif lstm is None:
+    lstm, _ = (table | specific)['lstm']
   table |= algorithm.presets.get(preset, {}).get(domain, {})
   table |= _LSTM if lstm else {}
   table |= specific

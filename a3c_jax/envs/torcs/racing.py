@@ -343,8 +343,6 @@ DOMAIN = domain_lib.Domain(
     'learning_rate': (3e-4, 'ours, with the next'),
     'rms_epsilon': (1e-3, 'ours: gradients grow a hundredfold with speed'),
     'max_grad_norm': (10.0, 'ours: with 40 networks died'),
-    'value_cost': (0.1, 'ours: or its gradient is nearly all there is'),
-    'entropy_cost': (0.005, 'ours'),
     'gamma': (0.98, 'ours: 8 seconds'),
     'lstm': (True, 'ours: one picture does not show speed; not in the paper'),
     'reward_clip': (0.0, 'ours: rewards are m/s'),
