@@ -62,7 +62,7 @@ def run_training(config: Config, **makers: Any) -> training.Result:
       signals=signals,
       on_progress=shown.progress,
       on_result=lambda result: shown.say(training.describe(result)),
-      on_hung=lambda names: process.end_now(1),
+      on_hung=lambda reason: process.end_now(1),
     )
 
 

@@ -211,13 +211,16 @@ class Workers:
 
 def log_hung(
   names: Sequence[str], seconds: float, level: int = logging.ERROR
-) -> None:
+) -> str:
   """Logs which threads show no sign of life, and where every thread is.
 
   Args:
     names: of the threads that hang.
     seconds: for how long they have.
     level: of the message.
+
+  Returns:
+    Which threads hang, in words.
   """
   known = {thread.ident: thread.name for thread in threading.enumerate()}
   stacks = [
@@ -225,13 +228,11 @@ def log_hung(
     + ''.join(traceback.format_stack(frame))
     for ident, frame in sys._current_frames().items()
   ]
+  reason = f'no progress of {", ".join(names)} for {seconds:g} s'
   _logger.log(
-    level,
-    'no progress of %s for %g s; the stacks of all threads:\n%s',
-    ', '.join(names),
-    seconds,
-    '\n'.join(stacks),
+    level, '%s; the stacks of all threads:\n%s', reason, '\n'.join(stacks)
   )
+  return reason
 
 
 def call_all(

@@ -29,7 +29,6 @@ from short_runs import make_ctrl_c
 
 import a3c_jax
 from a3c_jax import (
-  actor_learner,
   agents,
   checkpoints,
   checks,
@@ -37,15 +36,15 @@ from a3c_jax import (
   loading,
   networks,
   signals,
-  telemetry,
-  training,
   value_based,
   workdir,
   workers,
 )
 from a3c_jax.acting import rollout
+from a3c_jax.core import errors
 from a3c_jax.envs import catch, control, gym, recorded
 from a3c_jax.envs import domain as domain_lib
+from a3c_jax.runs import log, setting_up, training
 from a3c_jax.settings import config
 
 WAIT_SECONDS = 120.0
@@ -77,13 +76,17 @@ def make_config(workdir, *, domain='catch', **given):
   )
 
 
+def run_config(settings, *makers, **how):
+  """A run that obeys signals and is looked at often."""
+  with signals.Signals() as received:
+    return training.run(
+      settings, *makers, signals=received, period_seconds=0.01, **how
+    )
+
+
 def run(workdir, make_env=None, make_learner=agents.make_learner, **given):
   settings = make_config(workdir, **given)
-  return training.run(
-    settings,
-    make_env or agents.make_env(settings),
-    lambda env: make_learner(settings, env),
-  )
+  return run_config(settings, make_env, lambda env: make_learner(settings, env))
 
 
 def saved(folder):
@@ -305,10 +308,10 @@ def test_an_exception_at_the_first_step_ends_the_run(tmp_path):
 def test_an_exception_in_the_main_thread_stops_the_others(
   tmp_path, monkeypatch
 ):
-  def show(self, **figures):
+  def progress(self, frames, seconds):
     raise Failure
 
-  monkeypatch.setattr(telemetry.Log, 'show', show)
+  monkeypatch.setattr(log.RunLog, 'progress', progress)
   make_env, made = breaking(at_step=None)
   with pytest.raises(Failure):
     run(tmp_path, make_env, threads=2, frames=10**9)
@@ -409,7 +412,6 @@ def interrupted(monkeypatch, workdir, at_step, **given):
 )
 def test_a_stopped_run_ends_in_the_same_bits(tmp_path, monkeypatch, given):
   monkeypatch.setattr(recorded, 'RESEED_STEPS', 500)
-  monkeypatch.setattr(training, '_REFRESH_SECONDS', 0.01)
   given |= {
     'frames': 6000,
     'anneal_frames': 7000,
@@ -449,7 +451,6 @@ def test_a_stopped_run_ends_in_the_same_bits(tmp_path, monkeypatch, given):
 
 def test_a_finished_run_stays_as_it_is(tmp_path, monkeypatch):
   # The main thread looks so often that it writes checkpoints at the very end.
-  monkeypatch.setattr(training, '_REFRESH_SECONDS', 0.001)
   given = {
     'threads': 3,
     'frames': 2000,
@@ -474,7 +475,6 @@ def test_a_finished_run_stays_as_it_is(tmp_path, monkeypatch):
 
 
 def test_many_threads_go_on(tmp_path, monkeypatch):
-  monkeypatch.setattr(training, '_REFRESH_SECONDS', 0.01)
   given = {'algo': 'nstep_q', 'threads': 3, 'frames': 8000}
   first = interrupted(monkeypatch, tmp_path, 900, **given)
   last = run(tmp_path, **given)
@@ -494,7 +494,7 @@ class Unrepeatable(catch.Catch):
     return super().reset(seed=int.from_bytes(os.urandom(3)), options=options)
 
 
-def test_games_that_cannot_be_repeated_begin_anew(tmp_path, capsys):
+def test_games_that_cannot_be_repeated_begin_anew(tmp_path, caplog):
   make_env = gym.make(Unrepeatable)
   given = {'threads': 2, 'algo': 'nstep_q'}
   # Catch has 5 columns, so two games may be the same by chance.
@@ -507,17 +507,17 @@ def test_games_that_cannot_be_repeated_begin_anew(tmp_path, capsys):
       override=('frames',),
       **given,
     )
-  assert 'environments do not repeat what they did' in capsys.readouterr().out
+  assert 'environments do not repeat what they did' in caplog.text
 
 
-def test_a_broken_environment_is_made_anew(tmp_path, capsys):
+def test_a_broken_environment_is_made_anew(tmp_path, caplog):
   make_env, made = breaking(at_step=23, thread=1)
   result = run(tmp_path, make_env, threads=2, frames=3000)
   assert result.finished
   assert len(made) == 3
   assert made[1].closed
-  told = capsys.readouterr().out
-  assert "thread 1 raised Failure('the game broke'); made anew, 1 of" in told
+  told = caplog.text
+  assert "thread 1 raised Failure('the game broke'); replaced, 1 of" in told
   (*_, row) = read_rows(tmp_path / 'train.csv')
   assert row['env_restarts'] == '1'
 
@@ -559,7 +559,7 @@ def bad_gradients(which):
 
 
 @pytest.mark.parametrize('network', ['mlp', 'training_test:make_wide'])
-def test_a_gradient_that_is_not_finite_is_dropped(tmp_path, capsys, network):
+def test_a_gradient_that_is_not_finite_is_dropped(tmp_path, caplog, network):
   # Steps 6, 21 and 36 are the first ones of their segments.
   make_learner, make_env = bad_gradients(lambda step: step in (6, 21, 36))
   result = run(
@@ -578,13 +578,13 @@ def test_a_gradient_that_is_not_finite_is_dropped(tmp_path, capsys, network):
   (*_, row) = read_rows(tmp_path / 'train.csv')
   assert row['bad_gradients'] == '3'
   assert np.isfinite(float(row['loss']))
-  assert 'gradient of thread 0 dropped: params/' in capsys.readouterr().out
+  assert 'gradient of thread 0 dropped: params/' in caplog.text
 
 
 def test_too_many_bad_gradients_in_a_row_end_the_run(tmp_path):
   make_learner, make_env = bad_gradients(lambda step: step > 100)
   with pytest.raises(
-    actor_learner.BadGradientError, match='3 gradients in a row.*params/'
+    errors.BadGradientError, match='3 gradients in a row.*params/'
   ):
     run(
       tmp_path, make_env, make_learner, t_max=5, max_bad_gradients=2, frames=500
@@ -598,7 +598,7 @@ def test_a_checkpoint_that_cannot_be_written_ends_in_one_line(
 ):
   run(tmp_path, frames=500)
 
-  def save(self, moment, *, best):
+  def save(self, state, *, best):
     raise OSError(28, 'No space left on device')
 
   monkeypatch.setattr(checkpoints.Checkpoints, 'save', save)
@@ -613,8 +613,8 @@ def test_a_checkpoint_that_cannot_be_written_ends_in_one_line(
 
 
 def test_a_failure_and_a_full_disk_are_both_told(tmp_path, monkeypatch):
-  def save(self, moment, *, best):
-    if moment.captured.snapshot.frames:
+  def save(self, state, *, best):
+    if state.store.version.frames:
       raise OSError(28, 'No space left on device')
 
   monkeypatch.setattr(checkpoints.Checkpoints, 'save', save)
@@ -623,22 +623,21 @@ def test_a_failure_and_a_full_disk_are_both_told(tmp_path, monkeypatch):
     run(tmp_path, make_env, frames=10**9, max_env_restarts=0)
   where, disk = raised.value.__notes__
   assert where == 'raised in actor-learner thread 0'
-  assert 'there is no checkpoint' in disk and 'No space left' in disk
+  assert 'the checkpoint of frame' in disk and 'No space left' in disk
 
 
 def test_a_file_that_cannot_be_written_ends_in_one_line(tmp_path, monkeypatch):
   def write_row(self, **figures):
     raise OSError(28, 'No space left on device')
 
-  monkeypatch.setattr(telemetry.Log, 'write_row', write_row)
+  monkeypatch.setattr(log.RunLog, 'write_row', write_row)
   with pytest.raises(checks.RunError, match='No space left on device'):
     run(tmp_path, frames=500)
   monkeypatch.undo()
   assert run(tmp_path, frames=500).finished
 
 
-def test_a_corrupt_checkpoint_is_moved_aside(tmp_path, monkeypatch, capsys):
-  monkeypatch.setattr(training, '_REFRESH_SECONDS', 0.01)
+def test_a_corrupt_checkpoint_is_moved_aside(tmp_path, monkeypatch, caplog):
   given = {'frames': 4000, 'checkpoint_frames': 500}
   whole = run(tmp_path / 'whole', **given)
   interrupted(monkeypatch, tmp_path / 'parts', 2000, **given)
@@ -651,9 +650,9 @@ def test_a_corrupt_checkpoint_is_moved_aside(tmp_path, monkeypatch, capsys):
   newest.write_bytes(data)
   last = run(tmp_path / 'parts', **given)
   assert digest(last.params) == digest(whole.params)
-  told = capsys.readouterr().out
+  told = caplog.text
   assert f'checkpoint of frame {steps[-1]} is corrupt' in told
-  assert f'going on at frame {steps[-2]:,}' in told
+  assert f'resuming at frame {steps[-2]:,}' in told
   assert (tmp_path / 'parts' / f'corrupt-{steps[-1]}').exists()
 
 
@@ -708,7 +707,7 @@ class Scored(catch.Catch):
 
 def run_scored(workdir, scores, **given):
   settings = make_config(workdir, eval_episodes=1, **given)
-  return training.run(
+  return run_config(
     settings,
     gym.make(catch.Catch),
     functools.partial(agents.make_learner, settings),
@@ -753,7 +752,7 @@ def test_a_score_that_is_no_number_is_never_the_best(tmp_path):
   assert saved(tmp_path / 'best') == [200]
 
 
-def test_an_environment_that_breaks_in_replay_begins_anew(tmp_path, capsys):
+def test_an_environment_that_breaks_in_replay_begins_anew(tmp_path, caplog):
   run(tmp_path, frames=500)
   makers = iter([lambda: Breaks(at_step=50), catch.Catch, catch.Catch])
 
@@ -764,13 +763,13 @@ def test_an_environment_that_breaks_in_replay_begins_anew(tmp_path, capsys):
 
   more = {'override': ('frames', 'anneal_frames')}
   assert run(tmp_path, make_env, frames=1000, **more).finished
-  told = capsys.readouterr().out
+  told = caplog.text
   assert "environment of thread 0 raised Failure('the game broke')" in told
   assert '1 of 1 environments do not repeat' in told
   assert read_rows(tmp_path / 'train.csv')[-1]['env_restarts'] == '1'
 
 
-def test_an_environment_whose_resets_fail_is_made_anew(tmp_path, capsys):
+def test_an_environment_whose_resets_fail_is_made_anew(tmp_path, caplog):
   class FailsAtReset(catch.Catch):
     def reset(self, **kwargs):
       raise Failure('no reset')
@@ -790,14 +789,13 @@ def test_an_environment_whose_resets_fail_is_made_anew(tmp_path, capsys):
     )
 
   assert run(tmp_path, make_env, frames=1000).finished
-  told = capsys.readouterr().out
-  assert told.count("raised Failure('no reset'); made anew") == 2
+  told = caplog.text
+  assert told.count("raised Failure('no reset'); replaced") == 2
   (row,) = read_rows(tmp_path / 'train.csv')
   assert row['env_restarts'] == '3'
 
 
 def test_a_signal_ends_a_long_segment(tmp_path, monkeypatch):
-  monkeypatch.setattr(training, '_REFRESH_SECONDS', 0.01)
   steps = []
 
   class Signals(catch.Catch):
@@ -824,7 +822,7 @@ def test_an_error_in_an_evaluation_ends_the_run(tmp_path):
     )
 
   with pytest.raises(Failure, match='the game broke') as raised:
-    training.run(
+    run_config(
       settings,
       gym.make(catch.Catch),
       functools.partial(agents.make_learner, settings),
@@ -849,7 +847,7 @@ def test_a_signal_ends_an_evaluation(tmp_path, monkeypatch):
 
   steps = []
   settings = make_config(tmp_path, eval_frames=10**6)
-  result = training.run(
+  result = run_config(
     settings,
     gym.make(catch.Catch),
     functools.partial(agents.make_learner, settings),
@@ -890,7 +888,7 @@ def swing(workdir, at_step=None, ctrl_c=None, **given):
     **{'threads': 1, 'eval_frames': 300, 'eval_episodes': 1, 't_max': 8}
     | given,
   )
-  return training.run(
+  return run_config(
     settings,
     gym.make(
       lambda: Swings(at_step, ctrl_c), num_envs=settings.envs_per_thread
@@ -911,7 +909,6 @@ def test_a_stopped_run_with_continuous_actions_ends_in_the_same_bits(
   tmp_path, monkeypatch, given
 ):
   monkeypatch.setattr(recorded, 'RESEED_STEPS', 100)
-  monkeypatch.setattr(training, '_REFRESH_SECONDS', 0.01)
   given |= {'frames': 1200, 'checkpoint_frames': 200, 'reward_scale': 0.1}
   whole = swing(tmp_path / 'whole', **given)
   ctrl_c = make_ctrl_c(monkeypatch)
@@ -934,7 +931,7 @@ def test_a_stopped_run_with_continuous_actions_ends_in_the_same_bits(
 
 
 def test_observations_that_are_not_finite_end_the_run_in_one_line(
-  tmp_path, capsys
+  tmp_path, caplog
 ):
   class Spoilt(Swings):
     def step(self, action):
@@ -949,12 +946,12 @@ def test_observations_that_are_not_finite_end_the_run_in_one_line(
     eval_frames=0,
   )
   with pytest.raises(checks.RunError, match=r'Spoilt.*observation\[0\] is nan'):
-    training.run(
+    run_config(
       settings,
       gym.make(Spoilt),
       functools.partial(agents.make_learner, settings),
     )
-  assert 'made anew, 3 of at most 3 times' in capsys.readouterr().out
+  assert 'replaced, 3 of at most 3 times' in caplog.text
   assert saved(tmp_path / 'checkpoints') == [0]
 
 
@@ -992,7 +989,7 @@ def collected(workdir, monkeypatch, make_env, **given):
 
   monkeypatch.setattr(rollout, 'collect', noting)
   settings = make_config(workdir, frames=60, t_max=10, **given)
-  result = training.run(
+  result = run_config(
     settings,
     gym.make(make_env),
     lambda env: agents.make_learner(settings, env),
@@ -1036,7 +1033,7 @@ def test_evaluations_of_a_run_normalise_by_its_moments(tmp_path, monkeypatch):
 
   class Policy(evaluation.Policy):
     def __init__(self, learner, version, **kwargs):
-      made.append((version.frames, version.moments))
+      made.append((version.frames, version.statistics))
       super().__init__(learner, version, **kwargs)
 
   monkeypatch.setattr(evaluation, 'Policy', Policy)
@@ -1213,7 +1210,9 @@ def test_a_signal_while_games_are_replayed_leaves_the_run(tmp_path):
   assert (last.finished, last.frames) == (True, 600)
 
 
-def test_a_finished_run_is_told_before_environments_are_closed(tmp_path, capfd):
+def test_a_finished_run_is_told_before_environments_are_closed(
+  tmp_path, caplog
+):
   told, release = [], threading.Event()
 
   def make_env(close):
@@ -1241,29 +1240,27 @@ def test_a_finished_run_is_told_before_environments_are_closed(tmp_path, capfd):
     ('hang', hang, 'no progress of environment-close-0 for 3 s'),
   ):
     settings = make_config(tmp_path / name, watchdog_seconds=3.0)
-    result = training.run(
+    result = run_config(
       settings,
       make_env(close),
       functools.partial(agents.make_learner, settings),
       on_result=lambda result: told.append(result.frames),
     )
     assert result.finished
-    found = capfd.readouterr().err
-    assert found.startswith('warning: ')
-    assert warning in found
+    assert warning in caplog.text
   release.set()
   assert told == [100, 'closing', 100, 100]
 
 
 @pytest.mark.parametrize('kind', [SystemExit, KeyboardInterrupt])
-def test_an_environment_cannot_end_the_process(tmp_path, capsys, kind):
+def test_an_environment_cannot_end_the_process(tmp_path, caplog, kind):
   def leave():
     raise kind('mine')
 
   result = run(tmp_path / 'step', at_step(5, leave))
   assert (result.finished, result.frames) == (True, 100)
   told = f'the environment raised {kind("mine")!r}'
-  assert f'raised RuntimeError({told!r}); made anew' in capsys.readouterr().out
+  assert f'raised RuntimeError({told!r}); replaced' in caplog.text
   with pytest.raises(RuntimeError, match='the environment raised') as raised:
     run(tmp_path / 'constructor', leave)
   assert isinstance(raised.value.__cause__, kind)
@@ -1274,30 +1271,23 @@ def test_an_environment_cannot_end_the_process(tmp_path, capsys, kind):
   'computes, spins, seconds',
   [(False, False, 0.05), (True, False, 0.05), (False, True, 0.5)],
 )
-def test_what_hangs_before_training_is_told(
-  tmp_path, monkeypatch, computes, spins, seconds
-):
+def test_what_hangs_before_training_is_told(caplog, computes, spins, seconds):
   hung = threading.Event()
   told = []
-  expected = ('the main thread, making things,', seconds)
+  expected = f'no progress of the main thread, making things, for {seconds:g} s'
 
-  def end_process(names, seconds):
-    told.append((*names, seconds))
+  def on_hung(reason):
+    told.append(reason)
     hung.set()
 
-  monkeypatch.setattr(training, '_REFRESH_SECONDS', 0.01)
-  monkeypatch.setattr(training, '_end_process', end_process)
-  settings = make_config(tmp_path, watchdog_seconds=0.05)
-  with (
-    signals.Signals() as found,
-    training._setting_up(settings, found) as stage,
-  ):
+  with setting_up.watched(0.05, on_hung, period_seconds=0.01) as stage:
     stage('making things', computes=computes)
     end = time.monotonic() + WAIT_SECONDS
     while spins and expected not in told:
       assert time.monotonic() < end
     assert hung.wait(WAIT_SECONDS)
   assert expected in told
+  assert 'in test_what_hangs_before_training_is_told' in caplog.text
 
 
 def test_every_step_of_a_game_is_a_sign_of_life(tmp_path):
@@ -1326,7 +1316,6 @@ def test_every_step_of_a_game_is_a_sign_of_life(tmp_path):
 
 def test_no_later_row_has_fewer_seconds(tmp_path, monkeypatch):
   # Threads report while the main thread, which has looked at the clock, waits.
-  monkeypatch.setattr(training, '_REFRESH_SECONDS', 0.001)
   run(tmp_path, threads=3, frames=4000, checkpoint_frames=100, keep=100)
   rows = (tmp_path / 'episodes.csv').read_bytes()
   store = checkpoints.Store(tmp_path / 'checkpoints', read_only=True)
@@ -1349,7 +1338,7 @@ def test_an_evaluation_of_a_game_without_an_end_is_bounded(tmp_path):
   settings = make_config(
     tmp_path, eval_frames=10**6, eval_episodes=2, max_eval_episode_frames=30
   )
-  result = training.run(
+  result = run_config(
     settings,
     gym.make(catch.Catch),
     functools.partial(agents.make_learner, settings),
@@ -1372,7 +1361,7 @@ class Wanders(catch.Catch):
 
 
 def test_an_environment_may_change_the_working_directory(
-  tmp_path, monkeypatch, capsys
+  tmp_path, monkeypatch, caplog
 ):
   monkeypatch.chdir(tmp_path)
   monkeypatch.setattr(Wanders, 'folder', tmp_path / 'elsewhere')
@@ -1380,15 +1369,15 @@ def test_an_environment_may_change_the_working_directory(
   for going_on in (False, True):
     monkeypatch.chdir(tmp_path)
     settings = make_config('runs/[x]', eval_frames=50, profile='traces')
-    result = training.run(
+    result = run_config(
       settings,
       gym.make(Wanders),
       functools.partial(agents.make_learner, settings),
     )
     assert result.workdir == str(tmp_path / 'runs/[x]')
     assert 'results in runs/[x]' in training.describe(result)
-    told = capsys.readouterr().out
-    assert ('going on at frame 100' in told) == going_on
+    told = caplog.text
+    assert ('resuming at frame 100' in told) == going_on
     assert '--profile=traces' in told
   assert list(Wanders.folder.iterdir()) == []
   assert sorted(path.name for path in tmp_path.iterdir()) == [

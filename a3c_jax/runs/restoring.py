@@ -147,10 +147,7 @@ def replay(
   finally:
     left = group.stop(supervise.STOP_SECONDS)
   if hung:
-    workers.log_hung(hung, watchdog.seconds)
-    raise supervise.HungError(
-      f'no progress of {", ".join(hung)} for {watchdog.seconds:g} s'
-    )
+    raise supervise.HungError(workers.log_hung(hung, watchdog.seconds))
   if group.error is not None:
     raise group.error
   if left:

@@ -173,8 +173,7 @@ class PeriodicEvaluations:
       self._record(evaluator.drain(_POLL_SECONDS))
       hung = watchdog.tick(evaluator.progress)
       if hung:
-        workers.log_hung(hung, watchdog.seconds)
-        raise supervise.HungError(_no_progress(hung, watchdog.seconds))
+        raise supervise.HungError(workers.log_hung(hung, watchdog.seconds))
 
   def _start(self, now):
     self._began_seconds = now.seconds
@@ -232,16 +231,11 @@ class HangWatchdog:
     hung = self._watchdog.tick(self._progress())
     if not hung:
       return None
-    seconds = self._watchdog.seconds
-    workers.log_hung(hung, seconds)
-    return Stop(_no_progress(hung, seconds), hung=tuple(hung))
+    reason = workers.log_hung(hung, self._watchdog.seconds)
+    return Stop(reason, hung=tuple(hung))
 
   def finish(self, now: Tick, outcome: Outcome) -> None:
     del now, outcome
-
-
-def _no_progress(names, seconds) -> str:
-  return f'no progress of {", ".join(names)} for {seconds:g} s'
 
 
 def _next_multiple(count, step):

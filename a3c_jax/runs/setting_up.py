@@ -44,7 +44,7 @@ def stoppable(config: Config, received: signals.Signals) -> Iterator[None]:
 @contextlib.contextmanager
 def watched(
   seconds: float,
-  on_hung: Callable[[list[str]], None],
+  on_hung: Callable[[str], None],
   *,
   period_seconds: float = _PERIOD_SECONDS,
 ) -> Iterator[Callable[..., None]]:
@@ -52,8 +52,8 @@ def watched(
 
   Args:
     seconds: without a sign of life, after which this thread hangs.
-    on_hung: called with the name of this thread and its stage, in another
-      thread, once its stacks are logged. Only the caller knows whether it may
+    on_hung: called with what hangs, in words, in another thread, once the
+      stacks of all threads are logged. Only the caller knows whether it may
       end the process: a thread cannot be stopped from outside.
     period_seconds: between two looks.
 
@@ -81,8 +81,7 @@ def watched(
       ):
         hung = watchdog.tick({name: value})
         if hung:
-          workers.log_hung(hung, watchdog.seconds)
-          on_hung(hung)
+          on_hung(workers.log_hung(hung, watchdog.seconds))
 
   threading.Thread(target=watch, name='watchdog', daemon=True).start()
   try:

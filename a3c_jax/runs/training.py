@@ -61,7 +61,7 @@ def run(
   *,
   on_progress: Callable[[log_lib.Progress], None] = lambda progress: None,
   on_result: Callable[[Result], None] = lambda result: None,
-  on_hung: Callable[[list[str]], None] = lambda names: None,
+  on_hung: Callable[[str], None] = lambda reason: None,
   signals: signals_lib.Signals | None = None,
   start: runtime.Runtime = asynchronous.workers_of,
   period_seconds: float = 1.0,
@@ -88,7 +88,7 @@ def run(
     on_result: called with the result before environments are closed, which
       may take its time.
     on_hung: called in another thread if this one hangs before training, with
-      its name and stage. Nothing but the end of the process ends that.
+      the stage at which it does. Nothing but the end of the process ends that.
     signals: entered by the caller; a signal ends the run early and in good
       order, and the result is returned.
     start: arranges the workers.
