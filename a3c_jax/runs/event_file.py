@@ -24,21 +24,19 @@ class EventFile(contextlib.AbstractContextManager):
   tensorboardX's own `SummaryWriter` would hang a queue.
   """
 
-  def __init__(self, workdir: pathlib.Path, earlier: Mapping[str, int] | None):
+  def __init__(self, workdir: pathlib.Path, earlier: Mapping[str, int]):
     """Opens a new file beside those of earlier sessions.
 
     Args:
       workdir: existing folder.
       earlier: sizes in bytes of the event files of earlier sessions, by name,
-        to which they are cut back; others of ours are removed. None leaves all
-        of them alone.
+        to which they are cut back; others of ours are removed.
 
     Raises:
       OSError: if it cannot be written.
     """
-    self._earlier = dict(earlier or {})
-    if earlier is not None:
-      _cut_back(workdir, self._earlier)
+    self._earlier = dict(earlier)
+    _cut_back(workdir, self._earlier)
     self._writer = EventsWriter(
       str(workdir / 'events'),
       # Two sessions may begin within the second that the name tells.

@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 from tensorboardX.proto import event_pb2
 
-from a3c_jax import telemetry
+from a3c_jax.core import events
+from a3c_jax.parameters import store
+from a3c_jax.runs import display
+from a3c_jax.runs import log as log_lib
 
 RUN = {'algo': 'a3c', 'env': 'pong', 'seed': 3}
 TRAIN_COLUMNS = [
@@ -39,23 +42,35 @@ EPISODE_COLUMNS = [
 
 
 def make_log(workdir, **changes):
-  arguments = {'run': RUN, 'stats': ['loss', 'entropy'], 'total_frames': 1000}
-  return telemetry.Log(workdir, **arguments | changes)
+  arguments = {
+    'run': RUN,
+    'statistics': ['loss', 'entropy'],
+    'total_frames': 1000,
+    'action_repeat': 4,
+  }
+  return log_lib.RunLog(workdir, **arguments | changes)
+
+
+def applied(*happened, frames=100, lag=0, lock_wait=0.0, thread=0):
+  """A contribution that was applied 1.25 seconds after training began."""
+  receipt = store.Receipt(frames, 1, lag, lock_wait)
+  return store.Applied(receipt, thread, 1.25, happened)
 
 
 def update(loss=0.0, entropy=0.0, lag=0, lock_wait=0.0):
-  return telemetry.Update(np.array([loss, entropy]), lag, lock_wait)
+  values = np.array([loss, entropy], np.float32)
+  return applied(
+    events.LearningStatistics(values), lag=lag, lock_wait=lock_wait
+  )
 
 
 def episode(frames=100, episode_return=5.0, thread=0):
-  return telemetry.EpisodeRow(frames, 1.25, thread, episode_return, 2.0, 40)
+  ended = events.EpisodeEnded(episode_return, 2.0, 10)
+  return applied(ended, frames=frames, thread=thread)
 
 
-def report(log, *items):
-  reports = telemetry.Reports()
-  for item in items:
-    reports.add(item)
-  log.take(reports.take())
+def report(log, *contributions):
+  log.applied(contributions)
 
 
 def read_rows(path):
@@ -229,38 +244,50 @@ def test_files_are_closed_when_the_run_fails(tmp_path):
     report(log, episode())
 
 
+def shown_run(workdir):
+  """A run of two looks and one row between them, as a script shows it."""
+  with display.shown() as shown, make_log(workdir, total_frames=40_000) as log:
+    report(log, update(), episode(episode_return=2.0))
+    shown.progress(log.progress(12_000, 2.0))
+    yield
+    log.write_row(frames=20_000, seconds=4.0, updates=1, learning_rate=0.5)
+    log.incident(events.Incident('env_restarts', 'a game broke'))
+    yield
+
+
 def test_plain_lines_where_there_is_no_terminal(tmp_path, capsys, monkeypatch):
   for name in ('FORCE_COLOR', 'TTY_COMPATIBLE'):
     monkeypatch.delenv(name, raising=False)
-  with make_log(tmp_path, total_frames=40_000) as log:
-    log.show(frames=5, seconds=1.0)
-    report(log, update(), episode(episode_return=2.0))
-    log.write_row(frames=12_000, seconds=2.0, updates=1, learning_rate=0.5)
-  assert capsys.readouterr().out == ('return 2.00  12,000 frames  6,000/s\n')
+  assert [*shown_run(tmp_path)] == [None, None]
+  captured = capsys.readouterr()
+  assert captured.out == 'return 2.00  20,000 frames  5,000/s\n'
+  assert captured.err == 'warning: a game broke\n'
 
 
 def test_live_line_on_a_terminal(tmp_path, capsys, monkeypatch):
   monkeypatch.setenv('FORCE_COLOR', '1')
   monkeypatch.setenv('TERM', 'xterm')
   monkeypatch.setenv('COLUMNS', '80')
-  with make_log(tmp_path, total_frames=40_000) as log:
-    report(log, update(), episode(episode_return=2.0))
-    log.show(frames=12_000, seconds=2.0)
-    shown = capsys.readouterr().out
-    log.write_row(frames=20_000, seconds=4.0, updates=1, learning_rate=0.5)
-    row = capsys.readouterr().out
-  assert '30%' in shown
-  assert 'return 2.00  12,000 frames  6,000/s' in shown
-  assert '20,000' not in row  # The row goes to the file, not over the line.
+  run = shown_run(tmp_path)
+  next(run)
+  first = capsys.readouterr().out
+  assert '30%' in first
+  assert 'return 2.00  12,000 frames  6,000/s' in first
+  next(run)
+  later = capsys.readouterr().out
+  assert '20,000' not in later  # The row goes to the file, not over the line.
+  assert 'warning: a game broke' in later
+  assert [*run] == []
 
 
-def test_reports_are_taken_once_and_in_order():
-  reports = telemetry.Reports()
-  items = [update(lag=1), episode(thread=4), update(lag=2)]
-  for item in items:
-    reports.add(item)
-  assert reports.take() == items
-  assert reports.take() == []
+def test_a_library_prints_nothing(tmp_path, capsys):
+  with make_log(tmp_path) as log:
+    report(log, update())
+    log.write_row(frames=20, seconds=4.0, updates=1, learning_rate=0.5)
+    log.incident(events.Incident('env_restarts', 'a game broke'))
+    log.evaluated(EVAL_ROW)
+  captured = capsys.readouterr()
+  assert (captured.out, captured.err) == ('', '')
 
 
 def write(log, frames):
@@ -271,7 +298,7 @@ def write(log, frames):
   )
 
 
-EVAL_ROW = telemetry.EvalRow(
+EVAL_ROW = log_lib.EvalRow(
   frames=20,
   seconds=1.25,
   protocol='noop30',
@@ -289,7 +316,7 @@ EVAL_ROW = telemetry.EvalRow(
 )
 
 
-def test_an_evaluation_is_written_and_told(tmp_path, capsys):
+def test_an_evaluation_is_written_and_logged(tmp_path, caplog):
   with make_log(tmp_path) as log:
     log.evaluated(EVAL_ROW)
     log.evaluated(EVAL_ROW._replace(human_normalized=None, best=False))
@@ -297,11 +324,11 @@ def test_an_evaluation_is_written_and_told(tmp_path, capsys):
     log.evaluated(EVAL_ROW._replace(mean_return=nan, standard_error=nan))
   with (tmp_path / 'eval.csv').open(newline='') as file:
     rows = [*csv.DictReader(file)]
-  assert [*rows[0]][-14:] == [*telemetry.EvalRow._fields]
+  assert [*rows[0]][-14:] == [*log_lib.EvalRow._fields]
   assert [row['human_normalized'] for row in rows] == ['50.125', '', '50.125']
   assert [row['best'] for row in rows] == ['True', 'False', 'True']
   assert rows[0]['protocol'] == 'noop30'
-  lines = capsys.readouterr().out.splitlines()
+  lines = caplog.messages
   line = 'evaluation at frame 20: mean return -3.00 ± 0.50, 3 episodes, noop30'
   assert lines == [
     line + ', 50.1% of human',
@@ -321,16 +348,16 @@ def test_an_evaluation_is_written_and_told(tmp_path, capsys):
   }
 
 
-def test_files_go_on_from_a_place_as_if_nothing_had_been(tmp_path):
+def test_files_go_on_from_a_position_as_if_nothing_had_been(tmp_path):
   for name in ('stopped', 'whole'):
     (tmp_path / name).mkdir()
   with make_log(tmp_path / 'stopped') as log:
     write(log, 10)
     report(log, update(loss=30.0), episode(frames=12, episode_return=9.0))
-    place = json.loads(json.dumps(log.place(14)))
+    position = json.loads(json.dumps(log.position(14)))
     write(log, 20)  # All of this is lost.
     log.evaluated(EVAL_ROW)
-  with make_log(tmp_path / 'stopped', place=place) as log:
+  with make_log(tmp_path / 'stopped', position=position) as log:
     assert log.episodes == 2
     write(log, 30)
     mean_return = log.mean_return
@@ -346,18 +373,18 @@ def test_files_go_on_from_a_place_as_if_nothing_had_been(tmp_path):
     assert stopped == whole
 
 
-def test_a_file_that_has_lost_rows_goes_on_with_whole_ones(tmp_path, capsys):
+def test_a_file_that_has_lost_rows_resumes_with_whole_ones(tmp_path, caplog):
   with make_log(tmp_path) as log:
     write(log, 10)
     write(log, 20)
-    place = log.place(20)
+    position = log.position(20)
   lines = (tmp_path / 'train.csv').read_bytes().splitlines(keepends=True)
   (tmp_path / 'train.csv').write_bytes(lines[0] + lines[1] + lines[2][:-4])
   (tmp_path / 'eval.csv').unlink()
   (tmp_path / 'episodes.csv').unlink()
-  capsys.readouterr()
-  with make_log(tmp_path, place=place) as log:
-    told = capsys.readouterr().out.splitlines()
+  caplog.clear()
+  with make_log(tmp_path, position=position) as log:
+    told = [*caplog.messages]
     write(log, 30)
   assert told == [
     f'{tmp_path}/{name} is shorter than it was: rows are lost'
@@ -368,14 +395,14 @@ def test_a_file_that_has_lost_rows_goes_on_with_whole_ones(tmp_path, capsys):
   assert (tmp_path / 'eval.csv').read_text().startswith('algo,')
 
 
-def test_tensorboard_forgets_what_came_after_the_place(tmp_path):
+def test_tensorboard_forgets_what_came_after_the_checkpoint(tmp_path):
   with make_log(tmp_path) as log:
     write(log, 10)
-    place = log.place(14)
+    position = log.position(14)
     write(log, 20)
   (first,) = tmp_path.glob('events.out.tfevents.*')
   first = first.rename(tmp_path / 'first')
-  with make_log(tmp_path, place=place) as log:
+  with make_log(tmp_path, position=position) as log:
     write(log, 30)
   (second,) = tmp_path.glob('events.out.tfevents.*')
   starts = [
@@ -400,7 +427,7 @@ def tags(workdir):
 def test_events_stand_where_the_checkpoint_has_them(tmp_path):
   with make_log(tmp_path) as log:
     report(log, episode(frames=5))
-    place = json.loads(json.dumps(log.place(14)))
+    position = json.loads(json.dumps(log.position(14)))
     # On disk already, as the rows of episodes.csv: the process may be killed.
     kept = [('episode/return', 5), ('episode/frames', 5)]
     assert tags(tmp_path) == kept
@@ -409,12 +436,12 @@ def test_events_stand_where_the_checkpoint_has_them(tmp_path):
   assert len(tags(tmp_path)) == 2 + 3 + 2
   # Two sessions, of which the first writes no checkpoint.
   for frames in (30, 40):
-    with make_log(tmp_path, place=place) as log:
+    with make_log(tmp_path, position=position) as log:
       report(log, episode(frames=frames))
-      second = json.loads(json.dumps(log.place(50)))
+      second = json.loads(json.dumps(log.position(50)))
     later = [('episode/return', frames), ('episode/frames', frames)]
     assert tags(tmp_path) == kept + later
-  with make_log(tmp_path, place=second) as log:
+  with make_log(tmp_path, position=second) as log:
     report(log, episode(frames=60))
   third = [('episode/return', 60), ('episode/frames', 60)]
   assert tags(tmp_path) == kept + later + third
@@ -429,12 +456,8 @@ def test_event_files_of_others_are_left_alone(tmp_path):
   others = tmp_path / 'events.out.tfevents.1.mine'
   others.write_bytes(b'mine')
   with make_log(tmp_path) as log:
-    place = log.place(14)
-  with make_log(tmp_path, place=place):
-    pass
-  # A place of an earlier version tells of none.
-  del place['events']
-  with make_log(tmp_path, place=place):
+    position = log.position(14)
+  with make_log(tmp_path, position=position):
     pass
   assert others.read_bytes() == b'mine'
   assert len([*tmp_path.glob('*.a3c_jax')]) >= 2
@@ -449,9 +472,9 @@ def test_a_file_of_an_earlier_version_keeps_its_columns(tmp_path):
     index = names.index('truncated_episodes')
     del names[index], values[index]
     path.write_text(','.join(names) + '\r\n' + ','.join(values) + '\r\n')
-    place = log.place(20)
-  place['positions']['eval.csv'] = path.stat().st_size
-  with make_log(tmp_path, place=place) as log:
+    position = log.position(20)
+  position['positions']['eval.csv'] = path.stat().st_size
+  with make_log(tmp_path, position=position) as log:
     log.evaluated(EVAL_ROW._replace(frames=40, best=False))
   columns, rows = read_rows(path)
   assert columns == names
@@ -471,26 +494,25 @@ def test_a_log_knows_the_most_seconds_of_its_rows(tmp_path):
     assert log.seconds == 2.5
 
 
-def test_truncated_episodes_are_told(tmp_path, capsys):
+def test_truncated_episodes_are_logged(tmp_path, caplog):
   with make_log(tmp_path) as log:
     log.evaluated(EVAL_ROW._replace(truncated_episodes=2))
-  assert '3 episodes, 2 of them truncated, noop30' in capsys.readouterr().out
+  assert '3 episodes, 2 of them truncated, noop30' in caplog.text
   (row,) = read_rows(tmp_path / 'eval.csv')[1]
   assert row['truncated_episodes'] == '2'
 
 
-def test_trouble_is_counted_and_told(tmp_path, capsys):
+def test_incidents_are_counted_and_logged(tmp_path, caplog):
   with make_log(tmp_path) as log:
     report(
       log,
       update(),
-      telemetry.Trouble('env_restarts', 'game 3 broke'),
-      telemetry.Trouble('bad_gradients', 'w is nan'),
-      telemetry.Trouble('bad_gradients', 'w is nan again'),
+      applied(events.Incident('bad_gradients', 'w is nan')),
+      applied(events.Incident('bad_gradients', 'w is nan again')),
     )
+    log.incident(events.Incident('env_restarts', 'game 3 broke'))
+    assert caplog.messages == ['w is nan', 'w is nan again', 'game 3 broke']
     log.write_row(frames=10, seconds=1.0, updates=1, learning_rate=0.5)
-  told = capsys.readouterr().out
-  assert told.startswith('game 3 broke\nw is nan\nw is nan again\n')
   (row,) = read_rows(tmp_path / 'train.csv')[1]
   assert (row['env_restarts'], row['bad_gradients']) == ('1', '2')
 
@@ -512,11 +534,11 @@ def test_names_that_a_spreadsheet_would_compute_are_text(tmp_path):
 def test_positions_after_a_resume_are_those_of_the_files(tmp_path):
   with make_log(tmp_path) as log:
     report(log, episode(frames=10))
-    place = log.place(10)
+    position = log.position(10)
     report(log, episode(frames=20))
   # Nothing is written before the next checkpoint.
-  with make_log(tmp_path, place=place) as log:
-    again = log.place(10)
-  assert again['positions'] == place['positions']
+  with make_log(tmp_path, position=position) as log:
+    again = log.position(10)
+  assert again['positions'] == position['positions']
   size = (tmp_path / 'episodes.csv').stat().st_size
-  assert size == place['positions']['episodes.csv']
+  assert size == position['positions']['episodes.csv']
