@@ -392,7 +392,8 @@ def interrupted(monkeypatch, workdir, at_step, **given):
   """A run that ends at a step of a thread; those that it replays count too."""
   ctrl_c = make_ctrl_c(monkeypatch)
   make_env = gym.make(
-    lambda: Interrupts(at_step, ctrl_c), envs=given.get('envs_per_thread', 1)
+    lambda: Interrupts(at_step, ctrl_c),
+    num_envs=given.get('envs_per_thread', 1),
   )
   result = run(workdir, make_env, **given)
   assert not result.finished
@@ -671,7 +672,7 @@ def test_results_without_a_checkpoint_are_not_overwritten(tmp_path, lost):
     with pytest.raises(checks.UsageError) as error:
       run(tmp_path)
     assert str(error.value) == (
-      f'--workdir={tmp_path}: holds results, but no checkpoint to go on from; '
+      f'--workdir={tmp_path}: holds results, but no checkpoint to resume from; '
       'allowed: another folder'
     )
   assert (tmp_path / 'episodes.csv').read_bytes() == kept
