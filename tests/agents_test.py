@@ -11,14 +11,11 @@ import numpy as np
 import pytest
 
 from a3c_jax import (
-  activations,
   agents,
   base,
   checks,
   config,
   networks,
-  optimizers,
-  shared,
 )
 from a3c_jax.envs import atari
 
@@ -81,7 +78,6 @@ def use(learner, space, streams=2, steps=3):
     state=state,
   )
   grads, stats = learner.gradients(params, target, segment)
-  grads = activations.multiplied_out(grads)
   assert jax.tree.map(np.shape, grads) == jax.tree.map(np.shape, params)
   assert all(np.shape(stat) == () for stat in stats.values())
   return params, action, grads

@@ -52,7 +52,7 @@ def make_moment(
     )
     points.append(checkpoints.Point(carry, past))
   moments = normalization.initial((4, 5))
-  snapshot = base.Snapshot(
+  snapshot = base.Version(
     params,
     params if target else None,
     frames,

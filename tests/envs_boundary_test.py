@@ -116,7 +116,7 @@ def played(env, learner, *, steps=12):
     t_max=steps,
     gamma=0.99,
     reward_clip=None,
-    snapshot=lambda: base.Snapshot({}, {}, 0, 0, None),
+    snapshot=lambda: base.Version({}, {}, 0, 0, None),
     exploration_epsilon=np.float32(0),
     phases=telemetry.Phases(),
   )
@@ -181,7 +181,7 @@ def test_every_algorithm_bootstraps_from_that_final_observation(make):
       t_max=7,
       gamma=0.99,
       reward_clip=None,
-      snapshot=lambda: base.Snapshot(params, params, 0, 0, None),
+      snapshot=lambda: base.Version(params, params, 0, 0, None),
       exploration_epsilon=np.ones(2, np.float32),
       phases=telemetry.Phases(),
     )

@@ -324,7 +324,7 @@ def wait_for(one):
 def test_background_evaluates_one_snapshot_after_another():
   one, _ = background(Walk)
   for frames in (10, 20):
-    snapshot = base.Snapshot(None, None, frames, 0)
+    snapshot = base.Version(None, None, frames, 0)
     assert not one.busy
     one.start(snapshot)
     assert one.busy
@@ -343,7 +343,7 @@ def test_a_broken_environment_of_an_evaluation_is_made_anew():
   one, reports = background(
     lambda: Walk(breaks=breaks.pop(0)), max_env_restarts=2
   )
-  one.start(base.Snapshot(None, None, 10, 0))
+  one.start(base.Version(None, None, 10, 0))
   assert wait_for(one).summary[:3] == (3, 5.0, 5.0)
   assert breaks == []
   troubles = reports.take()
@@ -354,7 +354,7 @@ def test_a_broken_environment_of_an_evaluation_is_made_anew():
 def test_one_that_breaks_too_often_ends_the_evaluation():
   breaks = [[7], [2]]
   one, _ = background(lambda: Walk(breaks=breaks.pop(0)))
-  one.start(base.Snapshot(None, None, 10, 0))
+  one.start(base.Version(None, None, 10, 0))
   assert wait_for(one) is None
   assert isinstance(one.error, OSError)
   assert one.error.__notes__ == ['raised in evaluation thread 0']
@@ -370,7 +370,7 @@ def test_an_evaluation_can_be_stopped():
       return super().step(action)
 
   one, _ = background(lambda: Waits(length=10**9))
-  one.start(base.Snapshot(None, None, 10, 0))
+  one.start(base.Version(None, None, 10, 0))
   assert playing.wait(WAIT_SECONDS)
   assert one.stop(0.01) == ['evaluation-0']
   go_on.set()

@@ -5,7 +5,7 @@ from a3c_jax import base, normalization
 
 
 def test_by_hand():
-  moments = base.Moments(
+  moments = base.RunningStatistics(
     np.array([1.0, -2.0]), np.array([4.0, 0.25]), np.array(3.0)
   )
   normalize = normalization.normalizer(moments)

@@ -46,7 +46,7 @@ def play(env, learner, *, segments):
       t_max=T_MAX,
       gamma=0.9,
       reward_clip=1.0,
-      snapshot=lambda: base.Snapshot(params, params, frames=0, updates=0),
+      snapshot=lambda: base.Version(params, params, frames=0, updates=0),
       exploration_epsilon=np.full(env.num_envs, 0.7, np.float32),
       phases=phases,
     )
