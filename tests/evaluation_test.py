@@ -19,10 +19,10 @@ from a3c_jax import (
   networks,
   policy_based,
   scales,
-  telemetry,
   training,
   value_based,
 )
+from a3c_jax.core import events
 from a3c_jax.envs import gym, recorded
 
 WAIT_SECONDS = 60.0
@@ -295,7 +295,7 @@ def test_how_actions_are_chosen_is_told():
 
 
 def background(make_walk, **given):
-  reports = telemetry.Reports()
+  reports = events.EventQueue()
   defaults = {'episodes': 3, 'seed': 1, 'max_env_restarts': 1}
 
   def make_env():
@@ -346,7 +346,7 @@ def test_a_broken_environment_of_an_evaluation_is_made_anew():
   one.start(base.Version(None, None, 10, 0))
   assert wait_for(one).summary[:3] == (3, 5.0, 5.0)
   assert breaks == []
-  troubles = reports.take()
+  troubles = reports.drain()
   assert [trouble.kind for trouble in troubles] == ['env_restarts'] * 2
   assert 'the game broke' in troubles[0].text
 

@@ -1,3 +1,4 @@
+from gymnasium.wrappers import utils
 import numpy as np
 import pytest
 
@@ -19,11 +20,13 @@ def test_by_hand():
 def test_of_two_and_one_more():
   # 1 and 5: mean 3, variance 4. And 9: mean 5, variance (16 + 0 + 16) / 3.
   moments = normalization.merged(
-    normalization.initial((1,)), np.array([[1.0], [5.0]])
+    normalization.initial((1,)), normalization.of(np.array([[1.0], [5.0]]))
   )
   np.testing.assert_allclose(moments.mean, [3.0], rtol=1e-3)
   np.testing.assert_allclose(moments.variance, [4.0], rtol=1e-3)
-  moments = normalization.merged(moments, np.array([[9.0]], np.float32))
+  moments = normalization.merged(
+    moments, normalization.of(np.array([[9.0]], np.float32))
+  )
   np.testing.assert_allclose(moments.mean, [5.0], rtol=1e-3)
   np.testing.assert_allclose(moments.variance, [32 / 3], rtol=1e-3)
   assert moments.mean.dtype == np.float64
@@ -34,10 +37,27 @@ def test_in_parts_as_all_at_once():
   obs = np.random.default_rng(0).normal(1e4, 1e-2, (900, 2, 3))
   parts = whole = normalization.initial((2, 3))
   for part in np.split(obs, [1, 40, 41, 600]):
-    parts = normalization.merged(parts, part)
-  for one, other in zip(parts, normalization.merged(whole, obs), strict=True):
+    parts = normalization.merged(parts, normalization.of(part))
+  whole = normalization.merged(whole, normalization.of(obs))
+  for one, other in zip(parts, whole, strict=True):
     np.testing.assert_allclose(one, other, rtol=1e-9)
   np.testing.assert_allclose(parts.mean, obs.mean(axis=0), rtol=1e-6)
+
+
+def test_in_two_steps_in_the_same_bits_as_gymnasium():
+  # As its wrapper does at once, with the number of observations as an int.
+  rng = np.random.default_rng(0)
+  statistics = normalization.initial((3,))
+  expected = normalization.initial((3,))
+  for count in (5, 1, 7):
+    obs = rng.normal(3.0, 20.0, (count, 3)).astype(np.float32)
+    statistics = normalization.merged(statistics, normalization.of(obs))
+    obs = obs.astype(np.float64)
+    expected = utils.update_mean_var_count_from_moments(
+      *expected, obs.mean(axis=0), obs.var(axis=0), count
+    )
+    for one, other in zip(statistics, expected, strict=True):
+      np.testing.assert_array_equal(one, other)
 
 
 def test_before_anything_was_seen_nothing_changes():
@@ -48,7 +68,9 @@ def test_before_anything_was_seen_nothing_changes():
 
 def test_a_number_that_never_changed_stays_finite():
   obs = np.full((50, 1), 7.0)
-  moments = normalization.merged(normalization.initial((1,)), obs)
+  moments = normalization.merged(
+    normalization.initial((1,)), normalization.of(obs)
+  )
   normalize = normalization.normalizer(moments)
   assert abs(normalize(np.array([[7.0]], np.float32))[0, 0]) < 0.1
   # Then it does, and is far from all that was seen.

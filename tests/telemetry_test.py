@@ -10,6 +10,7 @@ import pytest
 from tensorboardX.proto import event_pb2
 
 from a3c_jax import telemetry
+from a3c_jax.core import events
 
 RUN = {'algo': 'a3c', 'env': 'pong', 'seed': 3}
 TRAIN_COLUMNS = [
@@ -53,10 +54,7 @@ def episode(frames=100, episode_return=5.0, thread=0):
 
 
 def report(log, *items):
-  reports = telemetry.Reports()
-  for item in items:
-    reports.add(item)
-  log.take(reports.take())
+  log.take(items)
 
 
 def read_rows(path):
@@ -253,15 +251,6 @@ def test_live_line_on_a_terminal(tmp_path, capsys, monkeypatch):
   assert '30%' in shown
   assert 'return 2.00  12,000 frames  6,000/s' in shown
   assert '20,000' not in row  # The row goes to the file, not over the line.
-
-
-def test_reports_are_taken_once_and_in_order():
-  reports = telemetry.Reports()
-  items = [update(lag=1), episode(thread=4), update(lag=2)]
-  for item in items:
-    reports.add(item)
-  assert reports.take() == items
-  assert reports.take() == []
 
 
 def write(log, frames):
@@ -485,9 +474,9 @@ def test_trouble_is_counted_and_told(tmp_path, capsys):
     report(
       log,
       update(),
-      telemetry.Trouble('env_restarts', 'game 3 broke'),
-      telemetry.Trouble('bad_gradients', 'w is nan'),
-      telemetry.Trouble('bad_gradients', 'w is nan again'),
+      events.Incident('env_restarts', 'game 3 broke'),
+      events.Incident('bad_gradients', 'w is nan'),
+      events.Incident('bad_gradients', 'w is nan again'),
     )
     log.write_row(frames=10, seconds=1.0, updates=1, learning_rate=0.5)
   told = capsys.readouterr().out

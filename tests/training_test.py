@@ -593,7 +593,7 @@ def test_a_checkpoint_that_cannot_be_written_ends_in_one_line(
 ):
   run(tmp_path, frames=500)
 
-  def save(self, moment, *, best):
+  def save(self, state, *, best):
     raise OSError(28, 'No space left on device')
 
   monkeypatch.setattr(checkpoints.Checkpoints, 'save', save)
@@ -608,8 +608,8 @@ def test_a_checkpoint_that_cannot_be_written_ends_in_one_line(
 
 
 def test_a_failure_and_a_full_disk_are_both_told(tmp_path, monkeypatch):
-  def save(self, moment, *, best):
-    if moment.captured.snapshot.frames:
+  def save(self, state, *, best):
+    if state.store.version.frames:
       raise OSError(28, 'No space left on device')
 
   monkeypatch.setattr(checkpoints.Checkpoints, 'save', save)
