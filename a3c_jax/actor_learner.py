@@ -119,13 +119,8 @@ def run(
       if restarts == config.max_env_restarts:
         raise
       restarts += 1
-      incidents.add(
-        events.Incident(
-          'env_restarts',
-          f'environment of thread {worker.index} raised {error!r}; made anew, '
-          f'{restarts} of at most {config.max_env_restarts} times',
-        )
-      )
+      restarted = f'{restarts} of at most {config.max_env_restarts} times'
+      incidents.add(_replaced(worker.index, error, restarted))
       seed = recorded.next_seed(int(env.past().seeds[0]))
       env = worker.replace_env(env)
       carry = None
@@ -154,11 +149,7 @@ def run(
           f'{bad_gradients} gradients in a row are not finite; in the last, '
           f'{problem} is the first'
         )
-      grads = None
-      learning = events.Incident(
-        'bad_gradients',
-        f'gradient of thread {worker.index} dropped: {problem} is not finite',
-      )
+      grads, learning = None, _dropped(worker.index, problem)
     receipt = store.push(
       Contribution(
         worker=worker.index,
@@ -175,6 +166,20 @@ def run(
     )
     phases.lap('update')
     phases.move('update', 'lock_wait', receipt.lock_wait_seconds)
+
+
+def _replaced(worker, error, restarted) -> events.Incident:
+  return events.Incident(
+    'env_restarts',
+    f'environment of thread {worker} raised {error!r}; made anew, {restarted}',
+  )
+
+
+def _dropped(worker, problem) -> events.Incident:
+  return events.Incident(
+    'bad_gradients',
+    f'gradient of thread {worker} dropped: {problem} is not finite',
+  )
 
 
 def _first_bad(grads) -> str:
