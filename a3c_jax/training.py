@@ -521,12 +521,12 @@ class _Trainer:
     def body(thread, stop):
       actor_learner.run(
         actor_learner.Worker(
-          thread,
-          self._envs[thread],
-          functools.partial(self._replace_env, thread),
-          self._worker_states[thread].carry,
-          self._explorations[thread],
-          phases[thread],
+          index=thread,
+          env=self._envs[thread],
+          replace_env=functools.partial(self._replace_env, thread),
+          carry=self._worker_states[thread].carry,
+          exploration_epsilon=self._explorations[thread],
+          phases=phases[thread],
         ),
         stop,
         config=config,
