@@ -53,11 +53,15 @@ class Segment(NamedTuple):
 
 
 class FactoredGradients(NamedTuple):
-  """A second form of a Learner's gradients, for stores that accept it."""
+  """A second form of a Learner's gradients, for stores that accept it.
 
-  dense: Callable[..., tuple[Params, Stats]]  # `Learner.gradients`, its first
-  # form
-  gradients: Callable[..., tuple[Any, Stats]]  # gives a `factored.Factored`
+  Attributes:
+    dense: the `Learner.gradients` of which it is a form.
+    gradients: the same, but the gradients are a `factored.Factored`.
+  """
+
+  dense: Callable[..., tuple[Params, Stats]]
+  gradients: Callable[..., tuple[Any, Stats]]
 
 
 class Learner(NamedTuple):

@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 
 from a3c_jax import (
-  activations,
   agents,
   base,
   checks,
   networks,
-  optimizers,
-  shared,
 )
 from a3c_jax.algorithms import registry
 from a3c_jax.envs import atari
 from a3c_jax.envs import domain as domain_lib
+from a3c_jax.optim import clipping, factored
+from a3c_jax.parameters.locked import LockedStore
+from a3c_jax.parameters.store import Contribution
 from a3c_jax.settings import common, config
 
 IMAGE = spaces.Box(0, 255, (40, 44, 3), np.uint8)
@@ -81,7 +81,6 @@ def use(learner, space, streams=2, steps=3):
     state=state,
   )
   grads, stats = learner.gradients(params, target, segment)
-  grads = activations.multiplied_out(grads)
   assert jax.tree.map(np.shape, grads) == jax.tree.map(np.shape, params)
   assert all(np.shape(stat) == () for stat in stats.values())
   return params, action, grads
@@ -291,22 +290,24 @@ def test_what_scales_observations():
 
 
 def test_optimizers():
-  per_thread = {
+  per_worker = {
     'shared_rmsprop': False,
     'rmsprop': True,
     'momentum_sgd': True,
   }
   settings = {'rms_decay': 0.5, 'rms_epsilon': 2.0, 'momentum': 0.75}
+  settings |= {'learning_rate': 0.5, 'anneal_frames': 100}
   # RMSProp: 2 / √(½·4 + 2); momentum: (1 - ¾)·2.
   steps = {'shared_rmsprop': 1.0, 'rmsprop': 1.0, 'momentum_sgd': 0.5}
-  assert set(per_thread) == set(common.OPTIMIZERS)
+  assert set(per_worker) == set(common.OPTIMIZERS)
   for name in common.OPTIMIZERS:
-    optimizer = agents.make_optimizer(make_config(optimizer=name, **settings))
-    assert optimizer.per_thread == per_thread[name]
-    update = optimizer.transformation
-    grad = np.float32(2)
-    step, _ = update.update(grad, update.init(grad))
-    assert step == pytest.approx(steps[name])
+    rule = agents.make_update_rule(make_config(optimizer=name, **settings))
+    assert rule.per_worker == per_worker[name]
+    # The learning rate is 0.5 at first, and half of it half-way.
+    for frames, rate in ((0, 0.5), (50, 0.25)):
+      params = np.float32(1)
+      after, _ = rule.apply(params, rule.init(params), np.float32(2), frames)
+      assert after == pytest.approx(1 - rate * steps[name])
 
 
 def test_hyperparameters_reach_the_loss():
@@ -406,11 +407,10 @@ def test_only_the_collection_params_is_learnt(algo, space, optimizer):
   before = networks.scale_torso_kernels(
     learner.init(jax.random.PRNGKey(0), obs[0]), 3.0
   )
-  state = shared.SharedState(
+  store = LockedStore(
     before,
-    agents.make_optimizer(settings),
-    threads=1,
-    learning_rate=lambda frames: 0.1,
+    agents.make_update_rule(settings),
+    worker_states=[None],
     target_period_frames=1,
   )
   action, *_ = learner.act(
@@ -424,12 +424,14 @@ def test_only_the_collection_params_is_learnt(algo, space, optimizer):
     is_first=np.zeros((4, 2), bool),
     state=learner.initial_state(2),
   )
-  gradients = optimizers.clipped(learner.gradients, 40.0)
+  gradients = clipping.of_learner(
+    learner, 40.0, accepts_factored=store.accepts_factored
+  )
   grads, stats = gradients(before, before, segment)
-  assert set(grads) == {'params'}
+  assert set(factored.dense(grads)) == {'params'}
   assert np.isfinite(stats).all()
-  state.apply(0, grads, 10)
-  after = state.snapshot().params
+  store.push(Contribution(0, grads, 10, 0, None))
+  after = store.read().params
   kept = {'constants', 'counter'}
   assert set(after) == {'params', *kept}
   for name in kept:
@@ -440,9 +442,7 @@ def test_only_the_collection_params_is_learnt(algo, space, optimizer):
     lambda x, y: np.any(x != y), after['params'], before['params']
   )
   assert any(jax.tree.leaves(moved))
-  jax.tree.map(
-    np.testing.assert_array_equal, after, state.snapshot().target_params
-  )
+  jax.tree.map(np.testing.assert_array_equal, after, store.read().target_params)
 
 
 class MutableBatchNorm(nn.Module):

@@ -13,16 +13,18 @@ import numpy as np
 import optax
 import pytest
 
-from a3c_jax import base, checkpoints, checks, shared
+from a3c_jax import base, checkpoints, checks
 from a3c_jax.acting import carry as carry_lib
 from a3c_jax.acting import normalization
+from a3c_jax.acting.worker_state import WorkerState
 from a3c_jax.envs import recorded
+from a3c_jax.parameters.store import StoreState
 
 
-def make_moment(
-  frames, *, hidden=4, threads=2, state=(), target=True, normalized=False
+def make_state(
+  frames, *, hidden=4, workers=2, state=(), target=True, normalized=False
 ):
-  """A moment of which every array tells the frames and its place."""
+  """A state of which every array tells the frames and its place."""
   values = np.random.default_rng(frames)
   params = {
     'params': {
@@ -35,37 +37,37 @@ def make_moment(
     lambda leaf: values.uniform(size=leaf.shape).astype(leaf.dtype),
     optimizer_state,
   )
-  points = []
-  for thread in range(threads):
+  worker_states = []
+  for worker in range(workers):
     carry = carry_lib.Carry(
       obs=values.integers(0, 255, (1, 4, 5)).astype(np.uint8),
-      is_first=np.array([thread == 0]),
-      action=np.array([thread], np.int32) if thread else None,
+      is_first=np.array([worker == 0]),
+      action=np.array([worker], np.int32) if worker else None,
       state=jax.tree.map(lambda leaf: leaf + frames, state),
-      key=jax.random.PRNGKey(frames + thread),
+      key=jax.random.PRNGKey(frames + worker),
       episode_return=np.array([0.1 * frames]),
       clipped_return=np.array([1.0]),
       episode_steps=np.array([frames]),
     )
-    past = recorded.ActionLog(
-      seeds=np.array([thread + 5]),
+    log = recorded.ActionLog(
+      seeds=np.array([worker + 5]),
       starts=np.array([0]),
-      actions=np.arange(frames * thread)[:, None],
+      actions=np.arange(frames * worker)[:, None],
     )
-    points.append(checkpoints.Point(carry, past))
-  moments = normalization.initial((4, 5))
-  snapshot = base.Snapshot(
+    worker_states.append(WorkerState(carry, log))
+  statistics = None
+  if normalized:
+    seen = normalization.of(worker_states[0].carry.obs)
+    statistics = normalization.merged(normalization.initial((4, 5)), seen)
+  version = base.Version(
     params,
     params if target else None,
     frames,
     updates=2 * frames,
-    moments=normalization.merged(moments, normalization.of(points[0].carry.obs))
-    if normalized
-    else None,
+    statistics=statistics,
   )
-  return checkpoints.Moment(
-    shared.Captured(snapshot, [optimizer_state]),
-    points,
+  return checkpoints.RunState(
+    StoreState(version, [optimizer_state], worker_states),
     {'seconds': 1.5, 'log': {'row_began': [frames, 0.25]}},
   )
 
@@ -92,47 +94,47 @@ LSTM = (jnp.zeros((1, 3)), jnp.ones((1, 3)))
   [
     {},
     {'state': LSTM, 'target': False},
-    {'threads': 1},
+    {'workers': 1},
     {'normalized': True},
   ],
-  ids=['two threads', 'recurrent', 'one thread', 'normalized'],
+  ids=['two workers', 'recurrent', 'one worker', 'normalized'],
 )
 def test_all_comes_back_as_it_was(tmp_path, given):
-  moment = make_moment(3, **given)
-  checkpoints.Checkpoints(tmp_path, keep=1).save(moment)
+  state = make_state(3, **given)
+  checkpoints.Checkpoints(tmp_path, keep=1).save(state)
   found, problems = checkpoints.Checkpoints(tmp_path, keep=1).restore(
-    make_moment(7, **given)
+    make_state(7, **given)
   )
   assert problems == []
-  assert_same(found, moment)
+  assert_same(found, state)
 
 
 def test_the_newest_are_kept(tmp_path):
   store = checkpoints.Checkpoints(tmp_path, keep=2)
   for frames in (1, 20, 3000, 100_000):
-    store.save(make_moment(frames))
+    store.save(make_state(frames))
   assert saved(tmp_path) == [3000, 100_000]
-  found, _ = store.restore(make_moment(1))
-  assert found.captured.snapshot.frames == 100_000
+  found, _ = store.restore(make_state(1))
+  assert found.store.version.frames == 100_000
 
 
 def test_none_yet(tmp_path):
   store = checkpoints.Checkpoints(tmp_path / 'new', keep=1)
-  assert store.restore(make_moment(1)) == (None, [])
+  assert store.restore(make_state(1)) == (None, [])
 
 
 def other_of_frame_1():
-  other = make_moment(2)
-  snapshot = other.captured.snapshot._replace(frames=1)
-  return other._replace(captured=other.captured._replace(snapshot=snapshot))
+  other = make_state(2)
+  version = other.store.version._replace(frames=1)
+  return other._replace(store=other.store._replace(version=version))
 
 
 def test_one_of_the_same_count_of_frames_is_replaced(tmp_path):
   store = checkpoints.Checkpoints(tmp_path, keep=2)
-  store.save(make_moment(1))
+  store.save(make_state(1))
   store.save(other_of_frame_1())
   assert saved(tmp_path) == [1]
-  assert_same(store.restore(make_moment(1))[0], other_of_frame_1())
+  assert_same(store.restore(make_state(1))[0], other_of_frame_1())
   assert sorted(path.name for path in tmp_path.iterdir()) == [
     'best',
     'checkpoints',
@@ -141,7 +143,7 @@ def test_one_of_the_same_count_of_frames_is_replaced(tmp_path):
 
 def test_a_replacement_that_fails_loses_nothing(tmp_path, monkeypatch):
   store = checkpoints.Checkpoints(tmp_path, keep=1)
-  store.save(make_moment(1))
+  store.save(make_state(1))
 
   def full(file, content):
     file.write(content[:100])
@@ -151,19 +153,19 @@ def test_a_replacement_that_fails_loses_nothing(tmp_path, monkeypatch):
   with pytest.raises(OSError, match='No space left on device'):
     store.save(other_of_frame_1())
   assert os.listdir(tmp_path / 'checkpoints') == ['1']
-  assert_same(store.restore(make_moment(1))[0], make_moment(1))
+  assert_same(store.restore(make_state(1))[0], make_state(1))
 
 
 def test_what_cannot_be_read_back_is_no_checkpoint(tmp_path, monkeypatch):
   store = checkpoints.Checkpoints(tmp_path, keep=1)
-  store.save(make_moment(1))
+  store.save(make_state(1))
 
   def loses_the_end(file, content):
     file.write(content[:-1])
 
   monkeypatch.setattr(checkpoints.files, 'write_all', loses_the_end)
   with pytest.raises(OSError, match='cannot be read back'):
-    store.save(make_moment(2))
+    store.save(make_state(2))
   assert os.listdir(tmp_path / 'checkpoints') == ['1']
 
 
@@ -190,13 +192,13 @@ def test_paths_of_any_characters(tmp_path, name):
   folder = tmp_path / name
   store = checkpoints.Checkpoints(folder, keep=2)
   for frames in (1, 2, 3):
-    store.save(make_moment(frames))
+    store.save(make_state(frames))
   assert saved(folder) == [2, 3]
   store = checkpoints.Checkpoints(folder, keep=2)
-  assert_same(store.restore(make_moment(9))[0], make_moment(3))
-  like = make_moment(9).captured.snapshot.params
-  found, _, frames, problems = checkpoints.read_params(folder, '2', like)
-  assert_same(found, make_moment(2).captured.snapshot.params)
+  assert_same(store.restore(make_state(9))[0], make_state(3))
+  template = make_state(9).store.version.params
+  found, _, frames, problems = checkpoints.read_params(folder, '2', template)
+  assert_same(found, make_state(2).store.version.params)
   assert (frames, problems) == (2, [])
 
 
@@ -217,9 +219,9 @@ def test_data_types_come_back_as_they_were(tmp_path):
 
 def test_nothing_is_written_where_only_the_time_has_passed(tmp_path):
   store = checkpoints.Checkpoints(tmp_path, keep=1)
-  store.save(make_moment(1))
+  store.save(make_state(1))
   before = (tmp_path / 'checkpoints' / '1').stat().st_ino
-  later = make_moment(1)
+  later = make_state(1)
   store.save(later._replace(record=later.record | {'seconds': 99.0}))
   assert (tmp_path / 'checkpoints' / '1').stat().st_ino == before
   changed = later.record | {'log': {'row_began': [5, 0.25]}}
@@ -249,7 +251,7 @@ def change_record(path):
 
 
 def change_format(path):
-  change_text(path, 'a3c_jax-checkpoint-1', 'a3c_jax-checkpoint-7')
+  change_text(path, 'a3c_jax-checkpoint-2', 'a3c_jax-checkpoinx-2')
 
 
 def empty(path):
@@ -279,33 +281,33 @@ def make_folder(path):
 )
 def test_the_one_before_a_corrupt_one_counts(tmp_path, damage):
   folder = tmp_path / 'checkpoints'
-  checkpoints.Checkpoints(tmp_path, keep=3).save(make_moment(1, hidden=400))
+  checkpoints.Checkpoints(tmp_path, keep=3).save(make_state(1, hidden=400))
   store = checkpoints.Checkpoints(tmp_path, keep=3)
-  store.save(make_moment(2, hidden=400))
+  store.save(make_state(2, hidden=400))
   damage(folder / '2')
   store = checkpoints.Checkpoints(tmp_path, keep=3)
-  found, problems = store.restore(make_moment(9, hidden=400))
-  assert_same(found, make_moment(1, hidden=400))
+  found, problems = store.restore(make_state(9, hidden=400))
+  assert_same(found, make_state(1, hidden=400))
   (problem,) = problems
   assert 'checkpoint of frame 2 is corrupt' in problem
   assert (tmp_path / 'corrupt-2').exists()
   assert saved(tmp_path) == [1]
-  store.save(make_moment(2, hidden=400))  # The count is free again.
+  store.save(make_state(2, hidden=400))  # The count is free again.
   damage(folder / '2')
   store = checkpoints.Checkpoints(tmp_path, keep=3)
-  assert_same(store.restore(make_moment(9, hidden=400))[0], found)
+  assert_same(store.restore(make_state(9, hidden=400))[0], found)
   assert (tmp_path / 'corrupt-2-again').exists()
 
 
 def test_half_written_ones_do_not_count(tmp_path):
   folder = tmp_path / 'checkpoints'
-  checkpoints.Checkpoints(tmp_path, keep=3).save(make_moment(1))
+  checkpoints.Checkpoints(tmp_path, keep=3).save(make_state(1))
   left = folder / '2.new'
   left.write_bytes((folder / '1').read_bytes())
   found, problems = checkpoints.Checkpoints(tmp_path, keep=3).restore(
-    make_moment(1)
+    make_state(1)
   )
-  assert found.captured.snapshot.frames == 1
+  assert found.store.version.frames == 1
   assert problems == []
   assert not left.exists()
 
@@ -322,111 +324,134 @@ def test_half_written_ones_do_not_count(tmp_path):
 )
 def test_another_network_is_refused(tmp_path, given, named):
   store = checkpoints.Checkpoints(tmp_path, keep=1)
-  store.save(make_moment(1))
+  store.save(make_state(1))
   with pytest.raises(checkpoints.MismatchError, match=named):
-    store.restore(make_moment(1, **given))
+    store.restore(make_state(1, **given))
   assert saved(tmp_path) == [1]
 
 
 def test_the_key_of_another_generator_is_refused(tmp_path):
   store = checkpoints.Checkpoints(tmp_path, keep=1)
-  moment = make_moment(1)
-  store.save(moment)
-  point = moment.points[0]
-  key = np.zeros(len(point.carry.key) + 2, np.uint32)
-  other = point._replace(carry=point.carry._replace(key=key))
+  state = make_state(1)
+  store.save(state)
+  worker = state.store.worker_states[0]
+  key = np.zeros(len(worker.carry.key) + 2, np.uint32)
+  other = worker._replace(carry=worker.carry._replace(key=key))
   with pytest.raises(checkpoints.MismatchError, match='PRNG: key has shape'):
-    store.restore(moment._replace(points=[other]))
+    store.restore(
+      state._replace(store=state.store._replace(worker_states=[other]))
+    )
 
 
-def test_the_best_ones_are_those_that_moments_tell_of(tmp_path):
+def test_the_best_ones_are_those_that_states_tell_of(tmp_path):
   store = checkpoints.Checkpoints(tmp_path, keep=2)
   best = [
-    make_moment(frames, normalized=True).captured.snapshot
-    for frames in range(4)
+    make_state(frames, normalized=True).store.version for frames in range(4)
   ]
   store.save_best(best[1], {})
-  store.save(make_moment(10), best=1)
+  store.save(make_state(10), best=1)
   store.save_best(best[2], {})
   assert saved(tmp_path, 'best') == [1, 2]
-  # Ended here: the run goes on from 10, and forgets what came later.
+  # Ended here: the run resumes from 10, and forgets what came later.
   store = checkpoints.Checkpoints(tmp_path, keep=2)
-  store.restore(make_moment(0))
+  store.restore(make_state(0))
   assert saved(tmp_path, 'best') == [1]
   assert store.has_best(1) and not store.has_best(2)
   store.save_best(best[3], {})
-  store.save(make_moment(20), best=3)
-  # The moment of frame 10 is still there, should this one be damaged.
+  store.save(make_state(20), best=3)
+  # The state of frame 10 is still there, should this one be damaged.
   assert saved(tmp_path, 'best') == [1, 3]
-  store.save(make_moment(30), best=3)
+  store.save(make_state(30), best=3)
   assert saved(tmp_path, 'best') == [3]
   store = checkpoints.Checkpoints(tmp_path, keep=2)
-  store.restore(make_moment(0))
-  params, moments, frames, _ = checkpoints.read_params(
+  store.restore(make_state(0))
+  params, statistics, frames, _ = checkpoints.read_params(
     tmp_path, 'best', best[0].params
   )
-  assert_same((params, moments), (best[3].params, best[3].moments))
+  assert_same((params, statistics), (best[3].params, best[3].statistics))
   assert frames == 3
 
 
 def test_no_best_is_forgotten_while_a_record_cannot_be_read(tmp_path):
   store = checkpoints.Checkpoints(tmp_path, keep=2)
-  snapshot = make_moment(1).captured.snapshot
-  store.save_best(snapshot, {})
-  store.save(make_moment(10), best=1)
+  version = make_state(1).store.version
+  store.save_best(version, {})
+  store.save(make_state(10), best=1)
   change_text(tmp_path / 'checkpoints' / '10', '"best": 1', '"best": 7')
-  store.save_best(snapshot._replace(frames=2), {})
-  store.save(make_moment(20), best=2)
+  store.save_best(version._replace(frames=2), {})
+  store.save(make_state(20), best=2)
   assert saved(tmp_path, 'best') == [1, 2]
 
 
 def test_reading_leaves_a_half_written_one_to_its_writer(tmp_path):
-  checkpoints.Checkpoints(tmp_path, keep=3).save(make_moment(1))
+  checkpoints.Checkpoints(tmp_path, keep=3).save(make_state(1))
   half = tmp_path / 'checkpoints' / '2.new'
   half.write_bytes(b'')
-  like = make_moment(5).captured.snapshot.params
-  found, moments, frames, problems = checkpoints.read_params(
-    tmp_path, 'latest', like
+  template = make_state(5).store.version.params
+  found, statistics, frames, problems = checkpoints.read_params(
+    tmp_path, 'latest', template
   )
-  assert_same(found, make_moment(1).captured.snapshot.params)
-  assert (moments, frames, problems) == (None, 1, [])
+  assert_same(found, make_state(1).store.version.params)
+  assert (statistics, frames, problems) == (None, 1, [])
   assert half.exists()
 
 
 def test_nothing_to_read(tmp_path):
-  like = make_moment(5).captured.snapshot.params
+  template = make_state(5).store.version.params
   for which in ('latest', 'best', '5'):
     with pytest.raises(FileNotFoundError, match='of frames: none'):
-      checkpoints.read_params(tmp_path, which, like)
+      checkpoints.read_params(tmp_path, which, template)
   assert list(tmp_path.iterdir()) == []
 
 
 def test_a_full_disk_leaves_what_was_there(tmp_path):
   store = checkpoints.Checkpoints(tmp_path, keep=3)
-  store.save(make_moment(1, hidden=10**4))
+  store.save(make_state(1, hidden=10**4))
   before = sorted(tmp_path.rglob('*'))
   limits = resource.getrlimit(resource.RLIMIT_FSIZE)
   # The parameters, their targets and the mean squares have 30,003 floats each.
   resource.setrlimit(resource.RLIMIT_FSIZE, (3 * 4 * 30_003, limits[1]))
   try:
     with pytest.raises(OSError, match='File too large'):
-      store.save(make_moment(2, hidden=10**4))
+      store.save(make_state(2, hidden=10**4))
   finally:
     resource.setrlimit(resource.RLIMIT_FSIZE, limits)
   assert sorted(tmp_path.rglob('*')) == before
 
 
+def test_those_of_another_format_are_named_and_left_alone(tmp_path):
+  store = checkpoints.Checkpoints(tmp_path, keep=3)
+  store.save(make_state(1))
+  store.save(make_state(2), best=1)
+  store.save_best(make_state(1).store.version, {})
+  newest = tmp_path / 'checkpoints' / '2'
+  change_text(newest, 'a3c_jax-checkpoint-2', 'a3c_jax-checkpoint-1')
+  template = make_state(5)
+  for read in (
+    lambda: store.restore(template),
+    lambda: checkpoints.read_params(
+      tmp_path, '2', template.store.version.params
+    ),
+  ):
+    with pytest.raises(checks.UsageError, match='another version of a3c_jax'):
+      read()
+  # What it tells of is not known, so nothing is forgotten.
+  store.save(make_state(3), best=3)
+  assert saved(tmp_path) == [1, 2, 3]
+  assert saved(tmp_path, 'best') == [1]
+
+
 def test_those_of_an_older_version_are_named_and_left_alone(tmp_path):
   store = checkpoints.Checkpoints(tmp_path, keep=3)
-  store.save(make_moment(1))
+  store.save(make_state(1))
   old = tmp_path / 'checkpoints' / '2'
   old.mkdir()
   (old / '_CHECKPOINT_METADATA').write_text('{}')
-  like = make_moment(5)
+  template = make_state(5)
   for read in (
-    lambda: store.restore(like),
+    lambda: store.restore(template),
     lambda: checkpoints.read_params(
-      tmp_path, 'latest', like.captured.snapshot.params
+      tmp_path, 'latest', template.store.version.params
     ),
   ):
     with pytest.raises(checks.UsageError) as error:
@@ -454,12 +479,12 @@ class DeletedMeanwhile(checkpoints.Store):
 def test_a_reader_looks_again_for_one_that_was_deleted(
   tmp_path, monkeypatch, folder, which
 ):
-  moment = make_moment(2)
+  state = make_state(2)
   checkpoints.Store(tmp_path / folder).save(
-    1, checkpoints._to_arrays(moment), {'frames': 2}
+    1, checkpoints._to_arrays(state.store), {'frames': 2}
   )
   monkeypatch.setattr(checkpoints, 'Store', DeletedMeanwhile)
-  params = moment.captured.snapshot.params
+  params = state.store.version.params
   found, _, frames, problems = checkpoints.read_params(tmp_path, which, params)
   assert_same(found, params)
   assert (frames, problems) == (2, [])
@@ -491,11 +516,11 @@ def test_a_file_in_the_place_of_a_folder(tmp_path, name):
 @pytest.mark.skipif(os.geteuid() == 0, reason='root may read anything')
 def test_one_that_may_not_be_read_is_not_passed_over(tmp_path):
   store = checkpoints.Checkpoints(tmp_path, keep=2)
-  store.save(make_moment(1))
-  store.save(make_moment(2))
+  store.save(make_state(1))
+  store.save(make_state(2))
   (tmp_path / 'checkpoints' / '2').chmod(0)
   with pytest.raises(checks.UsageError, match='checkpoints/2: Permission'):
-    store.restore(make_moment(9))
+    store.restore(make_state(9))
   assert saved(tmp_path) == [1, 2]
 
 
@@ -505,8 +530,8 @@ def test_a_file_system_without_fsync(tmp_path, monkeypatch):
 
   monkeypatch.setattr(os, 'fsync', fsync)
   store = checkpoints.Checkpoints(tmp_path, keep=1)
-  store.save(make_moment(1))
-  assert_same(store.restore(make_moment(2))[0], make_moment(1))
+  store.save(make_state(1))
+  assert_same(store.restore(make_state(2))[0], make_state(1))
 
 
 @pytest.mark.parametrize('saved_with', [True, False])
@@ -514,10 +539,10 @@ def test_whether_observations_are_normalised_is_for_the_run_to_say(
   tmp_path, saved_with
 ):
   store = checkpoints.Checkpoints(tmp_path, keep=1)
-  store.save(make_moment(1, normalized=saved_with))
-  like = make_moment(2, normalized=not saved_with)
-  found, _ = store.restore(like)
-  assert_same(found.captured.snapshot.moments, like.captured.snapshot.moments)
+  store.save(make_state(1, normalized=saved_with))
+  template = make_state(2, normalized=not saved_with)
+  found, _ = store.restore(template)
+  assert_same(found.store.version.statistics, template.store.version.statistics)
 
 
 def test_one_that_cannot_be_read_now_is_left_where_it_is(tmp_path, monkeypatch):
@@ -567,7 +592,7 @@ def test_what_a_stranger_made_up_is_told_in_one_line(tmp_path, arrays, header):
   header = json.dumps(header).encode()
   digest = hashlib.sha256(header).hexdigest().encode()
   (tmp_path / '5').write_bytes(
-    b'a3c_jax-checkpoint-1 ' + digest + b' ' + header + b'\n' + content
+    b'a3c_jax-checkpoint-2 ' + digest + b' ' + header + b'\n' + content
   )
   store = checkpoints.Store(tmp_path, read_only=True)
   with pytest.raises(checkpoints.CorruptError) as error:
@@ -580,14 +605,14 @@ def test_what_a_stranger_made_up_is_told_in_one_line(tmp_path, arrays, header):
   [
     {'run': None},
     {'updates': None},
-    {'arrays': {'threads': None}},
-    {'arrays': {'moments': {'mean': np.zeros(2)}}},
+    {'arrays': {'workers': None}},
+    {'arrays': {'statistics': {'mean': np.zeros(2)}}},
     {'best': [1]},
   ],
 )
 def test_a_record_that_was_made_up_does_not_fit(tmp_path, change):
   store = checkpoints.Checkpoints(tmp_path, keep=2)
-  store.save(make_moment(3))
+  store.save(make_state(3))
   plain = checkpoints.Store(tmp_path / 'checkpoints')
   arrays, record = plain.read(3)
   arrays |= change.pop('arrays', {})
@@ -595,10 +620,10 @@ def test_a_record_that_was_made_up_does_not_fit(tmp_path, change):
   arrays = {k: v for k, v in arrays.items() if v is not None}
   plain.save(3, arrays, record)
   if 'best' in change:
-    assert store.restore(make_moment(9))[0].captured.snapshot.frames == 3
+    assert store.restore(make_state(9))[0].store.version.frames == 3
   else:
     with pytest.raises(checkpoints.MismatchError):
-      store.restore(make_moment(9))
+      store.restore(make_state(9))
 
 
 @pytest.mark.parametrize('frames', [-5, 'x', 4])

@@ -110,7 +110,7 @@ def values_of_what_is_seen(scale):
 
 
 def segment_of(env, learner, *, steps=12, params=None, epsilon=0.0):
-  version = base.Snapshot(params, params, frames=0, updates=0)
+  version = base.Version(params, params, frames=0, updates=0)
   return rollout.collect(
     env,
     actor_lib.in_training(learner, lambda: version),

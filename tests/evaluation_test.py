@@ -18,10 +18,10 @@ from a3c_jax import (
   networks,
   policy_based,
   scales,
-  telemetry,
   training,
   value_based,
 )
+from a3c_jax.core import events
 from a3c_jax.envs import gym, recorded
 from a3c_jax.settings import config
 
@@ -79,7 +79,7 @@ def fixed_learner(actions=(0, 1, 2, 2)):
 
 
 def version_of(params):
-  return base.Snapshot(params, None, frames=0, updates=0)
+  return base.Version(params, None, frames=0, updates=0)
 
 
 @pytest.mark.parametrize('cut', [False, True])
@@ -303,7 +303,7 @@ def test_how_actions_are_chosen_is_told():
 
 
 def background(make_walk, **given):
-  reports = telemetry.Reports()
+  reports = events.EventQueue()
   defaults = {'episodes': 3, 'seed': 1, 'max_env_restarts': 1}
 
   def make_env():
@@ -332,7 +332,7 @@ def wait_for(one):
 def test_background_evaluates_one_snapshot_after_another():
   one, _ = background(Walk)
   for frames in (10, 20):
-    snapshot = base.Snapshot(None, None, frames, 0)
+    snapshot = base.Version(None, None, frames, 0)
     assert not one.busy
     one.start(snapshot)
     assert one.busy
@@ -351,10 +351,10 @@ def test_a_broken_environment_of_an_evaluation_is_made_anew():
   one, reports = background(
     lambda: Walk(breaks=breaks.pop(0)), max_env_restarts=2
   )
-  one.start(base.Snapshot(None, None, 10, 0))
+  one.start(base.Version(None, None, 10, 0))
   assert wait_for(one).summary[:3] == (3, 5.0, 5.0)
   assert breaks == []
-  troubles = reports.take()
+  troubles = reports.drain()
   assert [trouble.kind for trouble in troubles] == ['env_restarts'] * 2
   assert 'the game broke' in troubles[0].text
 
@@ -362,7 +362,7 @@ def test_a_broken_environment_of_an_evaluation_is_made_anew():
 def test_one_that_breaks_too_often_ends_the_evaluation():
   breaks = [[7], [2]]
   one, _ = background(lambda: Walk(breaks=breaks.pop(0)))
-  one.start(base.Snapshot(None, None, 10, 0))
+  one.start(base.Version(None, None, 10, 0))
   assert wait_for(one) is None
   assert isinstance(one.error, OSError)
   assert one.error.__notes__ == ['raised in evaluation thread 0']
@@ -378,7 +378,7 @@ def test_an_evaluation_can_be_stopped():
       return super().step(action)
 
   one, _ = background(lambda: Waits(length=10**9))
-  one.start(base.Snapshot(None, None, 10, 0))
+  one.start(base.Version(None, None, 10, 0))
   assert playing.wait(WAIT_SECONDS)
   assert one.stop(0.01) == ['evaluation-0']
   go_on.set()

@@ -7,14 +7,9 @@ import numpy as np
 import optax
 import pytest
 
-from a3c_jax import (
-  activations,
-  base,
-  networks,
-  policy_based,
-  value_based,
-)
+from a3c_jax import base, networks, policy_based, value_based
 from a3c_jax.acting import steps as steps_lib
+from a3c_jax.optim import factored
 
 STEPS, ACTIONS = 5, 3
 EPSILON = np.float32(0.5)
@@ -62,18 +57,18 @@ def make(algo, torso):
   )
 
 
-def acted_segment(learner, params, streams, shape=(4, 84, 84)):
+def acted_segment(learner, params, streams, shape=(4, 84, 84), steps=STEPS):
   """A segment that was played with the learner, an episode's end within."""
   rng = np.random.default_rng(0)
-  obs = rng.integers(0, 256, (STEPS + 1, streams, *shape)).astype(np.uint8)
-  discount_t = np.full((STEPS, streams), 0.9, np.float32)
+  obs = rng.integers(0, 256, (steps + 1, streams, *shape)).astype(np.uint8)
+  discount_t = np.full((steps, streams), 0.9, np.float32)
   discount_t[2, 0] = 0.0
-  is_first = np.zeros((STEPS + 1, streams), bool)
+  is_first = np.zeros((steps + 1, streams), bool)
   is_first[3, 0] = True
   actions = []
   state = first_state = learner.initial_state(streams)
-  key, steps = jax.random.PRNGKey(1), []
-  for t in range(STEPS):
+  key, kept_steps = jax.random.PRNGKey(1), []
+  for t in range(steps):
     state = jax.tree.map(
       lambda kept, t=t: np.where(is_first[t][:, None], np.float32(0), kept),
       state,
@@ -84,11 +79,11 @@ def acted_segment(learner, params, streams, shape=(4, 84, 84)):
     if learner.act_and_keep:
       *again, kept = learner.act_and_keep(*inputs)
       jax.tree.map(np.testing.assert_array_equal, tuple(again), acted)
-      steps.append(kept)
+      kept_steps.append(kept)
   return base.Segment(
     obs=obs,
     a=np.stack([*actions, np.zeros_like(actions[0])]),
-    r_t=rng.normal(size=(STEPS, streams)).astype(np.float32),
+    r_t=rng.normal(size=(steps, streams)).astype(np.float32),
     discount_t=discount_t,
     is_first=is_first,
     state=first_state,
@@ -124,21 +119,50 @@ def test_fast_and_plain_gradients_of_a_segment(algo, streams):
   )
   segment = acted_segment(fast, params, streams)
   without = segment._replace(activations=())
-  grads, stats = fast.gradients(params, target_params, segment)
-  torsos = [name for name in grads['params'] if name.endswith('torso')]
+  form = fast.factored_gradients
+  grads, stats = form.gradients(params, target_params, segment)
+  torsos = [name for name in grads.tree['params'] if name.endswith('torso')]
   assert len(torsos) == 1 + (algo == 'gaussian')
   for name in torsos:
-    kernel = grads['params'][name]['Linear_0']['Dense_0']['kernel']
-    assert isinstance(kernel, activations.Outer) == (streams == 1)
-  norm = optax.global_norm(activations.multiplied_out(grads))
-  np.testing.assert_allclose(activations.global_norm(grads), norm, rtol=1e-4)
-  assert all(np.any(grad) for grad in jax.tree.leaves(grads))
+    kernel = grads.tree['params'][name]['Linear_0']['Dense_0']['kernel']
+    assert isinstance(kernel, jax.Array) == (streams > 1)
+  norm = optax.tree.norm(factored.dense(grads))
+  np.testing.assert_allclose(factored.global_norm(grads.tree), norm, rtol=1e-4)
+  assert all(np.any(grad) for grad in jax.tree.leaves(grads.tree))
   for learner in fast, make(algo, PlainTorso()):
-    expected, expected_stats = learner.gradients(params, target_params, without)
-    assert_close(
-      (activations.multiplied_out(grads), stats),
-      (activations.multiplied_out(expected), expected_stats),
-    )
+    # The plain torso has no use for what was kept.
+    for each in (segment, without) if learner is fast else (without,):
+      assert_close(
+        (factored.dense(grads), stats),
+        learner.gradients(params, target_params, each),
+      )
+
+
+@pytest.mark.parametrize('algo', ['a3c', 'lstm', 'gaussian', 'nstep_q'])
+@pytest.mark.parametrize('steps', [5, 12])  # Of few rows and of many.
+@pytest.mark.parametrize('kept', [True, False])
+def test_gradients_are_arrays_like_what_is_learnt(algo, steps, kept):
+  learner = make(algo, networks.MLPTorso(hidden=(300,)))
+  obs = np.zeros((1, 300), np.uint8)
+  params = learner.init(jax.random.key(0), obs)
+  segment = acted_segment(learner, params, 1, (300,), steps)
+  if not kept:
+    segment = segment._replace(activations=())
+  variables = params | {'constants': {'c': jnp.ones(2)}}
+  grads, stats = learner.gradients(variables, params, segment)
+  assert jax.tree.structure(grads) == jax.tree.structure(params)
+  jax.tree.map(
+    lambda grad, param: np.testing.assert_equal(grad.shape, param.shape),
+    grads,
+    base.trained(params),
+  )
+  in_factors, other_stats = learner.factored_gradients.gradients(
+    variables, params, segment
+  )
+  # Two leaves in the place of one, for each torso.
+  more = len(jax.tree.leaves(in_factors.tree)) - len(jax.tree.leaves(grads))
+  assert more == (steps < 10) * (1 + (algo == 'gaussian'))
+  assert_close((factored.dense(in_factors), other_stats), (grads, stats))
 
 
 def test_activations_stand_for_the_forward_pass():

@@ -1,3 +1,4 @@
+from gymnasium.wrappers import utils
 import numpy as np
 import pytest
 
@@ -6,7 +7,7 @@ from a3c_jax.acting import normalization
 
 
 def test_by_hand():
-  moments = base.Moments(
+  moments = base.RunningStatistics(
     np.array([1.0, -2.0]), np.array([4.0, 0.25]), np.array(3.0)
   )
   normalize = normalization.normalizer(moments)
@@ -51,6 +52,22 @@ def test_in_parts_as_all_at_once():
   for one, other in zip(parts, whole, strict=True):
     np.testing.assert_allclose(one, other, rtol=1e-9)
   np.testing.assert_allclose(parts.mean, obs.mean(axis=0), rtol=1e-6)
+
+
+def test_in_two_steps_in_the_same_bits_as_gymnasium():
+  # As its wrapper does at once, with the number of observations as an int.
+  rng = np.random.default_rng(0)
+  statistics = normalization.initial((3,))
+  expected = normalization.initial((3,))
+  for count in (5, 1, 7):
+    obs = rng.normal(3.0, 20.0, (count, 3)).astype(np.float32)
+    statistics = normalization.merged(statistics, normalization.of(obs))
+    obs = obs.astype(np.float64)
+    expected = utils.update_mean_var_count_from_moments(
+      *expected, obs.mean(axis=0), obs.var(axis=0), count
+    )
+    for one, other in zip(statistics, expected, strict=True):
+      np.testing.assert_array_equal(one, other)
 
 
 def test_before_anything_was_seen_nothing_changes():

@@ -31,7 +31,7 @@ def make_learner(algo, num_actions=4):
 
 
 def make_actor(learner, params):
-  version = base.Snapshot(params, params, frames=0, updates=0)
+  version = base.Version(params, params, frames=0, updates=0)
   return actor_lib.in_training(learner, lambda: version)
 
 

@@ -100,7 +100,7 @@ def counting_learner(acting='snapshot'):
 
 
 def fixed_version(params=0, target_params=0, moments=None):
-  return lambda: base.Snapshot(
+  return lambda: base.Version(
     params, target_params, frames=0, updates=0, moments=moments
   )
 
@@ -485,7 +485,7 @@ def test_what_acting_kept_is_joined_in_the_order_of_steps():
 
 def test_the_learner_sees_normalised_observations():
   # Observations 10, 11, 12 | 20, 21: in units of 2 from 11.
-  moments = base.Moments(np.array([11.0]), np.array([4.0]), np.array(5.0))
+  moments = base.RunningStatistics(np.array([11.0]), np.array([4.0]), np.array(5.0))
   env = vector_env([(0.0, ''), (0.0, ''), (1.0, 'truncated'), (0.0, '')])
   learner = counting_learner()
   played = collect_all(
@@ -564,7 +564,7 @@ def test_exploration_is_that_of_the_version_that_was_begun_with(acting):
   rollout.collect(
     env,
     actor_lib.in_training(
-      learner, lambda: base.Snapshot(0, 0, next(frames), updates=0)
+      learner, lambda: base.Version(0, 0, next(frames), updates=0)
     ),
     start(env, learner),
     rollout.RolloutSpec(steps=2, gamma=0.5),
@@ -668,7 +668,7 @@ def test_a_program_gives_no_normalised_observations():
   learner = counting_learner()._replace(
     act_and_keep=lambda *inputs: (*counting_learner().act(*inputs), ())
   )
-  moments = base.Moments(np.array([11.0]), np.array([4.0]), np.array(5.0))
+  moments = base.RunningStatistics(np.array([11.0]), np.array([4.0]), np.array(5.0))
   carry = start(env, learner)
   collect(env, learner, carry, read=fixed_version(moments=moments))
   with pytest.raises(AssertionError, match='asked for'):
