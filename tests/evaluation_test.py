@@ -278,6 +278,15 @@ def test_scales_play_episodes_of_evaluations():
   assert seeds == [evaluation.episode_seed(1, index) for index in range(2)]
 
 
+@pytest.mark.parametrize(
+  ('length', 'truncated'), [(10**9, True), (4, True), (3, False), (2, False)]
+)
+def test_scales_truncate_as_evaluations_do(length, truncated):
+  episode = scales.play(Walk(length=length), lambda env: 2, seed=3, max_steps=3)
+  steps = min(length, 3)
+  assert episode == (2.0 * steps, steps, truncated)
+
+
 def test_an_error_in_an_evaluation_is_raised():
   envs = [make_env(), make_env(breaks=[6])]
   policy = evaluation.Policy(fixed_learner(), version_of(None))
