@@ -61,15 +61,15 @@ class Policy:
     self._actor = actor_lib.FixedActor(learner, version, greedy=greedy)
     self._exploration_epsilon = np.float32(exploration_epsilon)
 
-  def initial_state(self, seed: int = 0, *, streams: int = 1) -> PolicyState:
+  def initial_state(self, seed: int = 0, *, num_envs: int = 1) -> PolicyState:
     """The state at the start of an episode.
 
     Args:
       seed: of the actions that are drawn in the episode.
-      streams: K, the number of games that are played at once.
+      num_envs: K, the number of environments that are played at once.
     """
     return PolicyState(
-      self._actor.initial_state(streams), jax.random.PRNGKey(seed)
+      self._actor.initial_state(num_envs), jax.random.PRNGKey(seed)
     )
 
   def __call__(
@@ -143,7 +143,7 @@ def play(
     on_step: called before every step.
   """
   obs, _ = env.reset(seed=seed)
-  state = policy.initial_state(seed, streams=env.num_envs)
+  state = policy.initial_state(seed, num_envs=env.num_envs)
 
   def step():
     nonlocal obs, state
@@ -329,7 +329,7 @@ class Background:
     """Compiles what acts, in this thread."""
     policy = Policy(self._learner, snapshot)
     obs, _ = self._env.reset(seed=episode_seed(self._seed, 0))
-    policy(obs, policy.initial_state(streams=self._env.num_envs))
+    policy(obs, policy.initial_state(num_envs=self._env.num_envs))
 
   @property
   def error(self) -> BaseException | None:
