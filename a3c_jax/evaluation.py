@@ -60,15 +60,15 @@ class Policy:
     self._actor = actor_lib.FixedActor(learner, version, greedy=greedy)
     self._exploration_epsilon = np.float32(exploration_epsilon)
 
-  def initial_state(self, seed: int = 0, *, streams: int = 1) -> PolicyState:
+  def initial_state(self, seed: int = 0, *, num_envs: int = 1) -> PolicyState:
     """The state at the start of an episode.
 
     Args:
       seed: of the actions that are drawn in the episode.
-      streams: K, the number of games that are played at once.
+      num_envs: K, the number of environments that are played at once.
     """
     return PolicyState(
-      self._actor.initial_state(streams), jax.random.PRNGKey(seed)
+      self._actor.initial_state(num_envs), jax.random.PRNGKey(seed)
     )
 
   def __call__(
@@ -142,7 +142,7 @@ def play(
     on_step: called before every step.
   """
   obs, _ = env.reset(seed=seed)
-  state = policy.initial_state(seed, streams=env.num_envs)
+  state = policy.initial_state(seed, num_envs=env.num_envs)
 
   def step():
     nonlocal obs, state

@@ -74,15 +74,15 @@ class LoadedPolicy:
     return type(self), self._arguments
 
   def initial_state(
-    self, seed: int = 0, *, streams: int = 1
+    self, seed: int = 0, *, num_envs: int = 1
   ) -> evaluation.PolicyState:
     """The state at the start of an episode.
 
     Args:
       seed: of the actions that are drawn in the episode.
-      streams: K, the number of environments that are played at once.
+      num_envs: K, the number of environments that are played at once.
     """
-    return self.learner_policy.initial_state(seed, streams=streams)
+    return self.learner_policy.initial_state(seed, num_envs=num_envs)
 
   def __call__(
     self, obs: np.ndarray, state: evaluation.PolicyState
@@ -106,7 +106,7 @@ class LoadedPolicy:
       if len(leaf) != len(obs):
         raise ValueError(
           f'observations of {len(obs)} environments, but a state of '
-          f'{len(leaf)}: initial_state(streams={len(obs)})'
+          f'{len(leaf)}: initial_state(num_envs={len(obs)})'
         )
     action, state = self.learner_policy(obs, state)
     return self._to_units(action), state
@@ -221,7 +221,10 @@ def load(
   for problem in problems:
     on_problem(problem)
   how = {
-    'version': base.Version(params, None, frames, 0, statistics),
+    # Acting needs neither target parameters nor the count of updates.
+    'version': base.Version(
+      params, None, frames=frames, updates=0, statistics=statistics
+    ),
     'greedy': greedy,
     'exploration_epsilon': exploration_epsilon,
   }

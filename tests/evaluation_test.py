@@ -69,7 +69,7 @@ def fixed_learner(actions=(0, 1, 2, 2)):
 
   return base.Learner(
     init=None,
-    initial_state=lambda streams: (),
+    initial_state=lambda num_envs: (),
     act=act,
     greedy=lambda params, state, obs: (np.ones(len(obs), np.int32), state),
     bootstrap=None,
@@ -137,17 +137,17 @@ def test_epsilon_is_that_which_was_asked_for():
   obs = np.ones((3000, 1), np.float32)
   params = learner.init(jax.random.PRNGKey(0), obs)
   greedy = evaluation.Policy(learner, version_of(params), greedy=True)
-  best, _ = greedy(obs, greedy.initial_state(streams=3000))
+  best, _ = greedy(obs, greedy.initial_state(num_envs=3000))
   assert len(set(best.tolist())) == 1
   for epsilon, share in [(0.0, 1.0), (0.6, 0.6), (1.0, 1 / 3)]:
     policy = evaluation.Policy(
       learner, version_of(params), exploration_epsilon=epsilon
     )
-    action, _ = policy(obs, policy.initial_state(1, streams=3000))
+    action, _ = policy(obs, policy.initial_state(1, num_envs=3000))
     # Four standard deviations of 3000 draws.
     assert np.mean(action == best) == pytest.approx(share, abs=0.037)
   usual = evaluation.Policy(learner, version_of(params))
-  action, _ = usual(obs, usual.initial_state(1, streams=3000))
+  action, _ = usual(obs, usual.initial_state(1, num_envs=3000))
   assert np.mean(action == best) == pytest.approx(1 - 0.05 * 2 / 3, abs=0.014)
 
 
@@ -159,13 +159,13 @@ def test_a3c_samples_and_carries_its_state():
   obs = np.ones((500, 1), np.float32)
   params = learner.init(jax.random.PRNGKey(0), obs)
   policy = evaluation.Policy(learner, version_of(params))
-  state = policy.initial_state(7, streams=500)
+  state = policy.initial_state(7, num_envs=500)
   action, after = policy(obs, state)
   assert set(action.tolist()) == {0, 1, 2}
   assert action.dtype == np.int32
-  same, _ = policy(obs, policy.initial_state(7, streams=500))
+  same, _ = policy(obs, policy.initial_state(7, num_envs=500))
   np.testing.assert_array_equal(action, same)
-  other, _ = policy(obs, policy.initial_state(8, streams=500))
+  other, _ = policy(obs, policy.initial_state(8, num_envs=500))
   assert np.any(other != action)
   moved = jax.tree.map(lambda one, two: np.any(one != two), state, after)
   assert all(jax.tree.leaves(moved))
@@ -276,6 +276,15 @@ def test_scales_play_episodes_of_evaluations():
   options = scales.Options(episodes=2, seed=1)
   scales.report(env, {'rests': lambda env: 0}, options, action_repeat=1)
   assert seeds == [evaluation.episode_seed(1, index) for index in range(2)]
+
+
+@pytest.mark.parametrize(
+  ('length', 'truncated'), [(10**9, True), (4, True), (3, False), (2, False)]
+)
+def test_scales_truncate_as_evaluations_do(length, truncated):
+  episode = scales.play(Walk(length=length), lambda env: 2, seed=3, max_steps=3)
+  steps = min(length, 3)
+  assert episode == (2.0 * steps, steps, truncated)
 
 
 def test_an_error_in_an_evaluation_is_raised():

@@ -221,7 +221,7 @@ def test_actions_are_in_the_units_and_the_type_of_the_space(
   walk(tmp_path, NUMBERS, space)
   for greedy in (False, True):
     policy = a3c_jax.load(tmp_path, greedy=greedy)  # Makes no environment.
-    state = policy.initial_state(1, streams=300)
+    state = policy.initial_state(1, num_envs=300)
     actions, _ = policy(np.zeros((300, 2), np.float32), state)
     assert actions.dtype == space.dtype
     assert actions.shape == (300, *space.shape)
@@ -254,7 +254,7 @@ def test_a_policy_plays_in_gymnasiums_own_vector_environment(tmp_path):
   policy = a3c_jax.load(tmp_path)
   env = gymnasium.make_vec('Pendulum-v1', num_envs=4)
   obs, _ = env.reset(seed=1)
-  state = policy.initial_state(seed=1, streams=4)
+  state = policy.initial_state(seed=1, num_envs=4)
   for _ in range(20):
     actions, state = policy(obs, state)
     assert env.action_space.contains(actions)
@@ -272,7 +272,7 @@ def test_environments_that_take_a_learners_actions_still_get_these(tmp_path):
   walk(tmp_path, make_env=make_env)
   policy = a3c_jax.load(tmp_path)
   obs = np.zeros((300, 3), np.float32)
-  state = policy.initial_state(1, streams=300)
+  state = policy.initial_state(1, num_envs=300)
   np.testing.assert_array_equal(
     policy(obs, state)[0], policy.learner_policy(obs, state)[0]
   )
@@ -337,7 +337,8 @@ def test_the_state_of_another_number_of_environments_is_refused(tmp_path):
   with pytest.raises(ValueError) as error:
     policy(np.zeros((4, 2), np.float32), policy.initial_state())
   assert str(error.value) == (
-    'observations of 4 environments, but a state of 1: initial_state(streams=4)'
+    'observations of 4 environments, but a state of 1: '
+    'initial_state(num_envs=4)'
   )
 
 
@@ -350,7 +351,7 @@ def test_a_policy_can_be_pickled_and_copied(tmp_path, given):
   walk(tmp_path, NUMBERS, action_space, **given)
   policy = a3c_jax.load(tmp_path, exploration_epsilon=0.5)
   obs = np.linspace(-1, 1, 600, dtype=np.float32).reshape(300, 2)
-  expected, after = policy(obs, policy.initial_state(1, streams=300))
+  expected, after = policy(obs, policy.initial_state(1, num_envs=300))
   for same in (
     pickle.loads(pickle.dumps(policy)),
     copy.copy(policy),
@@ -359,7 +360,7 @@ def test_a_policy_can_be_pickled_and_copied(tmp_path, given):
     assert (same.frames, same.spaces) == (policy.frames, policy.spaces)
     action, _ = same(obs, pickle.loads(pickle.dumps(after)))
     np.testing.assert_array_equal(action, policy(obs, after)[0])
-    action, _ = same(obs, same.initial_state(1, streams=300))
+    action, _ = same(obs, same.initial_state(1, num_envs=300))
     np.testing.assert_array_equal(action, expected)
 
 
@@ -367,7 +368,7 @@ def test_a_pickled_policy_acts_in_another_process(tmp_path):
   walk(tmp_path / 'run', NUMBERS, spaces.Box(-2.0, 2.0, (1,), np.float32))
   policy = a3c_jax.load(tmp_path / 'run')
   obs = np.ones((3, 2), np.float32)
-  action, _ = policy(obs, policy.initial_state(7, streams=3))
+  action, _ = policy(obs, policy.initial_state(7, num_envs=3))
   (tmp_path / 'policy').write_bytes(pickle.dumps(policy))
   result = run_python(
     'import pickle, numpy\n'
@@ -375,7 +376,7 @@ def test_a_pickled_policy_acts_in_another_process(tmp_path):
     'cpu.set_up()\n'  # As here: it chooses the random numbers.
     'policy = pickle.load(open("policy", "rb"))\n'
     'obs = numpy.ones((3, 2), numpy.float32)\n'
-    'print(policy(obs, policy.initial_state(7, streams=3))[0].tolist())',
+    'print(policy(obs, policy.initial_state(7, num_envs=3))[0].tolist())',
     tmp_path,
   )
   assert (result.returncode, result.stderr) == (0, '')

@@ -219,5 +219,12 @@ def in_training(learner: base.Learner, read: Read) -> Actor:
   Args:
     learner: the algorithm.
     read: gives the newest version of the shared parameters.
+
+  Raises:
+    ValueError: if `acting` names none.
   """
+  if learner.acting not in _IN_TRAINING:
+    raise ValueError(
+      f'acting={learner.acting!r}: allowed: {", ".join(_IN_TRAINING)}'
+    )
   return _IN_TRAINING[learner.acting](learner, read)

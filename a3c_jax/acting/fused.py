@@ -56,17 +56,10 @@ def play(
   clock: stopwatch.Stopwatch,
   on_step: Callable[[], None],
 ) -> steps_lib.Steps:
-  """Plays T = `num_steps` steps, over the ends of episodes.
+  """Plays T = `num_steps` steps as `rollout.collect` does.
 
-  Args:
-    env: of K environments.
-    program: from `program_of`.
-    actor: has begun the segment.
-    carry: where the segment begins.
-    num_steps: T.
-    epsilon: [K] float32.
-    clock: counts 'playing' and 'other'.
-    on_step: called once, before all steps.
+  `program` is that of `program_of`. The actor has begun the segment; `epsilon`
+  is [K] float32.
   """
   on_step()
   clock.lap('other')

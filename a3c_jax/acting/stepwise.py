@@ -23,16 +23,9 @@ def play(
   clock: stopwatch.Stopwatch,
   on_step: Callable[[], None],
 ) -> steps_lib.Steps:
-  """Plays T = `num_steps` steps, over the ends of episodes.
+  """Plays T = `num_steps` steps as `rollout.collect` does.
 
-  Args:
-    env: of K environments.
-    actor: has begun the segment.
-    carry: where the segment begins.
-    num_steps: T.
-    epsilon: [] or [K] float32.
-    clock: counts 'acting', 'emulator' and 'other'.
-    on_step: called before every step.
+  The actor has begun the segment; `epsilon` is [] or [K] float32.
   """
   num_envs = env.num_envs
   raw_obs, obs = _empty_observations(actor, carry, num_steps)
@@ -66,9 +59,8 @@ def play(
     bootstraps = truncated & ~terminated & ~life_loss[t]
     if bootstraps.any():
       final_obs = _final_observations(raw_obs[t + 1], bootstraps, info)
-      value, key = actor.bootstrap(
-        actor.normalize(final_obs), state, key, epsilon
-      )
+      final_obs = actor.normalize(final_obs)
+      value, key = actor.bootstrap(final_obs, state, key, epsilon)
       bootstrap_value[t] = np.where(bootstraps, value, 0.0)
       clock.lap('acting')
     state = steps_lib.reset_where(ends, actor.initial_state(num_envs), state)

@@ -58,7 +58,7 @@ class Evaluator:
     """Compiles what acts, in this thread."""
     policy = self._policy(version)
     obs, _ = self._env.reset(seed=evaluation.episode_seed(self._seed, 0))
-    policy(obs, policy.initial_state(streams=self._env.num_envs))
+    policy(obs, policy.initial_state(num_envs=self._env.num_envs))
 
   def _policy(self, version):
     return evaluation.Policy(self._learner, version)
