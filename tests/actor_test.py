@@ -16,7 +16,9 @@ from a3c_jax.envs import catch
 
 def version(number, moments=None):
   """Parameters 100·n, target parameters n."""
-  return base.Snapshot(100 * number, number, 0, updates=number, moments=moments)
+  return base.Version(
+    100 * number, number, 0, updates=number, statistics=moments
+  )
 
 
 def versions():
@@ -101,7 +103,10 @@ def test_newest_acts_on_another_version_at_each_step():
 def test_a_segment_is_normalised_by_the_version_that_it_began_with(acting):
   means = iter([3.0, 4.0, 5.0, 6.0])
   read = lambda: version(
-    0, base.Moments(np.array([next(means)]), np.array([1.0]), np.array(9.0))
+    0,
+    base.RunningStatistics(
+      np.array([next(means)]), np.array([1.0]), np.array(9.0)
+    ),
   )
   actor = actor_lib.in_training(learner(acting), read)
   actor.begin_segment()
@@ -120,7 +125,7 @@ def test_a_learner_that_acts_otherwise_is_refused():
 class Random:
   """An actor that has no learner."""
 
-  version = base.Snapshot(None, None, frames=7, updates=0)
+  version = base.Version(None, None, frames=7, updates=0)
   decides_on_arrival = False
   pure_act = None
 

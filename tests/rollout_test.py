@@ -485,7 +485,9 @@ def test_what_acting_kept_is_joined_in_the_order_of_steps():
 
 def test_the_learner_sees_normalised_observations():
   # Observations 10, 11, 12 | 20, 21: in units of 2 from 11.
-  moments = base.RunningStatistics(np.array([11.0]), np.array([4.0]), np.array(5.0))
+  moments = base.RunningStatistics(
+    np.array([11.0]), np.array([4.0]), np.array(5.0)
+  )
   env = vector_env([(0.0, ''), (0.0, ''), (1.0, 'truncated'), (0.0, '')])
   learner = counting_learner()
   played = collect_all(
@@ -668,7 +670,9 @@ def test_a_program_gives_no_normalised_observations():
   learner = counting_learner()._replace(
     act_and_keep=lambda *inputs: (*counting_learner().act(*inputs), ())
   )
-  moments = base.RunningStatistics(np.array([11.0]), np.array([4.0]), np.array(5.0))
+  moments = base.RunningStatistics(
+    np.array([11.0]), np.array([4.0]), np.array(5.0)
+  )
   carry = start(env, learner)
   collect(env, learner, carry, read=fixed_version(moments=moments))
   with pytest.raises(AssertionError, match='asked for'):
