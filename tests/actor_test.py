@@ -14,10 +14,10 @@ from a3c_jax.core import stopwatch
 from a3c_jax.envs import catch
 
 
-def version(number, moments=None):
+def version(number, statistics=None):
   """Parameters 100·n, target parameters n."""
   return base.Version(
-    100 * number, number, 0, updates=number, statistics=moments
+    100 * number, number, 0, updates=number, statistics=statistics
   )
 
 

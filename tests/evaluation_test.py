@@ -23,6 +23,7 @@ from a3c_jax import (
 )
 from a3c_jax.core import events
 from a3c_jax.envs import gym, recorded
+from a3c_jax.runs import evaluator
 from a3c_jax.settings import config
 
 WAIT_SECONDS = 60.0
@@ -311,9 +312,14 @@ def test_how_actions_are_chosen_is_told():
   assert told == 'epsilon-greedy 0.001'
 
 
-def background(make_walk, **given):
-  reports = events.EventQueue()
-  defaults = {'episodes': 3, 'seed': 1, 'max_env_restarts': 1}
+def make_evaluator(make_walk, **given):
+  incidents = events.EventQueue()
+  defaults = {
+    'episodes': 3,
+    'seed': 1,
+    'max_steps': 1000,
+    'max_env_restarts': 1,
+  }
 
   def make_env():
     env = gymnasium.vector.SyncVectorEnv(
@@ -321,56 +327,55 @@ def background(make_walk, **given):
     )
     return recorded.Recorded(env)
 
-  return evaluation.Background(
+  return evaluator.Evaluator(
     make_env,
     fixed_learner(),
-    reports=reports,
+    incidents=incidents,
     **defaults | given,
-  ), reports
+  ), incidents
 
 
 def wait_for(one):
   """What the evaluation came to; an error of its thread ends the wait too."""
   for _ in range(100):
-    found = one.take(WAIT_SECONDS / 100)
+    found = one.drain(WAIT_SECONDS / 100)
     if found or one.error:
       return found
   raise AssertionError('the evaluation does not end')
 
 
-def test_background_evaluates_one_snapshot_after_another():
-  one, _ = background(Walk)
+def test_an_evaluator_evaluates_one_version_after_another():
+  one, _ = make_evaluator(Walk)
   for frames in (10, 20):
-    snapshot = base.Version(None, None, frames, 0)
+    version = base.Version(None, None, frames, 0)
     assert not one.busy
-    one.start(snapshot)
+    one.start(version)
     assert one.busy
     found = wait_for(one)
-    assert found.snapshot is snapshot
+    assert found.version is version
     assert found.summary[:3] == (3, 5.0, 5.0)
-    assert one.take() is None
-  assert one.steps == 2 * 3 * 4
+    assert one.drain() is None
   assert one.stop(0.0) == []
 
 
-def test_a_broken_environment_of_an_evaluation_is_made_anew():
+def test_a_broken_environment_of_an_evaluation_is_replaced():
   # 3 episodes of 4 steps: the first environment breaks in the second one, its
   # successor at once, in the same episode.
   breaks = [[7], [2], []]
-  one, reports = background(
+  one, incidents = make_evaluator(
     lambda: Walk(breaks=breaks.pop(0)), max_env_restarts=2
   )
   one.start(base.Version(None, None, 10, 0))
   assert wait_for(one).summary[:3] == (3, 5.0, 5.0)
   assert breaks == []
-  troubles = reports.drain()
-  assert [trouble.kind for trouble in troubles] == ['env_restarts'] * 2
-  assert 'the game broke' in troubles[0].text
+  found = incidents.drain()
+  assert [incident.kind for incident in found] == ['env_restarts'] * 2
+  assert 'the game broke' in found[0].text
 
 
 def test_one_that_breaks_too_often_ends_the_evaluation():
   breaks = [[7], [2]]
-  one, _ = background(lambda: Walk(breaks=breaks.pop(0)))
+  one, _ = make_evaluator(lambda: Walk(breaks=breaks.pop(0)))
   one.start(base.Version(None, None, 10, 0))
   assert wait_for(one) is None
   assert isinstance(one.error, OSError)
@@ -386,11 +391,11 @@ def test_an_evaluation_can_be_stopped():
       assert go_on.wait(WAIT_SECONDS)
       return super().step(action)
 
-  one, _ = background(lambda: Waits(length=10**9))
+  one, _ = make_evaluator(lambda: Waits(length=10**9))
   one.start(base.Version(None, None, 10, 0))
   assert playing.wait(WAIT_SECONDS)
   assert one.stop(0.01) == ['evaluation-0']
   go_on.set()
   assert one.stop(WAIT_SECONDS) == []
   assert one.error is None
-  assert one.take() is None
+  assert one.drain() is None

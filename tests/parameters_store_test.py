@@ -10,7 +10,7 @@ import pytest
 import stores
 from stores import for_each, in_threads, plain, push
 
-from a3c_jax import normalization
+from a3c_jax.acting import normalization
 from a3c_jax.optim import momentum, rmsprop, rule
 from a3c_jax.parameters.locked import LockedStore
 

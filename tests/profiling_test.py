@@ -5,7 +5,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from a3c_jax import checks, profiling
+from a3c_jax import checks
+from a3c_jax.runs import profiling, supervise
 
 
 def trace_names(folder):
@@ -19,40 +20,47 @@ def computed_while_traced(x):
   return x + 1
 
 
-def test_traces_two_seconds_after_five(tmp_path, capsys):
+def look(profile, seconds):
+  assert profile.tick(supervise.Tick(1e3 + seconds, seconds, None)) is None
+
+
+def test_traces_two_seconds_after_five(tmp_path, caplog):
   folder = tmp_path / 'new' / 'traces'
-  with profiling.Profile(str(folder)) as profile:
-    profile.look(4.9)
-    profile.look(5.5)
-    computed_while_traced(jnp.ones(3)).block_until_ready()
-    profile.look(7.4)
-    assert not any(folder.iterdir())
-    profile.look(7.6)
-    assert 'PjitFunction(computed_while_traced)' in trace_names(folder)
-    profile.look(100.0)  # Once only.
-  assert capsys.readouterr().out == f'a trace of training is below {folder}\n'
+  profile = profiling.Profile(str(folder))
+  look(profile, 4.9)
+  look(profile, 5.5)
+  computed_while_traced(jnp.ones(3)).block_until_ready()
+  look(profile, 7.4)
+  assert not any(folder.iterdir())
+  look(profile, 7.6)
+  assert 'PjitFunction(computed_while_traced)' in trace_names(folder)
+  look(profile, 100.0)  # Once only.
+  profile.finish(None, None)
+  assert caplog.messages == [f'a trace of training is below {folder}']
 
 
-def test_what_has_begun_is_written_at_the_end(tmp_path):
-  with pytest.raises(KeyError), profiling.Profile(str(tmp_path)) as profile:
-    profile.look(6.0)
-    computed_while_traced(jnp.ones(4)).block_until_ready()
-    raise KeyError
+def test_a_trace_that_has_begun_is_written_at_the_end(tmp_path):
+  profile = profiling.Profile(str(tmp_path))
+  look(profile, 6.0)
+  computed_while_traced(jnp.ones(4)).block_until_ready()
+  profile.finish(None, None)
   assert 'PjitFunction(computed_while_traced)' in trace_names(tmp_path)
 
 
-def test_says_that_training_was_too_short(tmp_path, capsys):
-  with profiling.Profile(str(tmp_path)) as profile:
-    profile.look(3.0)
-  assert 'ended before --profile' in capsys.readouterr().out
+def test_says_that_training_was_too_short(tmp_path, caplog):
+  profile = profiling.Profile(str(tmp_path))
+  look(profile, 3.0)
+  profile.finish(None, None)
+  assert 'ended before --profile' in caplog.text
   assert not any(tmp_path.iterdir())
 
 
-def test_without_a_folder_nothing_is_traced(capsys):
-  with profiling.Profile('') as profile:
-    profile.look(6.0)
-    profile.look(60.0)
-  assert capsys.readouterr().out == ''
+def test_without_a_folder_nothing_is_traced(caplog):
+  profile = profiling.Profile('')
+  look(profile, 6.0)
+  look(profile, 60.0)
+  profile.finish(None, None)
+  assert caplog.messages == []
 
 
 def test_a_folder_that_cannot_be_is_told(tmp_path):
@@ -61,11 +69,11 @@ def test_a_folder_that_cannot_be_is_told(tmp_path):
     profiling.Profile(str(tmp_path / 'file' / 'below'))
 
 
-def test_a_trace_that_cannot_be_written_ends_nothing(tmp_path, capsys):
+def test_a_trace_that_cannot_be_written_ends_nothing(tmp_path, caplog):
   folder = tmp_path / 'traces'
-  with profiling.Profile(str(folder)) as profile:
-    profile.look(5.0)
-    folder.rmdir()
-    folder.write_text('in the way')
-    profile.look(9.0)
-  assert f'--profile={folder}: no trace, ' in capsys.readouterr().out
+  profile = profiling.Profile(str(folder))
+  look(profile, 5.0)
+  folder.rmdir()
+  folder.write_text('in the way')
+  look(profile, 9.0)
+  assert f'--profile={folder}: no trace, ' in caplog.text

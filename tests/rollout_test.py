@@ -99,9 +99,9 @@ def counting_learner(acting='snapshot'):
   )
 
 
-def fixed_version(params=0, target_params=0, moments=None):
+def fixed_version(params=0, target_params=0, statistics=None):
   return lambda: base.Version(
-    params, target_params, frames=0, updates=0, moments=moments
+    params, target_params, frames=0, updates=0, statistics=statistics
   )
 
 
@@ -485,7 +485,7 @@ def test_what_acting_kept_is_joined_in_the_order_of_steps():
 
 def test_the_learner_sees_normalised_observations():
   # Observations 10, 11, 12 | 20, 21: in units of 2 from 11.
-  moments = base.RunningStatistics(
+  statistics = base.RunningStatistics(
     np.array([11.0]), np.array([4.0]), np.array(5.0)
   )
   env = vector_env([(0.0, ''), (0.0, ''), (1.0, 'truncated'), (0.0, '')])
@@ -494,7 +494,7 @@ def test_the_learner_sees_normalised_observations():
     env,
     learner,
     start(env, learner),
-    read=fixed_version(moments=moments),
+    read=fixed_version(statistics=statistics),
     reward_clip=None,
   )
   np.testing.assert_allclose(
@@ -510,16 +510,16 @@ def test_the_learner_sees_normalised_observations():
   mean, variance, count = played.statistics
   assert (mean, variance, count) == (13.25, 62.75 / 4, 4)
   # The next segment begins with the same observation, by its own statistics.
-  later = moments._replace(mean=np.array([21.0]))
+  later = statistics._replace(mean=np.array([21.0]))
   played = collect_all(
-    env, learner, played.carry, read=fixed_version(moments=later)
+    env, learner, played.carry, read=fixed_version(statistics=later)
   )
   np.testing.assert_array_equal(played.segment.obs[0], [[0.0]])
   np.testing.assert_array_equal(played.statistics.mean, [21 + 1.5])
 
 
 def test_statistics_are_of_all_environments():
-  moments = normalization.initial((2, 3))
+  statistics = normalization.initial((2, 3))
   env = vector_env([], [(0.0, 'terminated')], shape=(2, 3), dtype=np.uint8)
   learner = counting_learner()
   learner = learner._replace(
@@ -534,7 +534,7 @@ def test_statistics_are_of_all_environments():
     learner,
     start(env, learner),
     steps=2,
-    read=fixed_version(moments=moments),
+    read=fixed_version(statistics=statistics),
   )
   # 10 and 11 in the one, 10 and 20 in the other.
   assert played.statistics.count == 4
@@ -597,9 +597,9 @@ def test_every_step_can_end_the_segment(acting):
 
 @pytest.mark.parametrize('dtype', [np.uint8, np.float64])
 @pytest.mark.parametrize('acting', ['snapshot', 'newest'])
-@pytest.mark.parametrize('moments', [None, normalization.initial((1,))])
+@pytest.mark.parametrize('statistics', [None, normalization.initial((1,))])
 @pytest.mark.parametrize('keeps', [False, True])
-def test_an_example_is_like_a_segment(dtype, acting, moments, keeps):
+def test_an_example_is_like_a_segment(dtype, acting, statistics, keeps):
   env = vector_env([], [], dtype=dtype)
   learner = counting_learner(acting)
   if keeps:
@@ -609,7 +609,7 @@ def test_an_example_is_like_a_segment(dtype, acting, moments, keeps):
         {'torso': {'output': np.ones((len(obs), 7), np.float32)}},
       )
     )
-  read = fixed_version(moments=moments)
+  read = fixed_version(statistics=statistics)
   carry = start(env, learner)
   example = rollout.example_segment(
     actor_lib.in_training(learner, read), carry, 3
@@ -670,10 +670,10 @@ def test_a_program_gives_no_normalised_observations():
   learner = counting_learner()._replace(
     act_and_keep=lambda *inputs: (*counting_learner().act(*inputs), ())
   )
-  moments = base.RunningStatistics(
+  statistics = base.RunningStatistics(
     np.array([11.0]), np.array([4.0]), np.array(5.0)
   )
   carry = start(env, learner)
-  collect(env, learner, carry, read=fixed_version(moments=moments))
+  collect(env, learner, carry, read=fixed_version(statistics=statistics))
   with pytest.raises(AssertionError, match='asked for'):
     collect(env, learner, carry)
