@@ -11,7 +11,8 @@ import pytest
 import stores
 from stores import assert_same, in_threads, push
 
-from a3c_jax import base, networks, normalization, value_based
+from a3c_jax import base, networks, value_based
+from a3c_jax.acting import normalization
 from a3c_jax.core import events
 from a3c_jax.optim import clipping, factored, rmsprop, rule
 from a3c_jax.parameters.store import Contribution

@@ -117,7 +117,7 @@ def test_a_watchdog_counts_seconds_without_a_sign_of_life(monkeypatch):
 
   def look(seconds, **progress):
     now[0] += seconds
-    return watchdog.look(progress)
+    return watchdog.tick(progress)
 
   assert look(4, a=1, b=1) == []
   assert look(4, a=1, b=1) == []  # 4 seconds since the first look.
@@ -140,7 +140,7 @@ def test_a_process_that_was_paused_has_not_hung(monkeypatch):
   found = []
   for seconds in (1, 86_400, 1, 1, 1, 1, 1):
     now[0] += seconds
-    found.append(watchdog.look({'a': 1}))
+    found.append(watchdog.tick({'a': 1}))
   assert found == [[]] * 6 + [['a']]
 
 
@@ -178,7 +178,7 @@ def test_waking_ends_a_wait_and_no_thread():
   assert not group.wait(0.0)
 
 
-def test_environments_are_closed_whatever_that_raises(capsys):
+def test_environments_are_closed_whatever_that_raises(caplog):
   closed = []
 
   def fail():
@@ -189,21 +189,21 @@ def test_environments_are_closed_whatever_that_raises(capsys):
     seconds=LONG,
   )
   assert closed == [1, 2]
-  assert capsys.readouterr().err == (
-    'warning: closing 2 of 4 environments raised SystemExit(3)\n'
-  )
+  assert caplog.messages == [
+    'closing 2 of 4 environments raised SystemExit(3)'
+  ]
+  caplog.clear()
   workers.close([], seconds=LONG)
-  assert capsys.readouterr().err == ''
+  assert caplog.messages == []
 
 
-def test_closing_that_hangs_is_told_and_left(capfd):
+def test_closing_that_hangs_is_told_and_left(caplog):
   release = threading.Event()
   workers.close([lambda: release.wait(LONG)], seconds=0.01)
-  told = capfd.readouterr().err
+  (told,) = caplog.messages
   release.set()
   assert told.startswith(
-    'warning: no progress of environment-close-0 for 0.01 s; the stacks of all '
-    'threads:\n'
+    'no progress of environment-close-0 for 0.01 s; the stacks of all threads:'
   )
   assert 'workers_test.py' in told
 
@@ -212,19 +212,20 @@ def test_a_process_that_does_not_end_is_ended(tmp_path):
   # Python waits for a thread that is no daemon, as an environment may leave it.
   done = run_python(
     """
-import multiprocessing, threading, time
-from a3c_jax import workers
+import logging, multiprocessing, threading, time
+from a3c_jax.runs import process as ending
+logging.basicConfig()
 context = multiprocessing.get_context('fork')
 process = context.Process(target=time.sleep, args=(600,))
 process.start()
 threading.Thread(target=threading.Event().wait).start()
-workers.end_process_after(0.01, 7)
+ending.end_after(0.01, 7)
 print(process.pid, flush=True)
 """,
     tmp_path,
   )
   assert done.returncode == 7
-  assert 'warning: no progress of the end of this process' in done.stderr
+  assert 'no progress of the end of this process' in done.stderr
   left = int(done.stdout)
   processes.wait_until(lambda: processes.parent_of(left) is None)
 

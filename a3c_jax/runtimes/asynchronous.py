@@ -81,8 +81,10 @@ def work(worker: Worker, job: Job, stop: threading.Event) -> None:
     carry = played.carry
     workers_lib.beat()
     clock.lap('other')
+    newest = job.store.read()
+    version = newest if job.learner.acting == 'newest' else played.version
     grads, values = job.gradients(
-      played.version.params, job.store.read().target_params, played.segment
+      version.params, newest.target_params, played.segment
     )
     values = np.asarray(values)
     clock.lap('gradients')
@@ -99,7 +101,7 @@ def work(worker: Worker, job: Job, stop: threading.Event) -> None:
         worker=worker.index,
         grads=grads,
         frames=frames,
-        read_version=played.version.updates,
+        read_version=version.updates,
         worker_state=WorkerState(carry, worker.env.action_log()),
         events=(
           learning,
