@@ -286,14 +286,6 @@ def test_a_summary_by_hand():
   assert np.isnan(evaluation.summarize(episodes[:1]).standard_error)
 
 
-def test_how_actions_are_chosen_is_told():
-  assert evaluation.describe_policy('a3c') == 'sampled'
-  assert evaluation.describe_policy('nstep_q') == 'epsilon-greedy 0.05'
-  assert evaluation.describe_policy('a3c', policy='mean') == 'mean'
-  told = evaluation.describe_policy('one_step_q', exploration_epsilon=0.001)
-  assert told == 'epsilon-greedy 0.001'
-
-
 def background(make_walk, **given):
   reports = telemetry.Reports()
   defaults = {'episodes': 3, 'seed': 1, 'max_env_restarts': 1}

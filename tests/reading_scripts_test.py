@@ -852,7 +852,9 @@ def test_scales_of_labyrinth(tmp_path):
     (
       'labyrinth.py',
       ['--lstm', '--algo=nstep_q'],
-      '--lstm with --algo=nstep_q: allowed with --algo=a3c only',
+      '--lstm: not a setting of --algo=nstep_q; allowed: '
+      'target_period_frames, exploration_ends, exploration_probabilities, '
+      'exploration_anneal_frames',
     ),
     (
       'labyrinth_scales.py',

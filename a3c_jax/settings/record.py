@@ -71,7 +71,7 @@ def read(workdir: str | pathlib.Path) -> Record:
 
 def _why_unknown(values: Mapping[str, Any]) -> str:
   """Why these are no settings for this process; empty if they may be."""
-  if values['algo'] and 'algorithm' not in values:
+  if 'domain' in values and 'algorithm' not in values:
     return 'its config.json is of an earlier version of a3c_jax'
   known = {field.name for field in dataclasses.fields(Config)}
   unknown = ', '.join(sorted(values.keys() - known))
