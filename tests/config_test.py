@@ -71,7 +71,7 @@ def make(domain='atari', **given):
   return config.make(domain, **given)
 
 
-FIELDS = common.fields()
+FIELDS = common.settings()
 ALGO_OF = {}  # The first algorithm that has a setting, and that setting.
 for _algo in registry.names():
   for _name, _field in registry.get(_algo).settings.items():
@@ -150,7 +150,7 @@ def test_defaults_pass_their_own_checks(domain, algo):
   ('domain', 'algo'), itertools.product(DOMAINS, registry.names())
 )
 def test_every_setting_but_two_has_a_default(domain, algo):
-  settings = {*common.fields(), *registry.get(algo).settings}
+  settings = {*common.settings(), *registry.get(algo).settings}
   table = defaults(domain, algo)
   assert settings - set(table) == {'workdir', 'anneal_frames'}
   assert set(table) <= settings

@@ -402,7 +402,7 @@ DAMAGES = {
     changed(algo='dqn'),
     'its algorithm dqn is not registered here',
   ),
-  'an algorithm that is a list': (changed(algo=[1]), 'its algorithm [1] is not'),
+  'an algorithm in a list': (changed(algo=[1]), 'its algorithm [1] is not'),
   'of an earlier version': (
     earlier,
     'its config.json is of an earlier version of a3c_jax',

@@ -109,7 +109,7 @@ def defaults(
 
 def _known(table, algorithm, domain) -> dict[str, tuple[Any, str]]:
   """Without what a domain says of settings that other algorithms have."""
-  own = common.fields().keys() | algorithm.settings.keys()
+  own = common.settings().keys() | algorithm.settings.keys()
   elsewhere = {
     name for algo in registry.names() for name in registry.get(algo).settings
   }

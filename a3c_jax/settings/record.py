@@ -31,11 +31,11 @@ def to_record(config: Config) -> dict[str, Any]:
 
   Paths are in the user's words: a folder with all its runs may move elsewhere.
   """
-  paths = {
+  as_given = {
     name: checks.as_given(value) if value else value
     for name, value in checks.absolute_paths(config).items()
   }
-  return dataclasses.asdict(config) | paths
+  return dataclasses.asdict(config) | as_given
 
 
 def read(workdir: str | pathlib.Path) -> Record:
