@@ -46,8 +46,8 @@ def main() -> None:
     )
     none = jnp.zeros_like(discount_t)
     costs = {
-      'entropy_cost': config.entropy_cost,
-      'value_cost': config.value_cost,
+      'entropy_cost': config.algorithm.entropy_cost,
+      'value_cost': config.algorithm.value_cost,
     }
     return losses.a3c_loss(logits, v, a, return_tm1, none, none[0], **costs)
 
