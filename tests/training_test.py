@@ -389,7 +389,8 @@ def interrupted(monkeypatch, workdir, at_step, **given):
   """A run that ends at a step of a thread; those that it replays count too."""
   ctrl_c = make_ctrl_c(monkeypatch)
   make_env = gym.make(
-    lambda: Interrupts(at_step, ctrl_c), envs=given.get('envs_per_thread', 1)
+    lambda: Interrupts(at_step, ctrl_c),
+    num_envs=given.get('envs_per_thread', 1),
   )
   result = run(workdir, make_env, **given)
   assert not result.finished
