@@ -44,7 +44,7 @@ from a3c_jax.settings import flags as flags_lib
 _BEST = 10  # Rows of the table at the end.
 _FIGURES = ('frames', 'mean_return', 'eval_mean_return', 'seconds')
 _RESERVED = ('run', 'seed', *_FIGURES, 'status', 'exit_code', 'workdir')
-# That of the runs: as it was before flags.run sets JAX up for this process.
+# That of the runs: as it was before JAX is set up for this process.
 _ENVIRONMENT = dict(os.environ)
 
 _LOG_UNIFORM = flags.DEFINE_multi_string(

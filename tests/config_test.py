@@ -7,6 +7,7 @@ import pytest
 
 from a3c_jax import checks
 from a3c_jax.algorithms import registry
+from a3c_jax.algorithms.algorithm import Hyperparameters
 from a3c_jax.envs import control, domain
 from a3c_jax.settings import common, config
 from a3c_jax.settings.defaults import defaults
@@ -71,7 +72,7 @@ def make(domain='atari', **given):
   return config.make(domain, **given)
 
 
-FIELDS = common.fields()
+FIELDS = common.settings()
 ALGO_OF = {}  # The first algorithm that has a setting, and that setting.
 for _algo in registry.names():
   for _name, _field in registry.get(_algo).settings.items():
@@ -150,7 +151,7 @@ def test_defaults_pass_their_own_checks(domain, algo):
   ('domain', 'algo'), itertools.product(DOMAINS, registry.names())
 )
 def test_every_setting_but_two_has_a_default(domain, algo):
-  settings = {*common.fields(), *registry.get(algo).settings}
+  settings = {*common.settings(), *registry.get(algo).settings}
   table = defaults(domain, algo)
   assert settings - set(table) == {'workdir', 'anneal_frames'}
   assert set(table) <= settings
@@ -178,6 +179,23 @@ def test_a_default_of_no_setting_is_refused(monkeypatch):
   )
   with pytest.raises(ValueError, match='other: there is no setting tmax'):
     make('atari', algo='other')
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Clashing(Hyperparameters):
+  gamma: float = checks.fraction('Discount.', default=0.9, source='test')
+  rows: int = checks.count('Rows.', default=3, source='test')
+
+
+def test_settings_of_one_name_are_refused(monkeypatch):
+  record = registry.get('nstep_q')._replace(
+    name='other', hyperparameters=Clashing
+  )
+  monkeypatch.setitem(registry._algorithms, 'other', record)
+  with pytest.raises(ValueError, match='other in domain catch: .* gamma, rows'):
+    make('catch', algo='other')
+  with pytest.raises(ValueError, match='other in domain gym: .* name gamma$'):
+    make('gym', algo='other')
 
 
 @pytest.mark.parametrize(

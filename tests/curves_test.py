@@ -76,14 +76,14 @@ def test_seeds_are_one_group_and_settings_tell_groups_apart(tmp_path):
     for name, given in {
       'a': {'seed': 1},
       'b': {'seed': 2, 'log_seconds': 5.0},
-      'c': {'gamma': 0.5, 'exploration_ends': (0.25,)},
+      'c': {'gamma': 0.5, 'entropy_cost': 0.25},
       'd': {'algo': 'nstep_q', 'threads': 3},
     }.items()
   ]
   groups = curves.group(runs)
   assert [group.label for group in groups] == [
-    'a3c gamma=0.99 exploration_ends=0.05',
-    'a3c gamma=0.5 exploration_ends=0.25',
+    'a3c gamma=0.99 entropy_cost=0.01',
+    'a3c gamma=0.5 entropy_cost=0.25',
     'nstep_q',
   ]
   assert [group.runs for group in groups] == [runs[:2], [runs[2]], [runs[3]]]

@@ -169,7 +169,7 @@ def test_every_flag_reaches_the_config(parse, algo):
   table |= {'workdir': '', 'anneal_frames': 1}
   given = {
     name: other_value(field, table[name])
-    for name, field in (common.fields() | settings).items()
+    for name, field in (common.settings() | settings).items()
     if name not in ('algo', 'preset')
   }
   texts = {
@@ -199,7 +199,7 @@ def test_flags_left_out_keep_the_defaults(parse):
   table = defaults('atari')
   parsed = parse()
   for name, (value, _) in table.items():
-    owner = parsed if name in common.fields() else parsed.algorithm
+    owner = parsed if name in common.settings() else parsed.algorithm
     assert getattr(owner, name) == value
   assert parsed.anneal_frames == parsed.frames
   shown = lambda config: checks.as_given(config.workdir)
@@ -214,7 +214,7 @@ def test_help_gives_units_and_the_source_of_each_default(make_config):
   own = [
     name for algo in registry.names() for name in registry.get(algo).settings
   ]
-  for name in [*common.fields(), *own, *NAMES_OF_OPTIONS]:
+  for name in [*common.settings(), *own, *NAMES_OF_OPTIONS]:
     assert 'Default: ' in flags.FLAGS[name].help
   for name in ('domain', 'environment', 'algorithm'):
     assert name not in flags.FLAGS

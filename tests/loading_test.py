@@ -165,7 +165,7 @@ def test_another_network_is_refused(tmp_path):
   train(tmp_path, algo='nstep_q')
   path = tmp_path / 'config.json'
   record = json.loads(path.read_text())
-  record['config'] |= {'algo': 'a3c'}
+  record['config'] |= {'algo': 'a3c', 'algorithm': {}}
   path.write_text(json.dumps(record))
   with pytest.raises(checks.UsageError, match='checkpoint does not fit'):
     a3c_jax.load(tmp_path)

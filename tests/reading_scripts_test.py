@@ -18,7 +18,7 @@ from results import read_rows
 import script_flags
 import short_runs
 
-from a3c_jax.envs import catch
+from a3c_jax.envs import catch, domain
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -187,7 +187,10 @@ def size_of(film):
   [
     ([], '--workdir=: allowed: a path'),
     (['--workdir=nowhere'], '--workdir=nowhere: config.json: No such file'),
-    (['--workdir=results', '--protocol=human'], 'auto, noop30, sticky, plain'),
+    (
+      ['--workdir=results', '--protocol=human'],
+      '--protocol=human: allowed for catch: plain',
+    ),
     (
       ['--workdir=results', '--protocol=noop30'],
       '--protocol=noop30: allowed for catch: plain',
@@ -328,7 +331,7 @@ def test_plot_beside_the_paper(tmp_path):
 
 
 MODULE = """
-from a3c_jax.envs import catch
+from a3c_jax.envs import catch, domain
 
 
 def make():
@@ -647,8 +650,12 @@ def test_reading_a_workdir_from_within_imports_nothing_from_it(copied):
   assert not (copied / 'results/imported').exists()
 
 
-def test_text_of_a_run_is_no_formula_in_its_evaluations(copied):
-  change_config(copied, environment={'name': '=1+1'})
+def test_text_of_a_run_is_no_formula_in_its_evaluations(copied, monkeypatch):
+  monkeypatch.setattr(domain, '_registered', {})
+  domain.register(
+    catch.DOMAIN._replace(name='formula', env_name=lambda options: '=1+1')
+  )
+  change_config(copied, domain='formula')
   code, _, err = run(
     'evaluate.py', '--workdir=results', '--episodes=1', cwd=copied
   )
@@ -852,7 +859,9 @@ def test_scales_of_labyrinth(tmp_path):
     (
       'labyrinth.py',
       ['--lstm', '--algo=nstep_q'],
-      '--lstm with --algo=nstep_q: allowed with --algo=a3c only',
+      '--lstm: not a setting of --algo=nstep_q; allowed: '
+      'target_period_frames, exploration_ends, exploration_probabilities, '
+      'exploration_anneal_frames',
     ),
     (
       'labyrinth_scales.py',

@@ -5,8 +5,8 @@ import subprocess
 
 import pytest
 
-from a3c_jax import agents, training
-from a3c_jax.envs import gym
+from a3c_jax import agents, training, workdir
+from a3c_jax.envs import domain, gym
 from a3c_jax.settings import config
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -15,8 +15,39 @@ BUILD = (ROOT / 'BUILD.md').read_text()
 BLOCKS = re.findall(r'```python\n(.*?)```', README, re.DOTALL)
 
 
+def block_with(text):
+  """The only block of Python that contains a text."""
+  (block,) = [block for block in BLOCKS if text in block]
+  return block
+
+
+def test_every_block_is_run_here():
+  assert len(BLOCKS) == 4
+
+
+def test_a_domain_of_ones_own_trains_as_printed(tmp_path, monkeypatch):
+  monkeypatch.setattr(domain, '_registered', {})
+  block = block_with('domain.register')
+  assert block.endswith(
+    "train('lake')  # python lake.py --size=5 --algo=nstep_q\n"
+  )
+  exec(block, {'__name__': 'lake'})
+  options = domain.get('lake').options(size=5)
+  settings = config.make(
+    'lake',
+    environment=options,
+    algo='nstep_q',
+    workdir=str(tmp_path / 'results'),
+    threads=1,
+    frames=20,
+    eval_frames=0,
+  )
+  training.train(settings)
+  assert workdir.read_config(tmp_path / 'results').environment == options
+
+
 def test_the_research_example_runs_as_printed(tmp_path, monkeypatch, capsys):
-  *_, block = BLOCKS
+  block = block_with('def double_q')
   assert len(block.splitlines()) <= 25
   assert block.count('frames=60_000') == 1
   monkeypatch.chdir(tmp_path)
@@ -39,7 +70,7 @@ def test_the_policy_of_a_run_plays_as_printed(tmp_path, monkeypatch):
     agents.make_env(settings),
     functools.partial(agents.make_learner, settings),
   )
-  block, *_ = BLOCKS
+  block = block_with('atari')
   printed = re.search("load\\('(runs/pong-a3c-.*)'\\)", block)
   monkeypatch.chdir(tmp_path)
   names = {}
@@ -60,7 +91,7 @@ def test_a_policy_in_an_environments_own_units_plays_as_printed(
     eval_frames=0,
   )
   training.train(settings)
-  _, block, _ = BLOCKS
+  block = block_with('Pendulum-v1')
   printed = re.search("load\\('(runs/Pendulum-v1-a3c-.*)'\\)", block)
   monkeypatch.chdir(tmp_path)
   names = {}

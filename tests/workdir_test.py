@@ -116,9 +116,14 @@ def test_the_same_settings_go_on(tmp_path):
       '0.003; allowed: that value, or --override=learning_rate',
     ),
     (
-      {'exploration_ends': (0.2,)},
-      '--exploration_ends=0.2: the run in {} '
-      'has 0.05; allowed: that value, or --override=exploration_ends',
+      {'entropy_cost': 0.5},
+      '--entropy_cost=0.5: the run in {} '
+      'has 0.01; allowed: that value, or --override=entropy_cost',
+    ),
+    (
+      {'algo': 'nstep_q', 'exploration_ends': (0.2,)},
+      '--algo=nstep_q: the run in {} has a3c; allowed: that value, or '
+      '--override=algo',
     ),
     (
       {'threads': 3},
@@ -204,7 +209,9 @@ def test_a_full_disk_is_told_in_one_line_and_the_run_is_as_it_was(tmp_path):
 
 
 def test_settings_come_back_from_the_folder(tmp_path):
-  settings = make_config(tmp_path, exploration_ends=(0.5,), override=('seed',))
+  settings = make_config(
+    tmp_path, algo='nstep_q', exploration_ends=(0.5,), override=('seed',)
+  )
   with workdir.Workdir(settings) as folder:
     folder.claim(0)
   assert workdir.read_config(tmp_path) == settings
@@ -316,6 +323,22 @@ def changed(**values):
   return change
 
 
+def changed_algorithm(**values):
+  def change(path):
+    old = record(path.parent)
+    old['config']['algorithm'] |= values
+    path.write_text(json.dumps(old))
+
+  return change
+
+
+def earlier(path):
+  """As it was when an algorithm's settings were not apart."""
+  old = record(path.parent)
+  old['config'] |= old['config'].pop('algorithm')
+  path.write_text(json.dumps(old))
+
+
 def without(name):
   def change(path):
     old = record(path.parent)
@@ -363,15 +386,32 @@ DAMAGES = {
   'NaN': (changed(gamma=float('nan')), '--gamma=nan: allowed'),
   'infinite': (changed(seconds=float('inf')), '--seconds=inf: allowed'),
   'a huge number': (changed(frames=10**400), '--frames=1000'),
-  'lstm in words': (changed(lstm='no'), '--lstm=no: allowed: true, false'),
+  'lstm in words': (
+    changed_algorithm(lstm='no'),
+    '--lstm=no: allowed: true, false',
+  ),
   'a seed of 1.5': (changed(seed=1.5), '--seed=1.5: allowed'),
-  'ends in words': (changed(exploration_ends='abc'), '--exploration_ends='),
-  'no ends': (changed(exploration_ends=None), NOT_OF_A_RUN),
+  'a cost in words': (changed_algorithm(value_cost='x'), '--value_cost=x'),
+  'no cost': (changed_algorithm(value_cost=None), '--value_cost=None'),
+  'an unknown hyperparameter': (
+    changed_algorithm(depth=5),
+    'depth, a setting in config.json: this version of a3c_jax does not know it',
+  ),
+  'no algorithm': (changed(algorithm=None), NOT_OF_A_RUN),
+  'another algorithm': (
+    changed(algo='dqn'),
+    'its algorithm dqn is not registered here',
+  ),
+  'an algorithm in a list': (changed(algo=[1]), 'its algorithm [1] is not'),
+  'of an earlier version': (
+    earlier,
+    'its config.json is of an earlier version of a3c_jax',
+  ),
   'no environment': (changed(environment=None), NOT_OF_A_RUN),
   'a board of one row': (changed(environment={'rows': 1}), '--rows=1: allowed'),
   'an unknown option': (
     changed(environment={'size': 5}),
-    'size, an option in config.json: this version of a3c_jax does not know it',
+    'size, a setting in config.json: this version of a3c_jax does not know it',
   ),
   'a network of 3': (changed(network=3), '--network=3: allowed'),
   'of a newer version': (
@@ -521,7 +561,7 @@ def test_what_is_not_given_comes_from_the_run(tmp_path, monkeypatch):
     'envs_per_thread': 3,
     'frames': 999,
     'learning_rate': 0.125,
-    'exploration_ends': (0.25,),
+    'value_cost': 0.25,
     'keep': 9,
     'eval_frames': 0,
   }
@@ -530,6 +570,7 @@ def test_what_is_not_given_comes_from_the_run(tmp_path, monkeypatch):
     run.claim(0)
   monkeypatch.setattr(cpu, 'cores', lambda: 64)
   made = resume(tmp_path / 'run')
+  assert made.algorithm.value_cost == began.pop('value_cost')
   assert {name: getattr(made, name) for name in began} == began
   assert made.anneal_frames == 999
   assert (made.seconds, made.profile, made.override) == (0.0, '', ())

@@ -214,7 +214,7 @@ class Config:
     return isinstance(self.algorithm, Recurrent) and self.algorithm.lstm
 
 
-def fields() -> dict[str, dataclasses.Field]:
+def settings() -> dict[str, dataclasses.Field]:
   """The settings that every algorithm and domain has, by name."""
   return {
     field.name: field
@@ -227,7 +227,7 @@ def sections() -> dict[str, dict[str, dataclasses.Field]]:
   """The same, by the headings that `--help` has them under."""
   found: dict[str, dict[str, dataclasses.Field]] = {}
   section: dict[str, dataclasses.Field] = {}
-  for name, field in fields().items():
+  for name, field in settings().items():
     if field.metadata['heading']:
       section = found.setdefault(field.metadata['heading'], {})
     section[name] = field

@@ -58,7 +58,7 @@ def make(
   _check_environment(environment, of_domain)
   known = dict(instead) | (_of_run(run) if run else {}) | given
   algorithm = registry.get(known.get('algo', ALGORITHM))
-  allowed = {*common.fields(), *algorithm.settings}
+  allowed = {*common.settings(), *algorithm.settings}
   _check_names(given, allowed, algorithm)
   # A run that is resumed with another algorithm is refused in the end, but not
   # for settings that nobody gave.
@@ -89,7 +89,7 @@ def make(
 
 
 def _of_run(run: Config) -> dict[str, Any]:
-  names = common.fields().keys() - _OF_ONE_START
+  names = common.settings().keys() - _OF_ONE_START
   own = {name: getattr(run, name) for name in names}
   return own | dataclasses.asdict(run.algorithm)
 

@@ -8,6 +8,7 @@ github.com/miyosuda/async_deep_reinforce/issues/1); 'ours' was tried here.
 from __future__ import annotations
 
 from collections.abc import Mapping
+import dataclasses
 from typing import Any
 
 from a3c_jax import cpu
@@ -84,10 +85,12 @@ def defaults(
 
   Raises:
     UsageError: if there is no such domain or algorithm.
-    ValueError: naming defaults of settings that do not exist.
+    ValueError: naming defaults of settings that do not exist, or settings that
+      would share one flag.
   """
   of_domain = domain_lib.get(domain)
   algorithm = registry.get(algo)
+  _check_apart(algorithm, of_domain)
   table = dict(_COMMON) | {'algo': (algo, _COMMON['algo'][1])}
   table |= {
     name: (field.default, field.metadata['source'])
@@ -107,9 +110,21 @@ def defaults(
   return _known(table, algorithm, domain)
 
 
+def _check_apart(algorithm, domain) -> None:
+  options = {field.name for field in dataclasses.fields(domain.options)}
+  own = algorithm.settings.keys()
+  shared = own & common.settings().keys() | options & own
+  shared |= options & common.settings().keys()
+  if shared:
+    raise ValueError(
+      f'algorithm {algorithm.name} in domain {domain.name}: more than one '
+      f'setting has the name {", ".join(sorted(shared))}'
+    )
+
+
 def _known(table, algorithm, domain) -> dict[str, tuple[Any, str]]:
   """Without what a domain says of settings that other algorithms have."""
-  own = common.fields().keys() | algorithm.settings.keys()
+  own = common.settings().keys() | algorithm.settings.keys()
   elsewhere = {
     name for algo in registry.names() for name in registry.get(algo).settings
   }

@@ -137,13 +137,12 @@ def define_options(options: type) -> Callable[[], Any]:
 
 
 def _define_options(options, *, heading=None) -> list[str]:
-  fields = dataclasses.fields(options)
-  for field in fields:
+  for field in dataclasses.fields(options):
     known = field.default is not None and checks.as_text(field.default)
     default = known or 'nothing'
     text = f'{default} ({field.metadata["source"]})'
     _define(field, text, heading=heading)
-  return [field.name for field in fields]
+  return [field.name for field in dataclasses.fields(options)]
 
 
 def _define_environment(domain: domain_lib.Domain) -> Callable[[], Any]:
@@ -210,8 +209,8 @@ def _define_settings(domain: domain_lib.Domain, instead) -> list[str]:
   first, *rest = common.sections().items()
   # `--algo` is in the first one.
   sections = dict([first, *_sections_of(algorithms).items(), *rest])
-  for heading, fields in sections.items():
-    for name, field in fields.items():
+  for heading, settings in sections.items():
+    for name, field in settings.items():
       of_domain = name == 'eval_protocol'
       _define(
         field,
@@ -219,7 +218,7 @@ def _define_settings(domain: domain_lib.Domain, instead) -> list[str]:
         heading=heading,
         allowed=', '.join(domain.protocols) if of_domain else '',
       )
-  return [name for fields in sections.values() for name in fields]
+  return [name for settings in sections.values() for name in settings]
 
 
 def _sections_of(algorithms) -> dict[str, dict[str, dataclasses.Field]]:
@@ -244,7 +243,7 @@ class _Table(NamedTuple):
 
   def has(self, name) -> bool:
     own = registry.get(self.algo).settings
-    return name in own or name in common.fields()
+    return name in own or name in common.settings()
 
 
 def _tables(domain, algorithms, instead) -> list[_Table]:

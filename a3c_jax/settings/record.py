@@ -31,11 +31,11 @@ def to_record(config: Config) -> dict[str, Any]:
 
   Paths are in the user's words: a folder with all its runs may move elsewhere.
   """
-  paths = {
+  as_given = {
     name: checks.as_given(value) if value else value
     for name, value in checks.absolute_paths(config).items()
   }
-  return dataclasses.asdict(config) | paths
+  return dataclasses.asdict(config) | as_given
 
 
 def read(workdir: str | pathlib.Path) -> Record:
@@ -71,7 +71,7 @@ def read(workdir: str | pathlib.Path) -> Record:
 
 def _why_unknown(values: Mapping[str, Any]) -> str:
   """Why these are no settings for this process; empty if they may be."""
-  if values['algo'] and 'algorithm' not in values:
+  if 'domain' in values and 'algorithm' not in values:
     return 'its config.json is of an earlier version of a3c_jax'
   known = {field.name for field in dataclasses.fields(Config)}
   unknown = ', '.join(sorted(values.keys() - known))

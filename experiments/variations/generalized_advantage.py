@@ -5,8 +5,6 @@ python experiments/variations/generalized_advantage.py --threads=2 --lambda_=0.9
 After Schulman et al. 2016, arXiv:1506.02438; with λ = 1 it is A3C itself.
 """
 
-from __future__ import annotations
-
 import dataclasses
 
 import jax
@@ -44,10 +42,8 @@ def main() -> None:
       r_t, discount_t, all_v, lambda_=options.lambda_
     )
     none = jnp.zeros_like(discount_t)
-    costs = {
-      'entropy_cost': config.entropy_cost,
-      'value_cost': config.value_cost,
-    }
+    costs = dataclasses.asdict(config.algorithm)
+    del costs['lstm']  # Which the network has.
     return losses.a3c_loss(logits, v, a, return_tm1, none, none[0], **costs)
 
   def make_learner(env):

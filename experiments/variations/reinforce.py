@@ -39,8 +39,8 @@ def main() -> None:
       r_t,
       discount_t,
       jnp.zeros_like(v_bootstrap),  # The return is that of the rewards alone.
-      entropy_cost=config.entropy_cost,
-      value_cost=config.value_cost,
+      entropy_cost=config.algorithm.entropy_cost,
+      value_cost=config.algorithm.value_cost,
     )
 
   def make_learner(env):
