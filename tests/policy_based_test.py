@@ -293,8 +293,8 @@ def test_each_function_compiles_once(name):
       _, state, key = learner.act(params, state, obs, key, EPSILON)
     learner.gradients(params, None, segment)
     counts.append(len(traces))
-  # Gradients apply it to the segment, forward and backward, and to its end.
-  assert counts == [5, 5, 5]
+  # Gradients apply it to the segment and to its end.
+  assert counts == [4, 4, 4]
 
 
 def test_what_the_rollout_needs_to_know():
