@@ -12,32 +12,32 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
   from a3c_jax import losses as losses
   from a3c_jax import networks as networks
-  from a3c_jax import policy_based as policy_based
-  from a3c_jax import returns as returns
-  from a3c_jax import schedules as schedules
-  from a3c_jax import value_based as value_based
-  from a3c_jax.base import Learner as Learner
-  from a3c_jax.base import Segment as Segment
-  from a3c_jax.checks import UsageError as UsageError
-  from a3c_jax.loading import load as load
+  from a3c_jax.algorithms import policy_based as policy_based
+  from a3c_jax.algorithms import value_based as value_based
+  from a3c_jax.core import schedules as schedules
+  from a3c_jax.core.errors import UsageError as UsageError
+  from a3c_jax.core.types import Learner as Learner
+  from a3c_jax.core.types import Segment as Segment
+  from a3c_jax.losses import returns as returns
   from a3c_jax.parameters.locked import LockedStore as LockedStore
   from a3c_jax.runs import training as training
+  from a3c_jax.runs.loading import load as load
 
 _MODULES = {
   'losses': 'a3c_jax.losses',
   'networks': 'a3c_jax.networks',
-  'policy_based': 'a3c_jax.policy_based',
-  'returns': 'a3c_jax.returns',
-  'schedules': 'a3c_jax.schedules',
+  'policy_based': 'a3c_jax.algorithms.policy_based',
+  'returns': 'a3c_jax.losses.returns',
+  'schedules': 'a3c_jax.core.schedules',
   'training': 'a3c_jax.runs.training',
-  'value_based': 'a3c_jax.value_based',
+  'value_based': 'a3c_jax.algorithms.value_based',
 }
 _MEMBERS = {
-  'Learner': 'a3c_jax.base',
+  'Learner': 'a3c_jax.core.types',
   'LockedStore': 'a3c_jax.parameters.locked',
-  'Segment': 'a3c_jax.base',
-  'UsageError': 'a3c_jax.checks',
-  'load': 'a3c_jax.loading',
+  'Segment': 'a3c_jax.core.types',
+  'UsageError': 'a3c_jax.core.errors',
+  'load': 'a3c_jax.runs.loading',
 }
 __all__ = [*_MODULES, *_MEMBERS]
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from absl import app, flags, logging
 import jax
 
-from a3c_jax import checks, cpu, output
-from a3c_jax import signals as signals_lib
 from a3c_jax.algorithms import registry
+from a3c_jax.core import cpu, errors, output
+from a3c_jax.core import signals as signals_lib
 from a3c_jax.runs import process
 from a3c_jax.settings import flags as settings_flags
 from a3c_jax.settings.common import Config
@@ -111,15 +111,15 @@ def run(
       if takes_arguments:
         return main(argv[1:])
       if len(argv) > 1:
-        raise checks.UsageError(
+        raise errors.UsageError(
           f'{argv[1]}: unexpected; allowed: flags such as --algo=a3c'
         )
       main()
-    except checks.UsageError as error:
+    except errors.UsageError as error:
       _exit_with(error, 2)
-    except checks.RunError as error:
+    except errors.RunError as error:
       _exit_with(error, 1)
-    except checks.StoppedError as error:
+    except errors.StoppedError as error:
       print(error)
     except KeyboardInterrupt:
       print('stopped', file=sys.stderr)
@@ -148,7 +148,7 @@ def _set_up_jax(device: str) -> None:
   try:
     jax.devices('gpu')
   except RuntimeError as error:
-    raise checks.UsageError(
+    raise errors.UsageError(
       f'--device=gpu: JAX finds no GPU, {error}; allowed: cpu'
     ) from error
 
@@ -162,7 +162,7 @@ def _parse(argv):
       print(_help())
       sys.exit(0)
     return arguments
-  except (flags.Error, checks.UsageError, ValueError) as error:
+  except (flags.Error, errors.UsageError, ValueError) as error:
     return _exit_with(error, 2)
 
 

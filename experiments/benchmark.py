@@ -27,9 +27,11 @@ from absl import flags
 import gymnasium
 import numpy as np
 
-from a3c_jax import agents, checks, command_line, cpu, workers
+from a3c_jax import command_line
+from a3c_jax.core import cpu, errors, paths, workers
 from a3c_jax.envs import control
 from a3c_jax.envs import domain as domain_lib
+from a3c_jax.settings import build
 from a3c_jax.settings import flags as flags_lib
 
 _ENV = flags.DEFINE_string(
@@ -83,7 +85,7 @@ def emulator_speed(make_env, *, threads: int, seconds: float) -> np.ndarray:
 
 def measure(config) -> dict:
   """Plays at random, trains, plays again; returns the figures."""
-  make_env = agents.make_env(config)
+  make_env = build.make_env(config)
   play = lambda: (
     config.action_repeat
     * emulator_speed(
@@ -128,7 +130,7 @@ def _read_flags():
     environment = control.Options(env=name, pixels=_PIXELS.value)
     return _config(environment, domain='control')
   if _PIXELS.value:
-    raise checks.UsageError(
+    raise errors.UsageError(
       f'--pixels with --env={_ENV.value}: allowed with tasks of continuous '
       'control'
     )
@@ -138,21 +140,21 @@ def _read_flags():
 def main() -> None:
   config = _read_flags()
   if not config.seconds:
-    raise checks.UsageError('--seconds=0: allowed: finite and > 0')
+    raise errors.UsageError('--seconds=0: allowed: finite and > 0')
   with contextlib.ExitStack() as stack:
-    if checks.as_given(config.workdir) == _TEMPORARY:
+    if paths.as_given(config.workdir) == _TEMPORARY:
       folder = stack.enter_context(tempfile.TemporaryDirectory())
       config = dataclasses.replace(config, workdir=folder)
-    path = checks.absolute(_JSON.value or '')
+    path = paths.absolute(_JSON.value or '')
     if _JSON.value:
-      checks.check_file(path, flag='json')
+      paths.check_file(path, flag='json')
     figures = measure(config)
     _show(figures)
     if _JSON.value:
       try:
         pathlib.Path(path).write_text(json.dumps(figures, indent=2))
       except OSError as error:
-        raise checks.RunError(
+        raise errors.RunError(
           f'--json={_JSON.value}: {error.strerror}'
         ) from error
 

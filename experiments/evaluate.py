@@ -21,23 +21,15 @@ import tempfile
 import gymnasium
 import numpy as np
 
-from a3c_jax import (
-  agents,
-  checks,
-  command_line,
-  cpu,
-  evaluation,
-  files,
-  loading,
-  published,
-  tables,
-  workers,
-)
-from a3c_jax import workdir as workdir_lib
+from a3c_jax import command_line
 from a3c_jax.algorithms import registry
-from a3c_jax.envs import boundary, recorded
+from a3c_jax.core import cpu, errors, fields, files, paths, tables, workers
+from a3c_jax.envs import boundary, reference_scores, replayable
 from a3c_jax.envs import domain as domain_lib
 from a3c_jax.envs import spaces as spaces_lib
+from a3c_jax.runs import evaluation, loading
+from a3c_jax.runs import workdir as workdir_lib
+from a3c_jax.settings import build
 from a3c_jax.settings import config as config_lib
 from a3c_jax.settings import flags as flags_lib
 from a3c_jax.settings.common import MAX_EVAL_EPISODE_FRAMES
@@ -47,23 +39,23 @@ from a3c_jax.settings.common import MAX_EVAL_EPISODE_FRAMES
 class Options:
   """What to evaluate, and how."""
 
-  workdir: str = checks.path(
+  workdir: str = fields.path(
     'Folder of the run.', default='', source='has to be given'
   )
-  checkpoint: str = checks.setting(
+  checkpoint: str = fields.setting(
     'latest, best (by the evaluations during training), or its frames.',
     'latest, best, or a count of frames',
     loading.is_checkpoint,
     default='latest',
     source='paper, section 5.1, evaluates the final weights',
   )
-  episodes: int = checks.count('Episodes.', default=30, source='ours')
-  max_eval_episode_frames: int = checks.count(
+  episodes: int = fields.count('Episodes.', default=30, source='ours')
+  max_eval_episode_frames: int = fields.count(
     'Emulator frames after which an episode is truncated.',
     default=MAX_EVAL_EPISODE_FRAMES,
     source='ours: as in Atari, 30 minutes',
   )
-  protocol: str = checks.setting(
+  protocol: str = fields.setting(
     'noop30 (0 to 30 no-ops first) or sticky (actions repeat with probability '
     "0.25) for Atari, plain for the rest; auto is that of the run's own "
     'evaluations.',
@@ -72,49 +64,49 @@ class Options:
     default='auto',
     source='ours',
   )
-  policy: str = checks.one_of(
+  policy: str = fields.one_of(
     'sample from the policy, epsilon-greedily if it is value-based, or take '
     'the best action: greedy, or mean if actions are continuous.',
     evaluation.POLICIES,
     default='sample',
     source='paper, section 4',
   )
-  exploration_epsilon: float = checks.fraction(
+  exploration_epsilon: float = fields.fraction(
     'Epsilon of a value-based policy that is not greedy.',
     default=evaluation.EXPLORATION_EPSILON,
     source='Mnih et al. 2015',
   )
-  seed: int = checks.setting(
+  seed: int = fields.setting(
     'Seed of games and actions.',
     '0 to 2147483647',
     lambda value: 0 <= value < 2**31,
     default=0,
     source='ours',
   )
-  threads: int = checks.count(
+  threads: int = fields.count(
     'Episodes that are played at once.',
     most=1000,
     default=cpu.cores(),
     source='the cores',
   )
-  video: str = checks.path(
+  video: str = fields.path(
     'Folder for videos (MP4) of the first episodes; empty for none.',
     optional=True,
     default='',
     source='ours',
   )
-  video_episodes: int = checks.count(
+  video_episodes: int = fields.count(
     'Episodes to make a video of, each of its first 9,000 steps.',
     default=1,
     source='ours',
   )
-  csv: str = checks.path(
+  csv: str = fields.path(
     'File that gets one more row; empty for evaluations.csv in the workdir.',
     optional=True,
     default='',
     source='ours',
   )
-  env: str = checks.setting(
+  env: str = fields.setting(
     "The run's environment once more, where it is module:function or of "
     'another package: code from a workdir is only run if it is named here, or '
     'by --trust_workdir.',
@@ -122,13 +114,13 @@ class Options:
     default='',
     source='ours',
   )
-  network: str = checks.setting(
+  network: str = fields.setting(
     "The run's network once more, where it is module:function, as --env.",
     "that of the run's config.json",
     default='',
     source='ours',
   )
-  trust_workdir: bool = checks.setting(
+  trust_workdir: bool = fields.setting(
     "Import and call whatever the run's config.json names. Only for a workdir "
     'whose origin you trust.',
     default=False,
@@ -172,13 +164,13 @@ class Videos:
       from gymnasium.utils import save_video
       from PIL import Image
     except (ImportError, gymnasium.error.DependencyNotInstalled) as error:
-      raise checks.UsageError(
-        f'--video={checks.as_given(folder)}: needs moviepy; '
+      raise errors.UsageError(
+        f'--video={paths.as_given(folder)}: needs moviepy; '
         "pip install 'moviepy>=2.2,<3'"
       ) from error
     except Exception as error:  # Without ffmpeg, moviepy does not import.
-      raise checks.UsageError(
-        f'--video={checks.as_given(folder)}: {_in_one_line(error)}; allowed: '
+      raise errors.UsageError(
+        f'--video={paths.as_given(folder)}: {_in_one_line(error)}; allowed: '
         'where moviepy and ffmpeg work'
       ) from error
     self._save_video = save_video.save_video
@@ -190,13 +182,13 @@ class Videos:
       self._fps = env.metadata.get('render_fps', 30)
       env.reset(seed=evaluation.episode_seed(0, 0))
       frame = self._frame(env, f'{album}/first.png')
-      self._folder = checks.make_folder(folder, flag='video')
+      self._folder = paths.make_folder(folder, flag='video')
       self._encode([frame, frame], 0)
-    except checks.UsageError:
+    except errors.UsageError:
       raise
     except Exception as error:  # Whatever a renderer or ffmpeg raises.
-      raise checks.UsageError(
-        f'--video={checks.as_given(folder)}: {_in_one_line(error)}; allowed: '
+      raise errors.UsageError(
+        f'--video={paths.as_given(folder)}: {_in_one_line(error)}; allowed: '
         'environments that render rgb_array, and a folder that ffmpeg can '
         'write to'
       ) from error
@@ -249,7 +241,7 @@ class Videos:
     except Exception as error:
       self._give_up(index, files, error)
     else:
-      print(f'video in {checks.as_given(path)}')
+      print(f'video in {paths.as_given(path)}')
 
   def _give_up(self, index, files, error) -> None:
     for path in files:
@@ -305,7 +297,7 @@ class Table:
           problem = 'has other columns'
     except FileNotFoundError:
       if not path.parent.is_dir():
-        problem = f'{checks.as_given(path.parent)} is no folder'
+        problem = f'{paths.as_given(path.parent)} is no folder'
       elif path.is_symlink():
         problem = 'is a link to nothing'
       elif not os.access(path.parent, os.W_OK | os.X_OK):
@@ -315,8 +307,8 @@ class Table:
     except (UnicodeDecodeError, csv.Error):
       problem = 'is no CSV file'
     if problem:
-      raise checks.UsageError(
-        f'--csv={checks.as_given(path)}: {problem}; allowed: a file to write, '
+      raise errors.UsageError(
+        f'--csv={paths.as_given(path)}: {problem}; allowed: a file to write, '
         'new or of this script'
       )
 
@@ -345,11 +337,11 @@ class Table:
           file.truncate(end)
           raise
     except OSError as error:
-      raise checks.RunError(
-        f'--csv={checks.as_given(self._path)}: {self._problem(error)}; the '
+      raise errors.RunError(
+        f'--csv={paths.as_given(self._path)}: {self._problem(error)}; the '
         'result is printed above, but has no row'
       ) from error
-    print(f'row in {checks.as_given(self._path)}', flush=True)
+    print(f'row in {paths.as_given(self._path)}', flush=True)
 
   def _open(self, flags) -> io.FileIO:
     """The file, without a buffer that would be written once more at the end."""
@@ -367,7 +359,7 @@ class Table:
 def _check_epsilon(options, algorithm) -> None:
   given = options.exploration_epsilon != evaluation.EXPLORATION_EPSILON
   if given and (algorithm.is_policy or options.policy != 'sample'):
-    raise checks.UsageError(
+    raise errors.UsageError(
       f'--exploration_epsilon={options.exploration_epsilon:g}: allowed for '
       'value-based algorithms with --policy=sample'
     )
@@ -377,7 +369,7 @@ def _check_policy(options, env, space) -> None:
   continuous = isinstance(space, gymnasium.spaces.Box)
   allowed = ('sample', 'mean' if continuous else 'greedy')
   if options.policy not in allowed:
-    raise checks.UsageError(
+    raise errors.UsageError(
       f'--policy={options.policy}: allowed for {env}: {", ".join(allowed)}'
     )
 
@@ -393,7 +385,7 @@ def _check_code(options, config) -> None:
   ):
     given = getattr(options, flag)
     if given and given != is_:
-      raise checks.UsageError(
+      raise errors.UsageError(
         f'--{flag}={given}: the run has {is_}; allowed: that, or no --{flag}'
       )
     if given:
@@ -405,15 +397,15 @@ def _check_code(options, config) -> None:
 def _make_env(options, config, protocol):
   request = domain_lib.EnvRequest(protocol=protocol, render=bool(options.video))
   try:
-    return agents.make_env(config, request)
-  except checks.UsageError:
+    return build.make_env(config, request)
+  except errors.UsageError:
     raise
   except Exception as error:
     if not options.video:
       raise
     # Of an environment that knows no render_mode.
-    raise checks.UsageError(
-      f'--video={checks.as_given(options.video)}: {_in_one_line(error)}; '
+    raise errors.UsageError(
+      f'--video={paths.as_given(options.video)}: {_in_one_line(error)}; '
       'allowed: environments that render rgb_array'
     ) from error
 
@@ -424,8 +416,8 @@ def _check_spaces(options, env, found, of_run) -> None:
     if (space.shape, space.dtype) != (was.shape, was.dtype) or (
       getattr(space, 'n', 0) != getattr(was, 'n', 0)
     ):
-      raise checks.UsageError(
-        f'--workdir={checks.as_given(options.workdir)}: the '
+      raise errors.UsageError(
+        f'--workdir={paths.as_given(options.workdir)}: the '
         f'{name.replace("_", " ")} space of {env} is {space}, the run has '
         f'{was}; allowed: the environment as the run had it'
       )
@@ -451,9 +443,9 @@ def _describe(summary, config, *, protocol, policy, max_frames) -> str:
     f'{summary.median_return:.2f}, from {summary.lowest_return:.2f} to '
     f'{summary.highest_return:.2f}',
   ]
-  reference = published.reference(game, protocol)
+  reference = reference_scores.reference(game, protocol)
   if reference:
-    percent = published.human_normalized(summary.mean_return, reference)
+    percent = reference_scores.human_normalized(summary.mean_return, reference)
     lines.append(
       f'human-normalised: {percent:.1f}% (0% is the random score '
       f'{reference.random:g}, 100% the human score {reference.human:g}, both '
@@ -468,7 +460,7 @@ def _describe(summary, config, *, protocol, policy, max_frames) -> str:
 
 def main() -> None:
   options = _options()
-  checks.check_settings(options)
+  fields.check_settings(options)
   workdir = pathlib.Path(options.workdir)
   config = workdir_lib.read_config(workdir)
   game = config.env_name
@@ -493,14 +485,14 @@ def main() -> None:
     follow=bool(options.csv),
   )
   with contextlib.ExitStack() as stack:
-    with recorded.without_exit():
+    with replayable.without_exit():
       make_env = _make_env(options, config, protocol)
     closes = []
     stack.callback(workers.close, closes, seconds=config.watchdog_seconds)
     envs = []
     for _ in range(min(options.threads, options.episodes)):
-      with recorded.without_exit():
-        envs.append(recorded.Recorded(make_env()))
+      with replayable.without_exit():
+        envs.append(replayable.Recorded(make_env()))
       closes.append(envs[-1].close)
     _check_policy(options, game, envs[0].single_action_space)
     _check_spaces(options, game, spaces_lib.of(envs[0]), loaded.spaces)
@@ -510,8 +502,8 @@ def main() -> None:
       try:
         album = stack.enter_context(tempfile.TemporaryDirectory())
       except OSError as error:
-        raise checks.RunError(
-          f'--video={checks.as_given(options.video)}: no folder for pictures: '
+        raise errors.RunError(
+          f'--video={paths.as_given(options.video)}: no folder for pictures: '
           f'{error.strerror}'
         ) from error
       videos = Videos(
@@ -549,7 +541,7 @@ def main() -> None:
       max_frames=options.max_eval_episode_frames,
     )
     print(text, flush=True)
-    reference = published.reference(game, protocol)
+    reference = reference_scores.reference(game, protocol)
     # Before environments are closed, which may take its time.
     table.add(
       {
@@ -561,7 +553,7 @@ def main() -> None:
         'policy': actions,
         'eval_seed': options.seed,
         'human_normalized': reference
-        and published.human_normalized(summary.mean_return, reference),
+        and reference_scores.human_normalized(summary.mean_return, reference),
         **summary._asdict(),
       }
     )

@@ -16,22 +16,24 @@ import dataclasses
 
 import numpy as np
 
-from a3c_jax import checks, command_line, scales
-from a3c_jax.envs import labyrinth, pathfinder
+from a3c_jax import command_line
+from a3c_jax.core import errors, fields
+from a3c_jax.envs.labyrinth import baseline, foraging
+from a3c_jax.runs import baselines
 from a3c_jax.settings import flags as flags_lib
 
 _MOST_TICS = 8  # Of a step; 45 degrees.
 
-_mazes = flags_lib.define_options(labyrinth.Options)
-_options = flags_lib.define_options(scales.Options)
+_mazes = flags_lib.define_options(foraging.Options)
+_options = flags_lib.define_options(baselines.Options)
 
 
 def main() -> None:
   mazes, options = _mazes(), _options()
-  checks.check_settings(mazes)
-  checks.check_settings(options)
+  fields.check_settings(mazes)
+  fields.check_settings(options)
   if mazes.action_repeat > _MOST_TICS:
-    raise checks.UsageError(
+    raise errors.UsageError(
       f'--action_repeat={mazes.action_repeat}: the scripted agent would turn '
       f'too far in a step; allowed: 1 to {_MOST_TICS}'
     )
@@ -39,13 +41,13 @@ def main() -> None:
   print(*(f'{name}={value}' for name, value in record.items()))
   rng = np.random.default_rng(options.seed)
   with contextlib.closing(
-    labyrinth.Labyrinth(**dataclasses.asdict(mazes))
+    foraging.Labyrinth(**dataclasses.asdict(mazes))
   ) as env:
     agents = {
       'random': lambda env: int(rng.integers(env.action_space.n)),
-      'path-finder': pathfinder.act,
+      'path-finder': baseline.act,
     }
-    scales.report(env, agents, options, action_repeat=mazes.action_repeat)
+    baselines.report(env, agents, options, action_repeat=mazes.action_repeat)
 
 
 if __name__ == '__main__':

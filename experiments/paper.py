@@ -34,18 +34,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from a3c_jax import (
-  batch,
-  checks,
-  command_line,
-  curves,
-  figures,
-  published,
-  tables,
-)
-from a3c_jax import workdir as workdir_lib
+from a3c_jax import command_line
 from a3c_jax.algorithms import registry
+from a3c_jax.core import errors, fields, paths, tables
+from a3c_jax.reproduce import curves, figures, process_pool, published
 from a3c_jax.runs import display
+from a3c_jax.runs import workdir as workdir_lib
 from a3c_jax.settings import flags as flags_lib
 from a3c_jax.settings.defaults import defaults
 
@@ -151,7 +145,7 @@ _FIGURES = {
 class Options:
   """How much of a figure, and where the results go."""
 
-  scale: float = checks.setting(
+  scale: float = fields.setting(
     'Share of the frames of a run, and of the learning rates to try, which '
     'fall to 0 over all the frames of scale 1 all the same: so curves are '
     "beginnings of the paper's.",
@@ -160,31 +154,31 @@ class Options:
     default=1.0,
     source='paper',
   )
-  workdir: str = checks.path(
+  workdir: str = fields.path(
     'Folder for the results, new or of earlier ones.',
     default='runs/paper',
     source='ours',
   )
-  games: tuple[str, ...] = checks.setting(
+  games: tuple[str, ...] = fields.setting(
     "Games: the paper's 57 in the names of ale-py, catch or cartpole.",
     'names, separated by commas',
     default=(),
     source="the figure's",
   )
-  methods: tuple[str, ...] = checks.setting(
+  methods: tuple[str, ...] = fields.setting(
     'Algorithms, or rows of table1.',
     'names, separated by commas',
     default=(),
     source="the figure's",
   )
-  threads: tuple[int, ...] = checks.setting(
+  threads: tuple[int, ...] = fields.setting(
     'Numbers of threads.',
     'whole numbers from 1 to 1000, separated by commas',
     lambda value: all(1 <= count <= 1000 for count in value),
     default=(),
     source="the figure's, 16 or 1,2,4,8,16",
   )
-  learning_rates: tuple[float, ...] = checks.setting(
+  learning_rates: tuple[float, ...] = fields.setting(
     'Learning rates, instead of the default and others drawn from '
     'LogUniform(1e-4, 1e-2). The seed of a run is the place of its rate.',
     'numbers > 0, 1e-37 to 1000, separated by commas',
@@ -192,20 +186,20 @@ class Options:
     default=(),
     source="drawn, 50 times the scale, but for table1 the authors' one",
   )
-  reference_score: float = checks.setting(
+  reference_score: float = fields.setting(
     'Score to reach (table2).',
     'a finite number',
     lambda value: value is None or math.isfinite(value),
     default=None,
     source='three quarters of the way to what all numbers of threads reach',
   )
-  parallel: int = checks.count(
+  parallel: int = fields.count(
     'Runs at once, each with its own threads; they slow each other down, so '
     'for curves by hours it should be 1.',
     default=1,
     source='ours',
   )
-  dry_run: bool = checks.setting(
+  dry_run: bool = fields.setting(
     'Print the plan and what it costs, and run nothing.',
     default=False,
     source='ours',
@@ -246,7 +240,9 @@ def learning_rates(domain: str, count: int) -> list[float]:
   """The first is the domain's default, the others are drawn, to 4 digits."""
   default, _ = defaults(domain)['learning_rate']
   return [default] + [
-    batch.log_uniform(np.random.default_rng(number), *published.RATE_RANGE)
+    process_pool.log_uniform(
+      np.random.default_rng(number), *published.RATE_RANGE
+    )
     for number in range(1, count)
   ]
 
@@ -322,11 +318,11 @@ def _run(kind, scale, extra, **names) -> Run:
 
 
 def _check(name, figure, options) -> None:
-  checks.check_settings(options)
+  fields.check_settings(options)
   games = (*_ATARI, *(_SMALL if figure.small else ()))
 
   def refuse(flag, value, allowed):
-    raise checks.UsageError(f'--{flag}={value}: allowed for {name}: {allowed}')
+    raise errors.UsageError(f'--{flag}={value}: allowed for {name}: {allowed}')
 
   for flag, allowed in (('games', games), ('methods', figure.methods)):
     for value in getattr(options, flag):
@@ -340,9 +336,9 @@ def _check(name, figure, options) -> None:
   ):
     values = getattr(options, flag)
     if len(values) > 1 and not several:
-      refuse(flag, checks.as_text(values), 'one')
+      refuse(flag, errors.as_text(values), 'one')
     if len({*values}) < len(values):
-      refuse(flag, checks.as_text(values), 'each once')
+      refuse(flag, errors.as_text(values), 'each once')
   if options.reference_score is not None and name != 'table2':
     refuse('reference_score', f'{options.reference_score:g}', 'table2 has one')
 
@@ -358,7 +354,7 @@ def _check_extra(name, extra, runs) -> None:
   for argument in extra:
     flag = argument.lstrip('-').partition('=')[0].removeprefix('no')
     if not argument.startswith('--') or flag in {*planned, *given, 'workdir'}:
-      raise checks.UsageError(
+      raise errors.UsageError(
         f'{argument} after {name}: allowed: -- and then flags of the runs, '
         f'each once, but for {", ".join(sorted(planned))} and workdir, which '
         'the plan sets'
@@ -372,14 +368,14 @@ def _check_begun(runs, folder, workdir) -> None:
     if not os.path.isdir(folder / run.name):
       continue
     # Not the script, which may lie in another copy of the project.
-    was = batch.last_command(folder, run.name)[1:]
+    was = process_pool.last_command(folder, run.name)[1:]
     is_ = [*run.command[1:]]
     if sorted(was) != sorted(is_):
       other = [f'with {flag}' for flag in was if flag not in is_]
       other += [f'without {flag}' for flag in is_ if flag not in was]
       how = other[0] if was else 'by nothing that it tells of'
-      raise checks.UsageError(
-        f'--workdir={checks.as_given(workdir)}: its run {run.name} was begun '
+      raise errors.UsageError(
+        f'--workdir={paths.as_given(workdir)}: its run {run.name} was begun '
         f'{how}; '
         'allowed: the same scale and flags, or another folder'
       )
@@ -562,7 +558,7 @@ def main(arguments: Sequence[str]) -> None:
   options = _options()
   name, *extra = arguments or ['']
   if name not in _FIGURES:
-    raise checks.UsageError(
+    raise errors.UsageError(
       f'{name or "no figure"}: allowed: {", ".join(_FIGURES)}, first'
     )
   figure = _FIGURES[name]
@@ -579,9 +575,9 @@ def main(arguments: Sequence[str]) -> None:
     _show_plan(runs, progress)
     return
   figures.check_can_draw()  # Before hours of training.
-  checks.make_folder(options.workdir, flag='workdir')
-  checks.make_folder(str(folder), flag='workdir')
-  checks.check_links(workdir, flag='workdir', below=['runs'])
+  paths.make_folder(options.workdir, flag='workdir')
+  paths.make_folder(str(folder), flag='workdir')
+  paths.check_links(workdir, flag='workdir', below=['runs'])
   print(title)
   failed: dict[str, int] = {}
 
@@ -592,16 +588,16 @@ def main(arguments: Sequence[str]) -> None:
       print(f'{job.name} failed, exit code {code}', flush=True)
     elif job.name in progress.finished:
       print(f'{job.name} finished', flush=True)
-    refused = batch.are_refused(failed, progress.finished)
-    if refused and len(failed) >= batch.REFUSED:
+    refused = process_pool.are_refused(failed, progress.finished)
+    if refused and len(failed) >= process_pool.REFUSED:
       runs_of_plan.end()
 
   jobs = [
-    batch.Job(run.name, run.command, f'{run.frames:,} frames')
+    process_pool.Job(run.name, run.command, f'{run.frames:,} frames')
     for run in runs
     if run.name not in progress.finished
   ]
-  runs_of_plan = batch.Batch(
+  runs_of_plan = process_pool.Batch(
     folder,
     jobs,
     parallel=options.parallel,
@@ -619,19 +615,19 @@ def main(arguments: Sequence[str]) -> None:
     if trials:
       _draw(name, figure, options, trials, title, workdir)
   except OSError as error:
-    raise checks.RunError(
-      f'--workdir={checks.as_given(workdir)}: {error.strerror or error}; the '
+    raise errors.RunError(
+      f'--workdir={paths.as_given(workdir)}: {error.strerror or error}; the '
       'same command goes on'
     ) from error
   left = len(runs) - len(progress.finished)
-  refused = batch.are_refused(failed, progress.finished)
+  refused = process_pool.are_refused(failed, progress.finished)
   if left and not refused:
     print(f'{left} of {len(runs)} runs are not finished')
     print('to go on: the same command')
   if failed:
     first = next(iter(failed))
-    last = batch.last_line(folder, first)
-    kind = checks.UsageError if {*failed.values()} == {2} else checks.RunError
+    last = process_pool.last_line(folder, first)
+    kind = errors.UsageError if {*failed.values()} == {2} else errors.RunError
     raise kind(
       f'{first} failed, exit code {failed[first]}, as {len(failed)} of '
       f'{len(runs)}; its log ends with: {last}'
@@ -651,7 +647,7 @@ def _draw(name, figure, options, trials, title, workdir) -> None:
   for line in drawn.summary:
     print(line)
   _write(drawn, workdir / name)
-  print(f'{checks.as_given(workdir / name)}.csv and .png')
+  print(f'{paths.as_given(workdir / name)}.csv and .png')
 
 
 if __name__ == '__main__':

@@ -15,7 +15,9 @@ import textwrap
 
 import numpy as np
 
-from a3c_jax import checks, command_line, curves, figures, published
+from a3c_jax import command_line
+from a3c_jax.core import errors, fields, paths
+from a3c_jax.reproduce import curves, figures, published
 from a3c_jax.settings import flags as flags_lib
 
 _SUFFIXES = ('.pdf', '.png', '.svg')
@@ -33,13 +35,13 @@ _DIAGNOSTICS = {
 class Options:
   """What to draw."""
 
-  workdir: tuple[str, ...] = checks.paths(
+  workdir: tuple[str, ...] = fields.paths(
     'Folders of runs; more may follow as arguments. Runs that differ in '
     'nothing but the seed are averaged.',
     default=(),
     source='have to be given',
   )
-  out: str = checks.setting(
+  out: str = fields.setting(
     'Picture to write.',
     f'a path ending in {", ".join(_SUFFIXES)}',
     lambda value: pathlib.Path(value).suffix in _SUFFIXES,
@@ -47,13 +49,13 @@ class Options:
     source='ours',
     path=True,
   )
-  points: int = checks.count(
+  points: int = fields.count(
     'Points of a curve: each is the mean over an equal part of the axis.',
     most=100_000,
     default=100,
     source='ours',
   )
-  paper: bool = checks.setting(
+  paper: bool = fields.setting(
     "Draw the paper's curve of the same game and algorithm too.",
     default=False,
     source='ours',
@@ -76,7 +78,7 @@ def _paper_curves(groups, against) -> list[published.PaperCurve]:
     if curve is not None and not config.lstm:
       found[curve.label] = curve
   if not found:
-    raise checks.UsageError(
+    raise errors.UsageError(
       '--paper: the paper has no curve of these runs; allowed: '
       f'{", ".join(published.paper_games())}, without LSTM'
     )
@@ -123,7 +125,7 @@ def draw(runs: Sequence[curves.Run], options: Options):
   """
   groups = curves.group(runs)
   if not any(run.episodes or run.evaluations for run in runs):
-    raise checks.UsageError(
+    raise errors.UsageError(
       '--workdir: no episode of these runs has ended yet; allowed: runs with '
       'episodes'
     )
@@ -175,10 +177,10 @@ def draw(runs: Sequence[curves.Run], options: Options):
 
 def main(folders: Sequence[str]) -> None:
   options = _options()
-  folders = map(checks.absolute, folders)
+  folders = map(paths.absolute, folders)
   options = dataclasses.replace(options, workdir=(*options.workdir, *folders))
-  checks.check_settings(options)
-  checks.check_file(options.out, flag='out')
+  fields.check_settings(options)
+  paths.check_file(options.out, flag='out')
   figures.check_can_draw()
   folders = {pathlib.Path(name).resolve(): name for name in options.workdir}
   runs = [curves.read(folder) for folder in folders.values()]
@@ -186,10 +188,10 @@ def main(folders: Sequence[str]) -> None:
   try:
     figure.savefig(options.out, dpi=120)
   except OSError as error:
-    raise checks.RunError(
-      f'--out={checks.as_given(options.out)}: {error.strerror or error}'
+    raise errors.RunError(
+      f'--out={paths.as_given(options.out)}: {error.strerror or error}'
     ) from error
-  print(f'picture in {checks.as_given(options.out)}')
+  print(f'picture in {paths.as_given(options.out)}')
 
 
 if __name__ == '__main__':

@@ -37,8 +37,10 @@ from typing import NamedTuple
 from absl import flags
 import numpy as np
 
-from a3c_jax import batch, checks, command_line, files, tables
-from a3c_jax import workdir as workdir_lib
+from a3c_jax import command_line
+from a3c_jax.core import errors, fields, files, paths, tables
+from a3c_jax.reproduce import process_pool
+from a3c_jax.runs import workdir as workdir_lib
 from a3c_jax.settings import flags as flags_lib
 
 _BEST = 10  # Rows of the table at the end.
@@ -60,21 +62,21 @@ _LOG_UNIFORM = flags.DEFINE_multi_string(
 class Options:
   """How much to search, and where the results go."""
 
-  folder: str = checks.path(
+  folder: str = fields.path(
     'Folder for the results: new, empty, or of the same search, to go on.',
     default='',
     source='has to be given',
   )
-  runs: int = checks.count(
+  runs: int = fields.count(
     'Settings to draw.', most=10_000, default=50, source='paper, figure 1'
   )
-  seeds: int = checks.count(
+  seeds: int = fields.count(
     'Runs per setting: seeds 1 to this.', most=100, default=1, source='ours'
   )
-  parallel: int = checks.count(
+  parallel: int = fields.count(
     'Runs at once, each with its own threads.', default=1, source='ours'
   )
-  sweep_seed: int = checks.count(
+  sweep_seed: int = fields.count(
     'Seed of what is drawn.', least=0, default=1, source='ours'
   )
 
@@ -109,7 +111,7 @@ def read_ranges(texts: Sequence[str]) -> dict[str, tuple[float, float]]:
     elif name in ranges or name in _RESERVED:
       allowed = f'each name once, and not {", ".join(_RESERVED)}'
     if allowed:
-      raise checks.UsageError(f'--log_uniform={text}: allowed: {allowed}')
+      raise errors.UsageError(f'--log_uniform={text}: allowed: {allowed}')
     ranges[name] = (low, high)
   return ranges
 
@@ -120,18 +122,19 @@ def draw(
   """The values of one setting, by name, to 4 digits."""
   rng = np.random.default_rng([sweep_seed, number])
   return {
-    name: batch.log_uniform(rng, *limits) for name, limits in ranges.items()
+    name: process_pool.log_uniform(rng, *limits)
+    for name, limits in ranges.items()
   }
 
 
 def _check_command(command, names) -> None:
   if not command or not pathlib.Path(command[0]).is_file():
     problem = f'{command[0]}: is no file' if command else 'no script'
-    raise checks.UsageError(f'{problem}; allowed: FLAGS -- SCRIPT ITS_FLAGS')
+    raise errors.UsageError(f'{problem}; allowed: FLAGS -- SCRIPT ITS_FLAGS')
   for argument in command[1:]:
     name = argument.lstrip('-').partition('=')[0]
     if argument.startswith('-') and name in ('seed', 'workdir', *names):
-      raise checks.UsageError(
+      raise errors.UsageError(
         f'{argument} after --: allowed: flags that the search does not set'
       )
 
@@ -140,8 +143,8 @@ def _claim(folder, plan, stack) -> None:
   """Locks the folder, and makes it this search's if it is nobody's."""
 
   def refuse(problem):
-    raise checks.UsageError(
-      f'--folder={checks.as_given(folder)}: {problem}; allowed: a new or empty '
+    raise errors.UsageError(
+      f'--folder={paths.as_given(folder)}: {problem}; allowed: a new or empty '
       'folder, or that of the same search'
     )
 
@@ -150,7 +153,7 @@ def _claim(folder, plan, stack) -> None:
     if not path.exists() and any(folder.iterdir()):
       refuse('holds files, but no sweep.json')
     file = stack.enter_context(path.open('a+b', buffering=0))
-    files.lock(file, folder=f'--folder={checks.as_given(folder)}')
+    files.lock(file, folder=f'--folder={paths.as_given(folder)}')
     file.seek(0)
     began = json.loads(file.read() or 'null')
     if began == plan:
@@ -198,8 +201,8 @@ class Results:
       file.truncate(len(whole))  # A row may not have been written to its end.
     table = csv.DictReader(whole.decode(errors='replace').splitlines())
     if table.fieldnames not in (None, self._columns):
-      raise checks.UsageError(
-        f'--folder={checks.as_given(path.parent)}: its results.csv has other '
+      raise errors.UsageError(
+        f'--folder={paths.as_given(path.parent)}: its results.csv has other '
         f'columns; allowed: {",".join(self._columns)}'
       )
     self.rows = {row['run']: row for row in table if _is_whole(row)}
@@ -233,7 +236,7 @@ class Results:
     width = {name: max(len(row[name]) for row in table) for name in self._shown}
     for row in table if len(table) > 1 else ():
       print('  '.join(row[name].rjust(width[name]) for name in self._shown))
-    print(f'results in {checks.as_given(self._path)}')
+    print(f'results in {paths.as_given(self._path)}')
 
 
 def _is_whole(row) -> bool:
@@ -279,8 +282,8 @@ class Search:
     # Failed ones last, lest they fail again before any other is tried.
     todo.sort(key=lambda run: run.name in results.rows)
     self._runs = {run.name: run for run in todo}
-    self._enough = min(len(todo), batch.REFUSED * options.seeds)
-    self._batch = batch.Batch(
+    self._enough = min(len(todo), process_pool.REFUSED * options.seeds)
+    self._batch = process_pool.Batch(
       self._folder,
       [_job(run, command) for run in todo],
       parallel=options.parallel,
@@ -291,7 +294,7 @@ class Search:
     self.refused = False
 
   def run(self) -> None:
-    """Runs all, as `batch.Batch.run`."""
+    """Runs all, as `process_pool.Batch.run`."""
     self._batch.run()
 
   def _note(self, job, code) -> None:
@@ -306,28 +309,28 @@ class Search:
       self._results.add(row)
       text = f'finished, mean return {row["mean_return"] or "unknown"}'
     if code:
-      text = f'failed, exit code {code}: see {checks.as_given(workdir)}.log'
+      text = f'failed, exit code {code}: see {paths.as_given(workdir)}.log'
       self.failed[run.name] = code
     print(f'{run.name} {text}', flush=True)
-    refused = batch.are_refused(self.failed, self._results.finished())
+    refused = process_pool.are_refused(self.failed, self._results.finished())
     if refused and len(self.failed) >= self._enough:
       self.refused = True
       self._batch.end()
 
 
-def _job(run, command) -> batch.Job:
+def _job(run, command) -> process_pool.Job:
   values = [f'--{name}={value!r}' for name, value in run.values.items()]
   values.append(f'--seed={run.seed}')
-  return batch.Job(run.name, (*command, *values), ' '.join(values))
+  return process_pool.Job(run.name, (*command, *values), ' '.join(values))
 
 
 def main(command: Sequence[str]) -> None:
   options = _options()
-  checks.check_settings(options)
+  fields.check_settings(options)
   ranges = read_ranges(_LOG_UNIFORM.value)
   _check_command(command, ranges)
-  folder = checks.make_folder(options.folder, flag='folder')
-  checks.check_links(folder, flag='folder')
+  folder = paths.make_folder(options.folder, flag='folder')
+  paths.check_links(folder, flag='folder')
   limits = [f'{name}:{low}:{high}' for name, (low, high) in ranges.items()]
   plan = {
     'script': shlex.join(command),
@@ -347,8 +350,8 @@ def main(command: Sequence[str]) -> None:
       search = Search(options, command, runs, results)
       search.run()
     except OSError as error:
-      raise checks.RunError(
-        f'--folder={checks.as_given(folder)}: {error.strerror}; the same '
+      raise errors.RunError(
+        f'--folder={paths.as_given(folder)}: {error.strerror}; the same '
         'command goes on'
       ) from error
     finished = results.finished()
@@ -359,9 +362,9 @@ def main(command: Sequence[str]) -> None:
       print('to go on: the same command')
     if search.failed and not finished:
       name = next(iter(search.failed))
-      last = batch.last_line(folder, name)
-      kind = checks.UsageError if search.refused else checks.RunError
-      log = checks.as_given(folder / name) + '.log'
+      last = process_pool.last_line(folder, name)
+      kind = errors.UsageError if search.refused else errors.RunError
+      log = paths.as_given(folder / name) + '.log'
       raise kind(f'no run has finished; {log} ends with: {last}')
 
 

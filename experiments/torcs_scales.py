@@ -16,18 +16,20 @@ import dataclasses
 
 import numpy as np
 
-from a3c_jax import checks, command_line, scales
-from a3c_jax.envs.torcs import driver, racing
+from a3c_jax import command_line
+from a3c_jax.core import fields
+from a3c_jax.envs.torcs import baseline, racing
+from a3c_jax.runs import baselines
 from a3c_jax.settings import flags as flags_lib
 
 _races = flags_lib.define_options(racing.Options)
-_options = flags_lib.define_options(scales.Options)
+_options = flags_lib.define_options(baselines.Options)
 
 
 def main() -> None:
   races, options = _races(), _options()
-  checks.check_settings(races)
-  checks.check_settings(options)
+  fields.check_settings(races)
+  fields.check_settings(options)
   record = {'name': 'torcs'} | dataclasses.asdict(races)
   print(*(f'{name}={value}' for name, value in record.items()))
   rng = np.random.default_rng(options.seed)
@@ -36,9 +38,9 @@ def main() -> None:
     agents = {
       'random': lambda env: int(rng.integers(env.action_space.n)),
       'full throttle': lambda env: full_throttle,
-      'driver': driver.act,
+      'driver': baseline.act,
     }
-    scales.report(env, agents, options, action_repeat=races.action_repeat)
+    baselines.report(env, agents, options, action_repeat=races.action_repeat)
 
 
 if __name__ == '__main__':

@@ -6,17 +6,16 @@ import jax
 import numpy as np
 import pytest
 
-from a3c_jax import base
 from a3c_jax.acting import actor as actor_lib
 from a3c_jax.acting import carry as carry_lib
 from a3c_jax.acting import rollout
-from a3c_jax.core import stopwatch
+from a3c_jax.core import stopwatch, types
 from a3c_jax.envs import catch
 
 
 def version(number, statistics=None):
   """Parameters 100·n, target parameters n."""
-  return base.Version(
+  return types.Version(
     100 * number, number, 0, updates=number, statistics=statistics
   )
 
@@ -36,7 +35,7 @@ def learner(acting='snapshot', *, keeps=False):
   def bootstrap(params, target_params, state, obs, key, epsilon):
     return np.full(len(obs), params + target_params), key + 10
 
-  return base.Learner(
+  return types.Learner(
     init=None,
     initial_state=lambda num_envs: (),
     act=act,
@@ -104,7 +103,7 @@ def test_a_segment_is_normalised_by_the_version_that_it_began_with(acting):
   means = iter([3.0, 4.0, 5.0, 6.0])
   read = lambda: version(
     0,
-    base.RunningStatistics(
+    types.RunningStatistics(
       np.array([next(means)]), np.array([1.0]), np.array(9.0)
     ),
   )
@@ -125,7 +124,7 @@ def test_a_learner_that_acts_otherwise_is_refused():
 class Random:
   """An actor that has no learner."""
 
-  version = base.Version(None, None, frames=7, updates=0)
+  version = types.Version(None, None, frames=7, updates=0)
   decides_on_arrival = False
   pure_act = None
 

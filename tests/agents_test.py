@@ -8,19 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from a3c_jax import (
-  agents,
-  base,
-  checks,
-  networks,
-)
+from a3c_jax import networks
 from a3c_jax.algorithms import registry
+from a3c_jax.core import errors, types
 from a3c_jax.envs import atari
 from a3c_jax.envs import domain as domain_lib
 from a3c_jax.optim import clipping, factored
 from a3c_jax.parameters.locked import LockedStore
 from a3c_jax.parameters.store import Contribution
-from a3c_jax.settings import common, config
+from a3c_jax.settings import build, common, config
 
 IMAGE = spaces.Box(0, 255, (40, 44, 3), np.uint8)
 VECTOR = spaces.Box(-1.0, 1.0, (6,), np.float32)
@@ -72,7 +68,7 @@ def use(learner, space, streams=2, steps=3):
   value, _ = learner.bootstrap(params, target, state, obs[0], key, epsilon)
   assert value.shape == (streams,)
   assert jax.tree.map(np.shape, state) == jax.tree.map(np.shape, next_state)
-  segment = base.Segment(
+  segment = types.Segment(
     obs=obs,
     a=np.zeros((steps + 1, *action.shape), action.dtype),
     r_t=np.ones((steps, streams), np.float32),
@@ -97,7 +93,7 @@ def use(learner, space, streams=2, steps=3):
   ],
 )
 def test_algorithms_fit_vectors_images_and_own_networks(algo, network, space):
-  learner = agents.make_learner(
+  learner = build.make_learner(
     make_config(algo, network=network), Spaces(space)
   )
   _, action, grads = use(learner, space)
@@ -107,10 +103,10 @@ def test_algorithms_fit_vectors_images_and_own_networks(algo, network, space):
 
 
 def test_lstm():
-  learner = agents.make_learner(make_config(lstm=True), Spaces(VECTOR))
+  learner = build.make_learner(make_config(lstm=True), Spaces(VECTOR))
   assert [part.shape for part in learner.initial_state(3)] == [(3, 256)] * 2
   use(learner, VECTOR)
-  plain = agents.make_learner(make_config(lstm=False), Spaces(VECTOR))
+  plain = build.make_learner(make_config(lstm=False), Spaces(VECTOR))
   assert plain.initial_state(3) == ()
 
 
@@ -124,13 +120,13 @@ def test_lstm():
   ],
 )
 def test_what_each_algorithm_acting(algo, acting, uses_target):
-  learner = agents.make_learner(make_config(algo), Spaces(VECTOR))
+  learner = build.make_learner(make_config(algo), Spaces(VECTOR))
   assert (learner.acting, learner.uses_target) == (acting, uses_target)
 
 
 def sizes(network, space, domain='gym'):
   """Shapes of all convolution kernels, in order."""
-  learner = agents.make_learner(
+  learner = build.make_learner(
     make_config(network=network, domain=domain), Spaces(space)
   )
   obs = np.zeros((1, *space.shape), space.dtype)
@@ -203,7 +199,7 @@ def test_channels_come_first_where_that_axis_is_smaller():
   ],
 )
 def test_what_is_assumed_of_images_is_said(domain, network, space, line):
-  said = agents.describe_layout(
+  said = build.describe_layout(
     make_config(domain=domain, network=network), space
   )
   assert said is None if line is None else said.startswith(line)
@@ -223,8 +219,8 @@ def test_what_is_assumed_of_images_is_said(domain, network, space, line):
 def test_networks_that_cannot_be_had_are_refused_in_one_line(
   network, space, hint
 ):
-  with pytest.raises(checks.UsageError) as error:
-    agents.make_learner(make_config(network=network), Spaces(space))
+  with pytest.raises(errors.UsageError) as error:
+    build.make_learner(make_config(network=network), Spaces(space))
   (line,) = str(error.value).splitlines()
   assert line.startswith(f'--network={network}: ')
   assert hint in line
@@ -234,8 +230,8 @@ def test_networks_that_cannot_be_had_are_refused_in_one_line(
 def test_too_small_images_are_refused(network, size):
   space = spaces.Box(0, 255, (size, size, 3), np.uint8)
   problem = f'^--network={network}: images of shape .{size}, {size}, 3. are too'
-  with pytest.raises(checks.UsageError, match=problem):
-    agents.make_learner(make_config(network=network), Spaces(space))
+  with pytest.raises(errors.UsageError, match=problem):
+    build.make_learner(make_config(network=network), Spaces(space))
 
 
 @pytest.mark.parametrize('algo', ['a3c', 'nstep_q'])
@@ -244,10 +240,10 @@ def test_bytes_within_bounds_are_the_same_as_floats(algo):
   obs = np.eye(4)[None]
   outputs = []
   for dtype in (np.uint8, np.float32, np.int64):
-    network = agents.make_network(
+    network = build.make_network(
       make_config(algo), Spaces(spaces.Box(0, 1, (4,), dtype))
     )
-    learner = agents.make_learner(
+    learner = build.make_learner(
       make_config(algo), Spaces(spaces.Box(0, 1, (4,), dtype))
     )
     given = obs.astype(dtype)
@@ -266,7 +262,7 @@ def test_floats_from_0_to_255_are_the_same_as_bytes(network):
   obs = np.random.default_rng(0).integers(256, size=(2, *shape))
   outputs = []
   for dtype in (np.uint8, np.float32):
-    torso = agents.make_torso(
+    torso = build.make_torso(
       make_config(network=network), spaces.Box(0, 255, shape, dtype)
     )
     params = torso.init(jax.random.PRNGKey(0), obs.astype(dtype))
@@ -276,17 +272,17 @@ def test_floats_from_0_to_255_are_the_same_as_bytes(network):
 
 def test_what_scales_observations():
   wide = spaces.Box(0.0, 255.0, (6,), np.float32)
-  (torso,) = (agents.make_torso(make_config(), space) for space in [wide])
+  (torso,) = (build.make_torso(make_config(), space) for space in [wide])
   assert torso.scale == networks.Scale(0.0, 255.0)
   # Normalised observations have left their bounds.
   normalising = make_config(normalize_obs=True)
-  assert agents.make_torso(normalising, wide).scale is None
+  assert build.make_torso(normalising, wide).scale is None
   # The two that were tuned long ago are computed as ever.
   for space in (
     spaces.Box(0, 255, (4, 84, 84), np.uint8),
     spaces.Box(0.0, 1.0, (10, 5), np.float32),
   ):
-    assert agents.make_torso(make_config(), space).scale is None
+    assert build.make_torso(make_config(), space).scale is None
 
 
 def test_optimizers():
@@ -301,7 +297,7 @@ def test_optimizers():
   steps = {'shared_rmsprop': 1.0, 'rmsprop': 1.0, 'momentum_sgd': 0.5}
   assert set(per_worker) == set(common.OPTIMIZERS)
   for name in common.OPTIMIZERS:
-    rule = agents.make_update_rule(make_config(optimizer=name, **settings))
+    rule = build.make_update_rule(make_config(optimizer=name, **settings))
     assert rule.per_worker == per_worker[name]
     # The learning rate is 0.5 at first, and half of it half-way.
     for frames, rate in ((0, 0.5), (50, 0.25)):
@@ -313,18 +309,18 @@ def test_optimizers():
 def test_hyperparameters_reach_the_loss():
   # With no weight on value or entropy the value head gets no gradient.
   head = 'Linear_1'
-  learner = agents.make_learner(
+  learner = build.make_learner(
     make_config(value_cost=0.0, entropy_cost=0.0), Spaces(VECTOR)
   )
   _, _, grads = use(learner, VECTOR)
   assert not any(np.any(g) for g in jax.tree.leaves(grads['params'][head]))
-  learner = agents.make_learner(make_config(value_cost=0.5), Spaces(VECTOR))
+  learner = build.make_learner(make_config(value_cost=0.5), Spaces(VECTOR))
   _, _, grads = use(learner, VECTOR)
   assert any(np.any(g) for g in jax.tree.leaves(grads['params'][head]))
 
 
 def test_own_network_takes_the_place_of_the_torso():
-  learner = agents.make_learner(
+  learner = build.make_learner(
     make_config('nstep_q', network='agents_test:make_own'), Spaces(VECTOR)
   )
   params, _, _ = use(learner, VECTOR)
@@ -357,7 +353,7 @@ class Embedding(nn.Module):
 def test_own_networks_are_tried_with_what_training_hands_over():
   whole_numbers = spaces.Box(0, 9, (4,), np.int64)
   with pytest.raises(ValueError, match='integer'):
-    agents.make_learner(
+    build.make_learner(
       make_config(network='agents_test:Embedding'), Spaces(whole_numbers)
     )
 
@@ -372,8 +368,8 @@ def test_own_networks_are_tried_with_what_training_hands_over():
 )
 def test_own_networks_that_do_not_fit_are_refused(function, problem):
   name = f'agents_test:{function}'
-  with pytest.raises(checks.UsageError) as error:
-    agents.make_learner(make_config(network=name), Spaces(IMAGE))
+  with pytest.raises(errors.UsageError) as error:
+    build.make_learner(make_config(network=name), Spaces(IMAGE))
   assert str(error.value).startswith(f'--network={name}: ')
   assert problem in str(error.value)
 
@@ -402,21 +398,21 @@ def test_only_the_collection_params_is_learnt(algo, space, optimizer):
   settings = make_config(
     algo, network='agents_test:Keeps', optimizer=optimizer, init_gain=3.0
   )
-  learner = agents.make_learner(settings, Spaces(VECTOR, space))
+  learner = build.make_learner(settings, Spaces(VECTOR, space))
   obs = np.random.default_rng(0).normal(size=(4, 2, 6)).astype(np.float32)
   before = networks.scale_torso_kernels(
     learner.init(jax.random.PRNGKey(0), obs[0]), 3.0
   )
   store = LockedStore(
     before,
-    agents.make_update_rule(settings),
+    build.make_update_rule(settings),
     worker_states=[None],
     target_period_frames=1,
   )
   action, *_ = learner.act(
     before, learner.initial_state(2), obs[0], jax.random.PRNGKey(1), 0.5
   )
-  segment = base.Segment(
+  segment = types.Segment(
     obs=obs,
     a=np.zeros((4, *action.shape), action.dtype),
     r_t=np.ones((3, 2), np.float32),
@@ -511,8 +507,8 @@ class ByLeadingAxes(nn.Module):
 def test_networks_that_fail_where_they_are_applied_are_refused(module, problem):
   name = f'agents_test:{module.__name__}'
   for algo in ('a3c', 'nstep_q'):
-    with pytest.raises(checks.UsageError) as error:
-      agents.make_learner(make_config(algo, network=name), Spaces(VECTOR))
+    with pytest.raises(errors.UsageError) as error:
+      build.make_learner(make_config(algo, network=name), Spaces(VECTOR))
     (line,) = str(error.value).splitlines()
     assert line.startswith(f'--network={name}: ')
     assert problem in line
@@ -521,16 +517,16 @@ def test_networks_that_fail_where_they_are_applied_are_refused(module, problem):
 
 @pytest.mark.parametrize('module', [FrozenBatchNorm, HalfComputation])
 def test_networks_that_change_nothing_are_taken(module):
-  learner = agents.make_learner(
+  learner = build.make_learner(
     make_config(network=f'agents_test:{module.__name__}'), Spaces(VECTOR)
   )
   params = learner.init(jax.random.PRNGKey(0), np.zeros((2, 6), np.float32))
-  assert base.trained(params)['params'].keys() <= params['params'].keys()
+  assert types.trained(params)['params'].keys() <= params['params'].keys()
 
 
 def test_environments_of_a_config():
   settings = config.make('catch')
-  env = agents.make_env(settings, domain_lib.EnvRequest(render=True))()
+  env = build.make_env(settings, domain_lib.EnvRequest(render=True))()
   env.reset(seed=1)
   (picture,) = env.render()
   assert picture.shape == (160, 80, 3) and picture.dtype == np.uint8
@@ -538,7 +534,7 @@ def test_environments_of_a_config():
     np.count_nonzero(picture.sum(axis=2)) == 2 * 16 * 16
   )  # Ball and paddle.
   settings = config.make('gym')
-  env = agents.make_env(settings, domain_lib.EnvRequest(protocol='plain'))()
+  env = build.make_env(settings, domain_lib.EnvRequest(protocol='plain'))()
   assert env.single_observation_space.shape == (4,)
 
 
@@ -561,7 +557,7 @@ def test_atari_by_protocol(monkeypatch, protocol, noops, sticky, life_loss):
   )
   settings = config.make('atari', environment=options, envs_per_thread=3)
   request = protocol and domain_lib.EnvRequest(protocol=protocol)
-  agents.make_env(settings, request)()
+  build.make_env(settings, request)()
   ((options, request),) = made
   assert (options.noops, options.sticky) == (noops, sticky)
   assert options.life_loss_terminal == life_loss
@@ -586,7 +582,7 @@ JOINTS = spaces.Box(-np.inf, np.inf, (3,), np.float32)
   ],
 )
 def test_continuous_actions(domain, given, space, layers):
-  learner = agents.make_learner(
+  learner = build.make_learner(
     make_config(domain=domain, **given), Spaces(space, JOINTS)
   )
   params, action, _ = use(learner, space)
@@ -597,8 +593,8 @@ def test_continuous_actions(domain, given, space, layers):
 
 @pytest.mark.parametrize('algo', ['nstep_q', 'one_step_q', 'one_step_sarsa'])
 def test_continuous_actions_with_a_value_method(algo):
-  with pytest.raises(checks.UsageError) as error:
-    agents.make_learner(make_config(algo), Spaces(VECTOR, JOINTS))
+  with pytest.raises(errors.UsageError) as error:
+    build.make_learner(make_config(algo), Spaces(VECTOR, JOINTS))
   assert str(error.value) == (
     f'--algo={algo}: actions of CartPole-v1 are continuous, Box of 3 '
     'numbers; allowed: a3c'
@@ -619,7 +615,7 @@ def test_a_gain_multiplies_the_weights_of_torsos_alone(given, space, actions):
   obs = np.zeros((2, *space.shape), space.dtype)
   if given.get('domain') == 'control':
     obs = obs.astype(np.float32)
-  one = agents.make_learner(make_config(**given), env).init(
+  one = build.make_learner(make_config(**given), env).init(
     jax.random.PRNGKey(0), obs
   )
   three = networks.scale_torso_kernels(one, 3.0)

@@ -4,9 +4,9 @@ import dataclasses
 
 import pytest
 
-from a3c_jax import checks
 from a3c_jax.algorithms import algorithm, registry
 from a3c_jax.algorithms.algorithm import ValueBased
+from a3c_jax.core import errors, fields
 
 PAPER = ('a3c', 'nstep_q', 'one_step_q', 'one_step_sarsa')
 
@@ -27,13 +27,13 @@ def test_the_four_of_the_paper_are_there():
 
 
 def test_an_unknown_name_is_refused():
-  with pytest.raises(checks.UsageError, match='^--algo=dqn: .*: a3c, nstep_q'):
+  with pytest.raises(errors.UsageError, match='^--algo=dqn: .*: a3c, nstep_q'):
     registry.get('dqn')
 
 
 @pytest.mark.parametrize('name', PAPER)
 def test_every_hyperparameter_has_a_good_default_its_source_and_help(name):
-  checks.check_settings(registry.get(name).hyperparameters())
+  fields.check_settings(registry.get(name).hyperparameters())
   for field in registry.get(name).settings.values():
     assert field.metadata['source'] and field.metadata['help']
 
@@ -69,17 +69,17 @@ def test_a_name_is_taken_once(register):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NoSource(ValueBased):
-  depth: int = checks.count('Depth.', default=1)
+  depth: int = fields.count('Depth.', default=1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NoDefault(ValueBased):
-  depth: int = checks.count('Depth.', source='ours')
+  depth: int = fields.count('Depth.', source='ours')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OtherType:
-  lstm: int = checks.count('Number of cells.', default=1, source='ours')
+  lstm: int = fields.count('Number of cells.', default=1, source='ours')
 
 
 @pytest.mark.parametrize(
@@ -102,5 +102,5 @@ def test_records_that_would_break_flags_are_refused(
 
 def test_ends_and_probabilities_of_exploration_are_as_many():
   algorithm.ValueBased().check_together()
-  with pytest.raises(checks.UsageError, match='^--exploration_ends=0.1 with '):
+  with pytest.raises(errors.UsageError, match='^--exploration_ends=0.1 with '):
     algorithm.ValueBased(exploration_ends=(0.1,)).check_together()

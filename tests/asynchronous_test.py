@@ -9,12 +9,11 @@ import numpy as np
 import optax
 import pytest
 
-from a3c_jax import base
 from a3c_jax.acting import carry as carry_lib
 from a3c_jax.acting import normalization, rollout
 from a3c_jax.acting.worker_state import WorkerState
-from a3c_jax.core import errors, events
-from a3c_jax.envs import catch, gym, recorded
+from a3c_jax.core import errors, events, types
+from a3c_jax.envs import catch, gym, replayable
 from a3c_jax.optim import rule
 from a3c_jax.parameters.locked import LockedStore
 from a3c_jax.parameters.store import Contribution, Receipt
@@ -46,7 +45,7 @@ def run(acting, *, segments, exploration=lambda frames: np.array([frames])):
     learnt.append((int(params), int(target_params), len(segment.r_t)))
     return np.float32(1), np.float32([0, 1])
 
-  learner = base.Learner(
+  learner = types.Learner(
     init=None,
     initial_state=lambda streams: (),
     act=act,
@@ -55,7 +54,7 @@ def run(acting, *, segments, exploration=lambda frames: np.array([frames])):
     gradients=gradients,
     acting=acting,
   )
-  env = recorded.Recorded(gym.make(catch.Catch)())
+  env = replayable.Recorded(gym.make(catch.Catch)())
   # On 'newest' the last action of a segment is the first of the next.
   frames = (T_MAX * segments + (acting == 'newest')) * 100
   frames += T_MAX * (segments - 1) + 1
@@ -142,7 +141,7 @@ class Recording:
 
 def play(gradients, *, segments, statistics=None, **limits):
   """What one worker contributes that plays so many segments of Catch."""
-  learner = base.Learner(
+  learner = types.Learner(
     init=None,
     initial_state=lambda streams: (),
     act=lambda params, state, obs, key, epsilon: (
@@ -155,9 +154,9 @@ def play(gradients, *, segments, statistics=None, **limits):
     gradients=gradients,
     acting='snapshot',
   )
-  env = recorded.Recorded(gym.make(catch.Catch)())
+  env = replayable.Recorded(gym.make(catch.Catch)())
   store = Recording(
-    base.Version(np.float32(0), None, 0, 7, statistics), segments
+    types.Version(np.float32(0), None, 0, 7, statistics), segments
   )
   asynchronous.work(
     worker_of(env, carry_lib.start(env, learner, seed=0, key=None)),

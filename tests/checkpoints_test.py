@@ -13,12 +13,13 @@ import numpy as np
 import optax
 import pytest
 
-from a3c_jax import base, checkpoints, checks
 from a3c_jax.acting import carry as carry_lib
 from a3c_jax.acting import normalization
 from a3c_jax.acting.worker_state import WorkerState
-from a3c_jax.envs import recorded
+from a3c_jax.core import errors, types
+from a3c_jax.envs import replayable
 from a3c_jax.parameters.store import StoreState
+from a3c_jax.runs import checkpoints
 
 
 def make_state(
@@ -49,7 +50,7 @@ def make_state(
       clipped_return=np.array([1.0]),
       episode_steps=np.array([frames]),
     )
-    log = recorded.ActionLog(
+    log = replayable.ActionLog(
       seeds=np.array([worker + 5]),
       starts=np.array([0]),
       actions=np.arange(frames * worker)[:, None],
@@ -59,7 +60,7 @@ def make_state(
   if normalized:
     seen = normalization.of(worker_states[0].carry.obs)
     statistics = normalization.merged(normalization.initial((4, 5)), seen)
-  version = base.Version(
+  version = types.Version(
     params,
     params if target else None,
     frames,
@@ -433,7 +434,7 @@ def test_those_of_another_format_are_named_and_left_alone(tmp_path):
       tmp_path, '2', template.store.version.params
     ),
   ):
-    with pytest.raises(checks.UsageError, match='another version of a3c_jax'):
+    with pytest.raises(errors.UsageError, match='another version of a3c_jax'):
       read()
   # What it tells of is not known, so nothing is forgotten.
   store.save(make_state(3), best=3)
@@ -454,7 +455,7 @@ def test_those_of_an_older_version_are_named_and_left_alone(tmp_path):
       tmp_path, 'latest', template.store.version.params
     ),
   ):
-    with pytest.raises(checks.UsageError) as error:
+    with pytest.raises(errors.UsageError) as error:
       read()
     assert str(error.value) == (
       f'--workdir={tmp_path}: an older version of a3c_jax wrote checkpoints/2, '
@@ -508,7 +509,7 @@ def test_a_name_of_more_digits_than_python_reads(tmp_path):
 @pytest.mark.parametrize('name', ['checkpoints', 'best'])
 def test_a_file_in_the_place_of_a_folder(tmp_path, name):
   (tmp_path / name).write_text('')
-  with pytest.raises(checks.UsageError) as error:
+  with pytest.raises(errors.UsageError) as error:
     checkpoints.Checkpoints(tmp_path, keep=1)
   assert str(error.value).startswith(f'--workdir={tmp_path}: {name}: ')
 
@@ -519,7 +520,7 @@ def test_one_that_may_not_be_read_is_not_passed_over(tmp_path):
   store.save(make_state(1))
   store.save(make_state(2))
   (tmp_path / 'checkpoints' / '2').chmod(0)
-  with pytest.raises(checks.UsageError, match='checkpoints/2: Permission'):
+  with pytest.raises(errors.UsageError, match='checkpoints/2: Permission'):
     store.restore(make_state(9))
   assert saved(tmp_path) == [1, 2]
 
@@ -554,7 +555,7 @@ def test_one_that_cannot_be_read_now_is_left_where_it_is(tmp_path, monkeypatch):
 
   with monkeypatch.context() as patch:
     patch.setattr(checkpoints.os, 'open', fail)
-    with pytest.raises(checks.UsageError, match='checkpoints/2: Input/output'):
+    with pytest.raises(errors.UsageError, match='checkpoints/2: Input/output'):
       store.newest()
   assert store.newest()[1]['frames'] == 2
   assert not list(tmp_path.glob('corrupt-*'))

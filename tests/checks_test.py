@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from a3c_jax import checks
+from a3c_jax.core import errors, fields, packages, paths, shapes
 
 
 def test_message_names_the_axis_and_its_owner():
   with pytest.raises(ValueError) as error:
-    checks.check_shapes(
+    shapes.check_shapes(
       logits=(np.zeros([5, 3]), 'TA'),
       r_t=(np.zeros([5]), 'T'),
       q=(np.zeros([5, 4]), 'TA'),
@@ -36,25 +36,25 @@ def test_message_names_the_axis_and_its_owner():
 )
 def test_number_of_axes(shape, axes, message):
   with pytest.raises(ValueError, match=f'^{re.escape(message)}$'):
-    checks.check_shapes(x=(np.zeros(shape), axes))
+    shapes.check_shapes(x=(np.zeros(shape), axes))
 
 
 def test_one_more():
-  checks.check_shapes(r_t=(np.zeros(4), 'T'), v=(np.zeros(5), 'T1'))
-  checks.check_shapes(v=(np.zeros(5), 'T1'), r_t=(np.zeros(4), 'T'))
+  shapes.check_shapes(r_t=(np.zeros(4), 'T'), v=(np.zeros(5), 'T1'))
+  shapes.check_shapes(v=(np.zeros(5), 'T1'), r_t=(np.zeros(4), 'T'))
   message = 'v has shape [4], expected [T+1] with T = 4 as in r_t'
   with pytest.raises(ValueError, match=f'^{re.escape(message)}$'):
-    checks.check_shapes(r_t=(np.zeros(4), 'T'), v=(np.zeros(4), 'T1'))
+    shapes.check_shapes(r_t=(np.zeros(4), 'T'), v=(np.zeros(4), 'T1'))
 
 
 def test_the_same_letter_twice_in_one_array():
-  checks.check_shapes(m=(np.zeros([3, 3]), 'NN'))
+  shapes.check_shapes(m=(np.zeros([3, 3]), 'NN'))
   with pytest.raises(ValueError, match='^m has shape .* as in m$'):
-    checks.check_shapes(m=(np.zeros([3, 4]), 'NN'))
+    shapes.check_shapes(m=(np.zeros([3, 4]), 'NN'))
 
 
 def test_lists_and_python_scalars_have_shapes_too():
-  checks.check_shapes(r_t=([1.0, 2.0], 'T'), bootstrap=(0.5, ''))
+  shapes.check_shapes(r_t=([1.0, 2.0], 'T'), bootstrap=(0.5, ''))
 
 
 def test_while_tracing_only():
@@ -63,7 +63,7 @@ def test_while_tracing_only():
   @jax.jit
   def function(x, y):
     traces.append(None)
-    checks.check_shapes(x=(x, 'T'), y=(y, 'T'))
+    shapes.check_shapes(x=(x, 'T'), y=(y, 'T'))
     return x + y
 
   two = jnp.ones(2)
@@ -76,14 +76,14 @@ def test_while_tracing_only():
 
 def test_axes_under_vmap_are_those_of_one_stream():
   def one_stream(x):
-    checks.check_shapes(x=(x, 'T'))
+    shapes.check_shapes(x=(x, 'T'))
     return x
 
   assert jax.vmap(one_stream, in_axes=1)(jnp.ones([3, 2])).shape == (2, 3)
 
 
 def test_load_function():
-  found = checks.load_function('platform:machine', flag='network')
+  found = packages.load_function('platform:machine', flag='network')
   assert found is platform.machine
 
 
@@ -93,10 +93,10 @@ def test_load_function_lets_the_module_speak_of_its_own_errors(
   monkeypatch.syspath_prepend(tmp_path)
   (tmp_path / 'wants_more.py').write_text('import no_such_dependency\n')
   with pytest.raises(ModuleNotFoundError, match='no_such_dependency'):
-    checks.load_function('wants_more:make', flag='env')
+    packages.load_function('wants_more:make', flag='env')
   (tmp_path / 'is_wrong.py').write_text('import math\nmath.no_such_name\n')
   with pytest.raises(AttributeError, match='no_such_name'):
-    checks.load_function('is_wrong:make', flag='env')
+    packages.load_function('is_wrong:make', flag='env')
 
 
 @pytest.mark.parametrize(
@@ -118,8 +118,8 @@ def test_load_function_lets_the_module_speak_of_its_own_errors(
   ],
 )
 def test_load_function_says_which_flag(name):
-  with pytest.raises(checks.UsageError) as error:
-    checks.load_function(name, flag='network')
+  with pytest.raises(errors.UsageError) as error:
+    packages.load_function(name, flag='network')
   message = str(error.value)
   assert message.startswith(f'--network={name}: ')
   assert message.endswith(
@@ -129,21 +129,21 @@ def test_load_function_says_which_flag(name):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
-  rate: float = checks.positive('Rate.', default=0.5, source='ours')
-  cost: float = checks.not_negative('Cost.')
-  share: float = checks.fraction('Share.', default=1.0)
-  smoothing: float = checks.decay('Smoothing.', default=0.0)
-  colour: str = checks.one_of('Colour.', ('red', 'blue'), default='red')
-  ends: tuple[float, ...] = checks.setting(
+  rate: float = fields.positive('Rate.', default=0.5, source='ours')
+  cost: float = fields.not_negative('Cost.')
+  share: float = fields.fraction('Share.', default=1.0)
+  smoothing: float = fields.decay('Smoothing.', default=0.0)
+  colour: str = fields.one_of('Colour.', ('red', 'blue'), default='red')
+  ends: tuple[float, ...] = fields.setting(
     'Ends.', 'two numbers', lambda value: len(value) == 2, default=(1, 2)
   )
-  games: int = checks.count('Games.', most=10, default=10)
-  label: str = checks.setting('Label.', default='', flag=False)
+  games: int = fields.count('Games.', most=10, default=10)
+  label: str = fields.setting('Label.', default='', flag=False)
 
 
 def test_settings_at_their_edges():
-  checks.check_settings(Settings(cost=0.0))
-  checks.check_settings(
+  fields.check_settings(Settings(cost=0.0))
+  fields.check_settings(
     Settings(rate=1e-9, cost=1e9, share=0.0, smoothing=0.999, colour='blue')
   )
   rate, cost, *_, label = dataclasses.fields(Settings)
@@ -174,22 +174,22 @@ def test_settings_at_their_edges():
   ],
 )
 def test_check_settings_names_the_first_bad_one(given, message):
-  with pytest.raises(checks.UsageError) as error:
-    checks.check_settings(Settings(**{'cost': 1.0} | given))
+  with pytest.raises(errors.UsageError) as error:
+    fields.check_settings(Settings(**{'cost': 1.0} | given))
   assert str(error.value) == message
 
 
 def test_a_folder_is_made_with_its_parents(tmp_path):
-  folder = checks.make_folder(str(tmp_path / 'a' / 'b'), flag='video')
+  folder = paths.make_folder(str(tmp_path / 'a' / 'b'), flag='video')
   assert folder == tmp_path / 'a' / 'b' and folder.is_dir()
-  assert checks.make_folder(str(folder), flag='video') == folder
+  assert paths.make_folder(str(folder), flag='video') == folder
 
 
 def test_a_folder_that_cannot_be_made_is_named_with_its_flag(tmp_path):
   (tmp_path / 'file').write_text('')
   path = str(tmp_path / 'file' / 'folder')
-  with pytest.raises(checks.UsageError) as error:
-    checks.make_folder(path, flag='video')
+  with pytest.raises(errors.UsageError) as error:
+    paths.make_folder(path, flag='video')
   assert str(error.value) == (
     f'--video={path}: Not a directory; allowed: a folder that can be written to'
   )
@@ -208,7 +208,7 @@ def folder(tmp_path):
 
 
 def check_links(folder):
-  checks.check_links(folder, flag='workdir', below=('part', 'missing'))
+  paths.check_links(folder, flag='workdir', below=('part', 'missing'))
 
 
 def test_links_within_a_folder_are_allowed(folder):
@@ -222,7 +222,7 @@ def test_links_within_a_folder_are_allowed(folder):
 def test_a_link_that_leads_out_is_refused(folder, name, target):
   (folder.parent / 'folder2').mkdir()  # The same letters do not put it inside.
   (folder / name).symlink_to(folder.parent / target)
-  with pytest.raises(checks.UsageError) as error:
+  with pytest.raises(errors.UsageError) as error:
     check_links(folder)
   assert str(error.value) == (
     f'--workdir={folder}: {name} is a link that leads out of it, to '
@@ -232,9 +232,9 @@ def test_a_link_that_leads_out_is_refused(folder, name, target):
 
 def test_a_pipe_and_a_folder_that_is_a_link_are_refused(folder):
   (folder / 'missing').symlink_to(folder.parent)
-  with pytest.raises(checks.UsageError, match='missing is a link that leads'):
+  with pytest.raises(errors.UsageError, match='missing is a link that leads'):
     check_links(folder)
   (folder / 'missing').unlink()
   os.mkfifo(folder / 'train.csv')
-  with pytest.raises(checks.UsageError, match='train.csv is neither a file'):
+  with pytest.raises(errors.UsageError, match='train.csv is neither a file'):
     check_links(folder)

@@ -5,9 +5,9 @@ import math
 
 import pytest
 
-from a3c_jax import checks
 from a3c_jax.algorithms import registry
 from a3c_jax.algorithms.algorithm import Hyperparameters
+from a3c_jax.core import errors, fields
 from a3c_jax.envs import control, domain
 from a3c_jax.settings import common, config
 from a3c_jax.settings.defaults import defaults
@@ -93,10 +93,10 @@ def setting(made, name):
 
 @pytest.mark.parametrize(('name', 'value'), BAD_VALUES)
 def test_a_bad_value_names_its_flag(name, value):
-  with pytest.raises(checks.UsageError) as error:
+  with pytest.raises(errors.UsageError) as error:
     make_with(name, value)
   assert str(error.value).startswith(f'--{name}=')
-  assert str(error.value).endswith(f': allowed: {checks.allowed(FIELDS[name])}')
+  assert str(error.value).endswith(f': allowed: {fields.allowed(FIELDS[name])}')
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_a_bad_value_names_its_flag(name, value):
   ],
 )
 def test_a_protocol_is_one_of_the_domains(domain, protocol, allowed):
-  with pytest.raises(checks.UsageError) as error:
+  with pytest.raises(errors.UsageError) as error:
     make(domain, eval_protocol=protocol)
   assert str(error.value) == (
     f'--eval_protocol={protocol}: allowed for {allowed}'
@@ -116,7 +116,7 @@ def test_a_protocol_is_one_of_the_domains(domain, protocol, allowed):
 
 
 def test_one_message_word_for_word():
-  with pytest.raises(checks.UsageError) as error:
+  with pytest.raises(errors.UsageError) as error:
     make(algo='nstep_q', exploration_probabilities=(0.5, 0.6, 0.2))
   assert str(error.value) == (
     '--exploration_probabilities=0.5,0.6,0.2: allowed: numbers >= 0 that add '
@@ -183,8 +183,8 @@ def test_a_default_of_no_setting_is_refused(monkeypatch):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Clashing(Hyperparameters):
-  gamma: float = checks.fraction('Discount.', default=0.9, source='test')
-  rows: int = checks.count('Rows.', default=3, source='test')
+  gamma: float = fields.fraction('Discount.', default=0.9, source='test')
+  rows: int = fields.count('Rows.', default=3, source='test')
 
 
 def test_settings_of_one_name_are_refused(monkeypatch):
@@ -208,7 +208,7 @@ def test_settings_of_one_name_are_refused(monkeypatch):
   ],
 )
 def test_a_setting_of_another_algorithm_is_refused(algo, name, value):
-  with pytest.raises(checks.UsageError) as error:
+  with pytest.raises(errors.UsageError) as error:
     make(algo=algo, **{name: value})
   assert str(error.value) == (
     f'--{name}: not a setting of --algo={algo}; allowed: '
@@ -251,7 +251,7 @@ def test_a_preset_changes_defaults_and_nothing_else():
   [('atari', 'nstep_q'), ('catch', 'a3c'), ('labyrinth', 'a3c')],
 )
 def test_the_quick_preset_is_for_a3c_on_atari(domain, algo):
-  with pytest.raises(checks.UsageError, match='^--preset=quick: .*: paper$'):
+  with pytest.raises(errors.UsageError, match='^--preset=quick: .*: paper$'):
     make(domain, algo=algo, preset='quick')
 
 
@@ -274,7 +274,7 @@ def test_torcs_keeps_of_atari_what_its_rewards_allow():
 def test_an_lstm_by_default_is_for_a3c_alone(domain, t_max):
   made = make(domain, algo='nstep_q')
   assert (made.lstm, made.t_max) == (False, t_max)
-  with pytest.raises(checks.UsageError, match='^--lstm: .* --algo=nstep_q'):
+  with pytest.raises(errors.UsageError, match='^--lstm: .* --algo=nstep_q'):
     make(domain, algo='nstep_q', lstm=True)
 
 
@@ -303,7 +303,7 @@ def test_pixels_are_scaled_and_not_normalised_unless_asked_for():
 
 
 def test_continuous_control_with_a_value_method():
-  with pytest.raises(checks.UsageError, match='^--algo=nstep_q: .* a3c$'):
+  with pytest.raises(errors.UsageError, match='^--algo=nstep_q: .* a3c$'):
     make('control', algo='nstep_q')
 
 
@@ -317,7 +317,7 @@ def test_learning_rate_falls_over_the_run_unless_told():
   ('ends', 'probabilities'), [((0.1,), (0.5, 0.5)), ((0.1, 0.2), (1.0,))]
 )
 def test_unequal_numbers_of_ends_and_probabilities(ends, probabilities):
-  with pytest.raises(checks.UsageError) as error:
+  with pytest.raises(errors.UsageError) as error:
     make(
       algo='one_step_sarsa',
       exploration_ends=ends,
@@ -330,7 +330,7 @@ def test_unequal_numbers_of_ends_and_probabilities(ends, probabilities):
 
 def test_ends_alone_do_not_fit_the_default_probabilities():
   with pytest.raises(
-    checks.UsageError,
+    errors.UsageError,
     match='^--exploration_ends=0.1 with --exploration_probabilities=0.4,0.3,',
   ):
     make('atari', algo='nstep_q', exploration_ends=(0.1,))
@@ -418,20 +418,20 @@ def test_an_unknown_setting():
 def test_no_setting_overflows(name, value):
   made = make(algo=ALGO_OF.get(name))
   owner = made.algorithm if name in ALGO_OF else made
-  with pytest.raises(checks.UsageError) as error:
-    checks.check_settings(dataclasses.replace(owner, **{name: value}))
+  with pytest.raises(errors.UsageError) as error:
+    fields.check_settings(dataclasses.replace(owner, **{name: value}))
   assert str(error.value).startswith(f'--{name}=')
 
 
 def test_a_value_in_a_message_is_not_longer_than_a_line():
-  with pytest.raises(checks.UsageError) as error:
+  with pytest.raises(errors.UsageError) as error:
     make(frames=10**5000)
   assert len(str(error.value)) < 300
-  with pytest.raises(checks.UsageError) as error:
+  with pytest.raises(errors.UsageError) as error:
     make(algo='x' * 10**6)
   assert len(str(error.value)) < 300
 
 
 def test_no_more_games_than_can_be_played():
-  with pytest.raises(checks.UsageError, match='--envs_per_thread=100: allowed'):
+  with pytest.raises(errors.UsageError, match='--envs_per_thread=100: allowed'):
     make(threads=200, envs_per_thread=100)

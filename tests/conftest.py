@@ -7,7 +7,7 @@ import sys
 
 import jax
 
-from a3c_jax import cpu
+from a3c_jax.core import cpu
 
 cpu.set_up()
 # For `caplog`; the library itself leaves levels to its users.

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from a3c_jax import cpu
+from a3c_jax.core import cpu
 
 SPIN = """
 import time

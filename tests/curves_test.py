@@ -5,7 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from a3c_jax import checks, curves, workdir
+from a3c_jax.core import errors
+from a3c_jax.reproduce import curves
+from a3c_jax.runs import workdir
 from a3c_jax.settings import config
 
 EPISODES = 'env,frames,seconds,episode_return\n'
@@ -62,7 +64,7 @@ def test_a_folder_without_the_files_is_refused(tmp_path, content, problem):
   (tmp_path / 'episodes.csv').unlink()
   if content is not None:
     (tmp_path / 'episodes.csv').write_bytes(content)
-  with pytest.raises(checks.UsageError) as error:
+  with pytest.raises(errors.UsageError) as error:
     curves.read(tmp_path)
   assert str(error.value) == (
     f'--workdir={tmp_path}: episodes.csv: {problem}; allowed: the folder of a '

@@ -13,10 +13,10 @@ import tempfile
 import pytest
 from results import digest
 
-from a3c_jax import agents, training
+from a3c_jax import training
 from a3c_jax.algorithms import registry
 from a3c_jax.envs import atari, catch, control
-from a3c_jax.settings import config
+from a3c_jax.settings import build, config
 
 PATH = pathlib.Path(__file__).with_name('digests.json')
 CATCH = ('catch', catch.Options())
@@ -78,8 +78,8 @@ def digest_of(name, folder):
     )
     result = training.run(
       settings,
-      agents.make_env(settings),
-      functools.partial(agents.make_learner, settings),
+      build.make_env(settings),
+      functools.partial(build.make_learner, settings),
     )
   return digest(result.params)
 

@@ -4,7 +4,7 @@ import gymnasium
 import numpy as np
 import pytest
 
-from a3c_jax import checks
+from a3c_jax.core import errors
 from a3c_jax.envs import atari, domain
 
 pytest.importorskip('ale_py')
@@ -265,7 +265,7 @@ def test_some_more_games_can_be_played(game):
   ],
 )
 def test_what_cannot_be_played_is_refused_in_one_line(options, hints):
-  with pytest.raises(checks.UsageError) as error:
+  with pytest.raises(errors.UsageError) as error:
     atari.make(atari.Options(**options))
   (line,) = str(error.value).splitlines()
   for hint in hints:

@@ -9,19 +9,13 @@ import jax
 import numpy as np
 import pytest
 
-from a3c_jax import (
-  base,
-  checks,
-  networks,
-  policy_based,
-  value_based,
-  workers,
-)
+from a3c_jax import networks
 from a3c_jax.acting import actor as actor_lib
 from a3c_jax.acting import carry as carry_lib
 from a3c_jax.acting import rollout
-from a3c_jax.core import stopwatch
-from a3c_jax.envs import boundary, catch, control, gym, recorded
+from a3c_jax.algorithms import policy_based, value_based
+from a3c_jax.core import errors, stopwatch, types, workers
+from a3c_jax.envs import boundary, catch, control, gym, replayable
 
 
 class Counts(gymnasium.Env):
@@ -68,7 +62,7 @@ def having(**methods):
 
 def refusal(make_one, **kwargs):
   """The line that `gym.make` refuses an environment with."""
-  with pytest.raises(checks.UsageError) as error:
+  with pytest.raises(errors.UsageError) as error:
     gym.make(make_one, **kwargs)
   (line,) = str(error.value).splitlines()
   assert line.startswith('--env=')
@@ -110,7 +104,7 @@ def values_of_what_is_seen(scale):
 
 
 def segment_of(env, learner, *, steps=12, params=None, epsilon=0.0):
-  version = base.Version(params, params, frames=0, updates=0)
+  version = types.Version(params, params, frames=0, updates=0)
   return rollout.collect(
     env,
     actor_lib.in_training(learner, lambda: version),
@@ -196,7 +190,7 @@ def test_options_are_none_unless_given():
 
   make_env = gym.make(having(reset=reset), num_envs=2)
   given.clear()
-  env = recorded.Recorded(make_env(), reseed_steps=5)
+  env = replayable.Recorded(make_env(), reseed_steps=5)
   env.reset(seed=1)
   for _ in range(11):  # Ends, each followed by a seeded reset, and replays.
     env.step(np.zeros(2, int))
@@ -391,7 +385,7 @@ def test_an_observation_that_does_not_fit_its_space(space, obs, said):
   env = gym.make(kind, num_envs=2)()
   env.reset(seed=1)
   env.step(np.zeros(2, int))
-  with pytest.raises(checks.RunError) as error:
+  with pytest.raises(errors.RunError) as error:
     env.step(np.zeros(2, int))
   (line,) = str(error.value).splitlines()
   assert said in line and 'Given' in line
@@ -525,7 +519,7 @@ def test_the_trial_is_closed_once_and_may_fail_to_close():
 
   gym.make(having(close=close))
   assert len(closed) == 1
-  with pytest.raises(checks.UsageError, match='a reward is None'):
+  with pytest.raises(errors.UsageError, match='a reward is None'):
     gym.make(having(close=close, reward=lambda self: None))
   assert len(closed) == 2
 
@@ -552,7 +546,7 @@ def test_with_repeated_actions_too(monkeypatch, repeat, methods, said):
   kind = having(action_space=spaces.Box(-1, 1, (1,)), **methods)
   monkeypatch.setattr(catch, 'kind', kind, raising=False)
   options = control.Options(env='a3c_jax.envs.catch:kind', action_repeat=repeat)
-  with pytest.raises(checks.UsageError) as error:
+  with pytest.raises(errors.UsageError) as error:
     control.make(options)
   (line,) = str(error.value).splitlines()
   assert said in line and line.startswith('--env=a3c_jax.envs.catch:kind: ')
@@ -563,7 +557,7 @@ def test_an_old_environment_in_a_wrapper_of_gymnasiums(wrapped):
   kind = having(step=step_to(ZEROS, 1.0, True, {}))
   gymnasium.register('Old-v0', kind, max_episode_steps=9 if wrapped else None)
   try:
-    with pytest.raises(checks.UsageError) as error:
+    with pytest.raises(errors.UsageError) as error:
       gym.make('Old-v0')
   finally:
     del gymnasium.registry['Old-v0']
@@ -598,7 +592,7 @@ def test_a_signal_handler_that_a_thread_cannot_set():
   while group.wait(60.0):
     pass
   assert group.stop(60.0) == []
-  assert isinstance(group.error, checks.RunError)
+  assert isinstance(group.error, errors.RunError)
   (line,) = str(group.error).splitlines()
   assert 'main thread' in line
   assert 'this is thread actor-learner-0; allowed: ' in line
@@ -689,7 +683,7 @@ def test_the_spaces_of_all_must_be_the_same():
     def observation(self):
       return np.zeros(self._size, np.float32)
 
-  with pytest.raises(checks.UsageError) as error:
+  with pytest.raises(errors.UsageError) as error:
     gym.make(Grows, num_envs=2)()
   (line,) = str(error.value).splitlines()
   assert '(3,)' in line and '(4,)' in line and 'the same spaces' in line
@@ -699,7 +693,7 @@ def test_one_environment_is_not_used_twice():
   one = Counts()
   make_env = gym.make(lambda: gymnasium.wrappers.TimeLimit(one, 9))
   env = make_env()
-  with pytest.raises(checks.UsageError, match='the same environment twice'):
+  with pytest.raises(errors.UsageError, match='the same environment twice'):
     make_env()
   env.close()
   make_env().close()  # It may be used again.

@@ -9,8 +9,9 @@ from marks import needs_dm_control, needs_pictures
 import numpy as np
 import pytest
 
-from a3c_jax import checks, workers
-from a3c_jax.envs import control, domain, gym, recorded, simulations
+from a3c_jax.core import errors as errors_lib
+from a3c_jax.core import fields, workers
+from a3c_jax.envs import control, domain, gym, mujoco, replayable
 
 WAIT_SECONDS = 60.0
 
@@ -78,8 +79,10 @@ def test_the_record_gives_the_options_back():
 def test_bad_options(given):
   ((name, value),) = given.items()
   options = control.Options(env='Hopper-v5', **given)
-  for use in (checks.check_settings, control.make):
-    with pytest.raises(checks.UsageError, match=f'^--{name}={value}: allowed'):
+  for use in (fields.check_settings, control.make):
+    with pytest.raises(
+      errors_lib.UsageError, match=f'^--{name}={value}: allowed'
+    ):
       use(options)
 
 
@@ -116,7 +119,7 @@ def test_the_robot_is_in_the_picture_and_moves(task):
   assert np.any(pictures[-1] != pictures[-2])
   # Without the robot, which is all that can move, the picture is another one.
   game = env.envs[0]
-  model, data = simulations.simulation(game)
+  model, data = mujoco.simulation(game)
   model.geom_rgba[model.body_dofnum[model.geom_bodyid] > 0, 3] = 0
   model.geom_rgba[model.body_weldid[model.geom_bodyid] > 0, 3] = 0
   model.geom_matid[:] = -1
@@ -129,7 +132,7 @@ def test_the_robot_is_in_the_picture_and_moves(task):
 def test_the_camera_goes_with_the_cheetah():
   env = make('HalfCheetah-v5', pixels=True)
   env.reset(seed=1)
-  _, data = simulations.simulation(env.envs[0])
+  _, data = mujoco.simulation(env.envs[0])
   data.qpos[0] += 30.0
   before = env.step(np.zeros((1, 6), np.float32))[0][0]
   for _ in range(3):
@@ -184,7 +187,7 @@ def test_pictures_in_threads_are_those_of_one_thread():
 
 @needs_pictures
 def test_few_pictures_are_drawn_again_to_go_on():
-  env = recorded.Recorded(
+  env = replayable.Recorded(
     make('InvertedPendulum-v5', pixels=True, image_size=36)
   )
   env.reset(seed=1)
@@ -241,12 +244,12 @@ def test_size_and_camera():
   ],
 )
 def test_no_such_camera(task, camera, allowed):
-  with pytest.raises(checks.UsageError) as error:
+  with pytest.raises(errors_lib.UsageError) as error:
     make(task, pixels=True, camera=camera)
   told = f'--camera={camera}: allowed for {task}: {allowed}'
   assert str(error.value) == told
   # Also where it is for videos only, and not needed yet.
-  with pytest.raises(checks.UsageError) as error:
+  with pytest.raises(errors_lib.UsageError) as error:
     make(task, camera=camera)
   assert str(error.value) == told
 
@@ -269,7 +272,7 @@ def make_with_physics():
   'task', ['Pendulum-v1', 'envs_control_test:make_with_physics']
 )
 def test_pixels_of_what_is_no_simulation(task, given):
-  with pytest.raises(checks.UsageError) as error:
+  with pytest.raises(errors_lib.UsageError) as error:
     make(task, **given)
   (line,) = str(error.value).splitlines()
   assert line.startswith(f'--env={task}: no MuJoCo simulation')

@@ -11,9 +11,10 @@ from marks import needs_dm_control
 import numpy as np
 import pytest
 
-from a3c_jax import agents, checks, workdir
-from a3c_jax.envs import control, domain, gym, named, recorded
-from a3c_jax.settings import config
+from a3c_jax.core import errors, fields
+from a3c_jax.envs import control, domain, gym, named, replayable
+from a3c_jax.runs import workdir
+from a3c_jax.settings import build, config
 
 
 class Custom(gymnasium.Env):
@@ -47,7 +48,7 @@ def make_custom():
 
 
 def one_line(error):
-  assert isinstance(error.value, checks.UsageError)
+  assert isinstance(error.value, errors.UsageError)
   (line,) = str(error.value).splitlines()
   return line
 
@@ -117,7 +118,7 @@ def test_actions_count_from_the_first_of_the_space(first):
 def test_other_spaces_are_refused_by_name(
   observation_space, action_space, named
 ):
-  with pytest.raises(checks.UsageError) as error:
+  with pytest.raises(errors.UsageError) as error:
     gym.make(lambda: Custom(observation_space, action_space))
   line = one_line(error)
   assert named in line
@@ -145,7 +146,7 @@ def test_other_spaces_are_refused_by_name(
   ],
 )
 def test_bad_names_are_refused_in_one_line(name, hint):
-  with pytest.raises(checks.UsageError) as error:
+  with pytest.raises(errors.UsageError) as error:
     gym.make(name)
   line = one_line(error)
   assert line.startswith(f'--env={name}:')
@@ -157,7 +158,7 @@ def test_bad_names_are_refused_in_one_line(name, hint):
   'name, hint', [('cheetah', 'cheetah-run'), ('', 'acrobot-swingup')]
 )
 def test_bad_names_of_dm_control(name, hint):
-  with pytest.raises(checks.UsageError) as error:
+  with pytest.raises(errors.UsageError) as error:
     gym.make(f'dm_control/{name}')
   start = f'--env=dm_control/{name}: unknown; did you mean dm_control/{hint},'
   assert one_line(error).startswith(start)
@@ -202,7 +203,7 @@ def test_a_box_from_0_to_a_billion():
 
 def test_actions_are_recorded_as_they_were_drawn():
   space = spaces.Box(np.float16([-1]), np.float16([1]), dtype=np.float16)
-  env = recorded.Recorded(gym.make(lambda: Custom(box(2), space))())
+  env = replayable.Recorded(gym.make(lambda: Custom(box(2), space))())
   env.reset(seed=1)
   env.step(np.array([[1 / 3]], np.float32))
   assert env.action_log().actions[0, 0, 0] == np.float32(1 / 3)
@@ -246,7 +247,7 @@ def test_observations_that_are_not_finite(at_step, value):
     return Spoilt(at_step, value)
 
   # The first step is tried before there is a run.
-  expected = checks.UsageError if at_step < 2 else checks.RunError
+  expected = errors.UsageError if at_step < 2 else errors.RunError
   with pytest.raises(expected) as error:
     env = gym.make(make_spoilt)()
     env.reset(seed=1)
@@ -267,7 +268,7 @@ def test_a_reward_that_is_not_finite(value):
 
   env = gym.make(lambda: Rewards(box(2), spaces.Discrete(2)))()
   env.reset(seed=1)
-  with pytest.raises(checks.RunError, match=f'a reward is {value}; allowed'):
+  with pytest.raises(errors.RunError, match=f'a reward is {value}; allowed'):
     env.step(np.array([1]))
 
 
@@ -278,7 +279,7 @@ def test_a_refused_environment_is_closed():
     made.append(Custom(box(2), spaces.MultiDiscrete([2, 3])))
     return made[-1]
 
-  with pytest.raises(checks.UsageError):
+  with pytest.raises(errors.UsageError):
     gym.make(make_one)
   assert [one.closed for one in made] == [True]
 
@@ -287,7 +288,7 @@ def test_mujoco_is_missing(monkeypatch):
   monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
   needs = {'Hopper-v5': '', 'dm_control/hopper-hop': ', Python 3.11 or 3.12'}
   for name, more in needs.items():
-    with pytest.raises(checks.UsageError) as error:
+    with pytest.raises(errors.UsageError) as error:
       gym.make(name)
     assert one_line(error) == (
       f"--env={name}: mujoco is not installed; pip install -e '.[mujoco]'{more}"
@@ -299,14 +300,14 @@ def test_mujoco_is_missing(monkeypatch):
   ['Hopper-v5', pytest.param('dm_control/hopper-hop', marks=needs_dm_control)],
 )
 def test_mujoco_repeats_itself_to_the_last_bit(name):
-  env = recorded.Recorded(gym.make(name, num_envs=2)(), reseed_steps=30)
+  env = replayable.Recorded(gym.make(name, num_envs=2)(), reseed_steps=30)
   env.reset(seed=5)
   rng = np.random.default_rng(0)
   actions = rng.normal(size=(60, *env.action_space.shape)).astype(np.float32)
   for action in actions[:40]:
     obs, *_ = env.step(action)
   past = env.action_log()
-  other = recorded.Recorded(gym.make(name, num_envs=2)(), reseed_steps=30)
+  other = replayable.Recorded(gym.make(name, num_envs=2)(), reseed_steps=30)
   np.testing.assert_array_equal(other.replay(past), obs)
   for action in actions[40:]:
     for one, another in zip(env.step(action), other.step(action), strict=True):
@@ -317,7 +318,7 @@ def test_mujoco_repeats_itself_to_the_last_bit(name):
 @needs_dm_control
 @pytest.mark.parametrize('task', ['quadruped-escape', 'lqr-lqr_2_1'])
 def test_tasks_of_dm_control_that_cannot_be_had(task):
-  with pytest.raises(checks.UsageError) as error:
+  with pytest.raises(errors.UsageError) as error:
     gym.make(f'dm_control/{task}')
   assert one_line(error).startswith(f'--env=dm_control/{task}: ')
 
@@ -338,7 +339,7 @@ def test_missing_dependency_tells_what_to_install():
   def make_one():
     raise gymnasium.error.DependencyNotInstalled('run `pip install "box"`')
 
-  with pytest.raises(checks.UsageError, match='pip install') as error:
+  with pytest.raises(errors.UsageError, match='pip install') as error:
     gym.make(make_one)
   assert one_line(error).startswith('--env=')
 
@@ -349,7 +350,7 @@ def test_missing_dependency_of_a_registered_environment():
 
   gymnasium.register('NeedsBox-v0', make_one)
   try:
-    with pytest.raises(checks.UsageError) as error:
+    with pytest.raises(errors.UsageError) as error:
       gym.make('NeedsBox-v0')
     assert one_line(error) == '--env=NeedsBox-v0: No module named box'
   finally:
@@ -360,7 +361,7 @@ def test_missing_dependency_of_a_registered_environment():
 
 
 def test_empty_observations_are_refused():
-  with pytest.raises(checks.UsageError, match='not empty'):
+  with pytest.raises(errors.UsageError, match='not empty'):
     gym.check_spaces(
       gymnasium.spaces.Box(0, 1, (2, 0)), gymnasium.spaces.Discrete(2), 'mine'
     )
@@ -431,7 +432,7 @@ def test_an_id_that_a_package_registers(package, env_id):
   ],
 )
 def test_an_id_that_no_package_registers(package, name, said):
-  with pytest.raises(checks.UsageError) as error:
+  with pytest.raises(errors.UsageError) as error:
     gym.make(name)
   line = one_line(error)
   assert line.startswith(f'--env={name}: ')
@@ -473,7 +474,7 @@ def test_what_a_package_raises_when_imported_is_its_own(monkeypatch, tmp_path):
 )
 def test_arguments_as_text(text, expected):
   options = gym.Options(env='CartPole-v1', env_args=text)
-  checks.check_settings(options)
+  fields.check_settings(options)
   assert named.parse_args(options.env_args) == expected
   # And back from the record of a run.
   for made in (options, control.Options(env='x', env_args=text)):
@@ -504,8 +505,8 @@ def test_arguments_as_text(text, expected):
   ],
 )
 def test_arguments_that_cannot_be_read(text):
-  with pytest.raises(checks.UsageError) as error:
-    checks.check_settings(gym.Options(env_args=text))
+  with pytest.raises(errors.UsageError) as error:
+    fields.check_settings(gym.Options(env_args=text))
   assert one_line(error) == (
     f'--env_args={text}: allowed: name=value, separated by commas, each name '
     'once; or a JSON object'
@@ -526,7 +527,7 @@ def test_arguments_reach_the_environment(package, name):
   )
   for protocol in (None, 'plain'):
     request = domain.EnvRequest(protocol=protocol)
-    env = agents.make_env(settings, request)()
+    env = build.make_env(settings, request)()
     assert env.envs[0].unwrapped.given[0] == 4
 
 
@@ -559,7 +560,7 @@ def test_arguments_of_gymnasium_itself():
   ],
 )
 def test_arguments_that_are_refused(package, name, args, said):
-  with pytest.raises(checks.UsageError) as error:
+  with pytest.raises(errors.UsageError) as error:
     gym.make(name, args=args)
   line = one_line(error)
   assert said in line
@@ -583,7 +584,7 @@ def test_a_run_keeps_its_arguments(tmp_path):
   environment = workdir.read_config(tmp_path / 'run').environment
   assert environment.env_args == '{"level": 3, "name": "x"}'
   for other in ('level=4,name=x', ''):
-    with pytest.raises(checks.UsageError, match='--env_args=') as error:
+    with pytest.raises(errors.UsageError, match='--env_args=') as error:
       claim(other)
     assert 'has {"level": 3, "name": "x"}; allowed: that' in one_line(error)
   claim('', override=('env_args',))
@@ -616,7 +617,7 @@ def test_a_run_keeps_its_arguments(tmp_path):
 )
 def test_atari_games_are_for_the_script_of_atari(name, game):
   pytest.importorskip('ale_py')
-  with pytest.raises(checks.UsageError) as error:
+  with pytest.raises(errors.UsageError) as error:
     gym.make(name)
   assert one_line(error) == (
     f'--env={name}: allowed: python experiments/atari.py --game={game} for '
@@ -626,9 +627,9 @@ def test_atari_games_are_for_the_script_of_atari(name, game):
 
 def test_atari_games_where_ale_py_is_missing(monkeypatch):
   monkeypatch.setitem(sys.modules, 'ale_py', None)
-  with pytest.raises(checks.UsageError, match='--game=space_invaders for'):
+  with pytest.raises(errors.UsageError, match='--game=space_invaders for'):
     gym.make('SpaceInvadersNoFrameskip-v4')
-  with pytest.raises(checks.UsageError, match='unknown'):
+  with pytest.raises(errors.UsageError, match='unknown'):
     gym.make('Pong-v5')
 
 
@@ -642,7 +643,7 @@ def test_atari_games_where_ale_py_is_missing(monkeypatch):
   ],
 )
 def test_ids_of_gymnasium_come_before_games(name, hint):
-  with pytest.raises(checks.UsageError) as error:
+  with pytest.raises(errors.UsageError) as error:
     gym.make(name)
   assert one_line(error) == f'--env={name}: unknown; {hint}'
 
@@ -664,7 +665,7 @@ def test_what_flattens_other_observations(space, hint):
   def make_one():
     return Custom(space, spaces.Discrete(2))
 
-  with pytest.raises(checks.UsageError) as error:
+  with pytest.raises(errors.UsageError) as error:
     gym.make(make_one)
   line = one_line(error)
   if hint is None:
@@ -689,7 +690,7 @@ def test_what_flattens_other_observations(space, hint):
   ],
 )
 def test_what_helps_with_other_actions(space, hint):
-  with pytest.raises(checks.UsageError) as error:
+  with pytest.raises(errors.UsageError) as error:
     gym.make(lambda: Custom(box(2), space))
   line = one_line(error)
   if hint is None:

@@ -24,14 +24,14 @@ from processes import below, is_engine, shared_memory, wait_until
 import pytest
 from short_runs import run_python
 
-from a3c_jax import checks
-from a3c_jax.envs import (
-  domain,
+from a3c_jax.core import errors
+from a3c_jax.envs import domain
+from a3c_jax.envs.labyrinth import (
+  baseline,
   doom,
-  keeper,
-  labyrinth,
+  foraging,
   mazes,
-  pathfinder,
+  supervisor,
   wads,
 )
 from a3c_jax.settings import config
@@ -48,7 +48,7 @@ def make(request):
   """Makes environments, and closes them at the end."""
 
   def make_one(**given):
-    env = labyrinth.Labyrinth(**given)
+    env = foraging.Labyrinth(**given)
     request.addfinalizer(env.close)
     return env
 
@@ -69,9 +69,7 @@ def play(env, actions, *, seed):
 
 
 def random_actions(steps, seed=0):
-  return np.random.default_rng(seed).integers(
-    len(labyrinth.ACTIONS), size=steps
-  )
+  return np.random.default_rng(seed).integers(len(foraging.ACTIONS), size=steps)
 
 
 def test_gymnasiums_own_checks():
@@ -85,10 +83,10 @@ def test_gymnasiums_own_checks():
 
 
 def test_the_docstring_lists_the_actions():
-  rows = re.findall(r'\| (\d) \| ([a-z, 5]+)', labyrinth.Labyrinth.__doc__)
+  rows = re.findall(r'\| (\d) \| ([a-z, 5]+)', foraging.Labyrinth.__doc__)
   names = [name.split(', 5')[0].strip() for _, name in rows]
   assert [int(number) for number, _ in rows] == list(range(8))
-  assert names == list(labyrinth.ACTIONS)
+  assert names == list(foraging.ACTIONS)
 
 
 def test_the_same_seed_gives_the_same_mazes_and_pictures(make):
@@ -135,7 +133,7 @@ def test_an_apple_pays_one_and_is_gone(make):
   while goal in env.apples_left:
     near = max(abs(env.x - x), abs(env.y - y))
     before = set(env.apples_left)
-    _, reward, *_ = env.step(pathfinder.go_to(env, goal))
+    _, reward, *_ = env.step(baseline.go_to(env, goal))
     assert reward == len(before - set(env.apples_left))
     rewards.append(reward)
   # The apple is 24 wide to either side, the agent 16; a step is below 4 * 8.4.
@@ -145,7 +143,7 @@ def test_an_apple_pays_one_and_is_gone(make):
   assert sum(rewards) == 3 - len(env.apples_left)
   assert set(env.apples_left) <= others
   for _ in range(10):  # It stays gone.
-    _, reward, *_ = env.step(labyrinth.ACTIONS.index('turn left'))
+    _, reward, *_ = env.step(foraging.ACTIONS.index('turn left'))
     assert reward == 0.0
 
 
@@ -159,9 +157,7 @@ def test_the_portal_pays_ten_and_everything_grows_back(make):
     reward = 0.0
     while reward < 10:
       near = max(abs(env.x - x), abs(env.y - y))
-      obs, reward, _, truncated, _ = env.step(
-        pathfinder.go_to(env, maze.portal)
-      )
+      obs, reward, _, truncated, _ = env.step(baseline.go_to(env, maze.portal))
       assert not truncated
     # An apple may be taken within the same four tics.
     assert reward - 10 in (0.0, 1.0)
@@ -179,7 +175,7 @@ def test_the_portal_pays_ten_and_everything_grows_back(make):
   # Apples that were taken before are really there again.
   goal = maze.apples[0]
   while goal in env.apples_left:
-    _, reward, *_ = env.step(pathfinder.go_to(env, goal))
+    _, reward, *_ = env.step(baseline.go_to(env, goal))
   assert reward >= 1.0
 
 
@@ -188,7 +184,7 @@ def test_the_portal_alone_pays_ten(make):
   env.reset(seed=3)
   rewards = set()
   for _ in range(STEPS):
-    rewards.add(env.step(pathfinder.go_to(env, env.maze.portal))[1])
+    rewards.add(env.step(baseline.go_to(env, env.maze.portal))[1])
   assert rewards == {0.0, 10.0}
 
 
@@ -199,7 +195,7 @@ def test_touching_the_portal_is_enough(make):
   reward = 0.0
   while not reward:
     near = max(abs(env.x - x), abs(env.y - y))
-    _, reward, *_ = env.step(pathfinder.go_to(env, env.maze.portal))
+    _, reward, *_ = env.step(baseline.go_to(env, env.maze.portal))
   # It is 28 wide to either side, and the agent 16; a tic is at most 8.4.
   assert 44 - 8.4 < near < 44 + 8.4
 
@@ -209,7 +205,7 @@ def test_the_picture_after_the_portal_is_of_the_new_place(make):
   env.reset(seed=4)
   reward = 0.0
   while reward < 10:
-    obs, reward, *_ = env.step(pathfinder.go_to(env, env.maze.portal))
+    obs, reward, *_ = env.step(baseline.go_to(env, env.maze.portal))
   start = mazes.cell_at(env.x, env.y)
   level = wads.level(env.maze, start, round(env.angle / 45) % 8)
   other = doom.Engine(wads.resources())
@@ -241,7 +237,7 @@ def test_the_last_step_is_shorter_where_the_repeat_does_not_fit(make):
   turns = []
   for _ in range(5):
     before = env.angle
-    *_, truncated, _ = env.step(labyrinth.ACTIONS.index('turn left'))
+    *_, truncated, _ = env.step(foraging.ACTIONS.index('turn left'))
     turns.append((env.angle - before) % 360)
   np.testing.assert_allclose(turns, [45.0] * 4 + [3 * 5.625], atol=1e-3)
   assert truncated
@@ -264,7 +260,7 @@ def test_actions(make, name, turn, ahead, aside):
   env = make(maze_size=5, apples=0, action_repeat=1)
   env.reset(seed=1)
   x, y, angle = env.x, env.y, env.angle
-  env.step(labyrinth.ACTIONS.index(name))
+  env.step(foraging.ACTIONS.index(name))
   np.testing.assert_allclose(
     (env.angle - angle + 180) % 360 - 180, 5.625 * turn, atol=1e-4
   )
@@ -284,7 +280,7 @@ def test_an_agent_that_knows_the_maze_scores_far_above_chance(make):
   actions = iter(random_actions(4 * STEPS))
   choose = {
     'random': lambda: next(actions),
-    'path': lambda: pathfinder.act(env),
+    'path': lambda: baseline.act(env),
   }
   for name, act in choose.items():
     for seed in range(4):
@@ -314,7 +310,7 @@ def test_a_picture_for_people(make):
   env = make(render_mode='rgb_array')
   obs, _ = env.reset(seed=3)
   for _ in range(12):
-    obs, *_ = env.step(pathfinder.go_to(env, env.maze.portal))
+    obs, *_ = env.step(baseline.go_to(env, env.maze.portal))
   picture = env.render()
   assert (picture.shape, picture.dtype) == ((336, 672, 3), np.uint8)
   np.testing.assert_array_equal(picture[2:336:4, 2:336:4], obs)
@@ -349,7 +345,7 @@ def test_the_path_on_the_map_begins_where_the_agent_appeared(make):
   reward = 0.0
   while not reward:
     longest = max(longest, path_drawn(env))
-    _, reward, *_ = env.step(pathfinder.go_to(env, env.maze.portal))
+    _, reward, *_ = env.step(baseline.go_to(env, env.maze.portal))
   assert longest > 40
   assert path_drawn(env) == 0
 
@@ -368,7 +364,7 @@ def test_no_process_and_no_file_is_left(monkeypatch, tmp_path, how):
   monkeypatch.chdir(work)
   monkeypatch.setattr(tempfile, 'tempdir', str(folder))
   before = below()
-  env = labyrinth.Labyrinth()
+  env = foraging.Labyrinth()
   env.reset(seed=1)
   env.step(0)
   own = below() - before
@@ -393,10 +389,10 @@ import os, signal, threading
 from processes import below, shared_memory
 from a3c_jax.envs import labyrinth
 envs = []
-thread = threading.Thread(target=lambda: envs.append(labyrinth.Labyrinth()))
+thread = threading.Thread(target=lambda: envs.append(foraging.Labyrinth()))
 thread.start()
 thread.join()  # The engine does not end with the thread that made it.
-envs.append(labyrinth.Labyrinth())
+envs.append(foraging.Labyrinth())
 for env in envs:
   env.reset(seed=1)
   env.step(0)
@@ -443,7 +439,7 @@ def test_a_keeper_that_is_told_again_and_again_removes_all_the_same(tmp_path):
     (folder / str(i)).touch()
   program = ['/bin/sh', '-c', 'touch begun; exec sleep 60', '+viz_instance_id']
   process = subprocess.Popen(
-    [sys.executable, '-IS', keeper.__file__, str(os.getpid()), str(folder)]
+    [sys.executable, '-IS', supervisor.__file__, str(os.getpid()), str(folder)]
     + [*program, 'NOBODYS'],
   )
   wait_until((folder / 'begun').exists)
@@ -483,13 +479,13 @@ def test_a_folder_in_which_nothing_may_be_executed(monkeypatch, tmp_path):
   monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path))
   monkeypatch.setattr(os, 'access', lambda path, mode: mode != os.X_OK)
   told = f'TMPDIR={tmp_path}: nothing may be executed there; allowed: another'
-  with pytest.raises(checks.UsageError, match=told):
-    labyrinth.Labyrinth()
+  with pytest.raises(errors.UsageError, match=told):
+    foraging.Labyrinth()
 
 
 def test_a_run_that_goes_on_repeats_few_steps():
-  env = labyrinth.make(
-    labyrinth.Options(maze_size=5), domain.EnvRequest(num_envs=2)
+  env = foraging.make(
+    foraging.Options(maze_size=5), domain.EnvRequest(num_envs=2)
   )()
   try:
     assert env.metadata['reseed_steps'] == 2_000
@@ -535,8 +531,8 @@ def test_an_engine_that_does_not_start_is_told(
     engine.write_text(f'#!/bin/sh\n{script}\n')
     engine.chmod(0o700)
   use_engine(monkeypatch, engine)
-  with pytest.raises(checks.RunError, match=f'did not start: {told}'):
-    labyrinth.Labyrinth()
+  with pytest.raises(errors.RunError, match=f'did not start: {told}'):
+    foraging.Labyrinth()
 
 
 def test_starts_that_fail_leave_no_files(monkeypatch, tmp_path):
@@ -548,8 +544,8 @@ def test_starts_that_fail_leave_no_files(monkeypatch, tmp_path):
   use_engine(monkeypatch, engine)
   monkeypatch.setattr(tempfile, 'tempdir', str(folder))
   for _ in range(2):
-    with pytest.raises(checks.RunError):
-      labyrinth.Labyrinth()
+    with pytest.raises(errors.RunError):
+      foraging.Labyrinth()
   assert list(folder.iterdir()) == []
 
 
@@ -560,7 +556,7 @@ from a3c_jax.envs import doom, labyrinth
 bundled = doom.bundled
 engine = pathlib.Path('engine')
 doom.bundled = lambda name: engine if name == 'vizdoom' else bundled(name)
-labyrinth.Labyrinth()
+foraging.Labyrinth()
 """
 
 
@@ -604,7 +600,7 @@ def test_an_engine_that_is_stuck_is_closed_all_the_same(make):
 FORKS = """
 import os, sys
 from a3c_jax.envs import labyrinth
-env = labyrinth.Labyrinth()
+env = foraging.Labyrinth()
 env.reset(seed=1)
 child = os.fork()
 if not child:
@@ -631,15 +627,15 @@ def test_a_full_temporary_folder(monkeypatch, tmp_path, make):
   with monkeypatch.context() as patch:
     patch.setattr(pathlib.Path, 'write_bytes', write_bytes)
     told = f'TMPDIR={tmp_path}: No space left on device'
-    with pytest.raises(checks.RunError, match=told):
+    with pytest.raises(errors.RunError, match=told):
       env.reset(seed=1)
-    with pytest.raises(checks.RunError, match=told):
-      labyrinth.Labyrinth()
+    with pytest.raises(errors.RunError, match=told):
+      foraging.Labyrinth()
 
 
 def test_what_the_engine_says_of_bad_resources():
   bad = wads.wad({'DECORATE': b'actor Apple : Pear {}'})
-  with pytest.raises(checks.RunError, match="Parent type 'Pear' not found"):
+  with pytest.raises(errors.RunError, match="Parent type 'Pear' not found"):
     doom.Engine(bad)
 
 
@@ -666,11 +662,11 @@ def test_what_the_engine_says_of_bad_resources():
 def test_bad_options(given):
   ((name, value),) = given.items()
   for use in (
-    lambda: labyrinth.Labyrinth(**given),
-    lambda: config.make('labyrinth', environment=labyrinth.Options(**given)),
-    lambda: labyrinth.make(labyrinth.Options(**given)),
+    lambda: foraging.Labyrinth(**given),
+    lambda: config.make('labyrinth', environment=foraging.Options(**given)),
+    lambda: foraging.make(foraging.Options(**given)),
   ):
-    with pytest.raises(checks.UsageError, match=f'^--{name}={value}: allowed:'):
+    with pytest.raises(errors.UsageError, match=f'^--{name}={value}: allowed:'):
       use()
 
 
@@ -702,9 +698,9 @@ def test_what_is_called_at_the_wrong_time(make):
 
 def test_a_bad_render_mode():
   with pytest.raises(
-    checks.UsageError, match='render_mode=human: allowed: None'
+    errors.UsageError, match='render_mode=human: allowed: None'
   ):
-    labyrinth.Labyrinth(render_mode='human')
+    foraging.Labyrinth(render_mode='human')
 
 
 def test_long_steps_take_the_same_apples_as_short_ones(make):
@@ -733,8 +729,8 @@ def test_apples_need_room_and_so_does_the_agent(make):
   env = make(maze_size=5, apples=7)
   env.reset(seed=1)
   assert len(env.maze.free) == 1
-  with pytest.raises(checks.UsageError, match='--apples=8: no cell is left'):
-    labyrinth.Labyrinth(maze_size=5, apples=8)
+  with pytest.raises(errors.UsageError, match='--apples=8: no cell is left'):
+    foraging.Labyrinth(maze_size=5, apples=8)
 
 
 @pytest.mark.parametrize('missing', ['vizdoom', 'labmaze'])
@@ -746,13 +742,13 @@ def test_what_is_not_installed(monkeypatch, missing):
     lambda name: None if name == missing else find(name),
   )
   told = f"Labyrinth: {missing} is not installed; pip install -e '.[labyrinth]'"
-  with pytest.raises(checks.UsageError, match=re.escape(told)):
-    labyrinth.Labyrinth()
+  with pytest.raises(errors.UsageError, match=re.escape(told)):
+    foraging.Labyrinth()
 
 
 def test_the_record_gives_the_options_back():
-  options = labyrinth.Options(maze_size=11, apples=2, textures='plain')
+  options = foraging.Options(maze_size=11, apples=2, textures='plain')
   record = json.loads(json.dumps(dataclasses.asdict(options)))
-  assert domain.from_record(labyrinth.Options, record) == options
-  defaults = labyrinth.Labyrinth.__init__.__defaults__
-  assert defaults == (*dataclasses.astuple(labyrinth.Options()), None)
+  assert domain.from_record(foraging.Options, record) == options
+  defaults = foraging.Labyrinth.__init__.__defaults__
+  assert defaults == (*dataclasses.astuple(foraging.Options()), None)

@@ -8,7 +8,7 @@ from marks import needs_labyrinth
 import numpy as np
 import pytest
 
-from a3c_jax.envs import mazes, wads
+from a3c_jax.envs.labyrinth import mazes, wads
 
 # Two open cells side by side.
 SMALL = mazes.Maze(

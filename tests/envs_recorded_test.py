@@ -7,11 +7,11 @@ from gymnasium.vector import AutoresetMode
 import numpy as np
 import pytest
 
-from a3c_jax.envs import atari, catch, gym, recorded
+from a3c_jax.envs import atari, catch, gym, replayable
 
 
 def record(env, **kwargs):
-  return recorded.Recorded(env, **kwargs)
+  return replayable.Recorded(env, **kwargs)
 
 
 def random_actions(env, steps, seed=0):
@@ -114,9 +114,9 @@ def test_reseeding_replaces_the_first_observation_of_the_next_game():
   env.reset(seed=1)
   obs = play(env, np.ones((9, 1), int))[0][-1]
   past = env.action_log()
-  assert past.seeds.tolist() == [recorded.next_seed(1)]
+  assert past.seeds.tolist() == [replayable.next_seed(1)]
   assert len(past.actions) == 0
-  expected, _ = gym.make(catch.Catch)().reset(seed=recorded.next_seed(1))
+  expected, _ = gym.make(catch.Catch)().reset(seed=replayable.next_seed(1))
   np.testing.assert_array_equal(obs, expected)
 
 
@@ -151,7 +151,7 @@ def test_ctrl_c_is_no_failure_of_the_environment(monkeypatch):
   def interrupt(*args, **kwargs):
     raise KeyboardInterrupt
 
-  env = recorded.Recorded(gym.make('CartPole-v1')())
+  env = replayable.Recorded(gym.make('CartPole-v1')())
   monkeypatch.setattr(env.env, 'step', interrupt)
   env.reset(seed=1)
   before = signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -9,15 +9,15 @@ import gymnasium
 from marks import needs_pictures
 import pytest
 
-from a3c_jax import checks
-from a3c_jax.envs import simulations
+from a3c_jax.core import errors
+from a3c_jax.envs import mujoco
 
 
 @pytest.fixture
 def no_backend_yet():
-  simulations.backend.cache_clear()
+  mujoco.backend.cache_clear()
   yield
-  simulations.backend.cache_clear()
+  mujoco.backend.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -40,10 +40,10 @@ def test_what_works_is_taken(
     found.append(env['MUJOCO_GL'])
     return types.SimpleNamespace(returncode=int(env['MUJOCO_GL'] != works))
 
-  monkeypatch.setattr(simulations, '_GIVEN', given)
+  monkeypatch.setattr(mujoco, '_GIVEN', given)
   monkeypatch.setattr(subprocess, 'run', probe)
-  assert simulations.backend() == backend
-  assert simulations.backend() == backend
+  assert mujoco.backend() == backend
+  assert mujoco.backend() == backend
   assert found == tried  # Once.
 
 
@@ -57,11 +57,11 @@ def test_what_works_is_taken(
 )
 def test_nothing_can_draw(monkeypatch, given, told):
   monkeypatch.setenv('MUJOCO_GL', given)
-  monkeypatch.setattr(simulations, '_GIVEN', given)
-  monkeypatch.setattr(simulations, 'backend', lambda: None)
+  monkeypatch.setattr(mujoco, '_GIVEN', given)
+  monkeypatch.setattr(mujoco, 'backend', lambda: None)
   env = gymnasium.make('Hopper-v5')
-  with pytest.raises(checks.UsageError) as error:
-    simulations.Camera(env, height=84, width=84, name='Hopper-v5')
+  with pytest.raises(errors.UsageError) as error:
+    mujoco.Camera(env, height=84, width=84, name='Hopper-v5')
   (line,) = str(error.value).splitlines()
   assert line.startswith(f'pictures of Hopper-v5: {told}; allowed: MUJOCO_GL=')
   assert 'apt-get install libegl1' in line
@@ -109,10 +109,10 @@ def test_mujoco_may_have_been_imported_before():
 
 
 def test_a_warning_is_told_once(capsys):
-  simulations.tell_warnings_once()
-  simulations._tell.cache_clear()
+  mujoco.tell_warnings_once()
+  mujoco._tell.cache_clear()
   for seconds in ('0.1', '0.2'):
-    simulations._on_warning(f'Nan in QACC at DOF 0. Time = {seconds}.')
-  simulations._on_warning("attribute 'settotalmass' is deprecated and will")
+    mujoco._on_warning(f'Nan in QACC at DOF 0. Time = {seconds}.')
+  mujoco._on_warning("attribute 'settotalmass' is deprecated and will")
   told = capsys.readouterr().err
   assert told == 'MuJoCo warns: Nan in QACC at DOF 0.\n'

@@ -6,7 +6,7 @@ from gymnasium import spaces
 import numpy as np
 import pytest
 
-from a3c_jax.envs import gym, recorded
+from a3c_jax.envs import gym, replayable
 from a3c_jax.envs import spaces as spaces_lib
 
 
@@ -72,7 +72,7 @@ def test_continuous_actions_span_the_box_and_are_clipped():
 
 
 def test_the_environments_own_actions_are_known_through_wrappers():
-  env = recorded.Recorded(gym.make('Pendulum-v1', num_envs=2)())
+  env = replayable.Recorded(gym.make('Pendulum-v1', num_envs=2)())
   native = spaces_lib.native_action_space(env)
   assert native == spaces.Box(-2.0, 2.0, (1,), np.float32)
   assert env.single_action_space.high == np.inf

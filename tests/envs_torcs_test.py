@@ -20,9 +20,9 @@ from processes import below, parent_of, wait_until
 import pytest
 from short_runs import run_python
 
-from a3c_jax import checks
-from a3c_jax.envs.recorded import Recorded
-from a3c_jax.envs.torcs import build, driver, game, installed, racing
+from a3c_jax.core import errors
+from a3c_jax.envs.replayable import Recorded
+from a3c_jax.envs.torcs import baseline, build, game, installed, racing
 
 pytestmark = needs_torcs
 
@@ -95,7 +95,7 @@ def test_a_driver_makes_a_lap_without_damage(make, car, seconds):
   length = float(env.game.state.length)
   assert length == pytest.approx(1621.73, abs=0.01)  # As its file says.
   while info['lap'] < 1:
-    _, _, terminated, truncated, info = env.step(driver.act(env))
+    _, _, terminated, truncated, info = env.step(baseline.act(env))
     assert not terminated and not truncated
     assert abs(info['to_middle']) < 1
   assert info['damage'] == 0
@@ -104,7 +104,7 @@ def test_a_driver_makes_a_lap_without_damage(make, car, seconds):
   assert info['time'] < seconds
 
 
-@pytest.mark.parametrize('act', [at_random(), driver.act])
+@pytest.mark.parametrize('act', [at_random(), baseline.act])
 def test_the_reward_is_the_speed_along_the_track(make, act):
   env = make(car='fast', track='g-track-1', episode_seconds=20.0)
   time = distance = along = 0.0
@@ -161,7 +161,7 @@ def test_the_same_seed_gives_the_same_episodes(make, given):
   env = make(episode_seconds=4.0, **given)
   first = drive(env, at_random(), seed=5)
   drive(env, at_random(1), seed=8)  # What was before does not matter.
-  drive(env, driver.act, seed=9)
+  drive(env, baseline.act, seed=9)
   same(first, drive(env, at_random(), seed=5))
   same(first, drive(make(episode_seconds=4.0, **given), at_random(), seed=5))
   others = drive(env, at_random(), seed=6)
@@ -209,7 +209,7 @@ def test_laps_at_a_line_on_a_slope(make, track):
   _, info = env.reset(seed=1)
   length = float(env.game.state.length)
   assert info['lap'] == 0 and 0 <= info['position'] < 5
-  for step in drive(env, driver.act, seed=1, steps=60):
+  for step in drive(env, baseline.act, seed=1, steps=60):
     assert step.info['lap'] == 0 and 0 <= step.info['position'] < length
 
 
@@ -240,7 +240,7 @@ def test_the_highest_gear_is_used(make):
   env.reset(seed=1)
   highest = 0
   for _ in range(600):
-    env.step(driver.act(env))
+    env.step(baseline.act(env))
     highest = max(highest, int(env.game.state.gear))
   assert highest == 6  # As the car's file has.
 
@@ -435,7 +435,7 @@ def test_cars_on_the_map(make):
   assert 5 * scale < away < 25 * scale
   start, x, y = on_map(red), float(env.game.state.x), float(env.game.state.y)
   for _ in range(80):
-    env.step(driver.act(env))
+    env.step(baseline.act(env))
   state = env.game.state
   down, right = (on_map(red) - start) / scale
   assert (right, -down) == pytest.approx((state.x - x, state.y - y), abs=15)
@@ -575,7 +575,7 @@ def test_a_game_that_is_killed_is_told_and_started_anew(make):
   first = drive(env, at_random(), seed=1, steps=5)
   os.kill(env.game.process, signal.SIGKILL)
   with pytest.raises(
-    checks.RunError, match=r'TORCS ended: exit code -9; it sa'
+    errors.RunError, match=r'TORCS ended: exit code -9; it sa'
   ):
     env.step(0)
   with pytest.raises(gymnasium.error.ResetNeeded):
@@ -589,7 +589,7 @@ def test_a_game_that_hangs_is_told_and_ended(make):
   process = env.game.process
   os.kill(process, signal.SIGSTOP)
   env.game._talk.settimeout(0.05)
-  with pytest.raises(checks.RunError, match='TORCS ended: no answer for'):
+  with pytest.raises(errors.RunError, match='TORCS ended: no answer for'):
     env.step(0)
   assert process not in below()
   env.reset(seed=1)
@@ -615,7 +615,7 @@ def test_ctrl_c_in_a_step_does_not_mix_up_the_next_ones(make):
 
 FORKS = """
 import os, sys
-from a3c_jax import checks
+from a3c_jax.core import errors
 from a3c_jax.envs.torcs import racing
 env = racing.Torcs()
 env.reset(seed=1)
@@ -623,7 +623,7 @@ child = os.fork()
 if not child:
   try:
     env.step(0)
-  except checks.RunError:
+  except errors.RunError:
     sys.exit(5)
 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 5
 env.step(0)
@@ -656,7 +656,7 @@ def test_a_start_that_fails_is_told(make, monkeypatch, tmp_path, script, told):
   monkeypatch.setattr(installed, 'programs', lambda: tmp_path)
   before, files = below(), set(os.listdir('/proc/self/fd'))
   for _ in range(2):
-    with pytest.raises(checks.RunError, match=f'TORCS did not start: {told}'):
+    with pytest.raises(errors.RunError, match=f'TORCS did not start: {told}'):
       env.reset(seed=1)
   assert below() == before
   assert list(folder.iterdir()) == []
@@ -666,14 +666,14 @@ def test_a_start_that_fails_is_told(make, monkeypatch, tmp_path, script, told):
 def test_cars_that_are_missing_are_told(make):
   env = make()
   env.game.state.cars = 3
-  with pytest.raises(checks.RunError, match='1 of 3 cars / .* is not what'):
+  with pytest.raises(errors.RunError, match='1 of 3 cars / .* is not what'):
     env.reset(seed=1)
 
 
 def test_another_layout_of_memory_is_told(make, monkeypatch):
   env = make()
   env.game.state.bytes -= 4
-  with pytest.raises(checks.RunError, match='compile the plugin again'):
+  with pytest.raises(errors.RunError, match='compile the plugin again'):
     env.reset(seed=1)
 
 
@@ -681,7 +681,7 @@ def test_a_temporary_folder_that_is_not_there(make, monkeypatch, tmp_path):
   missing = tmp_path / 'missing'
   monkeypatch.setattr(tempfile, 'tempdir', str(missing))
   with pytest.raises(
-    checks.RunError, match=f'TMPDIR={missing}: No such file or directory'
+    errors.RunError, match=f'TMPDIR={missing}: No such file or directory'
   ):
     make().reset(seed=1)
 
@@ -705,10 +705,10 @@ def test_a_reset_that_fails_is_no_start(make, monkeypatch):
   env.reset(seed=1)
 
   def fail(start):
-    raise checks.RunError('no luck')
+    raise errors.RunError('no luck')
 
   monkeypatch.setattr(env.game, 'begin', fail)
-  with pytest.raises(checks.RunError, match='no luck'):
+  with pytest.raises(errors.RunError, match='no luck'):
     env.reset()
   with pytest.raises(gymnasium.error.ResetNeeded):
     env.step(0)
@@ -744,7 +744,7 @@ def test_numbers_of_numpy_are_numbers(make):
   ],
 )
 def test_names_that_are_not_installed(given, told):
-  with pytest.raises(checks.UsageError, match=told):
+  with pytest.raises(errors.UsageError, match=told):
     racing.Torcs(**given)
 
 
@@ -760,7 +760,7 @@ def test_the_tracks_and_cars_that_are_installed():
 )
 def test_other_tracks(make, track):
   env = make(track=track, car='fast', episode_seconds=8.0)
-  steps = drive(env, driver.act, seed=1)
+  steps = drive(env, baseline.act, seed=1)
   assert len(steps) > 80 and steps[-1].info['end'] == 'time'
   line = env.game.line()
   assert (line['width'] > 5).all()
@@ -777,7 +777,7 @@ def test_it_compiles_once(monkeypatch, tmp_path):
   path = tmp_path / 'compiled' / 'plugin.so'
   monkeypatch.setattr(installed, 'plugin', lambda: path)
   with pytest.raises(
-    checks.UsageError, match=f'not compiled: {installed.BUILD}'
+    errors.UsageError, match=f'not compiled: {installed.BUILD}'
   ):
     racing.Torcs()
   assert build.compile_plugin() == path
@@ -807,7 +807,7 @@ def test_no_race_goes_on_without_the_plugin(make, monkeypatch, tmp_path):
   path.write_text('no library')
   monkeypatch.setattr(installed, 'plugin', lambda: path)
   before = below()
-  with pytest.raises(checks.RunError, match='did not start: exit code'):
+  with pytest.raises(errors.RunError, match='did not start: exit code'):
     make(opponents=2).reset(seed=1)
   assert below() == before
 
@@ -817,7 +817,7 @@ def test_what_the_compiler_says(monkeypatch, tmp_path):
   source.write_text('int broken(')
   monkeypatch.setattr(installed, 'plugin', lambda: tmp_path / 'new' / 'x.so')
   monkeypatch.setattr(installed, 'SOURCE', source)
-  with pytest.raises(checks.RunError, match='does not compile.*g\\+\\+ said: '):
+  with pytest.raises(errors.RunError, match='does not compile.*g\\+\\+ said: '):
     build.compile_plugin()
   assert list((tmp_path / 'new').iterdir()) == []
 
@@ -833,6 +833,6 @@ def test_no_compiler(monkeypatch, tmp_path):
 
   monkeypatch.setattr(subprocess, 'run', without)
   with pytest.raises(
-    checks.UsageError, match='g\\+\\+ is not installed; on De'
+    errors.UsageError, match='g\\+\\+ is not installed; on De'
   ):
     build.compile_plugin()

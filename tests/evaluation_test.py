@@ -11,20 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from a3c_jax import (
-  agents,
-  base,
-  evaluation,
-  networks,
-  policy_based,
-  scales,
-  training,
-  value_based,
-)
-from a3c_jax.core import events
-from a3c_jax.envs import gym, recorded
-from a3c_jax.runs import evaluator
-from a3c_jax.settings import config
+from a3c_jax import networks, training
+from a3c_jax.algorithms import policy_based, value_based
+from a3c_jax.core import events, types
+from a3c_jax.envs import gym, replayable
+from a3c_jax.runs import baselines, evaluation, evaluator
+from a3c_jax.settings import build, config
 
 WAIT_SECONDS = 60.0
 
@@ -68,7 +60,7 @@ def fixed_learner(actions=(0, 1, 2, 2)):
     del params, exploration_epsilon
     return table[obs[:, 0].astype(int)], state, key
 
-  return base.Learner(
+  return types.Learner(
     init=None,
     initial_state=lambda num_envs: (),
     act=act,
@@ -80,7 +72,7 @@ def fixed_learner(actions=(0, 1, 2, 2)):
 
 
 def version_of(params):
-  return base.Version(params, None, frames=0, updates=0)
+  return types.Version(params, None, frames=0, updates=0)
 
 
 @pytest.mark.parametrize('cut', [False, True])
@@ -246,7 +238,7 @@ def test_no_episode_of_an_evaluation_is_a_training_game(tmp_path, seed):
   training.run(
     settings,
     make('training', num_envs=2),
-    functools.partial(agents.make_learner, settings),
+    functools.partial(build.make_learner, settings),
     make('evaluation'),
   )
   policy = evaluation.Policy(fixed_learner(), version_of(None))
@@ -263,7 +255,7 @@ def test_no_episode_of_an_evaluation_is_a_training_game(tmp_path, seed):
 
 
 def test_seeds_of_training_stay_below_those_of_evaluations():
-  assert recorded.next_seed(7) < recorded.TRAINING_SEEDS
+  assert replayable.next_seed(7) < replayable.TRAINING_SEEDS
   for seed in range(50):
     for index in range(20):
       found = evaluation.episode_seed(seed, index)
@@ -274,8 +266,8 @@ def test_seeds_of_training_stay_below_those_of_evaluations():
 def test_scales_play_episodes_of_evaluations():
   seeds = []
   env = Resets(seeds)
-  options = scales.Options(episodes=2, seed=1)
-  scales.report(env, {'rests': lambda env: 0}, options, action_repeat=1)
+  options = baselines.Options(episodes=2, seed=1)
+  baselines.report(env, {'rests': lambda env: 0}, options, action_repeat=1)
   assert seeds == [evaluation.episode_seed(1, index) for index in range(2)]
 
 
@@ -283,7 +275,9 @@ def test_scales_play_episodes_of_evaluations():
   ('length', 'truncated'), [(10**9, True), (4, True), (3, False), (2, False)]
 )
 def test_scales_truncate_as_evaluations_do(length, truncated):
-  episode = scales.play(Walk(length=length), lambda env: 2, seed=3, max_steps=3)
+  episode = baselines.play(
+    Walk(length=length), lambda env: 2, seed=3, max_steps=3
+  )
   steps = min(length, 3)
   assert episode == (2.0 * steps, steps, truncated)
 
@@ -317,7 +311,7 @@ def make_evaluator(make_walk, **given):
     env = gymnasium.vector.SyncVectorEnv(
       [make_walk], autoreset_mode=AutoresetMode.SAME_STEP
     )
-    return recorded.Recorded(env)
+    return replayable.Recorded(env)
 
   return evaluator.Evaluator(
     make_env,
@@ -339,7 +333,7 @@ def wait_for(one):
 def test_an_evaluator_evaluates_one_version_after_another():
   one, _ = make_evaluator(Walk)
   for frames in (10, 20):
-    version = base.Version(None, None, frames, 0)
+    version = types.Version(None, None, frames, 0)
     assert not one.busy
     one.start(version)
     assert one.busy
@@ -357,7 +351,7 @@ def test_a_broken_environment_of_an_evaluation_is_replaced():
   one, incidents = make_evaluator(
     lambda: Walk(breaks=breaks.pop(0)), max_env_restarts=2
   )
-  one.start(base.Version(None, None, 10, 0))
+  one.start(types.Version(None, None, 10, 0))
   assert wait_for(one).summary[:3] == (3, 5.0, 5.0)
   assert breaks == []
   found = incidents.drain()
@@ -368,7 +362,7 @@ def test_a_broken_environment_of_an_evaluation_is_replaced():
 def test_one_that_breaks_too_often_ends_the_evaluation():
   breaks = [[7], [2]]
   one, _ = make_evaluator(lambda: Walk(breaks=breaks.pop(0)))
-  one.start(base.Version(None, None, 10, 0))
+  one.start(types.Version(None, None, 10, 0))
   assert wait_for(one) is None
   assert isinstance(one.error, OSError)
   assert one.error.__notes__ == ['raised in evaluation thread 0']
@@ -384,7 +378,7 @@ def test_an_evaluation_can_be_stopped():
       return super().step(action)
 
   one, _ = make_evaluator(lambda: Waits(length=10**9))
-  one.start(base.Version(None, None, 10, 0))
+  one.start(types.Version(None, None, 10, 0))
   assert playing.wait(WAIT_SECONDS)
   assert one.stop(0.01) == ['evaluation-0']
   go_on.set()

@@ -95,7 +95,7 @@ videos.write(0)
 @pytest.mark.parametrize(
   ('extra', 'code'),
   [
-    ('', reset('atari') + 'import a3c_jax.training'),
+    ('', reset('atari') + 'import a3c_jax.runs.training'),
     ('', reset('control', env='Pendulum-v1')),
     ('mujoco', reset('control', env='HalfCheetah-v5')),
     pytest.param(
@@ -106,7 +106,7 @@ videos.write(0)
     pytest.param('labyrinth', reset('labyrinth'), marks=needs_labyrinth),
     (
       'plot',
-      'from a3c_jax import figures\n'
+      'from a3c_jax.reproduce import figures\n'
       'figure, _ = figures.subplots(1, 1, size=(2, 2))\n'
       'figure.savefig("picture.png")',
     ),

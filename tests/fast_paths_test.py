@@ -7,8 +7,10 @@ import numpy as np
 import optax
 import pytest
 
-from a3c_jax import base, networks, policy_based, value_based
+from a3c_jax import networks
 from a3c_jax.acting import steps as steps_lib
+from a3c_jax.algorithms import policy_based, value_based
+from a3c_jax.core import types
 from a3c_jax.optim import factored
 
 STEPS, ACTIONS = 5, 3
@@ -80,7 +82,7 @@ def acted_segment(learner, params, streams, shape=(4, 84, 84), steps=STEPS):
       *again, kept = learner.act_and_keep(*inputs)
       jax.tree.map(np.testing.assert_array_equal, tuple(again), acted)
       kept_steps.append(kept)
-  return base.Segment(
+  return types.Segment(
     obs=obs,
     a=np.stack([*actions, np.zeros_like(actions[0])]),
     r_t=rng.normal(size=(steps, streams)).astype(np.float32),
@@ -154,7 +156,7 @@ def test_gradients_are_arrays_like_what_is_learnt(algo, steps, kept):
   jax.tree.map(
     lambda grad, param: np.testing.assert_equal(grad.shape, param.shape),
     grads,
-    base.trained(params),
+    types.trained(params),
   )
   in_factors, other_stats = learner.factored_gradients.gradients(
     variables, params, segment

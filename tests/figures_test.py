@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from a3c_jax import curves, figures
 from a3c_jax.envs import gym
+from a3c_jax.reproduce import curves, figures
 from a3c_jax.settings import config
 
 NOTHING = np.array([])

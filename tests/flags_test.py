@@ -11,8 +11,9 @@ from absl.testing import flagsaver
 import pytest
 import script_flags
 
-from a3c_jax import checks, command_line, training
+from a3c_jax import command_line, training
 from a3c_jax.algorithms import registry
+from a3c_jax.core import fields, paths
 from a3c_jax.envs import atari, domain
 from a3c_jax.settings import common
 from a3c_jax.settings import flags as flags_lib
@@ -149,7 +150,7 @@ def other_value(field, default):
     'bool': lambda: [not default],
     'int': lambda: [default + 1],
     'float': lambda: [default / 2, 0.5],
-    'str': lambda: [*checks.allowed(field).split(', '), 'somewhere'],
+    'str': lambda: [*fields.allowed(field).split(', '), 'somewhere'],
     'tuple[float, ...]': lambda: [default[::-1]],
     'tuple[str, ...]': lambda: [('gamma', 'seed')],
   }[field.type]()
@@ -202,7 +203,7 @@ def test_flags_left_out_keep_the_defaults(parse):
     owner = parsed if name in common.settings() else parsed.algorithm
     assert getattr(owner, name) == value
   assert parsed.anneal_frames == parsed.frames
-  shown = lambda config: checks.as_given(config.workdir)
+  shown = lambda config: paths.as_given(config.workdir)
   assert shown(parsed).startswith('runs/pong-a3c-')
   assert parse('--frames=500').anneal_frames == 500
   assert shown(parse('--algo=nstep_q')).startswith('runs/pong-nstep_q-')

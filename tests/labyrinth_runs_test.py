@@ -12,7 +12,7 @@ import pytest
 from results import read_rows
 import short_runs
 
-from a3c_jax.envs import labyrinth
+from a3c_jax.envs.labyrinth import foraging
 
 pytestmark = needs_labyrinth
 
@@ -21,11 +21,11 @@ SHORT = {'maze_size': 5, 'apples': 2, 'episode_seconds': 2.0}
 
 
 def make_short():
-  return labyrinth.Labyrinth(**SHORT)
+  return foraging.Labyrinth(**SHORT)
 
 
 def run(make_game, workdir, **given):
-  environment = labyrinth.Options(**SHORT)
+  environment = foraging.Options(**SHORT)
   return short_runs.run('labyrinth', environment, make_game, workdir, **given)
 
 
@@ -33,7 +33,7 @@ def test_a_stopped_run_ends_in_the_same_bits(tmp_path, monkeypatch):
   short_runs.check_goes_on(run, make_short, tmp_path, monkeypatch)
 
 
-class LosesItsEngine(labyrinth.Labyrinth):
+class LosesItsEngine(foraging.Labyrinth):
   """The engine of the first one that comes to step 30 is killed."""
 
   lost = 0

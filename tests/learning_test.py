@@ -5,9 +5,9 @@ With two it cannot, so what those must reach lies well below what they do.
 
 import pytest
 
-from a3c_jax import agents, training
+from a3c_jax import training
 from a3c_jax.envs import catch, gym
-from a3c_jax.settings import config
+from a3c_jax.settings import build, config
 
 pytestmark = pytest.mark.learning
 
@@ -22,7 +22,7 @@ def run(domain, env, workdir, **given):
   return training.run(
     settings,
     gym.make(env, num_envs=settings.envs_per_thread),
-    lambda env: agents.make_learner(settings, env),
+    lambda env: build.make_learner(settings, env),
   )
 
 

@@ -15,10 +15,11 @@ import pytest
 from short_runs import run_python
 
 import a3c_jax
-from a3c_jax import agents, checks, training
+from a3c_jax import training
+from a3c_jax.core import errors
 from a3c_jax.envs import catch, gym
 from a3c_jax.envs import domain as domain_lib
-from a3c_jax.settings import config
+from a3c_jax.settings import build, config
 
 
 class Walk(gymnasium.Env):
@@ -58,7 +59,7 @@ def walk(workdir, *of_walk, make_learner=None, make_env=None, **given):
   return training.run(
     settings,
     make_env or gym.make(make_walk(*of_walk)),
-    make_learner or functools.partial(agents.make_learner, settings),
+    make_learner or functools.partial(build.make_learner, settings),
   )
 
 
@@ -86,8 +87,8 @@ def train(workdir, **given):
   )
   return training.run(
     settings,
-    agents.make_env(settings),
-    functools.partial(agents.make_learner, settings),
+    build.make_env(settings),
+    functools.partial(build.make_learner, settings),
   )
 
 
@@ -122,7 +123,7 @@ def test_best_and_counts_of_frames(tmp_path):
   assert a3c_jax.load(tmp_path, checkpoint='best').frames == int(best.name)
   assert a3c_jax.load(tmp_path, checkpoint=0).frames == 0
   assert a3c_jax.load(tmp_path, checkpoint='0').frames == 0
-  with pytest.raises(checks.UsageError) as error:
+  with pytest.raises(errors.UsageError) as error:
     a3c_jax.load(tmp_path, checkpoint=7)
   assert str(error.value) == (
     '--checkpoint=7: there are those of frames: '
@@ -133,7 +134,7 @@ def test_best_and_counts_of_frames(tmp_path):
 
 def test_without_evaluations_there_is_no_best(tmp_path):
   train(tmp_path, eval_frames=0)
-  with pytest.raises(checks.UsageError, match='--checkpoint=best: there are'):
+  with pytest.raises(errors.UsageError, match='--checkpoint=best: there are'):
     a3c_jax.load(tmp_path, checkpoint='best')
 
 
@@ -147,7 +148,7 @@ def test_a_corrupt_checkpoint_is_told_of_and_left_where_it_is(tmp_path):
   (problem,) = problems
   assert f'checkpoint of frame {result.frames} is corrupt' in problem
   assert newest.exists()
-  with pytest.raises(checks.UsageError, match='is corrupt'):
+  with pytest.raises(errors.UsageError, match='is corrupt'):
     a3c_jax.load(tmp_path, checkpoint=result.frames)
 
 
@@ -156,7 +157,7 @@ def test_all_corrupt_ends_in_one_line(tmp_path):
   for path in (tmp_path / 'checkpoints').rglob('*'):
     if path.is_file():
       path.write_bytes(b'')
-  with pytest.raises(checks.UsageError) as error:
+  with pytest.raises(errors.UsageError) as error:
     a3c_jax.load(tmp_path)
   assert '\n' not in str(error.value)
 
@@ -167,7 +168,7 @@ def test_another_network_is_refused(tmp_path):
   record = json.loads(path.read_text())
   record['config'] |= {'algo': 'a3c', 'algorithm': {}}
   path.write_text(json.dumps(record))
-  with pytest.raises(checks.UsageError, match='checkpoint does not fit'):
+  with pytest.raises(errors.UsageError, match='checkpoint does not fit'):
     a3c_jax.load(tmp_path)
 
 
@@ -184,7 +185,7 @@ def test_another_network_is_refused(tmp_path):
 def test_a_folder_of_another_program_is_refused(tmp_path, text, hint):
   if text is not None:
     (tmp_path / 'config.json').write_text(text)
-  with pytest.raises(checks.UsageError) as error:
+  with pytest.raises(errors.UsageError) as error:
     a3c_jax.load(tmp_path)
   assert str(error.value).startswith(f'--workdir={tmp_path}: ')
   assert hint in str(error.value)
@@ -197,10 +198,10 @@ def test_a_learner_of_ones_own(tmp_path):
 
   def make_learner(env):
     made.append(env)
-    return agents.make_learner(settings, env)
+    return build.make_learner(settings, env)
 
   policy = a3c_jax.load(
-    tmp_path, make_env=agents.make_env(settings), make_learner=make_learner
+    tmp_path, make_env=build.make_env(settings), make_learner=make_learner
   )
   assert len(made) == 1
   jax.tree.map(np.testing.assert_array_equal, policy.params, result.params)
@@ -248,8 +249,8 @@ def test_a_policy_plays_in_gymnasiums_own_vector_environment(tmp_path):
   )
   training.run(
     settings,
-    agents.make_env(settings),
-    functools.partial(agents.make_learner, settings),
+    build.make_env(settings),
+    functools.partial(build.make_learner, settings),
   )
   policy = a3c_jax.load(tmp_path)
   env = gymnasium.make_vec('Pendulum-v1', num_envs=4)
@@ -372,7 +373,7 @@ def test_a_pickled_policy_acts_in_another_process(tmp_path):
   (tmp_path / 'policy').write_bytes(pickle.dumps(policy))
   result = run_python(
     'import pickle, numpy\n'
-    'from a3c_jax import cpu\n'
+    'from a3c_jax.core import cpu\n'
     'cpu.set_up()\n'  # As here: it chooses the random numbers.
     'policy = pickle.load(open("policy", "rb"))\n'
     'obs = numpy.ones((3, 2), numpy.float32)\n'
@@ -395,7 +396,7 @@ def test_a_learner_of_ones_own_is_pickled_by_its_name(tmp_path):
 def make_own_learner(env):
   settings = config.make('gym', algo='nstep_q', network='mlp')
   assert env.num_envs == 1
-  return agents.make_learner(settings, env)
+  return build.make_learner(settings, env)
 
 
 def test_of_older_runs_the_environment_is_made(tmp_path):
@@ -406,7 +407,7 @@ def test_of_older_runs_the_environment_is_made(tmp_path):
   assert action.dtype == np.int64
   walk(tmp_path / 'walk')
   change_record(tmp_path / 'walk', spaces=None)
-  with pytest.raises(checks.UsageError, match='--env=NoSuchWalk-v0: unknown'):
+  with pytest.raises(errors.UsageError, match='--env=NoSuchWalk-v0: unknown'):
     a3c_jax.load(tmp_path / 'walk')
   a3c_jax.load(tmp_path / 'walk', make_env=gym.make(make_walk()))
 
@@ -438,7 +439,7 @@ def test_a_run_in_other_spaces_is_kept_without_them(tmp_path):
   ids=['letter', 'float', 'nothing', 'digits', 'number'],
 )
 def test_what_is_no_checkpoint_is_one_line(tmp_path, checkpoint):
-  with pytest.raises(checks.UsageError) as error:
+  with pytest.raises(errors.UsageError) as error:
     a3c_jax.load(tmp_path, checkpoint=checkpoint)
   line = str(error.value)
   assert '\n' not in line
@@ -467,7 +468,7 @@ def test_a_network_that_config_json_names_is_not_imported(stranger):
   run = stranger / 'run'
   train(run)
   change_record(run, network='stranger:run')
-  with pytest.raises(checks.UsageError) as error:
+  with pytest.raises(errors.UsageError) as error:
     a3c_jax.load(run)
   assert str(error.value) == (
     f'--workdir={run}: its config.json names code that would be imported and '
@@ -479,10 +480,10 @@ def test_a_network_that_config_json_names_is_not_imported(stranger):
   # Whoever says how to make the learner says what is run.
   settings = config.make('catch')
   a3c_jax.load(
-    run, make_learner=functools.partial(agents.make_learner, settings)
+    run, make_learner=functools.partial(build.make_learner, settings)
   )
   assert not (stranger / 'imported').exists()
-  with pytest.raises(checks.UsageError, match='returned NoneType'):
+  with pytest.raises(errors.UsageError, match='returned NoneType'):
     a3c_jax.load(run, trust=True)
   assert (stranger / 'called').exists()
 
@@ -497,12 +498,12 @@ def test_an_environment_that_config_json_names_is_not_imported(
   change_record(
     stranger / 'run', domain=domain, environment=environment, spaces=None
   )
-  with pytest.raises(checks.UsageError, match=f'called: --env={name}; allowed'):
+  with pytest.raises(errors.UsageError, match=f'called: --env={name}; allowed'):
     a3c_jax.load(stranger / 'run')
   # Text in its arguments may name code as well.
   environment['env_args'] = 'level=x'
   change_record(stranger / 'run', environment=environment)
-  with pytest.raises(checks.UsageError) as error:
+  with pytest.raises(errors.UsageError) as error:
     a3c_jax.load(stranger / 'run')
   told = f'--env={name} --env_args={{"level": "x"}}; allowed: --trust'
   assert told in str(error.value)

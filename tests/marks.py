@@ -4,12 +4,12 @@ import importlib.util
 
 import pytest
 
-from a3c_jax import checks
-from a3c_jax.envs import simulations
+from a3c_jax.core import errors
+from a3c_jax.envs import mujoco
 from a3c_jax.envs.torcs import installed
 
 needs_pictures = pytest.mark.skipif(
-  simulations.backend() is None, reason='neither EGL nor OSMesa works here'
+  mujoco.backend() is None, reason='neither EGL nor OSMesa works here'
 )
 needs_dm_control = pytest.mark.skipif(
   importlib.util.find_spec('dm_control') is None,
@@ -24,7 +24,7 @@ needs_labyrinth = pytest.mark.skipif(
 def _why_no_torcs():
   try:
     installed.check_compiled()
-  except checks.UsageError as error:
+  except errors.UsageError as error:
     return str(error)
   return ''
 

@@ -2,12 +2,12 @@ from gymnasium.wrappers import utils
 import numpy as np
 import pytest
 
-from a3c_jax import base
 from a3c_jax.acting import normalization
+from a3c_jax.core import types
 
 
 def test_by_hand():
-  moments = base.RunningStatistics(
+  moments = types.RunningStatistics(
     np.array([1.0, -2.0]), np.array([4.0, 0.25]), np.array(3.0)
   )
   normalize = normalization.normalizer(moments)

@@ -8,7 +8,9 @@ import numpy as np
 import optax
 import pytest
 
-from a3c_jax import base, networks, policy_based, value_based
+from a3c_jax import networks
+from a3c_jax.algorithms import policy_based, value_based
+from a3c_jax.core import types
 from a3c_jax.optim import clipping, factored, momentum, rmsprop, rule
 
 
@@ -92,7 +94,7 @@ def factors(x, dy):
   kernel = jnp.zeros((x.shape[1], dy.shape[1]))
   params = {'params': {'layer': {'Dense_0': {'kernel': kernel}}}}
   kept = {'kept_layer': {'input': jnp.asarray(x), 'output': jnp.asarray(dy)}}
-  segment = base.Segment(*[None] * 6, activations=kept)
+  segment = types.Segment(*[None] * 6, activations=kept)
   form = factored.gradients(loss, None, None)
   return lambda *_: form.gradients(params, None, segment)
 
@@ -141,7 +143,7 @@ def test_factors_are_clipped_as_their_product():
   )
   learner = learner_of(lambda *_: None)
   learner = learner._replace(
-    factored_gradients=base.FactoredGradients(learner.gradients, gradients)
+    factored_gradients=types.FactoredGradients(learner.gradients, gradients)
   )
   for max_grad_norm, expected in ((10.0, [[4, 3]]), (1.0, [[0.8, 0.6]])):
     clipped = clipping.of_learner(learner, max_grad_norm, accepts_factored=True)
@@ -153,7 +155,7 @@ def test_factors_are_clipped_as_their_product():
 
 
 def learner_of(gradients):
-  return base.Learner(
+  return types.Learner(
     *[None] * 5, gradients=gradients, acts_on='snapshot', uses_target=False
   )
 
@@ -349,7 +351,7 @@ def test_only_who_accepts_factors_gets_them(name, accepts_factored):
   learner = WIDE[name]
   obs = np.random.default_rng(0).normal(size=(4, 1, 300)).astype(np.float32)
   params = learner.init(jax.random.key(0), obs[0])
-  segment = base.Segment(
+  segment = types.Segment(
     obs=obs,
     a=np.zeros((4, 1), np.int32),
     r_t=np.ones((3, 1), np.float32),

@@ -4,7 +4,7 @@ import sys
 import pytest
 from short_runs import run_python
 
-from a3c_jax import output
+from a3c_jax.core import output
 
 
 class Broken(io.TextIOBase):
@@ -76,7 +76,7 @@ def test_a_program_that_lost_its_streams_ends_as_it_would(tmp_path, lost):
     f"""
 import os, sys
 {redirect}
-from a3c_jax import output
+from a3c_jax.core import output
 output.set_up()
 print('lost', end='')
 print('lost', end='', file=sys.stderr)

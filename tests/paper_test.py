@@ -15,7 +15,7 @@ from reading_scripts_test import run as run_script
 from results import read_rows
 import script_flags
 
-from a3c_jax import published
+from a3c_jax.reproduce import published
 
 ROOT = pathlib.Path(__file__).parents[1]
 SMALL = (

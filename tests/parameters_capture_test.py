@@ -11,9 +11,10 @@ import pytest
 import stores
 from stores import assert_same, in_threads, push
 
-from a3c_jax import base, networks, value_based
+from a3c_jax import networks
 from a3c_jax.acting import normalization
-from a3c_jax.core import events
+from a3c_jax.algorithms import value_based
+from a3c_jax.core import events, types
 from a3c_jax.optim import clipping, factored, rmsprop, rule
 from a3c_jax.parameters.store import Contribution
 
@@ -214,7 +215,7 @@ SHAPE = (300,)
 def wide_segments(count):
   rng = np.random.default_rng(0)
   return [
-    base.Segment(
+    types.Segment(
       obs=rng.normal(size=(4, 1, *SHAPE)).astype(np.float32),
       a=rng.integers(0, 3, (4, 1)),
       r_t=rng.normal(size=(3, 1)).astype(np.float32),

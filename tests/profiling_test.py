@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from a3c_jax import checks
+from a3c_jax.core import errors
 from a3c_jax.runs import profiling, supervise
 
 
@@ -65,7 +65,7 @@ def test_without_a_folder_nothing_is_traced(caplog):
 
 def test_a_folder_that_cannot_be_is_told(tmp_path):
   (tmp_path / 'file').write_text('')
-  with pytest.raises(checks.UsageError, match='--profile=.*: .*allowed'):
+  with pytest.raises(errors.UsageError, match='--profile=.*: .*allowed'):
     profiling.Profile(str(tmp_path / 'file' / 'below'))
 
 

@@ -5,12 +5,13 @@ import jax
 import numpy as np
 import pytest
 
-from a3c_jax import base, networks, policy_based, value_based
+from a3c_jax import networks
 from a3c_jax.acting import actor as actor_lib
 from a3c_jax.acting import carry as carry_lib
 from a3c_jax.acting import rollout
-from a3c_jax.core import stopwatch
-from a3c_jax.envs import atari, domain, recorded
+from a3c_jax.algorithms import policy_based, value_based
+from a3c_jax.core import stopwatch, types
+from a3c_jax.envs import atari, domain, replayable
 
 pytest.importorskip('ale_py')
 
@@ -31,7 +32,7 @@ def make_learner(algo, num_actions=4):
 
 
 def make_actor(learner, params):
-  version = base.Version(params, params, frames=0, updates=0)
+  version = types.Version(params, params, frames=0, updates=0)
   return actor_lib.in_training(learner, lambda: version)
 
 
@@ -60,7 +61,7 @@ def assert_plays_alike(algo, *, streams, segments, noops=30, **kwargs):
   options = atari.Options(game='breakout', noops=noops)
   make_env = atari.make(options, domain.EnvRequest(num_envs=streams))
   learner = make_learner(algo)
-  one, other = (recorded.Recorded(make_env(), **kwargs) for _ in range(2))
+  one, other = (replayable.Recorded(make_env(), **kwargs) for _ in range(2))
   for found, expected in zip(
     play(one, learner, segments=segments),
     play(Stepwise(other), learner, segments=segments),
@@ -115,7 +116,7 @@ def test_seeded_resets_fall_into_no_program():
   assert len(episodes) > 3 and seconds['emulator'] > 0
   past = env.action_log()
   assert past.seeds.tolist() != [3, 4] and len(past.actions) < 200 * T_MAX
-  fresh = recorded.Recorded(
+  fresh = replayable.Recorded(
     atari.make(atari.Options(game='breakout'), domain.EnvRequest(num_envs=2))(),
     reseed_steps=300,
   )
@@ -141,7 +142,7 @@ def test_no_program_reaches_a_time_limit(monkeypatch, limit):
 
 def test_no_program_reaches_a_seeded_reset():
   make_env = atari.make(atari.Options(game='breakout'))
-  env = recorded.Recorded(make_env(), reseed_steps=10)
+  env = replayable.Recorded(make_env(), reseed_steps=10)
   env.reset(seed=1)
   for played in range(3):
     assert env.program(9 - played) and not env.program(10 - played)
@@ -152,12 +153,12 @@ def test_wrappers_of_the_emulator_are_not_left_out():
   env = atari.make(atari.Options(game='breakout'))()
   env.reset(seed=1)
   assert env.program(T_MAX)
-  assert recorded.Recorded(env).program(T_MAX)
-  assert recorded.Recorded(Stepwise(env)).program(T_MAX) is None
+  assert replayable.Recorded(env).program(T_MAX)
+  assert replayable.Recorded(Stepwise(env)).program(T_MAX) is None
 
 
 def test_a_program_is_compiled_beforehand_without_playing(caplog):
-  env = recorded.Recorded(atari.make(atari.Options(game='breakout'))())
+  env = replayable.Recorded(atari.make(atari.Options(game='breakout'))())
   learner = make_learner('a3c')
   carry = carry_lib.start(env, learner, seed=3, key=jax.random.PRNGKey(4))
   params = learner.init(jax.random.PRNGKey(5), carry.obs)

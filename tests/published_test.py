@@ -3,25 +3,26 @@
 import numpy as np
 import pytest
 
-from a3c_jax import published
 from a3c_jax.algorithms import registry
+from a3c_jax.envs import reference_scores
+from a3c_jax.reproduce import published
 
 
 def test_human_normalized_scores():
   # Table 2 of arXiv:1511.06581: Pong 14.6 by a human, -20.7 at random.
-  pong = published.reference('pong', 'noop30')
+  pong = reference_scores.reference('pong', 'noop30')
   assert pong == (-20.7, 14.6)
-  assert published.human_normalized(-20.7, pong) == 0
-  assert published.human_normalized(14.6, pong) == pytest.approx(100)
-  assert published.human_normalized(-3.05, pong) == pytest.approx(50)
-  assert published.reference('pong', 'sticky') is None
-  assert published.reference('CartPole-v1', 'plain') is None
-  assert published.reference('air_raid', 'noop30') is None
-  assert published.reference('alien', 'noop30') == (227.8, 7127.7)
+  assert reference_scores.human_normalized(-20.7, pong) == 0
+  assert reference_scores.human_normalized(14.6, pong) == pytest.approx(100)
+  assert reference_scores.human_normalized(-3.05, pong) == pytest.approx(50)
+  assert reference_scores.reference('pong', 'sticky') is None
+  assert reference_scores.reference('CartPole-v1', 'plain') is None
+  assert reference_scores.reference('air_raid', 'noop30') is None
+  assert reference_scores.reference('alien', 'noop30') == (227.8, 7127.7)
 
 
 def test_the_scale_of_every_game_rises():
-  scales = published._references()
+  scales = reference_scores._references()
   assert len(scales) == 57
   assert all(scale.human > scale.random for scale in scales.values())
 

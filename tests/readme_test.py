@@ -5,9 +5,10 @@ import subprocess
 
 import pytest
 
-from a3c_jax import agents, training, workdir
+from a3c_jax import training
 from a3c_jax.envs import domain, gym
-from a3c_jax.settings import config
+from a3c_jax.runs import workdir
+from a3c_jax.settings import build, config
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / 'README.md').read_text()
@@ -67,8 +68,8 @@ def test_the_policy_of_a_run_plays_as_printed(tmp_path, monkeypatch):
   )
   training.run(
     settings,
-    agents.make_env(settings),
-    functools.partial(agents.make_learner, settings),
+    build.make_env(settings),
+    functools.partial(build.make_learner, settings),
   )
   block = block_with('atari')
   printed = re.search("load\\('(runs/pong-a3c-.*)'\\)", block)

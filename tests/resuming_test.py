@@ -4,7 +4,8 @@ from absl import flags
 import pytest
 import script_flags
 
-from a3c_jax import checks, workdir
+from a3c_jax.core import errors
+from a3c_jax.runs import workdir
 from a3c_jax.settings import flags as flags_lib
 
 
@@ -38,7 +39,7 @@ def test_a_resumed_run_has_the_environment_it_began_with(
   resumed = claimed(name, '--workdir=r')
   assert resumed == began
   option, value = next(iter(options.items()))
-  with pytest.raises(checks.UsageError, match=f'^--{option}=.*: the run in r '):
+  with pytest.raises(errors.UsageError, match=f'^--{option}=.*: the run in r '):
     other = {'game': 'pong', 'maze_size': '9'}.get(option, 'CartPole-v1')
     claimed(name, '--workdir=r', f'--{option}={other}')
 
@@ -50,7 +51,7 @@ def test_an_environment_is_not_imported_because_a_folder_says_so(
   monkeypatch.chdir(tmp_path)
   again = ('--workdir=r', '--env=os:abort')
   claimed(name, *again)
-  with pytest.raises(checks.UsageError) as error:
+  with pytest.raises(errors.UsageError) as error:
     claimed(name, '--workdir=r')
   assert str(error.value) == (
     '--env: the run in r has os:abort, which decides what code runs; allowed: '
@@ -68,7 +69,7 @@ def test_arguments_of_an_environment_come_from_the_run(monkeypatch, tmp_path):
   env = '--env=os:abort'
   text = ('--workdir=s', env, '--env_args=level=x:y')
   claimed('gym', *text)
-  with pytest.raises(checks.UsageError, match='^--env_args: the run in s has '):
+  with pytest.raises(errors.UsageError, match='^--env_args: the run in s has '):
     claimed('gym', '--workdir=s', env)
   claimed('gym', *text)
 
@@ -77,6 +78,6 @@ def test_the_working_directory_may_be_gone(monkeypatch, tmp_path):
   (tmp_path / 'gone').mkdir()
   monkeypatch.chdir(tmp_path / 'gone')
   (tmp_path / 'gone').rmdir()
-  with pytest.raises(checks.UsageError, match='current folder is not there'):
+  with pytest.raises(errors.UsageError, match='current folder is not there'):
     claimed('catch', '--workdir=r')
   claimed('catch', f'--workdir={tmp_path}/r')

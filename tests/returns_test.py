@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from a3c_jax import returns
+from a3c_jax.losses import returns
 
 
 def episode(steps, seed=0, terminal=()):

@@ -9,11 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from a3c_jax import base
 from a3c_jax.acting import actor as actor_lib
 from a3c_jax.acting import carry as carry_lib
 from a3c_jax.acting import normalization, rollout
-from a3c_jax.core import stopwatch
+from a3c_jax.core import stopwatch, types
 
 WAIT_SECONDS = 60.0
 
@@ -85,7 +84,7 @@ def counting_learner(acting='snapshot'):
     value = obs + state if recurrent else obs
     return value[:, 0] + target_params, key + 10
 
-  return base.Learner(
+  return types.Learner(
     init=None,
     initial_state=lambda num_envs: (
       np.zeros((num_envs, 1), np.float32) if recurrent else ()
@@ -100,7 +99,7 @@ def counting_learner(acting='snapshot'):
 
 
 def fixed_version(params=0, target_params=0, statistics=None):
-  return lambda: base.Version(
+  return lambda: types.Version(
     params, target_params, frames=0, updates=0, statistics=statistics
   )
 
@@ -485,7 +484,7 @@ def test_what_acting_kept_is_joined_in_the_order_of_steps():
 
 def test_the_learner_sees_normalised_observations():
   # Observations 10, 11, 12 | 20, 21: in units of 2 from 11.
-  statistics = base.RunningStatistics(
+  statistics = types.RunningStatistics(
     np.array([11.0]), np.array([4.0]), np.array(5.0)
   )
   env = vector_env([(0.0, ''), (0.0, ''), (1.0, 'truncated'), (0.0, '')])
@@ -566,7 +565,7 @@ def test_exploration_is_that_of_the_version_that_was_begun_with(acting):
   rollout.collect(
     env,
     actor_lib.in_training(
-      learner, lambda: base.Version(0, 0, next(frames), updates=0)
+      learner, lambda: types.Version(0, 0, next(frames), updates=0)
     ),
     start(env, learner),
     rollout.RolloutSpec(steps=2, gamma=0.5),
@@ -670,7 +669,7 @@ def test_a_program_gives_no_normalised_observations():
   learner = counting_learner()._replace(
     act_and_keep=lambda *inputs: (*counting_learner().act(*inputs), ())
   )
-  statistics = base.RunningStatistics(
+  statistics = types.RunningStatistics(
     np.array([11.0]), np.array([4.0]), np.array(5.0)
   )
   carry = start(env, learner)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from a3c_jax import schedules
+from a3c_jax.core import schedules
 
 
 @pytest.mark.parametrize(

@@ -416,7 +416,7 @@ def test_importing_the_library_leaves_the_process_alone():
   code = (
     'import os, sys\n'
     'before = dict(os.environ)\n'
-    'import a3c_jax, a3c_jax.training\n'
+    'import a3c_jax, a3c_jax.runs.training\n'
     'import jax\n'
     'from jax._src import xla_bridge\n'
     'assert not xla_bridge.backends_are_initialized()\n'

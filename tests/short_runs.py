@@ -10,9 +10,10 @@ import threading
 
 from results import digest, read_rows
 
-from a3c_jax import agents, training, workers
+from a3c_jax import training
+from a3c_jax.core import workers
 from a3c_jax.envs import gym
-from a3c_jax.settings import config
+from a3c_jax.settings import build, config
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -35,7 +36,7 @@ def run(domain, environment, make_game, workdir, **given):
   return training.run(
     settings,
     gym.make(make_game, num_envs=settings.envs_per_thread),
-    functools.partial(agents.make_learner, settings),
+    functools.partial(build.make_learner, settings),
   )
 
 

@@ -4,7 +4,7 @@ import threading
 import pytest
 from short_runs import run_python
 
-from a3c_jax import signals
+from a3c_jax.core import signals
 
 ALL = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
@@ -93,7 +93,7 @@ def test_forked_processes_end_at_their_first_signal(tmp_path):
     """
 import multiprocessing, os, signal, threading, time, warnings
 warnings.simplefilter('ignore')
-from a3c_jax import signals
+from a3c_jax.core import signals
 context = multiprocessing.get_context('fork')
 before = signal.getsignal(2)  # A job in the background ignores it.
 

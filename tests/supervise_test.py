@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from a3c_jax import workers
+from a3c_jax.core import workers
 from a3c_jax.runs import supervise
 
 LONG = 120.0

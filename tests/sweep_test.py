@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 import script_flags
 
-from a3c_jax import signals
+from a3c_jax.core import signals
 
 ROOT = pathlib.Path(__file__).parents[1]
 SWEEP = str(ROOT / 'experiments/sweep.py')

@@ -5,7 +5,7 @@ import io
 
 import pytest
 
-from a3c_jax import tables
+from a3c_jax.core import tables
 
 
 @pytest.mark.parametrize(

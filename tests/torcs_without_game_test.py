@@ -11,9 +11,9 @@ import sys
 import numpy as np
 import pytest
 
-from a3c_jax import checks
+from a3c_jax.core import errors
 from a3c_jax.envs import domain
-from a3c_jax.envs.torcs import build, driver, installed, racing
+from a3c_jax.envs.torcs import baseline, build, installed, racing
 from a3c_jax.settings import config
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -52,13 +52,13 @@ def test_bad_options(given):
     lambda: config.make('torcs', environment=racing.Options(**given)),
     lambda: racing.make(racing.Options(**given)),
   ):
-    with pytest.raises(checks.UsageError, match=f'^--{name}={value}: allowed:'):
+    with pytest.raises(errors.UsageError, match=f'^--{name}={value}: allowed:'):
       use()
 
 
 def test_a_bad_render_mode():
   with pytest.raises(
-    checks.UsageError, match='render_mode=human: allowed: None, rgb_array'
+    errors.UsageError, match='render_mode=human: allowed: None, rgb_array'
   ):
     racing.Torcs(render_mode='human')
 
@@ -83,10 +83,10 @@ def use_dpkg(monkeypatch, folder, script):
 def test_another_version_is_refused_naming_both(monkeypatch, tmp_path):
   use_dpkg(monkeypatch, tmp_path, 'printf 1.3.8+dfsg-2')
   with pytest.raises(
-    checks.UsageError, match=r'^TORCS 1\.3\.8\+dfsg-2 is .* allowed: 1\.3\.7,'
+    errors.UsageError, match=r'^TORCS 1\.3\.8\+dfsg-2 is .* allowed: 1\.3\.7,'
   ):
     racing.Torcs()
-  with pytest.raises(checks.UsageError, match=r'^TORCS 1\.3\.8'):
+  with pytest.raises(errors.UsageError, match=r'^TORCS 1\.3\.8'):
     build.compile_plugin()
 
 
@@ -100,7 +100,7 @@ def test_versions_of_debian_that_hold_the_same_game(
   installed.check_installed()
   monkeypatch.setattr(installed, 'plugin', lambda: tmp_path / 'missing.so')
   with pytest.raises(
-    checks.UsageError,
+    errors.UsageError,
     match='is not compiled: python -m a3c_jax.envs.torcs.build',
   ):
     racing.Torcs()
@@ -113,14 +113,14 @@ def test_what_to_install(monkeypatch, tmp_path, script):
   else:
     monkeypatch.setenv('PATH', str(tmp_path))
   told = 'TORCS is not installed; on Debian: apt-get install torcs g'
-  with pytest.raises(checks.UsageError, match=told):
+  with pytest.raises(errors.UsageError, match=told):
     racing.Torcs()
 
 
 def test_other_systems(monkeypatch):
   monkeypatch.setattr(sys, 'platform', 'darwin')
   with pytest.raises(
-    checks.UsageError, match='TORCS on darwin: allowed: linux'
+    errors.UsageError, match='TORCS on darwin: allowed: linux'
   ):
     racing.Torcs()
 
@@ -154,14 +154,14 @@ def test_scripts_say_in_one_line_what_to_install(tmp_path, command):
 
 def test_the_driver_wants_what_curves_allow():
   straight = np.zeros(5)
-  assert driver.wanted_speed(straight, 1.0, 1.0, 5.0) == math.inf
+  assert baseline.wanted_speed(straight, 1.0, 1.0, 5.0) == math.inf
   # In a curve of radius 10 m: the root of 0.85 * 9.81 * 10.
   curve = np.full(5, -0.1)
-  assert driver.wanted_speed(curve, 1.0, 0.85, 5.0) == pytest.approx(
+  assert baseline.wanted_speed(curve, 1.0, 0.85, 5.0) == pytest.approx(
     83.385**0.5
   )
   # 20 m before it, braking by 14 m/s^2: 2 * 9.81 * 10 + 2 * 14 * 20.
   before = np.array([0.0, 0.0, 0.1])
-  assert driver.wanted_speed(before, 10.0, 2.0, 14.0) == pytest.approx(
+  assert baseline.wanted_speed(before, 10.0, 2.0, 14.0) == pytest.approx(
     756.2**0.5
   )

@@ -15,14 +15,15 @@ SCRIPT = '''
 
 import dataclasses
 
-from a3c_jax import checks, command_line, losses, networks, policy_based
+from a3c_jax import command_line, losses, networks, policy_based
 from a3c_jax.algorithms import registry
 from a3c_jax.algorithms.algorithm import Algorithm, Hyperparameters
+from a3c_jax.core import fields
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings(Hyperparameters):
-  baseline_cost: float = checks.not_negative(
+  baseline_cost: float = fields.not_negative(
     'Weight of the squared error of the baseline.', default=0.5, source='toy'
   )
 

@@ -26,16 +26,17 @@ import dataclasses
 import gymnasium
 import numpy as np
 
-from a3c_jax import checks, command_line
+from a3c_jax import command_line
+from a3c_jax.core import fields
 from a3c_jax.envs import domain, gym
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-  ticks: int = checks.count(
+  ticks: int = fields.count(
     'Ticks of an episode.', least=2, default=12, source='a guess'
   )
-  hold: int = checks.count(
+  hold: int = fields.count(
     'Ticks per agent step.', most=6, default=3, source='a guess'
   )
 

@@ -28,24 +28,23 @@ from results import digest, read_rows
 from short_runs import make_ctrl_c
 
 import a3c_jax
-from a3c_jax import (
-  agents,
+from a3c_jax import networks
+from a3c_jax.acting import rollout
+from a3c_jax.algorithms import value_based
+from a3c_jax.core import errors, signals, workers
+from a3c_jax.core import errors as errors_lib
+from a3c_jax.envs import catch, control, gym, replayable
+from a3c_jax.envs import domain as domain_lib
+from a3c_jax.runs import (
   checkpoints,
-  checks,
   evaluation,
   loading,
-  networks,
-  signals,
-  value_based,
+  log,
+  setting_up,
+  training,
   workdir,
-  workers,
 )
-from a3c_jax.acting import rollout
-from a3c_jax.core import errors
-from a3c_jax.envs import catch, control, gym, recorded
-from a3c_jax.envs import domain as domain_lib
-from a3c_jax.runs import log, setting_up, training
-from a3c_jax.settings import config
+from a3c_jax.settings import build, config
 
 WAIT_SECONDS = 120.0
 
@@ -84,7 +83,7 @@ def run_config(settings, *makers, **how):
     )
 
 
-def run(workdir, make_env=None, make_learner=agents.make_learner, **given):
+def run(workdir, make_env=None, make_learner=build.make_learner, **given):
   settings = make_config(workdir, **given)
   return run_config(settings, make_env, lambda env: make_learner(settings, env))
 
@@ -354,7 +353,7 @@ def test_gradients_are_traced_once(tmp_path):
   traced = []
 
   def make_learner(settings, env):
-    learner = agents.make_learner(settings, env)
+    learner = build.make_learner(settings, env)
 
     def act(*args):
       traced.append('act')
@@ -412,7 +411,7 @@ def interrupted(monkeypatch, workdir, at_step, **given):
   ],
 )
 def test_a_stopped_run_ends_in_the_same_bits(tmp_path, monkeypatch, given):
-  monkeypatch.setattr(recorded, 'RESEED_STEPS', 500)
+  monkeypatch.setattr(replayable, 'RESEED_STEPS', 500)
   given |= {
     'frames': 6000,
     'anneal_frames': 7000,
@@ -539,7 +538,7 @@ def bad_gradients(which):
   calls = []
 
   def make_learner(settings, env):
-    learner = agents.make_learner(settings, env)
+    learner = build.make_learner(settings, env)
 
     def gradients(params, target_params, segment):
       grads, stats = learner.gradients(params, target_params, segment)
@@ -604,7 +603,7 @@ def test_a_checkpoint_that_cannot_be_written_ends_in_one_line(
 
   monkeypatch.setattr(checkpoints.Checkpoints, 'save', save)
   given = {'frames': 1000, 'override': ('frames', 'anneal_frames')}
-  with pytest.raises(checks.RunError) as error:
+  with pytest.raises(errors_lib.RunError) as error:
     run(tmp_path, **given)
   assert str(error.value).count('\n') == 0
   assert 'No space left on device' in str(error.value)
@@ -632,7 +631,7 @@ def test_a_file_that_cannot_be_written_ends_in_one_line(tmp_path, monkeypatch):
     raise OSError(28, 'No space left on device')
 
   monkeypatch.setattr(log.RunLog, 'write_row', write_row)
-  with pytest.raises(checks.RunError, match='No space left on device'):
+  with pytest.raises(errors_lib.RunError, match='No space left on device'):
     run(tmp_path, frames=500)
   monkeypatch.undo()
   assert run(tmp_path, frames=500).finished
@@ -669,7 +668,7 @@ def test_results_without_a_checkpoint_are_not_overwritten(tmp_path, lost):
         path.write_bytes(b'')
   kept = (tmp_path / 'episodes.csv').read_bytes()
   for _ in range(2):
-    with pytest.raises(checks.UsageError) as error:
+    with pytest.raises(errors_lib.UsageError) as error:
       run(tmp_path)
     assert str(error.value) == (
       f'--workdir={tmp_path}: holds results, but no checkpoint to resume from; '
@@ -680,7 +679,7 @@ def test_results_without_a_checkpoint_are_not_overwritten(tmp_path, lost):
 
 def test_the_checkpoint_of_another_network_is_refused(tmp_path):
   run(tmp_path, network='training_test:make_small')
-  with pytest.raises(checks.UsageError) as error:
+  with pytest.raises(errors_lib.UsageError) as error:
     run(tmp_path, network='mlp', override=('network',))
   assert str(error.value).startswith(f'--workdir={tmp_path}: its checkpoint')
   assert 'params/' in str(error.value)
@@ -711,7 +710,7 @@ def run_scored(workdir, scores, **given):
   return run_config(
     settings,
     gym.make(catch.Catch),
-    functools.partial(agents.make_learner, settings),
+    functools.partial(build.make_learner, settings),
     # Evaluations begin with a reset that is not played.
     lambda: gymnasium.vector.SyncVectorEnv(
       [lambda: Scored([0.0, *scores])], autoreset_mode=AutoresetMode.SAME_STEP
@@ -826,7 +825,7 @@ def test_an_error_in_an_evaluation_ends_the_run(tmp_path):
     run_config(
       settings,
       gym.make(catch.Catch),
-      functools.partial(agents.make_learner, settings),
+      functools.partial(build.make_learner, settings),
       make_eval_env,
     )
   assert raised.value.__notes__ == ['raised in evaluation thread 0']
@@ -851,7 +850,7 @@ def test_a_signal_ends_an_evaluation(tmp_path, monkeypatch):
   result = run_config(
     settings,
     gym.make(catch.Catch),
-    functools.partial(agents.make_learner, settings),
+    functools.partial(build.make_learner, settings),
     gym.make(Endless),
   )
   assert not result.finished
@@ -894,7 +893,7 @@ def swing(workdir, at_step=None, ctrl_c=None, **given):
     gym.make(
       lambda: Swings(at_step, ctrl_c), num_envs=settings.envs_per_thread
     ),
-    functools.partial(agents.make_learner, settings),
+    functools.partial(build.make_learner, settings),
     gym.make(Swings),
   )
 
@@ -909,7 +908,7 @@ def swing(workdir, at_step=None, ctrl_c=None, **given):
 def test_a_stopped_run_with_continuous_actions_ends_in_the_same_bits(
   tmp_path, monkeypatch, given
 ):
-  monkeypatch.setattr(recorded, 'RESEED_STEPS', 100)
+  monkeypatch.setattr(replayable, 'RESEED_STEPS', 100)
   given |= {'frames': 1200, 'checkpoint_frames': 200, 'reward_scale': 0.1}
   whole = swing(tmp_path / 'whole', **given)
   ctrl_c = make_ctrl_c(monkeypatch)
@@ -946,11 +945,13 @@ def test_observations_that_are_not_finite_end_the_run_in_one_line(
     threads=1,
     eval_frames=0,
   )
-  with pytest.raises(checks.RunError, match=r'Spoilt.*observation\[0\] is nan'):
+  with pytest.raises(
+    errors_lib.RunError, match=r'Spoilt.*observation\[0\] is nan'
+  ):
     run_config(
       settings,
       gym.make(Spoilt),
-      functools.partial(agents.make_learner, settings),
+      functools.partial(build.make_learner, settings),
     )
   assert 'replaced, 3 of at most 3 times' in caplog.text
   assert saved(tmp_path / 'checkpoints') == [0]
@@ -993,7 +994,7 @@ def collected(workdir, monkeypatch, make_env, **given):
   result = run_config(
     settings,
     gym.make(make_env),
-    lambda env: agents.make_learner(settings, env),
+    lambda env: build.make_learner(settings, env),
   )
   return segments, result
 
@@ -1020,7 +1021,7 @@ def test_the_learner_gets_normalised_observations_and_scaled_rewards(
   policy = loading.load(
     tmp_path,
     make_env=gym.make(Far),
-    make_learner=lambda env: agents.make_learner(
+    make_learner=lambda env: build.make_learner(
       workdir.read_config(tmp_path), env
     )._replace(greedy=act),
     greedy=True,
@@ -1081,7 +1082,7 @@ def test_output_that_is_lost_costs_no_frames(tmp_path, monkeypatch):
 
 def test_a_folder_that_is_deleted_ends_the_run_in_one_line(tmp_path):
   delete = lambda: shutil.rmtree(tmp_path / 'run')
-  with pytest.raises(checks.RunError) as error:
+  with pytest.raises(errors_lib.RunError) as error:
     run(
       tmp_path / 'run',
       at_step(50, delete),
@@ -1185,9 +1186,9 @@ def test_a_signal_before_training_leaves_nothing(tmp_path, where):
 
   def make_learner(settings, env):
     warn('learner')
-    return agents.make_learner(settings, env)
+    return build.make_learner(settings, env)
 
-  with pytest.raises(checks.StoppedError) as stopped:
+  with pytest.raises(errors_lib.StoppedError) as stopped:
     run(tmp_path / 'run', make_env, make_learner)
   assert str(stopped.value) == (
     'stopped before training began; nothing was written'
@@ -1200,7 +1201,7 @@ def test_a_signal_while_games_are_replayed_leaves_the_run(tmp_path):
   given = {'frames': 600, 'seconds': 1000.0}
   stop = lambda: signal.raise_signal(signal.SIGHUP)
   first = run(tmp_path, at_step(300, stop), **given)
-  with pytest.raises(checks.StoppedError) as stopped:
+  with pytest.raises(errors_lib.StoppedError) as stopped:
     run(tmp_path, at_step(3, stop), **given)
   assert str(stopped.value) == (
     f'stopped before training began; the run in {tmp_path} is as it was\n'
@@ -1244,7 +1245,7 @@ def test_a_finished_run_is_told_before_environments_are_closed(
     result = run_config(
       settings,
       make_env(close),
-      functools.partial(agents.make_learner, settings),
+      functools.partial(build.make_learner, settings),
       on_result=lambda result: told.append(result.frames),
     )
     assert result.finished
@@ -1303,7 +1304,7 @@ def test_every_step_of_a_game_is_a_sign_of_life(tmp_path):
       beats.append(workers.beats(threading.current_thread()))
       return super().step(action)
 
-  env = recorded.Recorded(gym.make(Slow, num_envs=3)())
+  env = replayable.Recorded(gym.make(Slow, num_envs=3)())
   env.reset(seed=1)
   before = beats[:-3]
   for _ in range(20):  # Some of them end an episode.
@@ -1342,7 +1343,7 @@ def test_an_evaluation_of_a_game_without_an_end_is_bounded(tmp_path):
   result = run_config(
     settings,
     gym.make(catch.Catch),
-    functools.partial(agents.make_learner, settings),
+    functools.partial(build.make_learner, settings),
     gym.make(Endless),
   )
   assert result.finished
@@ -1373,7 +1374,7 @@ def test_an_environment_may_change_the_working_directory(
     result = run_config(
       settings,
       gym.make(Wanders),
-      functools.partial(agents.make_learner, settings),
+      functools.partial(build.make_learner, settings),
     )
     assert result.workdir == str(tmp_path / 'runs/[x]')
     assert 'results in runs/[x]' in training.describe(result)

@@ -3,7 +3,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from a3c_jax import base, networks, value_based
+from a3c_jax import networks
+from a3c_jax.algorithms import value_based
+from a3c_jax.core import types
 
 NETWORK = networks.QNetwork(networks.MLPTorso(hidden=()), num_actions=3)
 LEARNERS = {
@@ -23,7 +25,7 @@ def make_segment(steps=4, streams=2, seed=0):
   discount_t[steps // 2, 0] = discount_t[-1, -1] = 0.0
   is_first = np.zeros([steps + 1, streams], bool)
   is_first[1:] = discount_t == 0
-  return base.Segment(
+  return types.Segment(
     obs=rng.normal(size=(steps + 1, streams, 2)).astype(np.float32),
     a=rng.integers(3, size=(steps + 1, streams), dtype=np.int32),
     r_t=rng.normal(size=(steps, streams)).astype(np.float32),

@@ -10,7 +10,8 @@ from reading_scripts_test import run
 from results import read_rows
 import script_flags
 
-from a3c_jax import base, networks
+from a3c_jax import networks
+from a3c_jax.core import types
 
 ROOT = pathlib.Path(__file__).parents[1]
 FOLDER = ROOT / 'experiments/variations'
@@ -109,7 +110,7 @@ def test_the_online_network_chooses_in_double_q():
   params, target = (
     network.init(jax.random.key(seed), obs[0]) for seed in (1, 2)
   )
-  segment = base.Segment(
+  segment = types.Segment(
     obs=obs,
     a=np.zeros((3, 1), np.int32),
     r_t=np.ones((2, 1), np.float32),

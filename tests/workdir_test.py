@@ -11,9 +11,10 @@ from gymnasium import spaces
 import numpy as np
 import pytest
 
-from a3c_jax import checks, cpu, workdir
+from a3c_jax.core import cpu, errors
 from a3c_jax.envs import catch
 from a3c_jax.envs import spaces as spaces_lib
+from a3c_jax.runs import workdir
 from a3c_jax.settings import config
 from a3c_jax.settings.defaults import defaults
 
@@ -42,7 +43,7 @@ def record(path):
 
 
 def refusal(path, **given):
-  with pytest.raises(checks.UsageError) as error:
+  with pytest.raises(errors.UsageError) as error:
     claim(path, **given)
   (line,) = str(error.value).splitlines()
   return line
@@ -147,7 +148,7 @@ def test_settings_of_the_environment_are_compared_too(tmp_path):
     environment=catch.Options(rows=6),
     threads=2,
   )
-  with pytest.raises(checks.UsageError, match='--rows=6.* has 5'):
+  with pytest.raises(errors.UsageError, match='--rows=6.* has 5'):
     workdir.Workdir(other)
 
 
@@ -196,7 +197,7 @@ def test_a_full_disk_is_told_in_one_line_and_the_run_is_as_it_was(tmp_path):
   limits = resource.getrlimit(resource.RLIMIT_FSIZE)
   resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
   try:
-    with pytest.raises(checks.RunError) as error:
+    with pytest.raises(errors.RunError) as error:
       claim(tmp_path)
   finally:
     resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -225,11 +226,11 @@ def test_two_that_claim_a_new_folder_at_once(tmp_path):
     # The first has opened the file that it is about to fill.
     file = (tmp_path / 'config.json.new').open('ab')
     first._lock(file)
-    with pytest.raises(checks.UsageError, match='another process is using it'):
+    with pytest.raises(errors.UsageError, match='another process is using it'):
       second.claim(0)
     file.close()
     first.claim(0)
-    with pytest.raises(checks.UsageError, match='another process is using it'):
+    with pytest.raises(errors.UsageError, match='another process is using it'):
       second.claim(0)
   assert record(tmp_path)['config']['seed'] == 1
   assert [path.name for path in tmp_path.iterdir()] == ['config.json']
@@ -300,7 +301,7 @@ def test_damaged_spaces_are_told_in_one_line(tmp_path, name, value):
   damaged = dict.fromkeys(spaces_lib.Spaces._fields, box | {name: value})
   text = json.dumps(record(tmp_path) | {'spaces': damaged})
   (tmp_path / 'config.json').write_text(text)
-  with pytest.raises(checks.UsageError) as error:
+  with pytest.raises(errors.UsageError) as error:
     workdir.read_spaces(tmp_path)
   assert str(error.value) == (
     f'--workdir={tmp_path}: its config.json is not that of a run; allowed: the '
@@ -427,7 +428,7 @@ def test_a_damaged_config_is_told_in_one_line(tmp_path, damage):
   change, hint = DAMAGES[damage]
   change(tmp_path / 'config.json')
   for read in (workdir.read_config, claim):
-    with pytest.raises(checks.UsageError) as error:
+    with pytest.raises(errors.UsageError) as error:
       read(tmp_path)
     (line,) = str(error.value).splitlines()
     assert line.startswith(f'--workdir={tmp_path}: ')
@@ -512,7 +513,7 @@ def test_a_path_of_any_characters(tmp_path, name):
 def test_paths_that_no_file_can_have(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   for path in ('', 'a\0b', '~\0', 3, b'bytes'):
-    with pytest.raises(checks.UsageError, match='^--workdir=.*allowed: a path'):
+    with pytest.raises(errors.UsageError, match='^--workdir=.*allowed: a path'):
       config.make('catch', workdir=path)
   line = refusal('/'.join(['x' * 250] * 20))
   assert line.endswith(f'File name too long; {ALLOWED}')
@@ -579,7 +580,7 @@ def test_what_is_not_given_comes_from_the_run(tmp_path, monkeypatch):
   assert record(tmp_path / 'run')['changes'] == []
   # What is given is compared, or changed where it may be.
   assert resume(tmp_path / 'run', keep=2).keep == 2
-  with pytest.raises(checks.UsageError, match='^--threads=2: the run in'):
+  with pytest.raises(errors.UsageError, match='^--threads=2: the run in'):
     workdir.Workdir(resume(tmp_path / 'run', threads=2))
   # The rest comes from the run when one setting is overridden.
   longer = resume(tmp_path / 'run', frames=2000, override=('frames',))
@@ -598,7 +599,7 @@ def test_defaults_of_a_script_give_way_to_the_run(tmp_path):
 
 def test_a_network_is_not_imported_because_a_folder_says_so(tmp_path):
   claim(tmp_path, network='os:abort')
-  with pytest.raises(checks.UsageError) as error:
+  with pytest.raises(errors.UsageError) as error:
     resume(tmp_path)
   assert str(error.value) == (
     f'--network: the run in {tmp_path} has os:abort, which decides what code '
@@ -611,5 +612,5 @@ def test_a_run_of_another_domain_gives_nothing(tmp_path):
   claim(tmp_path, threads=7)
   other = config.make('gym', workdir=str(tmp_path))
   assert other.threads == defaults('gym')['threads'][0]
-  with pytest.raises(checks.UsageError, match='a run of the domain catch'):
+  with pytest.raises(errors.UsageError, match='a run of the domain catch'):
     workdir.Workdir(other)

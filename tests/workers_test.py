@@ -6,7 +6,7 @@ import processes
 import pytest
 from short_runs import run_python
 
-from a3c_jax import workers
+from a3c_jax.core import workers
 
 LONG = 60.0  # Seconds; no wait in these tests gets near it.
 
@@ -189,9 +189,7 @@ def test_environments_are_closed_whatever_that_raises(caplog):
     seconds=LONG,
   )
   assert closed == [1, 2]
-  assert caplog.messages == [
-    'closing 2 of 4 environments raised SystemExit(3)'
-  ]
+  assert caplog.messages == ['closing 2 of 4 environments raised SystemExit(3)']
   caplog.clear()
   workers.close([], seconds=LONG)
   assert caplog.messages == []

@@ -8,17 +8,17 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import numpy as np
 
-from a3c_jax import base
 from a3c_jax.acting import normalization
+from a3c_jax.core import types
 
-Read = Callable[[], base.Version]  # The newest version of what is shared.
+Read = Callable[[], types.Version]  # The newest version of what is shared.
 
 
 class Decision(NamedTuple):
   """What an actor does in one step of K environments."""
 
   action: np.ndarray  # [K] int32 or [K, D] float32
-  state: base.State  # recurrent state after the observation
+  state: types.State  # recurrent state after the observation
   key: jax.Array  # PRNG key of the next draw
   kept: Any = ()  # this step's part of `Segment.activations`
 
@@ -34,14 +34,14 @@ class Actor(Protocol):
       of `version`; None if it cannot be a part of an XLA program.
   """
 
-  version: base.Version
+  version: types.Version
   decides_on_arrival: bool
-  pure_act: Callable[..., tuple[jax.Array, base.State, jax.Array, Any]] | None
+  pure_act: Callable[..., tuple[jax.Array, types.State, jax.Array, Any]] | None
 
-  def initial_state(self, num_envs: int) -> base.State:
+  def initial_state(self, num_envs: int) -> types.State:
     """The recurrent state at the start of an episode."""
 
-  def begin_segment(self) -> base.Version:
+  def begin_segment(self) -> types.Version:
     """The version that the next segment begins with.
 
     Observations are normalised by its statistics until the next call.
@@ -51,7 +51,7 @@ class Actor(Protocol):
     """Observations [K, ...] as the network takes them."""
 
   def act(
-    self, obs: np.ndarray, state: base.State, key: jax.Array, epsilon
+    self, obs: np.ndarray, state: types.State, key: jax.Array, epsilon
   ) -> Decision:
     """Chooses an action in each environment.
 
@@ -63,7 +63,7 @@ class Actor(Protocol):
     """
 
   def bootstrap(
-    self, final_obs: np.ndarray, state: base.State, key: jax.Array, epsilon
+    self, final_obs: np.ndarray, state: types.State, key: jax.Array, epsilon
   ) -> tuple[np.ndarray, jax.Array]:
     """Value estimates of the final observations of truncated episodes.
 
@@ -82,11 +82,11 @@ class Actor(Protocol):
 class _Actor:
   """What all actors share."""
 
-  version: base.Version
+  version: types.Version
   decides_on_arrival = False
   pure_act = None
 
-  def __init__(self, learner: base.Learner):
+  def __init__(self, learner: types.Learner):
     self._learner = learner
     self.initial_state = learner.initial_state
 
@@ -115,8 +115,8 @@ class FixedActor(_Actor):
 
   def __init__(
     self,
-    learner: base.Learner,
-    version: base.Version,
+    learner: types.Learner,
+    version: types.Version,
     *,
     greedy: bool = False,
   ):
@@ -133,7 +133,7 @@ class FixedActor(_Actor):
     self._greedy = greedy
     self._set_version(version)
 
-  def begin_segment(self) -> base.Version:
+  def begin_segment(self) -> types.Version:
     return self.version
 
   def act(self, obs, state, key, epsilon) -> Decision:
@@ -149,7 +149,7 @@ class SnapshotActor(_Actor):
   It keeps the activations for the gradient, if the learner takes them.
   """
 
-  def __init__(self, learner: base.Learner, read: Read):
+  def __init__(self, learner: types.Learner, read: Read):
     """Reads nothing yet.
 
     Args:
@@ -160,7 +160,7 @@ class SnapshotActor(_Actor):
     self._read = read
     self.pure_act = learner.act_and_keep
 
-  def begin_segment(self) -> base.Version:
+  def begin_segment(self) -> types.Version:
     self._set_version(self._read())
     return self.version
 
@@ -182,7 +182,7 @@ class NewestActor(_Actor):
 
   decides_on_arrival = True
 
-  def __init__(self, learner: base.Learner, read: Read):
+  def __init__(self, learner: types.Learner, read: Read):
     """Reads nothing yet.
 
     Args:
@@ -192,7 +192,7 @@ class NewestActor(_Actor):
     super().__init__(learner)
     self._read = read
 
-  def begin_segment(self) -> base.Version:
+  def begin_segment(self) -> types.Version:
     self._set_version(self._read())
     return self.version
 
@@ -213,7 +213,7 @@ class NewestActor(_Actor):
 _IN_TRAINING = {'snapshot': SnapshotActor, 'newest': NewestActor}
 
 
-def in_training(learner: base.Learner, read: Read) -> Actor:
+def in_training(learner: types.Learner, read: Read) -> Actor:
   """The actor that the learner's `acting` names.
 
   Args:

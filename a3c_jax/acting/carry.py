@@ -9,8 +9,7 @@ import gymnasium
 import jax
 import numpy as np
 
-from a3c_jax import base
-from a3c_jax.core import observations
+from a3c_jax.core import observations, types
 
 
 class Carry(NamedTuple):
@@ -19,7 +18,7 @@ class Carry(NamedTuple):
   obs: np.ndarray  # [K, ...] newest observation, as the environment gave it
   is_first: np.ndarray  # [K] bool, it is the first of its episode
   action: np.ndarray | None  # [K, ...], drawn on arrival but not yet taken
-  state: base.State  # recurrent state before obs
+  state: types.State  # recurrent state before obs
   key: jax.Array  # PRNG key of the thread
   episode_return: np.ndarray  # [K] float64, raw rewards so far
   clipped_return: np.ndarray  # [K] float64
@@ -36,7 +35,7 @@ class Episode(NamedTuple):
 
 def start(
   env: gymnasium.vector.VectorEnv,
-  learner: base.Learner,
+  learner: types.Learner,
   *,
   seed: int,
   key: jax.Array,

@@ -14,27 +14,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from a3c_jax import base
 from a3c_jax.acting import actor as actor_lib
 from a3c_jax.acting import carry as carry_lib
 from a3c_jax.acting import steps as steps_lib
-from a3c_jax.core import stopwatch
+from a3c_jax.core import stopwatch, types
 
 _LONGEST_PROGRAM = 32  # Steps: each is compiled for itself.
 
 
 def program_of(
   env: gymnasium.vector.VectorEnv, actor: actor_lib.Actor, num_steps: int
-) -> base.EnvProgram | None:
+) -> types.EnvProgram | None:
   """The program of the next steps, or None: they are played step by step."""
   normalizes = actor.version.statistics is not None
   if actor.pure_act is None or normalizes or num_steps > _LONGEST_PROGRAM:
     return None
-  return base.program_of(env, num_steps)
+  return types.program_of(env, num_steps)
 
 
 def compile_program(
-  program: base.EnvProgram,
+  program: types.EnvProgram,
   actor: actor_lib.Actor,
   carry: carry_lib.Carry,
   num_steps: int,
@@ -47,7 +46,7 @@ def compile_program(
 
 def play(
   env: gymnasium.vector.VectorEnv,
-  program: base.EnvProgram,
+  program: types.EnvProgram,
   actor: actor_lib.Actor,
   carry: carry_lib.Carry,
   *,

@@ -7,42 +7,42 @@ from collections.abc import Callable
 from gymnasium.wrappers import utils
 import numpy as np
 
-from a3c_jax import base
+from a3c_jax.core import types
 
 _FIRST_COUNT = 1e-4  # Of mean 0 and variance 1, as in Gymnasium's wrapper.
 _VARIANCE_EPSILON = 1e-8
 _FARTHEST = 10.0  # Standard deviations.
 
 
-def initial(shape: tuple[int, ...]) -> base.RunningStatistics:
+def initial(shape: tuple[int, ...]) -> types.RunningStatistics:
   """Statistics of nothing yet: observations of this shape stay as they are."""
-  return base.RunningStatistics(
+  return types.RunningStatistics(
     np.zeros(shape), np.ones(shape), np.array(_FIRST_COUNT)
   )
 
 
-def of(obs: np.ndarray) -> base.RunningStatistics:
+def of(obs: np.ndarray) -> types.RunningStatistics:
   """Statistics of some observations alone.
 
   Args:
     obs: [N, ...], N >= 1.
   """
   obs = np.asarray(obs, np.float64)
-  return base.RunningStatistics(
+  return types.RunningStatistics(
     obs.mean(axis=0), obs.var(axis=0), np.array(len(obs), np.float64)
   )
 
 
 def merged(
-  one: base.RunningStatistics, other: base.RunningStatistics
-) -> base.RunningStatistics:
+  one: types.RunningStatistics, other: types.RunningStatistics
+) -> types.RunningStatistics:
   """Statistics of the observations of both."""
   mean, variance, count = utils.update_mean_var_count_from_moments(*one, *other)
-  return base.RunningStatistics(mean, variance, np.asarray(count))
+  return types.RunningStatistics(mean, variance, np.asarray(count))
 
 
 def normalizer(
-  statistics: base.RunningStatistics | None,
+  statistics: types.RunningStatistics | None,
 ) -> Callable[[np.ndarray], np.ndarray]:
   """A function from observations [..., *shape] to normalised ones.
 

@@ -8,12 +8,11 @@ from typing import NamedTuple
 import gymnasium
 import numpy as np
 
-from a3c_jax import base
 from a3c_jax.acting import actor as actor_lib
 from a3c_jax.acting import carry as carry_lib
 from a3c_jax.acting import fused, normalization, stepwise
 from a3c_jax.acting import steps as steps_lib
-from a3c_jax.core import stopwatch
+from a3c_jax.core import stopwatch, types
 
 
 class RolloutSpec(NamedTuple):
@@ -29,11 +28,11 @@ class Rollout(NamedTuple):
   """One segment, and what else it gave."""
 
   carry: carry_lib.Carry  # where the next segment begins
-  segment: base.Segment
+  segment: types.Segment
   episodes: tuple[carry_lib.Episode, ...]  # that ended, in their order
-  version: base.Version  # acted on; the last one, if there were several
+  version: types.Version  # acted on; the last one, if there were several
   statistics: (
-    base.RunningStatistics | None
+    types.RunningStatistics | None
   )  # of the raw observations that were acted
   # on in this segment alone; None unless observations are normalised
 
@@ -60,7 +59,7 @@ def collect(
   Where both `env` and the actor can, all steps are one XLA program (`fused`).
 
   Args:
-    env: resets in the same step, raw rewards; may have a `base.EnvProgram`.
+    env: resets in the same step, raw rewards; may have a `types.EnvProgram`.
     actor: acts.
     carry: from `carry.start` or from the last segment.
     spec: length, discount and rewards.
@@ -82,7 +81,7 @@ def collect(
 
   r_t = _scaled_and_clipped(steps.reward, spec)
   done = steps.done
-  segment = base.Segment(
+  segment = types.Segment(
     obs=steps.obs,
     a=steps.action,
     r_t=r_t + spec.gamma * steps.bootstrap_value,
@@ -120,7 +119,7 @@ def compile_for(
 
 def example_segment(
   actor: actor_lib.Actor, carry: carry_lib.Carry, num_steps: int
-) -> base.Segment:
+) -> types.Segment:
   """A segment of zeros, with the shapes and types of what `collect` gives."""
   actor.begin_segment()
   obs = actor.normalize(carry.obs)
@@ -128,7 +127,7 @@ def example_segment(
   epsilon = np.ones(num_envs, np.float32)
   decision = actor.act(obs, carry.state, carry.key, epsilon)
   action = decision.action
-  return base.Segment(
+  return types.Segment(
     obs=np.zeros((num_steps + 1, *obs.shape), obs.dtype),
     a=np.zeros((num_steps + 1, *action.shape), action.dtype),
     r_t=np.zeros((num_steps, num_envs), np.float32),

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from a3c_jax import base
+from a3c_jax.core import types
 
 
 class Steps(NamedTuple):
@@ -23,7 +23,7 @@ class Steps(NamedTuple):
   done: np.ndarray  # [T, K] bool, the step is the last of its episode
   life_loss: np.ndarray  # [T, K] bool
   pending_action: np.ndarray | None  # [K, ...], drawn on arrival
-  state: base.State  # recurrent state before obs[T]
+  state: types.State  # recurrent state before obs[T]
   key: jax.Array  # PRNG key of the next draw
   activations: Any  # as in `Segment`
 
@@ -41,8 +41,8 @@ def joined(activations: Sequence[Any]) -> Any:
 
 
 def reset_where(
-  done: np.ndarray, initial: base.State, state: base.State, where=np.where
-) -> base.State:
+  done: np.ndarray, initial: types.State, state: types.State, where=np.where
+) -> types.State:
   """The initial state where an episode is done, else the state as it is.
 
   Args:

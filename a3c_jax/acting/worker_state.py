@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from a3c_jax.acting import carry as carry_lib
-from a3c_jax.envs import recorded
+from a3c_jax.envs import replayable
 
 
 class WorkerState(NamedTuple):
   """All that a worker needs to resume. Its arrays are never edited."""
 
   carry: carry_lib.Carry
-  action_log: recorded.ActionLog  # of its environment
+  action_log: replayable.ActionLog  # of its environment

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import numpy as np
 
-from a3c_jax import base, checks, schedules
+from a3c_jax.core import errors, fields, schedules, types
 
 Defaults = Mapping[str, tuple[Any, str]]  # Setting -> value and its source.
 _NONE: Mapping[str, Any] = MappingProxyType({})
@@ -22,7 +22,7 @@ _NONE: Mapping[str, Any] = MappingProxyType({})
 class Hyperparameters:
   """Base of an algorithm's own settings; by itself, of one that has none.
 
-  Each field is a `checks.setting` with a default and a source.
+  Each field is a `fields.setting` with a default and a source.
   """
 
   def check_together(self) -> None:
@@ -43,7 +43,7 @@ class Hyperparameters:
 class Recurrent(Hyperparameters):
   """Base of the hyperparameters of algorithms that may have an LSTM core."""
 
-  lstm: bool = checks.true_or_false(
+  lstm: bool = fields.true_or_false(
     'Put LSTM cells after the torso: 256, or 128 if actions are continuous, '
     'for policy and value each.',
     default=False,
@@ -55,12 +55,12 @@ class Recurrent(Hyperparameters):
 class ValueBased(Hyperparameters):
   """Base of the hyperparameters of algorithms that act ε-greedily on Q."""
 
-  target_period_frames: int = checks.count(
+  target_period_frames: int = fields.count(
     'Emulator frames between copies into the target network.',
     default=40_000,
     source='paper, section 8',
   )
-  exploration_ends: tuple[float, ...] = checks.setting(
+  exploration_ends: tuple[float, ...] = fields.setting(
     'Values of epsilon-greedy exploration of which each environment draws one '
     'to end at.',
     'numbers from 0 to 1, separated by commas',
@@ -68,14 +68,14 @@ class ValueBased(Hyperparameters):
     default=(0.1, 0.01, 0.5),
     source='paper, section 8',
   )
-  exploration_probabilities: tuple[float, ...] = checks.setting(
+  exploration_probabilities: tuple[float, ...] = fields.setting(
     'Probability of each of --exploration_ends.',
     'numbers >= 0 that add up to 1, separated by commas',
     lambda value: all(p >= 0 for p in value) and math.isclose(sum(value), 1),
     default=(0.4, 0.3, 0.3),
     source='paper, section 8',
   )
-  exploration_anneal_frames: int = checks.count(
+  exploration_anneal_frames: int = fields.count(
     'Emulator frames over which epsilon falls from 1 to its end.',
     default=4_000_000,
     source='paper, section 8',
@@ -101,9 +101,9 @@ class ValueBased(Hyperparameters):
     """Raises UsageError if there are not as many ends as probabilities."""
     ends, probabilities = self.exploration_ends, self.exploration_probabilities
     if len(ends) != len(probabilities):
-      raise checks.UsageError(
-        f'--exploration_ends={checks.as_text(ends)} with '
-        f'--exploration_probabilities={checks.as_text(probabilities)}: '
+      raise errors.UsageError(
+        f'--exploration_ends={errors.as_text(ends)} with '
+        f'--exploration_probabilities={errors.as_text(probabilities)}: '
         'allowed: as many of one as of the other'
       )
 
@@ -132,7 +132,7 @@ class Algorithm(NamedTuple):
   title: str
   hyperparameters: type[Hyperparameters]
   make_network: Callable[..., nn.Module]
-  make_learner: Callable[..., base.Learner]
+  make_learner: Callable[..., types.Learner]
   is_policy: bool
   continuous: bool = False
   defaults: Mapping[str, Defaults] = _NONE

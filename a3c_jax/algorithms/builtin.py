@@ -13,8 +13,10 @@ import dataclasses
 import flax.linen as nn
 import gymnasium
 
-from a3c_jax import base, checks, cpu, networks, policy_based, value_based
+from a3c_jax import networks
+from a3c_jax.algorithms import policy_based, value_based
 from a3c_jax.algorithms.algorithm import Algorithm, Recurrent, ValueBased
+from a3c_jax.core import cpu, fields, types
 
 _CELLS_OF_EACH = 128  # Of policy and value: the paper, section 9.
 
@@ -23,13 +25,13 @@ _CELLS_OF_EACH = 128  # Of policy and value: the paper, section 9.
 class ActorCritic(Recurrent):
   """Hyperparameters of A3C."""
 
-  entropy_cost: float = checks.not_negative(
+  entropy_cost: float = fields.not_negative(
     'Weight of the entropy, per nat.',
     most=1e6,
     default=0.01,
     source='paper, section 8',
   )
-  value_cost: float = checks.not_negative(
+  value_cost: float = fields.not_negative(
     'Weight of the half squared value error.',
     most=1e6,
     default=0.5,
@@ -53,7 +55,7 @@ def _actor_critic_network(
   return networks.ActorCritic(torso, int(space.n), core)
 
 
-def _a3c(network: nn.Module, hyperparameters: ActorCritic) -> base.Learner:
+def _a3c(network: nn.Module, hyperparameters: ActorCritic) -> types.Learner:
   make = policy_based.a3c
   if isinstance(network, networks.GaussianActorCritic):
     make = policy_based.gaussian_a3c
@@ -107,7 +109,7 @@ def q_network(
 
 
 def _value_based(
-  name: str, title: str, make: Callable[[nn.Module], base.Learner]
+  name: str, title: str, make: Callable[[nn.Module], types.Learner]
 ) -> Algorithm:
   return Algorithm(
     name=name,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import inspect
 
-from a3c_jax import checks
 from a3c_jax.algorithms import builtin
 from a3c_jax.algorithms.algorithm import Algorithm
+from a3c_jax.core import errors
 
 _algorithms: dict[str, Algorithm] = {}
 
@@ -60,8 +60,8 @@ def get(name: str) -> Algorithm:
     UsageError: naming `--algo` and the allowed names, if there is none.
   """
   if name not in _algorithms:
-    raise checks.UsageError(
-      f'--algo={checks.as_text(name)}: allowed: {", ".join(names())}'
+    raise errors.UsageError(
+      f'--algo={errors.as_text(name)}: allowed: {", ".join(names())}'
     )
   return _algorithms[name]
 

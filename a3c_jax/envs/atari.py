@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from a3c_jax import base, checks
+from a3c_jax.core import errors, fields, types
 from a3c_jax.envs import domain as domain_lib
 
 MAX_FRAMES_PER_EPISODE = 108_000  # 30 minutes at 60 Hz
@@ -36,37 +36,37 @@ PROTOCOLS = {
 class Options:
   """A game and how it is played."""
 
-  game: str = checks.setting(
+  game: str = fields.setting(
     'ALE game, snake_case.',
     'a game of ale-py for one player',
     lambda value: isinstance(value, str),
     default='pong',
     source='ours',
   )
-  action_repeat: int = checks.count(
+  action_repeat: int = fields.count(
     'Emulator frames per agent step.',
     most=1000,
     default=4,
     source='paper, section 8',
   )
-  sticky: float = checks.decay(
+  sticky: float = fields.decay(
     'Probability per emulator frame of repeating the last action.',
     default=0.0,
     source='ours; the paper is silent',
   )
-  noops: int = checks.count(
+  noops: int = fields.count(
     'Largest number of no-ops that an episode starts with.',
     least=0,
     most=1000,
     default=30,
     source='Mnih et al. 2015',
   )
-  full_action_space: bool = checks.setting(
+  full_action_space: bool = fields.setting(
     'All 18 actions instead of those that the game uses.',
     default=False,
     source='reproductions of the paper',
   )
-  life_loss_terminal: bool = checks.setting(
+  life_loss_terminal: bool = fields.setting(
     'In training, nothing counts beyond the loss of a life.',
     default=True,
     source='reproductions of the paper',
@@ -96,7 +96,7 @@ def game_of(env_id: str) -> str | None:
   sure = form[1] or form[3] or form[4]  # Of ale-py, whatever the game is.
   try:
     known = {game.replace('_', ''): game for game in games()}
-  except checks.UsageError:  # It is not installed.
+  except errors.UsageError:  # It is not installed.
     snake_case = re.sub('(?<!^)(?=[A-Z])', '_', form[2]).lower()
     return snake_case if sure else None
   name = form[2].lower().replace('_', '')
@@ -145,15 +145,15 @@ def make(
     UsageError: for an unknown or unplayable game, another option that is not
       allowed, or if ale-py is missing.
   """
-  checks.check_settings(options)
+  fields.check_settings(options)
   if options.game in UNPLAYABLE:
-    raise checks.UsageError(
+    raise errors.UsageError(
       f'--game={options.game}: this game needs two players; '
       'it would end the process. Allowed: every other game of ale-py'
     )
   if options.game not in games():
     near = difflib.get_close_matches(options.game, games(), n=3, cutoff=0.4)
-    raise checks.UsageError(
+    raise errors.UsageError(
       f'--game={options.game}: unknown; '
       + (
         f'did you mean {", ".join(near)}?'
@@ -180,7 +180,7 @@ def _ale_py():
     import ale_py
     import ale_py.vector_env
   except ImportError as error:
-    raise checks.UsageError(
+    raise errors.UsageError(
       '--game: needs ale-py; pip install ale-py'
     ) from error
   return ale_py
@@ -244,13 +244,13 @@ class _Atari(gymnasium.vector.VectorWrapper):
     info['life_loss'] = terminated & ~new_game
     return obs, reward, terminated & new_game, truncated, info
 
-  def program(self, steps: int) -> base.EnvProgram | None:
+  def program(self, steps: int) -> types.EnvProgram | None:
     """Steps without Python; None where an episode may reach its time limit."""
     frames = self._episode_frames + steps * self._action_repeat
     if not self._can_program or frames.max() >= MAX_FRAMES_PER_EPISODE:
       return None
     state = self._handle, self._frames, self._episode_frames
-    return base.EnvProgram(_step_in_program, state)
+    return types.EnvProgram(_step_in_program, state)
 
   def played(self, actions: np.ndarray, state: Any) -> None:
     """Takes over the last state of a program."""

@@ -20,7 +20,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 import numpy as np
 
-from a3c_jax import checks, workers
+from a3c_jax.core import errors, workers
 from a3c_jax.envs import spaces as spaces_lib
 
 _LARGEST = float(np.finfo(np.float32).max)  # Learners see float32.
@@ -41,7 +41,7 @@ _in_use: weakref.WeakValueDictionary[int, gymnasium.Env] = (
 )
 
 
-class MisfitError(checks.RunError):
+class MisfitError(errors.RunError):
   """What an environment returned does not fit its spaces, or Gymnasium."""
 
 
@@ -118,7 +118,7 @@ class Games(gymnasium.vector.VectorEnv):
   def _add(self, env, observation_space, action_space):
     game = env.unwrapped
     if _in_use.get(id(game)) is game:
-      raise checks.UsageError(
+      raise errors.UsageError(
         f'--env={self._name}: returned the same environment twice; allowed: a '
         'function that makes a new one each time'
       )
@@ -129,7 +129,7 @@ class Games(gymnasium.vector.VectorEnv):
       (env.action_space, action_space),
     ):
       if found != expected:
-        raise checks.UsageError(
+        raise errors.UsageError(
           f'--env={self._name}: made one environment with '
           f'{in_one_line(expected)} and one with {in_one_line(found)}; '
           'allowed: the same spaces each time'
@@ -169,7 +169,7 @@ class Games(gymnasium.vector.VectorEnv):
     except ValueError as error:
       if not str(error).startswith('signal only works in main thread'):
         raise
-      raise checks.RunError(
+      raise errors.RunError(
         f'--env={self._name}: {error}, and this is thread '
         f'{threading.current_thread().name}; allowed: handlers that the '
         'constructor sets'
@@ -351,10 +351,10 @@ def check_first_step(games: Games, name: str) -> BaseException | None:
     try:
       call()
     except MisfitError as error:
-      raise checks.UsageError(str(error)) from error
+      raise errors.UsageError(str(error)) from error
     except (Exception, SystemExit) as error:
       if raised_by_a_call(error):
-        raise checks.UsageError(
+        raise errors.UsageError(
           f'--env={name}: {describe(error)}; allowed: {allowed}'
         ) from error
       return error

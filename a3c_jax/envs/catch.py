@@ -7,7 +7,7 @@ import dataclasses
 import gymnasium
 import numpy as np
 
-from a3c_jax import checks
+from a3c_jax.core import fields
 from a3c_jax.envs import domain as domain_lib
 from a3c_jax.envs import gym
 
@@ -16,14 +16,14 @@ from a3c_jax.envs import gym
 class Options:
   """How large the board is."""
 
-  rows: int = checks.count(
+  rows: int = fields.count(
     'Rows of the board. An episode has one step less.',
     least=2,
     most=1000,
     default=10,
     source='Osband et al. 2019',
   )
-  columns: int = checks.count(
+  columns: int = fields.count(
     'Columns of the board.', most=1000, default=5, source='Osband et al. 2019'
   )
 

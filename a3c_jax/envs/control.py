@@ -8,8 +8,8 @@ import dataclasses
 import gymnasium
 import numpy as np
 
-from a3c_jax import checks, cpu, workers
-from a3c_jax.envs import boundary, gym, named, simulations
+from a3c_jax.core import cpu, fields, workers
+from a3c_jax.envs import boundary, gym, mujoco, named
 from a3c_jax.envs import domain as domain_lib
 
 
@@ -17,7 +17,7 @@ from a3c_jax.envs import domain as domain_lib
 class Options:
   """Which task, and what of it is seen."""
 
-  env: str = checks.setting(
+  env: str = fields.setting(
     'Task: a Gymnasium id, package:id, dm_control/DOMAIN-TASK, or '
     'module:function that returns a gymnasium.Env.',
     'a name of one of these forms',
@@ -26,26 +26,26 @@ class Options:
     source='ours',
   )
   env_args: str = named.env_args_setting()
-  pixels: bool = checks.setting(
+  pixels: bool = fields.setting(
     'Observe pictures of MuJoCo and nothing else.',
     default=False,
     source='ours',
   )
-  image_size: int = checks.count(
+  image_size: int = fields.count(
     'Height and width of pictures, pixels.',
     least=36,
     most=480,
     default=84,
     source='as Atari',
   )
-  camera: str = checks.setting(
+  camera: str = fields.setting(
     'Camera of pictures: a name or number of those that the model has; auto '
     'follows the robot where the model has a camera that does.',
     'auto, or a camera of the model',
     default='auto',
     source='ours',
   )
-  action_repeat: int = checks.count(
+  action_repeat: int = fields.count(
     'Environment steps per agent step; their rewards are added up.',
     most=1000,
     default=1,
@@ -92,7 +92,7 @@ class Pixels(gymnasium.ObservationWrapper):
     )
     # Each step that is repeated, to go on after a stop, draws a picture.
     self.metadata = env.metadata | {'reseed_steps': 1_000}
-    self._camera = simulations.Camera(
+    self._camera = mujoco.Camera(
       env, height=size, width=size, camera=camera, name=name
     )
 
@@ -117,7 +117,7 @@ def make(
   Raises:
     UsageError: as `gym.make`, and if pictures are wanted that cannot be had.
   """
-  checks.check_settings(options)
+  fields.check_settings(options)
 
   def wrap(env):
     if options.action_repeat > 1:
@@ -127,7 +127,7 @@ def make(
         env, size=options.image_size, camera=options.camera, name=options.env
       )
     elif options.camera != 'auto':  # It is for videos, later.
-      simulations.find_camera(env, options.camera, name=options.env)
+      mujoco.find_camera(env, options.camera, name=options.env)
     return env
 
   return gym.make(

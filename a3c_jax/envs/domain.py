@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import gymnasium
 
-from a3c_jax import checks
+from a3c_jax.core import errors, fields
 
 Options = TypeVar('Options')
 
@@ -23,7 +23,7 @@ _OWN = {
   'gym': 'a3c_jax.envs.gym',
   'catch': 'a3c_jax.envs.catch',
   'control': 'a3c_jax.envs.control',
-  'labyrinth': 'a3c_jax.envs.labyrinth',
+  'labyrinth': 'a3c_jax.envs.labyrinth.foraging',
   'torcs': 'a3c_jax.envs.torcs.racing',
 }
 _registered: dict[str, Domain] = {}
@@ -85,7 +85,7 @@ class Domain(NamedTuple):
 
   Attributes:
     name: in config.json and in Python, such as 'atari'.
-    options: a frozen dataclass of `checks.setting` fields. Each has a default
+    options: a frozen dataclass of `fields.setting` fields. Each has a default
       and its source. The command line has a flag for each.
     make: from options and an `EnvRequest` to a function that makes the
       `gymnasium.vector.VectorEnv` of one thread. It raises a UsageError if it
@@ -131,7 +131,7 @@ def register(domain: Domain) -> None:
 
   Raises:
     ValueError: if there is one of this name.
-    TypeError: naming the first option that is no `checks.setting` with a
+    TypeError: naming the first option that is no `fields.setting` with a
       default and a source.
   """
   if domain.name in names():
@@ -142,7 +142,7 @@ def register(domain: Domain) -> None:
     ):
       raise TypeError(
         f'option {field.name} of domain {domain.name}: expected a '
-        'checks.setting with a default and a source'
+        'fields.setting with a default and a source'
       )
   _registered[domain.name] = domain
 
@@ -161,8 +161,8 @@ def get(name: str) -> Domain:
   if name in _OWN:
     return importlib.import_module(_OWN[name]).DOMAIN
   if name not in _registered:
-    raise checks.UsageError(
-      f'domain {checks.as_text(name)}: unknown; allowed: {", ".join(names())}, '
+    raise errors.UsageError(
+      f'domain {errors.as_text(name)}: unknown; allowed: {", ".join(names())}, '
       'or one that an imported module registers'
     )
   return _registered[name]
@@ -183,8 +183,8 @@ def from_record(kind: type[Options], record: Mapping[str, Any]) -> Options:
   known = {field.name for field in dataclasses.fields(kind)}
   for name in record:
     if name not in known:
-      raise checks.UsageError(
-        f'{checks.as_text(name)}, a setting in config.json: this version of '
+      raise errors.UsageError(
+        f'{errors.as_text(name)}, a setting in config.json: this version of '
         'a3c_jax does not know it'
       )
   options = kind(
@@ -193,5 +193,5 @@ def from_record(kind: type[Options], record: Mapping[str, Any]) -> Options:
       for name, value in record.items()
     }
   )
-  checks.check_settings(options)
+  fields.check_settings(options)
   return options

@@ -18,8 +18,8 @@ import gymnasium
 from gymnasium import spaces
 import numpy as np
 
-from a3c_jax import checks, workers
-from a3c_jax.envs import atari, boundary, named, simulations
+from a3c_jax.core import errors, fields, packages, workers
+from a3c_jax.envs import atari, boundary, mujoco, named
 from a3c_jax.envs import domain as domain_lib
 
 _DM_CONTROL = 'dm_control/'
@@ -38,7 +38,7 @@ _FRAME = {'height': 480, 'width': 480}  # Pixels of a video of MuJoCo.
 class Options:
   """Which environment."""
 
-  env: str = checks.setting(
+  env: str = fields.setting(
     'Environment: a Gymnasium id, package:id, or module:function that returns '
     'a gymnasium.Env. Observations must be a Box, actions Discrete, or with '
     '--algo=a3c a bounded Box.',
@@ -79,7 +79,7 @@ def make(
     render: whether `render` returns one frame of each. A function must make
       environments with `render_mode='rgb_array'` for this, unless they are of
       MuJoCo.
-    camera: which renders MuJoCo, as for `simulations.Camera`.
+    camera: which renders MuJoCo, as for `mujoco.Camera`.
     wrap: what is put around each environment.
 
   Raises:
@@ -98,10 +98,10 @@ def make(
     workers.beat()
     game = make_game()
     _check_kind(game, env)
-    if simulations.simulation(game):
-      simulations.tell_warnings_once()
+    if mujoco.simulation(game):
+      mujoco.tell_warnings_once()
     game = wrap(game)
-    if render and simulations.simulation(game):
+    if render and mujoco.simulation(game):
       game = _Rendered(game, camera, str(env))
     return game
 
@@ -111,7 +111,7 @@ def make(
     problem = _why_not_made(error, env, args)
     if problem is None:
       raise
-    raise checks.UsageError(problem) from error
+    raise errors.UsageError(problem) from error
   to_close = probe
   try:
     if render:
@@ -130,7 +130,7 @@ def make(
     if args and isinstance(error, TypeError):
       problem = _why_not_made(error, env, args)
       if problem is not None:
-        raise checks.UsageError(problem) from error
+        raise errors.UsageError(problem) from error
   finally:
     # Those of training tell, at its end, that they cannot be closed.
     workers.call_all([to_close.close], seconds=workers.CLOSE_SECONDS)
@@ -148,7 +148,7 @@ def _check_kind(game, name):
     found = f'{found}, several environments: --envs_per_thread makes them'
   elif any(each.__module__.split('.')[0] == 'gym' for each in kind.__mro__):
     found = f'{found}, of the old package gym'
-  raise checks.UsageError(
+  raise errors.UsageError(
     f'--env={name}: returned {found}; '
     'allowed: module:function that returns a gymnasium.Env'
   )
@@ -156,7 +156,7 @@ def _check_kind(game, name):
 
 def _why_not_made(error, env, args) -> str | None:
   """One line for what the user can mend; None for a bug in the environment."""
-  if isinstance(error, checks.UsageError | checks.RunError):
+  if isinstance(error, errors.UsageError | errors.RunError):
     return None
   told = boundary.describe(error)
   registered = not callable(env) and (
@@ -206,7 +206,7 @@ def check_render_mode(mode: str | None) -> None:
     UsageError: naming what is allowed.
   """
   if mode not in (None, 'rgb_array'):
-    raise checks.UsageError(f'render_mode={mode}: allowed: None, rgb_array')
+    raise errors.UsageError(f'render_mode={mode}: allowed: None, rgb_array')
 
 
 def _check_render(probe, name):
@@ -218,7 +218,7 @@ def _check_render(probe, name):
       return
     except (gymnasium.error.Error, ImportError) as error:
       problem = str(error)
-  raise checks.UsageError(
+  raise errors.UsageError(
     f'--video of {name}: {problem}; allowed: environments that render rgb_array'
   )
 
@@ -233,7 +233,7 @@ def check_spaces(
   """
   box = isinstance(observation_space, spaces.Box)
   if not box or 0 in observation_space.shape:
-    raise checks.UsageError(
+    raise errors.UsageError(
       f'--env={name}: observation space {_found(observation_space)} is '
       'not supported; allowed: Box that is not empty'
       + _what_makes_a_box_of(observation_space)
@@ -247,7 +247,7 @@ def check_spaces(
     and np.isfinite([action_space.low, action_space.high]).all()
     and (action_space.low < action_space.high).all()
   ):
-    raise checks.UsageError(
+    raise errors.UsageError(
       f'--env={name}: action space {_found(action_space)} is not '
       'supported; allowed: Discrete, or a Box of floats of one axis with a '
       'finite least and a larger finite greatest value for each'
@@ -306,7 +306,7 @@ class _Rendered(gymnasium.Wrapper):
 
   def __init__(self, env, camera, name):
     super().__init__(env)
-    self._camera = simulations.Camera(env, **_FRAME, name=name, camera=camera)
+    self._camera = mujoco.Camera(env, **_FRAME, name=name, camera=camera)
     self.metadata = {
       'render_modes': [self.render_mode],
       'render_fps': round(1 / env.get_wrapper_attr('dt')),
@@ -323,7 +323,7 @@ class _Rendered(gymnasium.Wrapper):
 def _factory(name: str, render: bool, args) -> Callable[[], gymnasium.Env]:
   if name.startswith(_DM_CONTROL):
     if args:
-      raise checks.UsageError(
+      raise errors.UsageError(
         f'--env_args={json.dumps(args)}: allowed with environments that are '
         'not of dm_control'
       )
@@ -335,14 +335,14 @@ def _factory(name: str, render: bool, args) -> Callable[[], gymnasium.Env]:
       return functools.partial(function, **args)
   entry_point = _registered().get(env_id)
   if entry_point is None:
-    raise checks.UsageError(f'--env={name}: {_suggestion(env_id)}')
+    raise errors.UsageError(f'--env={name}: {_suggestion(env_id)}')
   # Its checker asks for more than is used; `boundary` checks what is.
   given = {'disable_env_checker': True} | args
   if entry_point.startswith('gymnasium.envs.mujoco'):
-    checks.check_installed(f'--env={name}', 'mujoco', extra='mujoco')
+    packages.check_installed(f'--env={name}', 'mujoco', extra='mujoco')
     if os.environ.get('MUJOCO_GL'):  # It may not be what MuJoCo takes.
-      simulations.set_backend()
-    simulations.tell_warnings_once()
+      mujoco.set_backend()
+    mujoco.tell_warnings_once()
   elif render:  # MuJoCo is rendered by a camera of ours.
     given['render_mode'] = 'rgb_array'
   return lambda: gymnasium.make(env_id, **given)
@@ -353,8 +353,8 @@ def _named_with_module(name, args):
   module, _, env_id = name.partition(':')
   if not re.search('[-/]', env_id):  # A function, or an id without a version.
     try:
-      return checks.load_function(name, flag='env', arguments=args), None
-    except checks.UsageError:
+      return packages.load_function(name, flag='env', arguments=args), None
+    except errors.UsageError:
       if env_id not in gymnasium.registry:
         raise
       return None, env_id
@@ -363,7 +363,7 @@ def _named_with_module(name, args):
   except (ImportError, ValueError):  # No parent of it, or no name of one.
     found = None
   if found is None:
-    raise checks.UsageError(
+    raise errors.UsageError(
       f'--env={name}: there is no module {module}; allowed: package:id, where '
       'importing the package registers the id'
     )
@@ -403,25 +403,25 @@ def _suggestion(env_id: str) -> str:
 
 
 def _dm_control_factory(name: str) -> Callable[[], gymnasium.Env]:
-  checks.check_installed(
+  packages.check_installed(
     f'--env={name}',
     *('mujoco', 'dm_control', 'shimmy'),
     extra='mujoco',
     needs='Python 3.11 or 3.12',
   )
-  simulations.set_backend()  # Otherwise it looks for a screen.
+  mujoco.set_backend()  # Otherwise it looks for a screen.
   from dm_control import suite
   from shimmy import dm_control_compatibility
 
-  simulations.tell_warnings_once()  # Importing dm_control changed that.
+  mujoco.tell_warnings_once()  # Importing dm_control changed that.
   known = ['-'.join(task) for task in suite.ALL_TASKS]
   task = name.removeprefix(_DM_CONTROL)
   if task not in known:
     near = difflib.get_close_matches(task, known, n=3, cutoff=0.4)
     names = ', '.join(_DM_CONTROL + each for each in near or known[:3])
-    raise checks.UsageError(f'--env={name}: unknown; did you mean {names}?')
+    raise errors.UsageError(f'--env={name}: unknown; did you mean {names}?')
   if task in _REFUSED:
-    raise checks.UsageError(
+    raise errors.UsageError(
       f'--env={name}: {_REFUSED[task]}; allowed: other tasks of dm_control'
     )
   domain, task = task.split('-', maxsplit=1)

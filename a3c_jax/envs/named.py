@@ -11,7 +11,7 @@ from typing import Any
 
 import gymnasium
 
-from a3c_jax import checks
+from a3c_jax.core import fields
 
 # Environments of these are known by their names, so nothing else is imported.
 _OWN_PACKAGES = ('gymnasium', 'a3c_jax')
@@ -19,7 +19,7 @@ _OWN_PACKAGES = ('gymnasium', 'a3c_jax')
 
 def env_args_setting() -> Any:
   """The field `env_args` of a domain's options."""
-  return checks.setting(
+  return fields.setting(
     'Arguments of the environment, as gymnasium.make or the function takes '
     'them: level=3,render=false or a JSON object.',
     'name=value, separated by commas, each name once; or a JSON object',
@@ -34,7 +34,7 @@ def normalise_args(options: Any) -> None:
 
   Text that says the same becomes the same: a JSON object whose names are
   sorted, or '' without arguments. Text that cannot be read stays, for
-  `checks.check_settings` to refuse.
+  `fields.check_settings` to refuse.
 
   Args:
     options: a dataclass with `env_args`, in its `__post_init__`.

@@ -8,14 +8,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from a3c_jax import base
+from a3c_jax.core import types
 from a3c_jax.optim import factored
 
-ClippedGradients = Callable[..., tuple[base.Params, jax.Array]]
+ClippedGradients = Callable[..., tuple[types.Params, jax.Array]]
 
 
 def clipped(
-  gradients: Callable[..., tuple[base.Params, base.Stats]],
+  gradients: Callable[..., tuple[types.Params, types.Stats]],
   max_grad_norm: float | None,
 ) -> ClippedGradients:
   """A Learner's `gradients` scaled down to a largest global norm, jitted.
@@ -35,7 +35,7 @@ def clipped(
 
   def clipped_gradients(params, target_params, segment):
     grads, stats = gradients(params, target_params, segment)
-    grads = base.trained(grads)
+    grads = types.trained(grads)
     grad_norm = factored.global_norm(grads)
     if max_grad_norm is not None:
       # A pass over all parameters would cost a quarter of the gradient.
@@ -52,7 +52,7 @@ def clipped(
 
 
 def of_learner(
-  learner: base.Learner,
+  learner: types.Learner,
   max_grad_norm: float | None,
   *,
   accepts_factored: bool,
@@ -81,7 +81,7 @@ def of_learner(
 
 
 def stat_names(
-  learner: base.Learner, *arguments: Any, accepts_factored: bool
+  learner: types.Learner, *arguments: Any, accepts_factored: bool
 ) -> list[str]:
   """Names of the scalars that `of_learner` gives; computes nothing.
 

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from a3c_jax import base, forward_cache
+from a3c_jax.core import types
+from a3c_jax.networks import forward_cache
 
 _FEW_ROWS = 10  # With more, the product is faster made by itself.
 
@@ -44,8 +45,8 @@ class Factored:
 def gradients(
   loss: Callable[..., tuple[jax.Array, Any]],
   keep: Callable[[Any, Any], Any],
-  dense_gradients: Callable[..., tuple[base.Params, base.Stats]],
-) -> base.FactoredGradients:
+  dense_gradients: Callable[..., tuple[types.Params, types.Stats]],
+) -> types.FactoredGradients:
   """The factored form of `forward_cache.gradients(loss, keep)`.
 
   Args:
@@ -59,12 +60,12 @@ def gradients(
 
   def of_segment(params, target_params, segment):
     def loss_of(trained, kept):
-      variables = base.with_trained(params, trained)
+      variables = types.with_trained(params, trained)
       return loss(variables, target_params, segment, kept)
 
     kept = segment.activations or keep(params, segment)
     gradient = jax.grad(loss_of, argnums=(0, 1), has_aux=True)
-    (grads, kept_grads), stats = gradient(base.trained(params), kept)
+    (grads, kept_grads), stats = gradient(types.trained(params), kept)
     layers = _in_factors(grads['params'], kept, kept_grads)
     return grads | {'params': layers}, stats
 
@@ -74,7 +75,7 @@ def gradients(
     grads, stats = program(params, target_params, segment)
     return Factored(grads), stats
 
-  return base.FactoredGradients(dense_gradients, factored_gradients)
+  return types.FactoredGradients(dense_gradients, factored_gradients)
 
 
 def _in_factors(grads, kept, kept_grads):

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import optax
 
-from a3c_jax import base
+from a3c_jax.core import types
 from a3c_jax.optim import factored
 
 OptimizerState = Any  # A pytree of arrays.
@@ -29,10 +29,10 @@ class UpdateRule(NamedTuple):
     accepts_factored: whether gradients may be `factored.Factored`.
   """
 
-  init: Callable[[base.Params], OptimizerState]
+  init: Callable[[types.Params], OptimizerState]
   apply: Callable[
-    [base.Params, OptimizerState, base.Params, int],
-    tuple[base.Params, OptimizerState],
+    [types.Params, OptimizerState, types.Params, int],
+    tuple[types.Params, OptimizerState],
   ]
   per_worker: bool = False
   accepts_factored: bool = False
@@ -59,7 +59,7 @@ def of_optax(
   """
 
   def update(params, optimizer_state, grads, learning_rate):
-    trained, grads = base.trained(params), base.trained(grads)
+    trained, grads = types.trained(params), types.trained(grads)
     if not takes_factors:
       grads = factored.multiplied_out(grads)
     direction, optimizer_state = transformation.update(
@@ -68,7 +68,7 @@ def of_optax(
     trained = jax.tree.map(
       lambda param, step: param - learning_rate * step, trained, direction
     )
-    return base.with_trained(params, trained), optimizer_state
+    return types.with_trained(params, trained), optimizer_state
 
   # Only the optimizer's state may be donated: it belongs to one push at a time,
   # while other threads go on reading parameters.
@@ -80,7 +80,7 @@ def of_optax(
     return program(params, optimizer_state, factored.opened(grads), rate)
 
   return UpdateRule(
-    init=lambda params: transformation.init(base.trained(params)),
+    init=lambda params: transformation.init(types.trained(params)),
     apply=apply,
     per_worker=per_worker,
     accepts_factored=True,

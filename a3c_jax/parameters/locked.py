@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from a3c_jax import base
 from a3c_jax.acting import normalization
 from a3c_jax.acting.worker_state import WorkerState
+from a3c_jax.core import types
 from a3c_jax.optim.rule import UpdateRule
 from a3c_jax.parameters.store import (
   Applied,
@@ -36,12 +36,12 @@ class LockedStore:
 
   def __init__(
     self,
-    params: base.Params,
+    params: types.Params,
     rule: UpdateRule,
     *,
     worker_states: Sequence[WorkerState],
     target_period_frames: int | None,
-    statistics: base.RunningStatistics | None = None,
+    statistics: types.RunningStatistics | None = None,
   ):
     """Starts at frame 0 with a fresh optimizer state.
 
@@ -58,7 +58,7 @@ class LockedStore:
     self._lock = threading.Lock()
     self._target_period_frames = target_period_frames
     target_params = None if target_period_frames is None else params
-    self._version = base.Version(
+    self._version = types.Version(
       params, target_params, frames=0, updates=0, statistics=statistics
     )
     self._worker_states = list(worker_states)
@@ -66,7 +66,7 @@ class LockedStore:
     self._optimizer_states = [rule.init(params) for _ in range(count)]
     self._applied: collections.deque[Applied] = collections.deque()
 
-  def read(self) -> base.Version:
+  def read(self) -> types.Version:
     """Returns the newest version, without a lock or a copy."""
     return self._version
 
@@ -104,7 +104,7 @@ class LockedStore:
       statistics = old.statistics
       if statistics is not None and seen is not None:
         statistics = normalization.merged(statistics, seen)
-      self._version = base.Version(
+      self._version = types.Version(
         params, target_params, total, updates, statistics
       )
       self._worker_states[worker] = worker_state
@@ -167,7 +167,7 @@ class LockedStore:
       own[: len(restored)] = restored
     self._applied.clear()
 
-  def warm_up(self, grads: base.Params) -> None:
+  def warm_up(self, grads: types.Params) -> None:
     """Compiles the update for such gradients, and changes nothing."""
     version = self._version
     optimizer_state = jax.tree.map(jnp.copy, self._optimizer_states[0])

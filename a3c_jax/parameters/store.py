@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, Protocol
 
-from a3c_jax import base
 from a3c_jax.acting.worker_state import WorkerState
+from a3c_jax.core import types
 from a3c_jax.core.events import Event
 
 
@@ -16,13 +16,15 @@ class Contribution(NamedTuple):
   """
 
   worker: int  # index, from 0
-  grads: base.Params | None  # like `trained(params)`, or `factored.Factored` if
+  grads: (
+    types.Params | None
+  )  # like `trained(params)`, or `factored.Factored` if
   # the store accepts it; None counts the frames alone
   frames: int  # emulator frames since the worker's last contribution
   read_version: int  # updates in the parameters that the gradient is of
   worker_state: WorkerState  # where the worker stands once this is applied
   events: tuple[Event, ...] = ()
-  statistics: base.RunningStatistics | None = None  # of the observations seen
+  statistics: types.RunningStatistics | None = None  # of the observations seen
 
 
 class Receipt(NamedTuple):
@@ -46,7 +48,7 @@ class Applied(NamedTuple):
 class StoreState(NamedTuple):
   """All of a store at one moment. Nothing changes it afterwards."""
 
-  version: base.Version
+  version: types.Version
   optimizer_states: list[Any]  # one per worker, or one for all
   worker_states: list[WorkerState]
 
@@ -60,7 +62,7 @@ class ParameterStore(Protocol):
 
   accepts_factored: bool
 
-  def read(self) -> base.Version:
+  def read(self) -> types.Version:
     """Returns the newest whole version. Never waits for a `push`."""
 
   def push(self, contribution: Contribution) -> Receipt:
@@ -95,5 +97,5 @@ class ParameterStore(Protocol):
     applied before and not drained is dropped.
     """
 
-  def warm_up(self, grads: base.Params) -> None:
+  def warm_up(self, grads: types.Params) -> None:
     """Compiles the update for such gradients, and changes nothing."""

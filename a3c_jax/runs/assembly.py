@@ -11,21 +11,18 @@ import gymnasium
 import jax
 import numpy as np
 
-from a3c_jax import (
-  agents,
-  base,
-  evaluation,
-  networks,
-)
+from a3c_jax import networks
 from a3c_jax.acting import actor as actor_lib
 from a3c_jax.acting import normalization, rollout
-from a3c_jax.core import events
+from a3c_jax.core import events, types
 from a3c_jax.envs import domain as domain_lib
-from a3c_jax.envs import recorded
+from a3c_jax.envs import replayable
 from a3c_jax.optim import clipping
 from a3c_jax.parameters import locked
+from a3c_jax.runs import evaluation
 from a3c_jax.runs import evaluator as evaluator_lib
 from a3c_jax.runtimes import runtime
+from a3c_jax.settings import build
 from a3c_jax.settings.common import Config
 
 _logger = logging.getLogger(__name__)
@@ -34,9 +31,9 @@ _logger = logging.getLogger(__name__)
 class Makers(NamedTuple):
   """What makes the parts of a run."""
 
-  env: Callable[[], recorded.Recorded]
-  eval_env: Callable[[], recorded.Recorded]
-  learner: Callable[[gymnasium.vector.VectorEnv], base.Learner]
+  env: Callable[[], replayable.Recorded]
+  eval_env: Callable[[], replayable.Recorded]
+  learner: Callable[[gymnasium.vector.VectorEnv], types.Learner]
 
   @classmethod
   def of(cls, config, make_env, make_learner, make_eval_env) -> Makers:
@@ -45,25 +42,25 @@ class Makers(NamedTuple):
     def recorded_by(make):
       def make_recorded():
         # Environments are made one after another.
-        with making, recorded.without_exit():
-          return recorded.Recorded(make())
+        with making, replayable.without_exit():
+          return replayable.Recorded(make())
 
       return make_recorded
 
-    with recorded.without_exit():
+    with replayable.without_exit():
       if make_eval_env is None:
         make_eval_env = make_env
         if make_env is None and config.eval_frames:
-          make_eval_env = agents.make_env(
+          make_eval_env = build.make_env(
             config, domain_lib.EnvRequest(protocol=config.eval_protocol)
           )
-      make_env = make_env or agents.make_env(config)
+      make_env = make_env or build.make_env(config)
 
     def of_config(env):
-      layout = agents.describe_layout(config, env.single_observation_space)
+      layout = build.describe_layout(config, env.single_observation_space)
       if layout:
         _logger.info('%s', layout)
-      return agents.make_learner(config, env)
+      return build.make_learner(config, env)
 
     return cls(
       recorded_by(make_env),
@@ -104,7 +101,7 @@ class Parts(NamedTuple):
       env = makers.env()
       rng = np.random.default_rng([config.seed, index])
       seeds.append(
-        int(rng.integers(2**31 - env.num_envs)) % recorded.TRAINING_SEEDS
+        int(rng.integers(2**31 - env.num_envs)) % replayable.TRAINING_SEEDS
       )
       team.append(
         runtime.Worker(
@@ -147,7 +144,7 @@ def _job(config, learner, team, init_key, make_env, incidents) -> runtime.Job:
   obs = team[0].state.carry.obs
   store = locked.LockedStore(
     networks.scale_torso_kernels(learner.init(init_key, obs), config.init_gain),
-    agents.make_update_rule(config),
+    build.make_update_rule(config),
     worker_states=[worker.state for worker in team],
     target_period_frames=(
       config.algorithm.target_period_frames if learner.uses_target else None

@@ -11,7 +11,7 @@ import os
 import pathlib
 from typing import Any
 
-from a3c_jax import files
+from a3c_jax.core import files
 
 _logger = logging.getLogger(__name__)
 

@@ -6,15 +6,15 @@ from collections.abc import Callable
 import threading
 from typing import NamedTuple
 
-from a3c_jax import base, evaluation, workers
-from a3c_jax.core import events
-from a3c_jax.envs import recorded
+from a3c_jax.core import events, types, workers
+from a3c_jax.envs import replayable
+from a3c_jax.runs import evaluation
 
 
 class Evaluated(NamedTuple):
   """One version and its scores."""
 
-  version: base.Version
+  version: types.Version
   summary: evaluation.Summary
 
 
@@ -23,8 +23,8 @@ class Evaluator:
 
   def __init__(
     self,
-    make_env: Callable[[], recorded.Recorded],
-    learner: base.Learner,
+    make_env: Callable[[], replayable.Recorded],
+    learner: types.Learner,
     *,
     episodes: int,
     seed: int,
@@ -54,7 +54,7 @@ class Evaluator:
     self._workers: workers.Workers | None = None
     self._evaluated: Evaluated | None = None
 
-  def warm_up(self, version: base.Version) -> None:
+  def warm_up(self, version: types.Version) -> None:
     """Compiles what acts, in this thread."""
     policy = self._policy(version)
     obs, _ = self._env.reset(seed=evaluation.episode_seed(self._seed, 0))
@@ -78,7 +78,7 @@ class Evaluator:
     """The name of the thread that evaluates, and its signs of life."""
     return self._workers.alive() if self._workers else {}
 
-  def start(self, version: base.Version) -> None:
+  def start(self, version: types.Version) -> None:
     """Begins to evaluate a version; only while not busy."""
     seed = evaluation.episode_seed(self._seed, version.frames)
     policy = self._policy(version)

@@ -12,7 +12,7 @@ from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto import event_pb2
 
-from a3c_jax import files
+from a3c_jax.core import files
 
 _SUFFIX = '.a3c_jax'  # Other event files in the folder are not ours.
 

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from a3c_jax import tables
 from a3c_jax.core import events as events_lib
+from a3c_jax.core import tables
 from a3c_jax.parameters import store
 from a3c_jax.runs import csv_files, event_file
 

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 
-from a3c_jax import output, workers
+from a3c_jax.core import output, workers
 
 
 def end_now(code: int) -> None:

@@ -7,7 +7,7 @@ import logging
 
 import jax
 
-from a3c_jax import checks
+from a3c_jax.core import paths
 from a3c_jax.runs.supervise import Outcome, Tick
 
 _logger = logging.getLogger(__name__)
@@ -28,11 +28,11 @@ class Profile:
       UsageError: if it cannot be made or written to.
     """
     self._folder = folder
-    self._shown = checks.as_given(folder)
+    self._shown = paths.as_given(folder)
     self._began: float | None = None
     self._done = not folder
     if folder:
-      checks.make_folder(folder, flag='profile')
+      paths.make_folder(folder, flag='profile')
 
   def tick(self, now: Tick) -> None:
     seconds = now.session_seconds

@@ -9,12 +9,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from a3c_jax import base, checkpoints, checks, workers
 from a3c_jax.acting.worker_state import WorkerState
-from a3c_jax.core import events, observations
-from a3c_jax.envs import recorded
+from a3c_jax.core import errors, events, observations, paths, types, workers
+from a3c_jax.envs import replayable
 from a3c_jax.parameters import store as store_lib
-from a3c_jax.runs import csv_files, supervise
+from a3c_jax.runs import checkpoints, csv_files, supervise
 from a3c_jax.runtimes import runtime
 
 _logger = logging.getLogger(__name__)
@@ -47,7 +46,7 @@ def read(
     UsageError: if the checkpoint does not fit, or there are results without
       one.
   """
-  shown = checks.as_given(path)
+  shown = paths.as_given(path)
   try:
     run_state, problems = store.restore(template)
     restored = None
@@ -62,14 +61,14 @@ def read(
         best=best if best and store.has_best(best['frames']) else None,
       )
   except (checkpoints.MismatchError, KeyError) as error:
-    raise checks.UsageError(
+    raise errors.UsageError(
       f'--workdir={shown}: its checkpoint does not fit, {error}; allowed: the '
       'run of the same network and optimizer'
     ) from error
   for problem in problems:
     _logger.warning('%s', problem)
   if restored is None and (problems or csv_files.has_rows(path)):
-    raise checks.UsageError(
+    raise errors.UsageError(
       f'--workdir={shown}: holds results, but no checkpoint to resume from; '
       'allowed: another folder'
     )
@@ -80,8 +79,8 @@ def replay(
   team: Sequence[runtime.Worker],
   saved: Sequence[WorkerState],
   *,
-  learner: base.Learner,
-  make_env: Callable[[], recorded.Recorded],
+  learner: types.Learner,
+  make_env: Callable[[], replayable.Recorded],
   incidents: events.EventQueue,
   watchdog_seconds: float,
 ) -> None:
@@ -133,7 +132,7 @@ def replay(
     strangers.append(index)
     worker.start(
       learner,
-      seed=recorded.next_seed(int(state.action_log.seeds[0])),
+      seed=replayable.next_seed(int(state.action_log.seeds[0])),
       key=state.carry.key,
     )
 

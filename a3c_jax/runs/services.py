@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 import logging
 
-from a3c_jax import cpu, signals, workers
-from a3c_jax.core import errors
+from a3c_jax.core import cpu, errors, signals, workers
 from a3c_jax.runs import evaluator as evaluator_lib
 from a3c_jax.runs import log as log_lib
 from a3c_jax.runs import session as session_lib

@@ -14,13 +14,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from a3c_jax import agents, base, checks, evaluation, published
-from a3c_jax import checkpoints as checkpoints_lib
 from a3c_jax.algorithms import registry
-from a3c_jax.core import events
+from a3c_jax.core import errors, events, paths, types
+from a3c_jax.envs import reference_scores
 from a3c_jax.parameters import store as store_lib
-from a3c_jax.runs import assembly, restoring, supervise
+from a3c_jax.runs import assembly, evaluation, restoring, supervise
+from a3c_jax.runs import checkpoints as checkpoints_lib
 from a3c_jax.runs import log as log_lib
+from a3c_jax.settings import build
 from a3c_jax.settings.common import Config
 
 _logger = logging.getLogger(__name__)
@@ -85,11 +86,11 @@ class Session:
         frames=now.version.frames,
         seconds=now.seconds,
         updates=now.version.updates,
-        learning_rate=agents.learning_rate(self.config)(now.version.frames),
+        learning_rate=build.learning_rate(self.config)(now.version.frames),
       )
 
   def record_evaluation(
-    self, version: base.Version, summary: evaluation.Summary, seconds: float
+    self, version: types.Version, summary: evaluation.Summary, seconds: float
   ) -> None:
     """Writes the result of an evaluation, and keeps the best parameters.
 
@@ -105,7 +106,9 @@ class Session:
     best = bool(np.isfinite(score)) and (
       self.best is None or score > self.best['score']
     )
-    reference = published.reference(config.env_name, config.eval_protocol)
+    reference = reference_scores.reference(
+      config.env_name, config.eval_protocol
+    )
     row = log_lib.EvalRow(
       frames=version.frames,
       seconds=seconds,
@@ -114,7 +117,7 @@ class Session:
         exploration_epsilon=evaluation.EXPLORATION_EPSILON
       ),
       human_normalized=reference
-      and published.human_normalized(score, reference),
+      and reference_scores.human_normalized(score, reference),
       best=best,
       **summary._asdict(),
     )
@@ -153,7 +156,7 @@ class Session:
     frames = state.version.frames
     if not all(
       np.isfinite(leaf).all()
-      for leaf in jax.tree.leaves(base.trained(state.version.params))
+      for leaf in jax.tree.leaves(types.trained(state.version.params))
     ):  # The last good one is worth more.
       _logger.warning('no checkpoint: parameters are not finite')
       return
@@ -179,8 +182,8 @@ class Session:
       yield
     except OSError as error:
       problem = str(getattr(error, 'strerror', None) or error)
-      raise checks.RunError(
-        f'--workdir={checks.as_given(self.path)}: the checkpoint of frame '
+      raise errors.RunError(
+        f'--workdir={paths.as_given(self.path)}: the checkpoint of frame '
         f'{frames} cannot be written, the ones before it are intact: '
         + ' '.join(problem.split())[:200]
       ) from error
@@ -250,6 +253,6 @@ def _naming_the_folder(path: pathlib.Path) -> Iterator[None]:
       )
     else:
       rest = 'the folder is not there any more'
-    raise checks.RunError(
-      f'--workdir={checks.as_given(path)}: {error.strerror or error}; {rest}'
+    raise errors.RunError(
+      f'--workdir={paths.as_given(path)}: {error.strerror or error}; {rest}'
     ) from error

@@ -9,7 +9,7 @@ import shlex
 import threading
 import time
 
-from a3c_jax import checks, signals, workers
+from a3c_jax.core import errors, paths, signals, workers
 from a3c_jax.settings.common import Config
 
 _PERIOD_SECONDS = 1.0
@@ -34,9 +34,9 @@ def stoppable(config: Config, received: signals.Signals) -> Iterator[None]:
   except signals.Interrupted:
     left = 'nothing was written'
     if (pathlib.Path(config.workdir) / 'config.json').exists():
-      workdir = checks.as_given(config.workdir)
+      workdir = paths.as_given(config.workdir)
       left = f'the run in {workdir} is unchanged\n{resume_command(workdir)}'
-    raise checks.StoppedError(
+    raise errors.StoppedError(
       f'stopped before training began; {left}'
     ) from None
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
-from a3c_jax import base, checks, workers
+from a3c_jax.core import errors, types, workers
 
 STOP_SECONDS = 5.0  # For all threads to end, once they are told to.
 
 
-class HungError(checks.RunError):
+class HungError(errors.RunError):
   """Threads made no progress, so the run ended."""
 
 
@@ -19,7 +19,7 @@ class Tick(NamedTuple):
 
   seconds: float  # of training so far, earlier sessions included
   session_seconds: float  # of training so far, in this process
-  version: base.Version
+  version: types.Version
 
 
 class Stop(NamedTuple):

@@ -10,18 +10,13 @@ from typing import NamedTuple
 
 import gymnasium
 
-from a3c_jax import (
-  base,
-  checkpoints,
-  checks,
-)
-from a3c_jax import signals as signals_lib
-from a3c_jax import workdir as workdir_lib
-from a3c_jax import workers as workers_lib
-from a3c_jax.core import stopwatch
+from a3c_jax.core import paths, stopwatch, types
+from a3c_jax.core import signals as signals_lib
+from a3c_jax.core import workers as workers_lib
 from a3c_jax.envs import spaces as spaces_lib
 from a3c_jax.runs import (
   assembly,
+  checkpoints,
   profiling,
   restoring,
   services,
@@ -30,6 +25,7 @@ from a3c_jax.runs import (
 )
 from a3c_jax.runs import log as log_lib
 from a3c_jax.runs import session as session_lib
+from a3c_jax.runs import workdir as workdir_lib
 from a3c_jax.runtimes import asynchronous, runtime
 from a3c_jax.settings.common import Config
 
@@ -40,7 +36,7 @@ MakeEnv = Callable[[], gymnasium.vector.VectorEnv]
 class Result(NamedTuple):
   """The result of a run."""
 
-  params: base.Params
+  params: types.Params
   frames: int  # emulator frames of all threads
   updates: int
   episodes: int
@@ -55,7 +51,7 @@ class Result(NamedTuple):
 def run(
   config: Config,
   make_env: MakeEnv | None = None,
-  make_learner: Callable[[gymnasium.vector.VectorEnv], base.Learner]
+  make_learner: Callable[[gymnasium.vector.VectorEnv], types.Learner]
   | None = None,
   make_eval_env: MakeEnv | None = None,
   *,
@@ -174,7 +170,7 @@ def describe(result: Result) -> str:
   if result.episodes:
     newest = min(result.episodes, 100)
     score = f'mean return {result.mean_return:.2f} (newest {newest})'
-  workdir = checks.as_given(result.workdir)
+  workdir = paths.as_given(result.workdir)
   text = (
     f'{result.frames:,} frames in {result.seconds:,.0f} s, '
     f'{result.episodes:,} episodes, {score}\n'

@@ -8,10 +8,10 @@ import threading
 import jax
 import numpy as np
 
-from a3c_jax import workers as workers_lib
 from a3c_jax.acting import actor as actor_lib
 from a3c_jax.acting import rollout
 from a3c_jax.core import errors, events, stopwatch
+from a3c_jax.core import workers as workers_lib
 from a3c_jax.optim import factored
 from a3c_jax.parameters.store import Contribution, WorkerState
 from a3c_jax.runtimes.runtime import Job, Worker

@@ -9,12 +9,11 @@ from typing import NamedTuple, Protocol
 import jax
 import numpy as np
 
-from a3c_jax import base
-from a3c_jax import workers as workers_lib
 from a3c_jax.acting import carry as carry_lib
 from a3c_jax.acting import rollout
-from a3c_jax.core import events, stopwatch
-from a3c_jax.envs import recorded
+from a3c_jax.core import events, stopwatch, types
+from a3c_jax.core import workers as workers_lib
+from a3c_jax.envs import replayable
 from a3c_jax.parameters.store import ParameterStore, WorkerState
 
 
@@ -31,21 +30,21 @@ class Worker:
   """
 
   index: int
-  env: recorded.Recorded
+  env: replayable.Recorded
   exploration_epsilon: Callable[[int], np.ndarray]
   state: WorkerState | None = None
   stopwatch: stopwatch.Stopwatch = dataclasses.field(
     default_factory=stopwatch.Stopwatch
   )
 
-  def start(self, learner: base.Learner, *, seed: int, key: jax.Array) -> None:
+  def start(self, learner: types.Learner, *, seed: int, key: jax.Array) -> None:
     """Resets the environments, which begin their first episodes."""
     carry = carry_lib.start(self.env, learner, seed=seed, key=key)
     self.state = WorkerState(carry, self.env.action_log())
 
-  def replace_env(self, make_env: Callable[[], recorded.Recorded]) -> int:
+  def replace_env(self, make_env: Callable[[], replayable.Recorded]) -> int:
     """Replaces environments that failed; returns the seed of the new ones."""
-    seed = recorded.next_seed(int(self.env.action_log().seeds[0]))
+    seed = replayable.next_seed(int(self.env.action_log().seeds[0]))
     self.env.abandon()
     self.env = make_env()
     return seed
@@ -54,13 +53,13 @@ class Worker:
 class Job(NamedTuple):
   """What all workers share."""
 
-  learner: base.Learner
-  gradients: Callable[..., tuple[base.Params, jax.Array]]  # clipped
+  learner: types.Learner
+  gradients: Callable[..., tuple[types.Params, jax.Array]]  # clipped
   store: ParameterStore
   spec: rollout.RolloutSpec
   frames: int  # emulator frames of all workers, at which work is done
   action_repeat: int  # emulator frames per agent step
-  make_env: Callable[[], recorded.Recorded]  # replaces one that fails
+  make_env: Callable[[], replayable.Recorded]  # replaces one that fails
   incidents: events.EventQueue
   max_env_restarts: int  # of each worker
   max_bad_gradients: int  # in a row

@@ -10,9 +10,9 @@ import time
 from types import MappingProxyType
 from typing import Any
 
-from a3c_jax import checks
 from a3c_jax.algorithms import registry
 from a3c_jax.algorithms.algorithm import Algorithm
+from a3c_jax.core import errors, fields, paths
 from a3c_jax.envs import domain as domain_lib
 from a3c_jax.settings import common, record
 from a3c_jax.settings.common import Config
@@ -82,8 +82,8 @@ def make(
     environment=environment,
     algorithm=algorithm.hyperparameters(**own),
   )
-  checks.check_settings(config)
-  checks.check_settings(config.algorithm)
+  fields.check_settings(config)
+  fields.check_settings(config.algorithm)
   _check_together(config)
   return config
 
@@ -107,7 +107,7 @@ def _check_environment(environment, domain) -> None:
       f'environment={environment!r}: expected {domain.options.__module__}.'
       f'{domain.options.__qualname__}'
     )
-  checks.check_settings(environment)
+  fields.check_settings(environment)
 
 
 def _check_names(
@@ -121,7 +121,7 @@ def _check_names(
     ):
       raise TypeError(f'{name}: there is no such setting')
     own = ', '.join(algorithm.settings) or 'the settings of all algorithms'
-    raise checks.UsageError(
+    raise errors.UsageError(
       f'--{name}: not a setting of --algo={algorithm.name}; allowed: {own}'
     )
 
@@ -159,8 +159,8 @@ def check_not_imported(run: Config, given: Container[str]) -> None:
   """
   for name, value in code_named(run).items():
     if name not in given:
-      raise checks.UsageError(
-        f'--{name}: the run in {checks.as_given(run.workdir)} has {value}, '
+      raise errors.UsageError(
+        f'--{name}: the run in {paths.as_given(run.workdir)} has {value}, '
         f'which decides what code runs; allowed: --{name}={value}, given again'
       )
 
@@ -173,8 +173,8 @@ def check_protocol(config: Config, protocol: str, *, flag: str) -> None:
   """
   allowed = domain_lib.get(config.domain).protocols
   if protocol not in allowed:
-    raise checks.UsageError(
-      f'--{flag}={checks.as_text(protocol)}: allowed for {config.env_name}: '
+    raise errors.UsageError(
+      f'--{flag}={errors.as_text(protocol)}: allowed for {config.env_name}: '
       + ', '.join(allowed)
     )
 
@@ -183,18 +183,18 @@ def _check_together(config: Config) -> None:
   algorithm = registry.get(config.algo)
   presets = algorithm.presets_in(config.domain)
   if config.preset not in presets:
-    raise checks.UsageError(
+    raise errors.UsageError(
       f'--preset={config.preset}: allowed for {config.env_name} with '
       f'--algo={config.algo}: {", ".join(presets)}'
     )
   check_protocol(config, config.eval_protocol, flag='eval_protocol')
   if config.threads * config.envs_per_thread > _MOST_ENVS:
-    raise checks.UsageError(
+    raise errors.UsageError(
       f'--threads={config.threads} with --envs_per_thread='
       f'{config.envs_per_thread}: allowed: {_MOST_ENVS} environments in all'
     )
   if domain_lib.get(config.domain).continuous and not algorithm.continuous:
-    raise checks.UsageError(
+    raise errors.UsageError(
       f'--algo={config.algo}: allowed with continuous actions: '
       f'{registry.continuous()}'
     )

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 import dataclasses
 from typing import Any
 
-from a3c_jax import cpu
 from a3c_jax.algorithms import registry
+from a3c_jax.core import cpu
 from a3c_jax.envs import domain as domain_lib
 from a3c_jax.settings import common
 

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from absl import flags
 
-from a3c_jax import checks
 from a3c_jax.algorithms import registry
+from a3c_jax.core import errors, fields, paths
 from a3c_jax.envs import domain as domain_lib
 from a3c_jax.settings import common, record
 from a3c_jax.settings import config as config_lib
@@ -91,7 +91,7 @@ def _define(
   """Defines one flag, whose value is None if it is not given.
 
   Args:
-    field: a `checks.setting`.
+    field: a `fields.setting`.
     default_text: the default and its source.
     heading: in `--help`; None for the name of the script.
     allowed: instead of what the field says.
@@ -106,7 +106,7 @@ def _define(
     flag = _Boolean(field.name, None, help_text)
     flags.DEFINE_flag(flag, module_name=heading)
   else:
-    allowed = allowed or checks.allowed(field)
+    allowed = allowed or fields.allowed(field)
     help_text += f' Allowed: {allowed}. Default: {default_text}.'
     flags.DEFINE(
       _PARSERS[kind], field.name, None, help_text, module_name=heading
@@ -122,7 +122,7 @@ def define_options(options: type) -> Callable[[], Any]:
   """Defines a flag for every field of a dataclass.
 
   Args:
-    options: its fields are `checks.setting`s with defaults.
+    options: its fields are `fields.setting`s with defaults.
 
   Returns:
     A function that makes the options, unchecked, once flags are parsed.
@@ -131,14 +131,14 @@ def define_options(options: type) -> Callable[[], Any]:
 
   def make_options():
     made = options(**_given(names))
-    return dataclasses.replace(made, **checks.absolute_paths(made))
+    return dataclasses.replace(made, **paths.absolute_paths(made))
 
   return make_options
 
 
 def _define_options(options, *, heading=None) -> list[str]:
   for field in dataclasses.fields(options):
-    known = field.default is not None and checks.as_text(field.default)
+    known = field.default is not None and errors.as_text(field.default)
     default = known or 'nothing'
     text = f'{default} ({field.metadata["source"]})'
     _define(field, text, heading=heading)
@@ -164,7 +164,7 @@ def _define_environment(domain: domain_lib.Domain) -> Callable[[], Any]:
       # The network is checked with the other settings.
       config_lib.check_not_imported(run, {'network', *given})
       made = dataclasses.replace(run.environment, **given)
-    return dataclasses.replace(made, **checks.absolute_paths(made))
+    return dataclasses.replace(made, **paths.absolute_paths(made))
 
   return make_environment
 
@@ -188,9 +188,9 @@ def define(domain: str, **instead) -> Callable[..., Config]:
     given = _given(names)
     for name, value in fixed.items():
       if given.get(name, value) != value:
-        raise checks.UsageError(
-          f'--{name}={checks.as_text(given[name])}: allowed here: '
-          f'{checks.as_text(value)}'
+        raise errors.UsageError(
+          f'--{name}={errors.as_text(given[name])}: allowed here: '
+          f'{errors.as_text(value)}'
         )
     settings = {'domain': domain} | given | fixed
     return config_lib.make(environment=environment, instead=instead, **settings)
@@ -283,7 +283,7 @@ def _describe(name, tables) -> str:
 def _default_text(name, default) -> str:
   if default is not None:
     value, source = default
-    return f'{checks.as_text(value) or "nothing"} ({source})'
+    return f'{errors.as_text(value) or "nothing"} ({source})'
   if name == 'workdir':
     return 'runs/ENVIRONMENT-ALGORITHM-SEED-TIME-PROCESS'
   return '--frames (paper, section 8)'  # That of `anneal_frames`.

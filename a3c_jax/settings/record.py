@@ -10,8 +10,8 @@ import os
 import pathlib
 from typing import Any, NamedTuple
 
-from a3c_jax import checks
 from a3c_jax.algorithms import registry
+from a3c_jax.core import errors, fields, paths
 from a3c_jax.envs import domain as domain_lib
 from a3c_jax.settings import defaults as defaults_lib
 from a3c_jax.settings.common import Config
@@ -32,8 +32,8 @@ def to_record(config: Config) -> dict[str, Any]:
   Paths are in the user's words: a folder with all its runs may move elsewhere.
   """
   as_given = {
-    name: checks.as_given(value) if value else value
-    for name, value in checks.absolute_paths(config).items()
+    name: paths.as_given(value) if value else value
+    for name, value in paths.absolute_paths(config).items()
   }
   return dataclasses.asdict(config) | as_given
 
@@ -59,13 +59,12 @@ def read(workdir: str | pathlib.Path) -> Record:
       return Record(_from_record(values, path), changes)
   except OSError as error:
     problem = f'config.json: {error.strerror}'
-  except checks.UsageError as error:
+  except errors.UsageError as error:
     problem = f'{_NO_RUN}, {error}'
   except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
     problem = _NO_RUN
-  raise checks.UsageError(
-    f'--workdir={checks.as_given(path)}: {problem}; allowed: the folder of a '
-    'run'
+  raise errors.UsageError(
+    f'--workdir={paths.as_given(path)}: {problem}; allowed: the folder of a run'
   )
 
 
@@ -78,11 +77,11 @@ def _why_unknown(values: Mapping[str, Any]) -> str:
   if unknown:
     return (
       'its config.json has settings that this version of a3c_jax does not '
-      f'know, {checks.as_text(unknown)}'
+      f'know, {errors.as_text(unknown)}'
     )
   if values['algo'] not in registry.names():
     return (
-      f'its algorithm {checks.as_text(values["algo"])} is not registered here'
+      f'its algorithm {errors.as_text(values["algo"])} is not registered here'
     )
   return ''
 
@@ -117,7 +116,7 @@ def _from_record(values: Mapping[str, Any], path: pathlib.Path) -> Config:
       ),
     }
   )
-  checks.check_settings(config)
+  fields.check_settings(config)
   return config
 
 
@@ -129,7 +128,7 @@ def of_run(workdir: str | None, domain: str) -> Config | None:
   """
   if not isinstance(workdir, str) or not workdir:
     return None
-  workdir = checks.absolute(workdir)
+  workdir = paths.absolute(workdir)
   if not os.path.exists(os.path.join(workdir, 'config.json')):
     return None
   config = read(workdir).config

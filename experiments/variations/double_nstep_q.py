@@ -9,7 +9,9 @@ bootstrap is Q(s_T, argmax_a Q(s_T, a; θ); θ⁻) instead of max_a Q(s_T, a; θ
 import jax
 import jax.numpy as jnp
 
-from a3c_jax import agents, command_line, losses, value_based
+from a3c_jax import command_line, losses
+from a3c_jax.algorithms import value_based
+from a3c_jax.settings import build
 from a3c_jax.settings import flags as flags_lib
 
 _config = flags_lib.define('catch', frames=100_000)
@@ -40,7 +42,7 @@ def main() -> None:
   config = _config(algo='nstep_q')
 
   def make_learner(env):
-    return double_nstep_q(agents.make_network(config, env))
+    return double_nstep_q(build.make_network(config, env))
 
   command_line.run_training(config, make_learner=make_learner)
 

@@ -9,7 +9,9 @@ Q(s, a) = V(s) + A(s, a) - mean_a' A(s, a').
 import flax.linen as nn
 import jax.numpy as jnp
 
-from a3c_jax import agents, command_line, networks, value_based
+from a3c_jax import command_line, networks
+from a3c_jax.algorithms import value_based
+from a3c_jax.settings import build
 from a3c_jax.settings import flags as flags_lib
 
 _config = flags_lib.define('gym', frames=150_000)
@@ -31,7 +33,7 @@ def main() -> None:
   config = _config(algo='nstep_q')
 
   def make_learner(env):
-    torso = agents.make_torso(config, env.single_observation_space)
+    torso = build.make_torso(config, env.single_observation_space)
     network = DuelingQNetwork(torso, int(env.single_action_space.n))
     return value_based.nstep_q(network)
 

@@ -10,20 +10,17 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from a3c_jax import (
-  agents,
-  checks,
-  command_line,
-  losses,
-  policy_based,
-  returns,
-)
+from a3c_jax import command_line, losses
+from a3c_jax.algorithms import policy_based
+from a3c_jax.core import fields
+from a3c_jax.losses import returns
+from a3c_jax.settings import build
 from a3c_jax.settings import flags as flags_lib
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-  lambda_: float = checks.fraction('GAE λ.', default=0.95, source='Schulman')
+  lambda_: float = fields.fraction('GAE λ.', default=0.95, source='Schulman')
 
 
 _options = flags_lib.define_options(Options)
@@ -33,7 +30,7 @@ _config = flags_lib.define('gym', frames=150_000)
 def main() -> None:
   options = _options()
   config = _config(algo='a3c')
-  checks.check_settings(options)
+  fields.check_settings(options)
 
   def loss_of_stream(logits, v, a, r_t, discount_t, v_bootstrap):
     all_v = jax.lax.stop_gradient(jnp.append(v, v_bootstrap))
@@ -47,7 +44,7 @@ def main() -> None:
     return losses.a3c_loss(logits, v, a, return_tm1, none, none[0], **costs)
 
   def make_learner(env):
-    network = agents.make_network(config, env)
+    network = build.make_network(config, env)
     return policy_based.actor_critic(network, loss_of_stream)
 
   command_line.run_training(config, make_learner=make_learner)

@@ -14,13 +14,16 @@ import dataclasses
 
 import jax.numpy as jnp
 
-from a3c_jax import agents, checks, command_line, losses, policy_based
+from a3c_jax import command_line, losses
+from a3c_jax.algorithms import policy_based
+from a3c_jax.core import fields
+from a3c_jax.settings import build
 from a3c_jax.settings import flags as flags_lib
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-  baseline: bool = checks.setting('Use one.', default=True, source='ours')
+  baseline: bool = fields.setting('Use one.', default=True, source='ours')
 
 
 _options = flags_lib.define_options(Options)
@@ -44,7 +47,7 @@ def main() -> None:
     )
 
   def make_learner(env):
-    network = agents.make_network(config, env)
+    network = build.make_network(config, env)
     return policy_based.actor_critic(network, loss_of_stream)
 
   command_line.run_training(config, make_learner=make_learner)

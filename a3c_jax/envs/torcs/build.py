@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 
-from a3c_jax import checks
+from a3c_jax.core import errors
 from a3c_jax.envs.torcs import installed
 
 _FLAGS = ('-std=c++17', '-O2', '-Wall', '-Wextra', '-shared', '-fPIC')
@@ -40,7 +40,7 @@ def compile_plugin() -> pathlib.Path:
       _run_compiler(unfinished)
       os.replace(unfinished, path)  # Whole or not there.
   except OSError as error:
-    raise checks.UsageError(
+    raise errors.UsageError(
       f'{path.parent}: {error.strerror}; allowed: a folder to write'
     ) from error
   return path
@@ -53,11 +53,11 @@ def _run_compiler(path):
       [*command, *_LIBRARIES], capture_output=True, text=True
     )
   except FileNotFoundError as error:
-    raise checks.UsageError(
+    raise errors.UsageError(
       f'g++ is not installed; {installed.INSTALL}'
     ) from error
   if done.returncode:
-    raise checks.RunError(
+    raise errors.RunError(
       f'the plugin does not compile; {installed.INSTALL}; '
       f'g++ said: {done.stderr.strip()}'
     )
@@ -66,9 +66,9 @@ def _run_compiler(path):
 def main() -> None:
   try:
     print(compile_plugin())
-  except (checks.UsageError, checks.RunError) as error:
+  except (errors.UsageError, errors.RunError) as error:
     print(f'error: {error}', file=sys.stderr)
-    sys.exit(2 if isinstance(error, checks.UsageError) else 1)
+    sys.exit(2 if isinstance(error, errors.UsageError) else 1)
 
 
 if __name__ == '__main__':

@@ -17,7 +17,7 @@ from xml.etree import ElementTree
 import gymnasium
 import numpy as np
 
-from a3c_jax import checks
+from a3c_jax.core import errors
 from a3c_jax.envs.torcs import installed
 
 TICK = 0.02  # Seconds of simulated time, of which TORCS makes 0.02 or 0.022.
@@ -187,7 +187,7 @@ class Game:
     if self._closed:
       raise gymnasium.error.ClosedEnvironmentError('the game is closed')
     if os.getpid() != self._owner:
-      raise checks.RunError(
+      raise errors.RunError(
         f'this game of TORCS is that of process {self._owner}; a fork needs an '
         'environment of its own'
       )
@@ -229,12 +229,12 @@ class Game:
         try:
           self._launch(folder, race, programs)
         except OSError as error:
-          raise checks.RunError(
+          raise errors.RunError(
             f'TORCS did not start: {error.strerror}'
           ) from error
         self._wait('did not start')
     except OSError as error:
-      raise checks.RunError(
+      raise errors.RunError(
         f'TMPDIR={tempfile.gettempdir()}: {error.strerror}'
       ) from error
 
@@ -289,7 +289,7 @@ class Game:
       except ConnectionError:
         answer = b''
       if not answer:
-        raise checks.RunError(f'TORCS {what}: {problem}{self._end()}')
+        raise errors.RunError(f'TORCS {what}: {problem}{self._end()}')
     except BaseException:  # After Ctrl-C an answer would come too late.
       self._stop()
       raise

@@ -7,7 +7,7 @@ import pathlib
 import subprocess
 import sys
 
-from a3c_jax import checks
+from a3c_jax.core import errors
 
 VERSION = '1.3.7'
 INSTALL = 'on Debian: apt-get install torcs g++ libegl-dev libgl-dev'
@@ -25,7 +25,7 @@ def check_installed() -> None:
     UsageError: naming what is missing, or both versions.
   """
   if sys.platform != 'linux':
-    raise checks.UsageError(f'TORCS on {sys.platform}: allowed: linux')
+    raise errors.UsageError(f'TORCS on {sys.platform}: allowed: linux')
   try:
     found = subprocess.run(
       ['dpkg-query', '--show', '--showformat=${Version}', 'torcs'],
@@ -36,10 +36,10 @@ def check_installed() -> None:
   except FileNotFoundError:
     version = ''
   if not version or not programs():
-    raise checks.UsageError(f'TORCS is not installed; {INSTALL}')
+    raise errors.UsageError(f'TORCS is not installed; {INSTALL}')
   # Debian's version is that of TORCS, +dfsg, and - with its own.
   if version.split('+')[0].split('-')[0] != VERSION:
-    raise checks.UsageError(
+    raise errors.UsageError(
       f'TORCS {version} is installed; allowed: {VERSION}, whose layout of '
       'memory the plugin knows'
     )
@@ -68,5 +68,5 @@ def check_compiled() -> pathlib.Path:
   check_installed()
   path = plugin()
   if not path.exists():
-    raise checks.UsageError(f'the plugin for TORCS is not compiled: {BUILD}')
+    raise errors.UsageError(f'the plugin for TORCS is not compiled: {BUILD}')
   return path

@@ -11,7 +11,7 @@ import math
 import gymnasium
 import numpy as np
 
-from a3c_jax import checks, cpu
+from a3c_jax.core import cpu, errors, fields
 from a3c_jax.envs import domain as domain_lib
 from a3c_jax.envs import gym
 from a3c_jax.envs.torcs import game
@@ -42,52 +42,52 @@ _VIEW = 336  # Pixels of each half of a picture for people.
 class Options:
   """What a race is like, and how long an episode is."""
 
-  track: str = checks.setting(
+  track: str = fields.setting(
     "Name of one of TORCS' tracks.",
     'a name such as e-track-5, g-track-1 or aalborg',
     lambda value: bool(value) and isinstance(value, str),
     default='e-track-5',
     source='ours',
   )
-  car: str = checks.setting(
+  car: str = fields.setting(
     "slow (p406), fast (car1-trb1), or the name of one of TORCS' cars.",
     'slow, fast, or a name such as car1-ow1',
     lambda value: bool(value) and isinstance(value, str),
     default='slow',
     source='paper, section 5.2, has a slow and a fast one',
   )
-  opponents: int = checks.count(
+  opponents: int = fields.count(
     "Cars of TORCS' robot bt, of the same kind, which start in front.",
     least=0,
     most=game.MOST_OPPONENTS,
     default=0,
     source='paper, section 5.2, has none and some',
   )
-  camera: str = checks.one_of(
+  camera: str = fields.one_of(
     'road (the car is not seen), bonnet, or behind (the car is seen; needs a '
     'new process for every episode).',
     tuple(game.CAMERAS),
     default='road',
     source='ours',
   )
-  view_distance: float = checks.setting(
+  view_distance: float = fields.setting(
     'Metres that are seen, with fog from the half on; less is faster.',
     'a number from 10 to 1e6',
     lambda value: 10 <= value <= 1e6,
     default=150.0,
     source='ours',
   )
-  start: str = checks.one_of(
+  start: str = fields.one_of(
     'Where episodes start: anywhere on the lap (random), or at its beginning '
     '(line).',
     ('random', 'line'),
     default='random',
     source='ours',
   )
-  episode_seconds: float = checks.positive(
+  episode_seconds: float = fields.positive(
     'Longest episode, seconds of simulated time.', default=60.0, source='ours'
   )
-  action_repeat: int = checks.count(
+  action_repeat: int = fields.count(
     'Ticks of 0.02 s per agent step.', most=50, default=8, source='ours'
   )
 
@@ -170,7 +170,7 @@ class Torcs(gymnasium.Env, gymnasium.utils.EzPickle):
       *(track, car, opponents, camera, view_distance),
       *(start, episode_seconds, action_repeat),
     )
-    options = checks.settings_of(Options, *given)
+    options = fields.settings_of(Options, *given)
     gymnasium.utils.EzPickle.__init__(self, *given, render_mode)
     gym.check_render_mode(render_mode)
     settings = game.Settings(
@@ -307,7 +307,7 @@ class Torcs(gymnasium.Env, gymnasium.utils.EzPickle):
 def _check_name(flag, name, known):
   if name not in known:
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
-    raise checks.UsageError(
+    raise errors.UsageError(
       f'--{flag}={name}: allowed: {", ".join(near or known)}'
     )
 

@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 
-from a3c_jax import output
+from a3c_jax.core import output
 
 # Ctrl-C; `kill` and the end of a job; a closed terminal; SLURM's warning.
 _NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)

@@ -9,7 +9,7 @@ import zlib
 
 import numpy as np
 
-from a3c_jax.envs.mazes import CELL, HEADINGS, Cell, Maze, centre
+from a3c_jax.envs.labyrinth.mazes import CELL, HEADINGS, Cell, Maze, centre
 
 _APPLE, _PORTAL, _START = 15001, 15002, 1  # 1 is Doom's first player.
 # Pixels per side. Of a height that is no power of two, the engine draws what

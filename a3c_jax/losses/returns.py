@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from a3c_jax import checks
+from a3c_jax.core import shapes
 
 
 def nstep_returns(
@@ -34,7 +34,7 @@ def nstep_returns(
   Raises:
     ValueError: while tracing, naming the argument whose shape disagrees.
   """
-  checks.check_shapes(
+  shapes.check_shapes(
     r_t=(r_t, 'T'), discount_t=(discount_t, 'T'), bootstrap=(bootstrap, '')
   )
 
@@ -76,6 +76,6 @@ def generalized_advantages(
   Raises:
     ValueError: while tracing, naming the argument whose shape disagrees.
   """
-  checks.check_shapes(r_t=(r_t, 'T'), discount_t=(discount_t, 'T'), v=(v, 'T1'))
+  shapes.check_shapes(r_t=(r_t, 'T'), discount_t=(discount_t, 'T'), v=(v, 'T1'))
   delta_tm1 = r_t + discount_t * v[1:] - v[:-1]
   return nstep_returns(delta_tm1, lambda_ * discount_t, jnp.zeros_like(v[0]))

@@ -10,9 +10,10 @@ import sys
 import gymnasium
 import numpy as np
 
-from a3c_jax import checks, cpu
+from a3c_jax.core import cpu, errors, fields, packages
 from a3c_jax.envs import domain as domain_lib
-from a3c_jax.envs import doom, gym, mazes, wads
+from a3c_jax.envs import gym
+from a3c_jax.envs.labyrinth import doom, mazes, wads
 
 APPLE_REWARD, PORTAL_REWARD = 1.0, 10.0
 SIZE = 84  # Pixels of an observation, height and width.
@@ -38,28 +39,28 @@ _VIEW = 336  # Pixels of each half of a picture for people.
 class Options:
   """What mazes are like, and how long an episode is."""
 
-  maze_size: int = checks.setting(
+  maze_size: int = fields.setting(
     'Cells per side of a maze, with its outer walls.',
     'an odd whole number, 5 to 101',
     lambda value: type(value) is int and value % 2 and 5 <= value <= 101,
     default=9,
     source='ours',
   )
-  apples: int = checks.count(
+  apples: int = fields.count(
     'Apples in a maze.', least=0, most=1000, default=5, source='ours'
   )
-  episode_seconds: float = checks.positive(
+  episode_seconds: float = fields.positive(
     'Length of an episode, seconds of 35 tics each.',
     default=60.0,
     source='paper, section 5.4',
   )
-  textures: str = checks.one_of(
+  textures: str = fields.one_of(
     'Walls of each room look different (rooms), or all alike (plain).',
     ('rooms', 'plain'),
     default='rooms',
     source='ours',
   )
-  action_repeat: int = checks.count(
+  action_repeat: int = fields.count(
     'Tics of the engine per agent step.', most=35, default=4, source='as Atari'
   )
 
@@ -128,7 +129,7 @@ class Labyrinth(gymnasium.Env):
     """
     _check_installed()
     given = maze_size, apples, episode_seconds, textures, action_repeat
-    options = checks.settings_of(Options, *given)
+    options = fields.settings_of(Options, *given)
     gym.check_render_mode(render_mode)
     self._options = options
     self.action_repeat = options.action_repeat
@@ -268,11 +269,11 @@ def _generate(rng, options):
 
 def _check_installed():
   if sys.platform != 'linux':
-    raise checks.UsageError(
+    raise errors.UsageError(
       f'Labyrinth on {sys.platform}: its engine is looked after in a way that '
       'only Linux has'
     )
-  checks.check_installed(
+  packages.check_installed(
     'Labyrinth',
     'vizdoom',
     'labmaze',
@@ -284,7 +285,7 @@ def _check_installed():
 def _check_apples(options):
   rng = np.random.default_rng(0)
   if all(_generate(rng, options) is None for _ in range(_PROBES)):
-    raise checks.UsageError(
+    raise errors.UsageError(
       f'--apples={options.apples}: no cell is left for the agent in a maze of '
       f'--maze_size={options.maze_size}; allowed: fewer apples, larger mazes'
     )

@@ -8,7 +8,8 @@ from typing import Any
 
 import gymnasium
 
-from a3c_jax import checks, evaluation
+from a3c_jax.core import fields
+from a3c_jax.runs import evaluation
 from a3c_jax.settings.common import MAX_EVAL_EPISODE_FRAMES
 
 Act = Callable[[Any], int]  # From an environment to an action.
@@ -18,13 +19,13 @@ Act = Callable[[Any], int]  # From an environment to an action.
 class Options:
   """How long the agents play."""
 
-  episodes: int = checks.count(
+  episodes: int = fields.count(
     'Episodes of each agent.', least=2, default=100, source='ours'
   )
-  seed: int = checks.count(
+  seed: int = fields.count(
     'Seed of the episodes and of chance.', least=0, default=1, source='ours'
   )
-  max_eval_episode_frames: int = checks.count(
+  max_eval_episode_frames: int = fields.count(
     'Emulator frames after which an episode is truncated.',
     default=MAX_EVAL_EPISODE_FRAMES,
     source='that of training',

@@ -5,26 +5,26 @@ from __future__ import annotations
 from collections import deque
 import math
 
-from a3c_jax.envs import labyrinth, mazes
+from a3c_jax.envs.labyrinth import foraging, mazes
 
 _WIDE = 60.0  # Degrees; beyond, it turns without going ahead.
 _STEPS = ((0, 1), (1, 0), (0, -1), (-1, 0))
 
 
-def act(env: labyrinth.Labyrinth) -> int:
+def act(env: foraging.Labyrinth) -> int:
   """The next action on the way to what pays most per cell of the way to it.
 
   This is no optimum: it looks no further than to one apple or the portal.
   """
   before = _before(env)
-  goals = [(labyrinth.PORTAL_REWARD, env.maze.portal)]
-  goals += [(labyrinth.APPLE_REWARD, apple) for apple in env.apples_left]
+  goals = [(foraging.PORTAL_REWARD, env.maze.portal)]
+  goals += [(foraging.APPLE_REWARD, apple) for apple in env.apples_left]
   paths = [(reward, _path(before, cell)) for reward, cell in goals]
   _, best = max(paths, key=lambda choice: choice[0] / len(choice[1]))
   return _towards(env, mazes.centre(best[0]))
 
 
-def go_to(env: labyrinth.Labyrinth, cell: mazes.Cell) -> int:
+def go_to(env: foraging.Labyrinth, cell: mazes.Cell) -> int:
   """The next action on the shortest path to the middle of a cell."""
   return _towards(env, mazes.centre(_path(_before(env), cell)[0]))
 
@@ -60,11 +60,11 @@ def _towards(env, place):
   heading = math.degrees(math.atan2(y - env.y, x - env.x))
   turn = (heading - env.angle + 180) % 360 - 180  # Positive is to the left.
   side = 'left' if turn > 0 else 'right'
-  step = labyrinth.TURN * env.action_repeat
+  step = foraging.TURN * env.action_repeat
   if abs(turn) <= step / 2:
     name = 'forward'
   elif abs(turn) <= _WIDE:
     name = f'forward, turn {side}'
   else:
     name = f'turn {side}'
-  return labyrinth.ACTIONS.index(name)
+  return foraging.ACTIONS.index(name)

@@ -13,14 +13,9 @@ import gymnasium
 import jax
 import numpy as np
 
-from a3c_jax import (
-  base,
-  checks,
-  networks,
-  schedules,
-)
+from a3c_jax import networks
 from a3c_jax.algorithms import registry
-from a3c_jax.core import observations
+from a3c_jax.core import errors, observations, packages, schedules, types
 from a3c_jax.envs import domain as domain_lib
 from a3c_jax.optim import momentum, rmsprop, rule
 from a3c_jax.settings.common import Config
@@ -52,7 +47,7 @@ def make_env(
 
 def make_learner(
   config: Config, env: gymnasium.vector.VectorEnv
-) -> base.Learner:
+) -> types.Learner:
   """The algorithm that a Config names, with a network that fits the spaces.
 
   Args:
@@ -79,7 +74,7 @@ def make_network(config: Config, env: gymnasium.vector.VectorEnv) -> nn.Module:
   torso = make_torso(config, env.single_observation_space)
   space = env.single_action_space
   if isinstance(space, gymnasium.spaces.Box) and not algorithm.continuous:
-    raise checks.UsageError(
+    raise errors.UsageError(
       f'--algo={config.algo}: actions of {config.env_name} are continuous, Box '
       f'of {space.shape[0]} numbers; allowed: {registry.continuous()}'
     )
@@ -125,7 +120,7 @@ def make_torso(config: Config, space: gymnasium.spaces.Box) -> nn.Module:
     torso = networks.MLPTorso(dims, hidden=(200,), scale=scale)
   elif name in _FOR_IMAGES:
     if dims != 3:
-      raise checks.UsageError(
+      raise errors.UsageError(
         f'--network={name}: needs images, observations are {space}; '
         'allowed: mlp, hidden200 or module:function'
       )
@@ -179,10 +174,10 @@ def _name_of_torso(config, space) -> str:
 
 
 def _own_torso(name) -> nn.Module:
-  function = checks.load_function(name, flag='network')
+  function = packages.load_function(name, flag='network')
   torso = function()
   if not isinstance(torso, nn.Module):
-    raise checks.UsageError(
+    raise errors.UsageError(
       f'--network={name}: returned {type(torso).__name__}; '
       'allowed: a function that returns a flax.linen.Module'
     )
@@ -200,13 +195,13 @@ def _check_features(name, torso, space, dtype) -> None:
       # As it will be used: without random numbers, and nothing may change.
       features = jax.eval_shape(torso.apply, variables, obs)
     except networks.ImageTooSmallError as error:
-      raise checks.UsageError(
+      raise errors.UsageError(
         f'--network={name}: images of shape {list(space.shape)} are too small, '
         f'{error}; allowed: mlp or module:function'
       ) from error
     except flax.errors.FlaxError as error:
       problem = re.sub(r' \(https:.*', '', ' '.join(str(error).split()))
-      raise checks.UsageError(
+      raise errors.UsageError(
         f'--network={name}: {problem.rstrip(".")}; allowed: a module that '
         'draws no random numbers and changes none of its variables where it is '
         'applied, such as nn.BatchNorm with use_running_average=True or '
@@ -215,7 +210,7 @@ def _check_features(name, torso, space, dtype) -> None:
     shape = getattr(features, 'shape', ())
     if len(shape) != len(lead) + 1 or shape[:-1] != lead:
       found = list(shape) if shape else f'a {type(features).__name__}'
-      raise checks.UsageError(
+      raise errors.UsageError(
         f'--network={name}: maps observations {list(obs.shape)} to {found}; '
         'allowed: a module that keeps the leading axes and gives '
         f'{list(lead)} + [F]'
@@ -225,7 +220,7 @@ def _check_features(name, torso, space, dtype) -> None:
   ):
     if leaf.dtype != np.float32:
       parameter = jax.tree_util.keystr(path, simple=True, separator='/')
-      raise checks.UsageError(
+      raise errors.UsageError(
         f'--network={name}: parameter {parameter} is {leaf.dtype}; allowed: '
         'float32; collections other than params may hold anything'
       )

@@ -11,10 +11,9 @@ import gymnasium
 import jax
 import numpy as np
 
-from a3c_jax import base, workers
 from a3c_jax.acting import actor as actor_lib
-from a3c_jax.core import observations
-from a3c_jax.envs import recorded
+from a3c_jax.core import observations, types, workers
+from a3c_jax.envs import replayable
 from a3c_jax.settings.common import MAX_EVAL_EPISODE_FRAMES
 
 POLICIES = ('sample', 'greedy', 'mean')
@@ -24,7 +23,7 @@ EXPLORATION_EPSILON = 0.05
 class PolicyState(NamedTuple):
   """What a policy keeps from one step of an episode to the next."""
 
-  recurrent: base.State
+  recurrent: types.State
   key: jax.Array
 
 
@@ -38,8 +37,8 @@ class Policy:
 
   def __init__(
     self,
-    learner: base.Learner,
-    version: base.Version,
+    learner: types.Learner,
+    version: types.Version,
     *,
     greedy: bool = False,
     exploration_epsilon: float = EXPLORATION_EPSILON,
@@ -158,7 +157,7 @@ def episode_seed(seed: int, episode: int) -> int:
   """The seed of one episode of an evaluation, which no training game has."""
   rng = np.random.default_rng([seed, episode])
   # To both sides the K games of a vector environment have room: seed + k.
-  return int(rng.integers(recorded.TRAINING_SEEDS + 2**20, 2**31 - 2**20))
+  return int(rng.integers(replayable.TRAINING_SEEDS + 2**20, 2**31 - 2**20))
 
 
 def play_all(

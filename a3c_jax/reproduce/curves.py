@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from a3c_jax import checks
-from a3c_jax import workdir as workdir_lib
+from a3c_jax.core import errors, paths
+from a3c_jax.runs import workdir as workdir_lib
 from a3c_jax.settings.common import Config
 from a3c_jax.settings.record import fixed_settings
 
@@ -81,8 +81,8 @@ def _columns(path, needed) -> dict[str, np.ndarray]:
     problem = error.strerror
   except csv.Error:
     pass
-  raise checks.UsageError(
-    f'--workdir={checks.as_given(path.parent)}: {path.name}: {problem}; '
+  raise errors.UsageError(
+    f'--workdir={paths.as_given(path.parent)}: {path.name}: {problem}; '
     'allowed: the folder of a run'
   )
 

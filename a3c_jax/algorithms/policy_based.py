@@ -9,13 +9,15 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from a3c_jax import base, forward_cache, losses
+from a3c_jax import losses
+from a3c_jax.core import types
+from a3c_jax.networks import forward_cache
 from a3c_jax.optim import factored
 
 
 def a3c(
   network: nn.Module, *, entropy_cost: float, value_cost: float
-) -> base.Learner:
+) -> types.Learner:
   """Asynchronous advantage actor-critic: Mnih et al. 2016, Algorithm S3.
 
   The bootstrap value is the thread's own, so there are no target parameters. A
@@ -40,7 +42,7 @@ def a3c(
 def actor_critic(
   network: nn.Module,
   loss_of_stream: Callable[..., tuple[jax.Array, losses.PolicyStats]],
-) -> base.Learner:
+) -> types.Learner:
   """As `a3c`, with any loss.
 
   Args:
@@ -59,7 +61,7 @@ def actor_critic(
 
 def gaussian_a3c(
   network: nn.Module, *, entropy_cost: float, value_cost: float
-) -> base.Learner:
+) -> types.Learner:
   """A3C for continuous actions: Mnih et al. 2016, sections 5.3 and 9.
 
   Actions [K, D] float32 are drawn from a spherical Gaussian and know no bounds;
@@ -93,7 +95,7 @@ def _actor_critic(
   draw: Callable[..., jax.Array],
   best: Callable[..., jax.Array],
   loss_of_stream: Callable[..., tuple[jax.Array, losses.PolicyStats]],
-) -> base.Learner:
+) -> types.Learner:
   """What all policies share.
 
   Args:
@@ -178,7 +180,7 @@ def _actor_critic(
     return kept
 
   gradients = forward_cache.gradients(loss)
-  return base.Learner(
+  return types.Learner(
     init=init,
     initial_state=network.initial_state,
     act=jax.jit(act),

@@ -13,7 +13,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from a3c_jax import checks
+from a3c_jax.core import errors
 
 _logger = logging.getLogger(__name__)
 BACKENDS = ('egl', 'osmesa')
@@ -146,7 +146,7 @@ class Camera:
       problem = f'{tried} does not work here'
       if _GIVEN not in ('', *BACKENDS):
         problem = f'MUJOCO_GL={_GIVEN} cannot draw without a screen'
-      raise checks.UsageError(
+      raise errors.UsageError(
         f'pictures of {name}: {problem}; allowed: MUJOCO_GL=egl, osmesa or not '
         'set, and on Debian: apt-get install libegl1 libegl-mesa0 '
         'libgl1-mesa-dri, or libosmesa6'
@@ -208,7 +208,7 @@ def find_camera(env: gymnasium.Env, camera: str, *, name: str) -> Any:
   """
   found = simulation(env)
   if found is None:
-    raise checks.UsageError(
+    raise errors.UsageError(
       f'--env={name}: no MuJoCo simulation, so no --pixels and no --camera; '
       'allowed: tasks such as InvertedPendulum-v5 or dm_control/walker-walk'
     )
@@ -222,7 +222,7 @@ def find_camera(env: gymnasium.Env, camera: str, *, name: str) -> Any:
     return int(camera)
   if camera != 'auto':
     known = [each or str(index) for index, each in enumerate(names)]
-    raise checks.UsageError(
+    raise errors.UsageError(
       f'--camera={camera}: allowed for {name}: {", ".join(["auto", *known])}'
     )
   if names:

@@ -12,7 +12,7 @@ import pathlib
 import platform
 from typing import Any
 
-from a3c_jax import checks, files
+from a3c_jax.core import errors, files, paths
 from a3c_jax.envs import domain as domain_lib
 from a3c_jax.envs import spaces as spaces_lib
 from a3c_jax.settings import record as record_lib
@@ -52,13 +52,13 @@ class Workdir:
         another value of a setting that `config.override` does not name.
     """
     self.path = pathlib.Path(config.workdir)
-    self.shown = checks.as_given(self.path)
+    self.shown = paths.as_given(self.path)
     self._config = config
     self._exit = contextlib.ExitStack()
     self._changes = []
     for name in config.override:
       if name not in [*record_lib.fixed_settings(config)]:
-        raise checks.UsageError(
+        raise errors.UsageError(
           f'--override={name}: no setting that has to stay; allowed: '
           + ', '.join(sorted(record_lib.fixed_settings(config)))
         )
@@ -103,7 +103,7 @@ class Workdir:
       with contextlib.suppress(OSError):
         new.unlink()
       if error.errno in files.NO_SPACE:
-        raise checks.RunError(
+        raise errors.RunError(
           f'--workdir={self.shown}: {error.strerror}; nothing was changed'
         ) from error
       self._refuse(error.strerror)
@@ -119,7 +119,7 @@ class Workdir:
     existing = next(
       folder for folder in [path, *path.parents] if os.path.lexists(folder)
     )
-    shown = checks.as_given(existing)
+    shown = paths.as_given(existing)
     if not existing.exists():
       self._refuse(f'{shown} is a link to nothing')
     if not existing.is_dir():
@@ -128,7 +128,7 @@ class Workdir:
       self._refuse(f'no permission to write to {shown}')
     if existing != path:
       return False
-    checks.check_links(path, flag='workdir', below=('checkpoints', 'best'))
+    paths.check_links(path, flag='workdir', below=('checkpoints', 'best'))
     if (path / 'config.json').exists():
       return True
     if any(entry.name != _UNFINISHED for entry in path.iterdir()):
@@ -157,14 +157,14 @@ class Workdir:
       if value == was:
         continue
       if name not in self._config.override:
-        raise checks.UsageError(
+        raise errors.UsageError(
           f'--{name}={_text(value)}: the run in {self.shown} has '
           f'{_text(was)}; allowed: that value, or --override={name}'
         )
       self._changes.append({'setting': name, 'was': was, 'became': value})
 
   def _refuse(self, problem):
-    raise checks.UsageError(
+    raise errors.UsageError(
       f'--workdir={self.shown}: {problem}; allowed: {_ALLOWED}'
     )
 
@@ -200,9 +200,8 @@ def read_spaces(path: pathlib.Path) -> spaces_lib.Spaces | None:
     OverflowError,
   ):
     problem = 'its config.json is not that of a run'
-  raise checks.UsageError(
-    f'--workdir={checks.as_given(path)}: {problem}; allowed: the folder of a '
-    'run'
+  raise errors.UsageError(
+    f'--workdir={paths.as_given(path)}: {problem}; allowed: the folder of a run'
   )
 
 
@@ -234,7 +233,7 @@ def is_finished(path: pathlib.Path) -> bool:
 
 
 def _text(value):
-  return checks.as_text(tuple(value) if isinstance(value, list) else value)
+  return errors.as_text(tuple(value) if isinstance(value, list) else value)
 
 
 def _record(config) -> dict[str, Any]:

@@ -12,22 +12,16 @@ import gymnasium
 import jax
 import numpy as np
 
-from a3c_jax import (
-  agents,
-  base,
-  checkpoints,
-  checks,
-  evaluation,
-  workers,
-)
-from a3c_jax import workdir as workdir_lib
-from a3c_jax.core import observations
+from a3c_jax.core import errors, observations, paths, types, workers
 from a3c_jax.envs import domain as domain_lib
-from a3c_jax.envs import recorded
+from a3c_jax.envs import replayable
 from a3c_jax.envs import spaces as spaces_lib
+from a3c_jax.runs import checkpoints, evaluation
+from a3c_jax.runs import workdir as workdir_lib
+from a3c_jax.settings import build
 from a3c_jax.settings import config as config_lib
 
-MakeLearner = Callable[[gymnasium.vector.VectorEnv], base.Learner]
+MakeLearner = Callable[[gymnasium.vector.VectorEnv], types.Learner]
 
 _LONGEST_COUNT = 19  # Digits: 2**63 frames.
 
@@ -51,7 +45,7 @@ class LoadedPolicy:
     make_learner: MakeLearner,
     spaces: spaces_lib.Spaces,
     how: Mapping[str, Any],
-    learner: base.Learner | None = None,
+    learner: types.Learner | None = None,
   ):
     """Fixes how actions are chosen.
 
@@ -171,7 +165,7 @@ def load(
     UsageError: if there is no such run or checkpoint, it holds parameters of
       another network, or `trust` is needed.
   """
-  path = pathlib.Path(checks.absolute(os.fspath(workdir)))
+  path = pathlib.Path(paths.absolute(os.fspath(workdir)))
   checkpoint = _checked_checkpoint(checkpoint)
   config = workdir_lib.read_config(path)
   spaces = None if make_env else workdir_lib.read_spaces(path)
@@ -184,15 +178,15 @@ def load(
         network=make_learner is None,
       ),
     )
-  make_learner = make_learner or functools.partial(agents.make_learner, config)
+  make_learner = make_learner or functools.partial(build.make_learner, config)
   if spaces:
     learner = make_learner(spaces_lib.OnlySpaces(spaces))
   else:
-    make_env = make_env or agents.make_env(
+    make_env = make_env or build.make_env(
       config, domain_lib.EnvRequest(protocol=config.eval_protocol)
     )
-    with recorded.without_exit():
-      env = recorded.Recorded(make_env())
+    with replayable.without_exit():
+      env = replayable.Recorded(make_env())
     try:
       learner = make_learner(env)
       spaces = spaces_lib.of(env)
@@ -209,12 +203,12 @@ def load(
     if config.normalize_obs and statistics is None:
       raise checkpoints.MismatchError('it has no statistics of observations')
   except checkpoints.MismatchError as error:
-    raise checks.UsageError(
-      f'--workdir={checks.as_given(path)}: its checkpoint does not fit, '
+    raise errors.UsageError(
+      f'--workdir={paths.as_given(path)}: its checkpoint does not fit, '
       f"{error}; allowed: that of the run's own network"
     ) from error
   except (checkpoints.CorruptError, FileNotFoundError) as error:
-    raise checks.UsageError(
+    raise errors.UsageError(
       f'--checkpoint={checkpoint}: {error}; allowed: latest, best, or the '
       'frames of one that is there'
     ) from error
@@ -222,7 +216,7 @@ def load(
     on_problem(problem)
   how = {
     # Acting needs neither target parameters nor the count of updates.
-    'version': base.Version(
+    'version': types.Version(
       params, None, frames=frames, updates=0, statistics=statistics
     ),
     'greedy': greedy,
@@ -243,7 +237,7 @@ def _checked_checkpoint(checkpoint) -> str:
   else:
     text = str(checkpoint)
   if not is_checkpoint(text):
-    raise checks.UsageError(
+    raise errors.UsageError(
       f'--checkpoint={text}: allowed: latest, best, or a count of frames'
     )
   return text
@@ -257,8 +251,8 @@ def refuse_code(path: pathlib.Path, code: Mapping[str, str]) -> None:
   repeated = '--env and --network as the run has them, or '
   if 'env_args' in code:
     repeated = ''
-  raise checks.UsageError(
-    f'--workdir={checks.as_given(path)}: its config.json names code that would '
+  raise errors.UsageError(
+    f'--workdir={paths.as_given(path)}: its config.json names code that would '
     f'be imported and called: {named}; allowed: {repeated}--trust_workdir (in '
     'Python: trust=True), if you trust where it comes from'
   )

@@ -20,8 +20,8 @@ import weakref
 import gymnasium
 import numpy as np
 
-from a3c_jax import checks
-from a3c_jax.envs import keeper
+from a3c_jax.core import errors
+from a3c_jax.envs.labyrinth import supervisor
 
 TICS_PER_SECOND = 35  # Of Doom's clock.
 HEIGHT, WIDTH = 120, 160  # Pixels of the smallest picture that it draws.
@@ -106,14 +106,14 @@ class Engine:
   def _launcher(self):
     """What ViZDoom runs, with its arguments, in place of the engine."""
     command = [
-      *(sys.executable, '-IS', keeper.__file__, str(os.getpid())),
+      *(sys.executable, '-IS', supervisor.__file__, str(os.getpid())),
       *(str(self._folder), str(bundled('vizdoom'))),
     ]
     path = self._folder / 'launch'
     path.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
     path.chmod(0o700)
     if not os.access(path, os.X_OK):  # ViZDoom would crash Python.
-      raise checks.UsageError(
+      raise errors.UsageError(
         f'TMPDIR={self._folder.parent}: nothing may be executed there; '
         'allowed: another folder for temporary files'
       )
@@ -145,9 +145,9 @@ class Engine:
     if problem or not returned.is_set():
       words = self._last_words()
       self._end()
-      raise checks.RunError(f'ViZDoom did not start: {"".join(problem)}{words}')
+      raise errors.RunError(f'ViZDoom did not start: {"".join(problem)}{words}')
     self._own_the_engine()
-    (self._folder / keeper.STARTED).touch()
+    (self._folder / supervisor.STARTED).touch()
 
   def _starts(self, returned):
     return not returned.is_set() and not self._ended.exists()
@@ -159,7 +159,7 @@ class Engine:
 
   def _own_the_engine(self):
     """From now on, the process ends with this object."""
-    number = int((self._folder / keeper.PROCESS).read_text())
+    number = int((self._folder / supervisor.PROCESS).read_text())
     process = None
     with contextlib.suppress(ProcessLookupError):  # Somebody killed it.
       process = os.pidfd_open(number)
@@ -170,11 +170,11 @@ class Engine:
 
   @property
   def _ended(self):
-    return self._folder / keeper.ENDED
+    return self._folder / supervisor.ENDED
 
   @property
   def _output(self):
-    return self._folder / keeper.OUTPUT
+    return self._folder / supervisor.OUTPUT
 
   def _last_words(self):
     words = []
@@ -227,7 +227,7 @@ class Engine:
     try:
       yield
     except OSError as error:
-      raise checks.RunError(
+      raise errors.RunError(
         f'TMPDIR={self._folder.parent}: {error.strerror}'
       ) from error
 

@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from a3c_jax import checks, files
-from a3c_jax import signals as signals_lib
+from a3c_jax.core import files, paths
+from a3c_jax.core import signals as signals_lib
 
 REFUSED = 3  # Jobs; a script that takes the flags of none takes no other's.
 _POLL_SECONDS = 0.1
@@ -115,7 +115,7 @@ class Batch:
       with (self._folder / f'{job.name}.log').open('ab') as log:
         try:
           # The process inherits the lock, so it lasts as long as the process.
-          files.lock(log, folder=checks.as_given(self._folder))
+          files.lock(log, folder=paths.as_given(self._folder))
         except BlockingIOError:
           left_behind += 1
           if job.name not in self._left_behind:
@@ -130,7 +130,7 @@ class Batch:
           _command_file(self._folder, job.name),
           os.fsencode(f'{shlex.join(job.command)}\n'),
         )
-        workdir = f'--workdir={checks.as_given(self._folder / job.name)}'
+        workdir = f'--workdir={paths.as_given(self._folder / job.name)}'
         process = subprocess.Popen(
           [sys.executable, *job.command, workdir],
           stdin=subprocess.DEVNULL,

@@ -1,16 +1,15 @@
-"""Scores and curves that others published, as they ship with the package."""
+"""What the paper and its reproductions published: curves, tables, scores."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-import csv
 import functools
-import importlib.resources
 from typing import NamedTuple
 
 import numpy as np
 
 from a3c_jax.algorithms import registry
+from a3c_jax.envs import reference_scores
 
 # Names in the figures of Mnih et al. 2016, by ours.
 _PANELS = {
@@ -39,13 +38,6 @@ SOURCES = {  # Of reproductions, and their columns.
 _FRAMES_PER_EPOCH = 4_000_000
 
 
-class Reference(NamedTuple):
-  """Scores that a game's scale is made of."""
-
-  random: float
-  human: float
-
-
 class PaperCurve(NamedTuple):
   """A curve of Mnih et al. 2016, arXiv:1602.01783."""
 
@@ -64,48 +56,9 @@ class Summary(NamedTuple):
 
 
 @functools.cache
-def _rows(name: str) -> list[dict[str, str]]:
-  file = importlib.resources.files('a3c_jax') / 'data' / name
-  with file.open(newline='') as table:
-    return list(csv.DictReader(table))
-
-
-@functools.cache
-def _references() -> dict[str, Reference]:
-  return {
-    row['game']: Reference(
-      float(row['random_noop30']), float(row['human_noop30'])
-    )
-    for row in _rows('atari57_human_random.csv')
-  }
-
-
-def reference(game: str, protocol: str) -> Reference | None:
-  """Scores of a random and of a human player, after up to 30 no-ops.
-
-  Source: Wang et al. 2016, arXiv:1511.06581, Table 2: 57 games, episodes of at
-  most 30 minutes.
-
-  Args:
-    game: of ale-py, snake_case.
-    protocol: only 'noop30' has any: nobody published human scores with sticky
-      actions.
-
-  Returns:
-    None where there are none.
-  """
-  return _references().get(game) if protocol == 'noop30' else None
-
-
-def human_normalized(score: float, reference: Reference) -> float:
-  """Percent: 0 is random play, 100 is human play."""
-  return 100 * (score - reference.random) / (reference.human - reference.random)
-
-
-@functools.cache
 def _curves() -> dict[tuple[str, str, str], np.ndarray]:
   points: dict[tuple[str, str, str], list[tuple[float, float]]] = {}
-  for row in _rows('paper_curves.csv'):
+  for row in reference_scores.rows('paper_curves.csv'):
     key = row['figure'], row['panel'], row['series']
     points.setdefault(key, []).append((float(row['x']), float(row['score'])))
   return {key: np.array(curve).T for key, curve in points.items()}
@@ -202,7 +155,7 @@ def learning_rates(game: str, algo: str) -> np.ndarray | None:
   title = registry.get(algo).title
   points = [
     (float(row['learning_rate']), float(row['score']))
-    for row in _rows('paper_learning_rates.csv')
+    for row in reference_scores.rows('paper_learning_rates.csv')
     if (row['game'], row['algorithm']) == (_PANELS.get(game), title)
   ]
   return np.array(points) if points else None
@@ -216,7 +169,7 @@ def speedups(algo: str) -> dict[int, float]:
   title = registry.get(algo).title
   return {
     threads: float(row[f'threads_{threads}'])
-    for row in _rows('paper_table2.csv')
+    for row in reference_scores.rows('paper_table2.csv')
     for threads in THREADS
     if row['method'] == title
   }
@@ -224,19 +177,21 @@ def speedups(algo: str) -> dict[int, float]:
 
 def atari57() -> tuple[str, ...]:
   """The games of Table S3, in the names of ale-py."""
-  return tuple(row['game'] for row in _rows('paper_scores.csv'))
+  return tuple(row['game'] for row in reference_scores.rows('paper_scores.csv'))
 
 
 def table1_methods() -> tuple[str, ...]:
   """The methods of Table 1, as the functions below name them."""
-  return tuple(row['method'] for row in _rows('paper_table1.csv'))
+  return tuple(
+    row['method'] for row in reference_scores.rows('paper_table1.csv')
+  )
 
 
 def paper_scores(method: str) -> dict[str, float]:
   """Scores of Table S3, from human starts, by game; not all have all 57."""
   return {
     row['game']: float(row[method])
-    for row in _rows('paper_scores.csv')
+    for row in reference_scores.rows('paper_scores.csv')
     if row[method]
   }
 
@@ -249,23 +204,27 @@ def paper_normalized(method: str) -> dict[str, float]:
   in DQN's and Gorila's rows: only so do the means come to those of Table 1.
   """
   references = {
-    row['game']: Reference(
+    row['game']: reference_scores.Reference(
       float(row['random_human_starts']), float(row['human_human_starts'])
     )
-    for row in _rows('paper_scores.csv')
+    for row in reference_scores.rows('paper_scores.csv')
   }
   percents = {}
   for game, score in paper_scores(method).items():
     scale = references[game]
     if scale.random > scale.human and method not in _PLAIN:
       scale = scale._replace(random=0.0)
-    percents[game] = human_normalized(score, scale)
+    percents[game] = reference_scores.human_normalized(score, scale)
   return percents
 
 
 def table1(method: str) -> Summary:
   """A row of Table 1, as it is printed."""
-  (row,) = (row for row in _rows('paper_table1.csv') if row['method'] == method)
+  (row,) = (
+    row
+    for row in reference_scores.rows('paper_table1.csv')
+    if row['method'] == method
+  )
   return Summary(
     float(row['mean_pct']), float(row['median_pct']), int(row['games'])
   )
@@ -291,7 +250,7 @@ def reproductions(game: str) -> dict[str, float]:
   """
   return {
     source: float(row[column])
-    for row in _rows('a3c_reproductions.csv')
+    for row in reference_scores.rows('a3c_reproductions.csv')
     for source, column in SOURCES.items()
     if row['game'] == game and row[column]
   }

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import gymnasium
 import numpy as np
 
-from a3c_jax import base, workers
+from a3c_jax.core import types, workers
 
 # An episode that ends so many steps after its game's last seeded reset is
 # followed by the next one: to go on after a stop, all steps since are replayed.
@@ -122,11 +122,11 @@ class Recorded(gymnasium.vector.VectorWrapper):
     self._actions[self._steps : steps] = actions
     self._steps = steps
 
-  def program(self, steps: int) -> base.EnvProgram | None:
+  def program(self, steps: int) -> types.EnvProgram | None:
     """That of the environment; None where a seeded reset may be due."""
     if (self._steps + steps - self._starts >= self._reseed_steps).any():
       return None
-    return base.program_of(self.env, steps)
+    return types.program_of(self.env, steps)
 
   def played(self, actions: np.ndarray, state: Any) -> None:
     """Notes the actions [N, K, ...] that a program took, and its last state."""

@@ -13,8 +13,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from a3c_jax import checks, curves, published
 from a3c_jax.algorithms import registry
+from a3c_jax.core import packages
+from a3c_jax.envs import reference_scores
+from a3c_jax.reproduce import curves, published
 
 _POINTS = 50
 _NEWEST = 100  # Training episodes that a policy's score is the mean of.
@@ -48,7 +50,7 @@ class Drawn(NamedTuple):
 
 def check_can_draw() -> None:
   """Raises UsageError if matplotlib is not installed."""
-  checks.check_installed('pictures', 'matplotlib', extra='plot')
+  packages.check_installed('pictures', 'matplotlib', extra='plot')
 
 
 def subplots(rows: int, columns: int, *, size: tuple[float, float]):
@@ -571,8 +573,8 @@ def table1(trials: Sequence[Trial], title: str) -> Drawn:
         continue
       game = trial.game
       value = float(evaluations['mean_return'][-1])
-      scale = published.reference(game, 'noop30')
-      percents[game] = published.human_normalized(value, scale)
+      scale = reference_scores.reference(game, 'noop30')
+      percents[game] = reference_scores.human_normalized(value, scale)
       others = published.reproductions(game)
       rows.append(
         {

@@ -8,7 +8,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from a3c_jax import base, forward_cache, losses
+from a3c_jax import losses
+from a3c_jax.core import types
+from a3c_jax.networks import forward_cache
 from a3c_jax.optim import factored
 
 
@@ -46,7 +48,7 @@ def _make(
   loss_of_segment: Callable[..., tuple[jax.Array, losses.ValueStats]],
   bootstrap: Callable[..., tuple[jax.Array, jax.Array]],
   acting: str,
-) -> base.Learner:
+) -> types.Learner:
   """The part that all three share; `network.apply(params, obs)` gives Q."""
 
   def act_and_keep(params, state, obs, key, exploration_epsilon):
@@ -74,7 +76,7 @@ def _make(
     }
 
   gradients = forward_cache.gradients(summed_loss)
-  return base.Learner(
+  return types.Learner(
     init=network.init,
     initial_state=lambda streams: (),
     act=jax.jit(act),
@@ -88,7 +90,7 @@ def _make(
   )
 
 
-def one_step_q(network: nn.Module) -> base.Learner:
+def one_step_q(network: nn.Module) -> types.Learner:
   """Asynchronous one-step Q-learning: Mnih et al. 2016, Algorithm 1.
 
   Args:
@@ -108,7 +110,7 @@ def one_step_q(network: nn.Module) -> base.Learner:
   return _make(network, loss, _greedy_bootstrap(network), acting='newest')
 
 
-def one_step_sarsa(network: nn.Module) -> base.Learner:
+def one_step_sarsa(network: nn.Module) -> types.Learner:
   """Asynchronous one-step Sarsa: Mnih et al. 2016, section 4.
 
   Args:
@@ -139,7 +141,7 @@ def one_step_sarsa(network: nn.Module) -> base.Learner:
   return _make(network, loss, bootstrap, acting='newest')
 
 
-def nstep_q(network: nn.Module) -> base.Learner:
+def nstep_q(network: nn.Module) -> types.Learner:
   """Asynchronous n-step Q-learning: Mnih et al. 2016, Algorithm S2.
 
   Args:

@@ -12,7 +12,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from a3c_jax import base
+from a3c_jax.core import types
 
 _COLLECTION = 'a3c_jax_activations'
 _PREFIX = 'kept_'  # Of what was kept, by the name of its layer.
@@ -83,7 +83,7 @@ _known.defvjp(lambda y, kept: (kept, None), lambda _, dy: (dy, dy))
 
 def gradients(
   loss: Callable[..., tuple[jax.Array, Any]],
-) -> Callable[..., tuple[base.Params, base.Stats]]:
+) -> Callable[..., tuple[types.Params, types.Stats]]:
   """`Learner.gradients` of a loss, jitted, with acting's forward pass.
 
   Args:
@@ -94,10 +94,10 @@ def gradients(
 
   def of_segment(params, target_params, segment):
     def loss_of(trained):
-      variables = base.with_trained(params, trained)
+      variables = types.with_trained(params, trained)
       return loss(variables, target_params, segment, segment.activations or {})
 
-    return jax.grad(loss_of, has_aux=True)(base.trained(params))
+    return jax.grad(loss_of, has_aux=True)(types.trained(params))
 
   return jax.jit(of_segment)
 

@@ -18,10 +18,11 @@ from flax import serialization
 import jax
 import numpy as np
 
-from a3c_jax import base, checks, files
 from a3c_jax.acting import carry as carry_lib
 from a3c_jax.acting.worker_state import WorkerState
-from a3c_jax.envs import recorded
+from a3c_jax.core import errors, files, types
+from a3c_jax.core import paths as paths_lib
+from a3c_jax.envs import replayable
 from a3c_jax.parameters.store import StoreState
 
 # A file is a line, which is this, the SHA-256 of the header, and the header in
@@ -113,9 +114,9 @@ class Store:
       path.unlink()
 
   def _refuse(self, problem):
-    raise checks.UsageError(
-      f'--workdir={checks.as_given(self.folder.parent)}: {problem}; allowed: '
-      'the folder of a run, of this version'
+    raise errors.UsageError(
+      f'--workdir={paths_lib.as_given(self.folder.parent)}: {problem}; '
+      'allowed: the folder of a run, of this version'
     )
 
   def save(self, frames: int, arrays: Any, record: Mapping[str, Any]) -> None:
@@ -243,7 +244,7 @@ class Store:
       shutil.move(self._path(frames), aside)
     except OSError as error:
       self._refuse(f'{self.folder.name}/{frames}: {error.strerror}')
-    return checks.as_given(aside)
+    return paths_lib.as_given(aside)
 
 
 class Checkpoints:
@@ -289,7 +290,9 @@ class Checkpoints:
     self._store.save(version.frames, _to_arrays(state.store), record)
     self._forget()
 
-  def save_best(self, version: base.Version, record: Mapping[str, Any]) -> None:
+  def save_best(
+    self, version: types.Version, record: Mapping[str, Any]
+  ) -> None:
     """Writes what acts alone; older ones stay while a state tells of them."""
     self._best.save(version.frames, _acting(version), record)
 
@@ -338,8 +341,8 @@ def _but_seconds(record):
 
 
 def read_params(
-  workdir: pathlib.Path, which: str, template: base.Params
-) -> tuple[base.Params, base.RunningStatistics | None, int, list[str]]:
+  workdir: pathlib.Path, which: str, template: types.Params
+) -> tuple[types.Params, types.RunningStatistics | None, int, list[str]]:
   """Parameters of a run, which may be going on meanwhile.
 
   Args:
@@ -395,10 +398,10 @@ def _acting(version) -> dict[str, Any]:
 def _what_acts(arrays, template):
   statistics = arrays.get('statistics')
   if statistics is not None:
-    fields = {*base.RunningStatistics._fields}
+    fields = {*types.RunningStatistics._fields}
     if not isinstance(statistics, dict) or set(statistics) != fields:
       raise MismatchError('its statistics of observations are none')
-    statistics = base.RunningStatistics(**statistics)
+    statistics = types.RunningStatistics(**statistics)
   return _fill(template, arrays.get('params'), 'parameters'), statistics
 
 
@@ -441,7 +444,7 @@ def _from_arrays(arrays, record, template: RunState) -> RunState:
     _worker_state(arrays['workers'][str(worker)], worker_states[0])
     for worker in range(len(arrays['workers']))
   ]
-  version = base.Version(
+  version = types.Version(
     params, target_params, record['frames'], record['updates'], statistics
   )
   return RunState(
@@ -461,7 +464,7 @@ def _worker_state(arrays, template: WorkerState) -> WorkerState:
         **_fill({'key': own.key}, {'key': carry['key']}, 'PRNG'),
       }
     ),
-    recorded.ActionLog(
+    replayable.ActionLog(
       log['seeds'],
       log['starts'],
       log.get('actions', template.action_log.actions[:0]),

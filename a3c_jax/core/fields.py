@@ -1,0 +1,202 @@
+"""Dataclass fields that know what may be in them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import dataclasses
+from typing import Any, TypeVar
+
+import numpy as np
+
+from a3c_jax.core import errors
+from a3c_jax.core import paths as paths_lib
+
+Settings = TypeVar('Settings')
+_BELOW_ONE = 1 - 2**-25  # What is less is less than 1 as float32 too.
+_LEAST = 1e-37  # Of float32, without a loss of digits.
+
+
+def setting(
+  help_text: str,
+  allowed: str | Callable[[], str] = 'anything',
+  check: Callable[[Any], bool] = lambda value: True,
+  *,
+  default: Any = dataclasses.MISSING,
+  source: str = '',
+  flag: bool = True,
+  may_change: bool = False,
+  path: bool = False,
+  heading: str = '',
+) -> Any:
+  """A dataclass field that knows what may be in it.
+
+  Args:
+    help_text: what it is, with its unit.
+    allowed: what `check` lets through, in words, or a function that says so
+      later, when all that can be chosen is known.
+    check: whether a value is allowed.
+    default: the field's default, if it has one of its own.
+    source: where that default comes from.
+    flag: whether the command line has a flag for it.
+    may_change: whether a run can go on with another value.
+    path: whether it is a path, or several, for `absolute_paths`.
+    heading: in `--help`, above this setting and those that follow.
+  """
+  metadata = {
+    'help': help_text,
+    'allowed': allowed,
+    'check': check,
+    'source': source,
+    'flag': flag,
+    'may_change': may_change,
+    'path': path,
+    'heading': heading,
+  }
+  return dataclasses.field(default=default, metadata=metadata)
+
+
+def one_of(
+  help_text: str,
+  names: tuple[str, ...] | Callable[[], tuple[str, ...]],
+  **kwargs,
+) -> Any:
+  """A `setting` that is one of some names, which a function may give."""
+  given = names if callable(names) else lambda: names
+  return setting(
+    help_text,
+    lambda: ', '.join(given()),
+    lambda value: value in given(),
+    **kwargs,
+  )
+
+
+def allowed(field: dataclasses.Field) -> str:
+  """What may be in a `setting`, in words."""
+  told = field.metadata['allowed']
+  return told() if callable(told) else told
+
+
+def path(help_text: str, *, optional: bool = False, **kwargs) -> Any:
+  """A `setting` that is the path of a file or folder; if optional, or ''."""
+  return setting(
+    help_text,
+    "a path, or '' for none" if optional else 'a path',
+    lambda value: _is_path(value) or (optional and value == ''),
+    path=True,
+    **kwargs,
+  )
+
+
+def paths(help_text: str, **kwargs) -> Any:
+  """A `setting` that is one path or several."""
+  return setting(
+    help_text,
+    'paths, separated by commas',
+    lambda value: value and all(map(_is_path, value)),
+    path=True,
+    **kwargs,
+  )
+
+
+def _is_path(value) -> bool:
+  return isinstance(value, str) and value != '' and '\0' not in value
+
+
+def true_or_false(help_text: str, **kwargs) -> Any:
+  """A `setting` that is either."""
+  return setting(
+    help_text,
+    'true, false',
+    lambda value: isinstance(value, bool),
+    **kwargs,
+  )
+
+
+def count(
+  help_text: str, *, least: int = 1, most: int = 2**62, **kwargs
+) -> Any:
+  """A `setting` that is a whole number from `least` to `most`."""
+  limits = f', {least} to {most}' if most < 2**62 else f' >= {least}'
+  return setting(
+    help_text,
+    f'a whole number{limits}',
+    lambda value: type(value) is int and least <= value <= most,
+    **kwargs,
+  )
+
+
+def positive(help_text: str, *, most: float = 1e9, **kwargs) -> Any:
+  """A `setting` that is a finite number above 0, also as float32."""
+  return setting(
+    help_text,
+    f'finite and > 0, {_LEAST:g} to {most:g}',
+    lambda value: _is_number(value) and _LEAST <= value <= most,
+    **kwargs,
+  )
+
+
+def not_negative(help_text: str, *, most: float = 1e9, **kwargs) -> Any:
+  """A `setting` that is a finite number from 0 on."""
+  return setting(
+    help_text,
+    f'finite and >= 0, at most {most:g}',
+    lambda value: _is_number(value) and 0 <= value <= most,
+    **kwargs,
+  )
+
+
+def _is_number(value) -> bool:
+  return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def fraction(help_text: str, **kwargs) -> Any:
+  """A `setting` from 0 to 1."""
+  return setting(
+    help_text,
+    '0 to 1',
+    lambda value: _is_number(value) and 0 <= value <= 1,
+    **kwargs,
+  )
+
+
+def decay(help_text: str, **kwargs) -> Any:
+  """A `setting` from 0 to below 1, also as float32."""
+  return setting(
+    help_text,
+    '0 <= value < 1, also as float32',
+    lambda value: _is_number(value) and 0 <= value < _BELOW_ONE,
+    **kwargs,
+  )
+
+
+def settings_of(kind: type[Settings], *values: Any) -> Settings:
+  """Checked settings; numbers of NumPy count as Python's.
+
+  Raises:
+    UsageError: as `check_settings`.
+  """
+  settings = kind(
+    *(each.item() if isinstance(each, np.generic) else each for each in values)
+  )
+  check_settings(settings)
+  return settings
+
+
+def check_settings(settings: Any) -> None:
+  """Checks every field that `setting` made.
+
+  Raises:
+    UsageError: naming the flag of the first value that is not allowed.
+  """
+  for field in dataclasses.fields(settings):
+    value = getattr(settings, field.name)
+    try:
+      is_allowed = bool(field.metadata['check'](value))
+    except Exception:  # Whatever a value of another type makes a check raise.
+      is_allowed = False
+    if not is_allowed:
+      if field.metadata['path'] and isinstance(value, str):
+        value = paths_lib.as_given(value) if value else value
+      raise errors.UsageError(
+        f'--{field.name}={errors.as_text(value)}: allowed: {allowed(field)}'
+      )

@@ -1,0 +1,83 @@
+"""Packages and functions that text names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+import importlib
+import importlib.util
+import inspect
+import re
+from typing import Any
+
+from a3c_jax.core import errors
+
+
+def check_installed(
+  what: str, *modules: str, extra: str, needs: str = ''
+) -> None:
+  """Checks that modules can be imported, without importing them.
+
+  Args:
+    what: begins the message: who wants them.
+    *modules: names of packages.
+    extra: of ours, that installs them.
+    needs: what it needs besides, in words.
+
+  Raises:
+    UsageError: naming the first one that is not there.
+  """
+  for module in modules:
+    if importlib.util.find_spec(module) is None:
+      raise errors.UsageError(
+        f'{what}: {module} is not installed; '
+        f"pip install -e '.[{extra}]'{needs and f', {needs}'}"
+      )
+
+
+def load_function(
+  name: str, *, flag: str, arguments: Mapping[str, Any] | None = None
+) -> Callable[..., Any]:
+  """The function that 'module:function' names, to be called with arguments.
+
+  What the module raises while it is imported is the caller's to see.
+
+  Raises:
+    UsageError: naming the flag, if there is no such module or function, or the
+      function does not take these arguments by their names.
+  """
+  problem = 'is not a name of that form'
+  if re.fullmatch(r'[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*', name):
+    module_name, function_name = name.split(':')
+    try:
+      module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+      # Not one that the module itself wants and does not find.
+      if not f'{module_name}.'.startswith(f'{error.name}.'):
+        raise
+      problem = str(error)
+    else:
+      function = getattr(module, function_name, None)
+      problem = _why_not_called(
+        function, module_name, function_name, arguments or {}
+      )
+      if not problem:
+        return function
+  with_what = f'that takes --{flag}_args' if arguments else 'without arguments'
+  raise errors.UsageError(
+    f'--{flag}={name}: {problem}; '
+    f'allowed: module:function, a function {with_what}'
+  )
+
+
+def _why_not_called(function, module_name, function_name, arguments) -> str:
+  if function is None:
+    return f'module {module_name} has no {function_name}'
+  if not callable(function):
+    return 'is not a function'
+  try:
+    inspect.signature(function).bind(**arguments)
+  except TypeError as error:
+    return str(error)
+  except ValueError:  # A builtin that does not tell.
+    return ''
+  return ''

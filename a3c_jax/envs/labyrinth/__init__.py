@@ -1,0 +1,1 @@
+"""Labyrinth: random mazes, drawn by the engine of Doom."""

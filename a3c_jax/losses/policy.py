@@ -1,0 +1,174 @@
+"""Losses of policy-based algorithms."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from a3c_jax.core import shapes
+from a3c_jax.losses import returns
+
+
+class PolicyStats(NamedTuple):
+  """Per-step figures of an actor-critic loss."""
+
+  policy_loss: jax.Array  # [T] float32, -log π(a|s) · advantage
+  value_loss: jax.Array  # [T] float32, half squared error, before value_cost
+  entropy: jax.Array  # [T] float32, nats
+  advantage_tm1: jax.Array  # [T] float32, R - V
+
+
+def _check_actor_critic(v_tm1, r_t, discount_t, v_bootstrap, **policy):
+  shapes.check_shapes(
+    **policy,
+    v_tm1=(v_tm1, 'T'),
+    r_t=(r_t, 'T'),
+    discount_t=(discount_t, 'T'),
+    v_bootstrap=(v_bootstrap, ''),
+  )
+
+
+def _actor_critic(
+  log_pi_tm1,
+  entropy_tm1,
+  v_tm1,
+  r_t,
+  discount_t,
+  v_bootstrap,
+  *,
+  entropy_cost,
+  value_cost,
+):
+  return_tm1 = returns.nstep_returns(r_t, discount_t, v_bootstrap)
+  error_tm1 = jax.lax.stop_gradient(return_tm1) - v_tm1
+  # The advantage weighs the score function as a constant: Algorithm S3.
+  advantage_tm1 = jax.lax.stop_gradient(error_tm1)
+  policy_loss = -log_pi_tm1 * advantage_tm1
+  value_loss = 0.5 * error_tm1**2
+  loss = policy_loss + value_cost * value_loss - entropy_cost * entropy_tm1
+  return loss, PolicyStats(
+    policy_loss=policy_loss,
+    value_loss=value_loss,
+    entropy=entropy_tm1,
+    advantage_tm1=advantage_tm1,
+  )
+
+
+def a3c_loss(
+  logits_tm1: jax.Array,
+  v_tm1: jax.Array,
+  a_tm1: jax.Array,
+  r_t: jax.Array,
+  discount_t: jax.Array,
+  v_bootstrap: jax.Array,
+  *,
+  entropy_cost: float,
+  value_cost: float,
+) -> tuple[jax.Array, PolicyStats]:
+  """Advantage actor-critic loss of each step, for discrete actions.
+
+      R_T = V(s_T),    R_{t-1} = r_t + γ_t R_t
+      L_{t-1} = -log π(a_{t-1}|s_{t-1}) (R_{t-1} - V(s_{t-1}))
+                + c ½ (R_{t-1} - V(s_{t-1}))² - β H(π(·|s_{t-1}))
+
+  The advantage in the first term is a constant. Source: Mnih et al. 2016,
+  arXiv:1602.01783, Algorithm S3 with the entropy of section 4. T is the segment
+  length, A the number of actions.
+
+  Args:
+    logits_tm1: [T, A] float32, unnormalised log π(·|s_{t-1}). Has a gradient.
+    v_tm1: [T] float32, V(s_{t-1}). Has a gradient.
+    a_tm1: [T] int32, actions taken, each in [0, A).
+    r_t: [T] float32, reward of the step.
+    discount_t: [T] float32, γ per step; 0 where the episode ended.
+    v_bootstrap: [] float32, V(s_T); without effect if `discount_t[-1]` is 0.
+    entropy_cost: β, reward units per nat.
+    value_cost: c, weight of the half squared value error.
+
+  Returns:
+    [T] float32 loss, and PolicyStats of [T] arrays.
+
+  Raises:
+    ValueError: while tracing, naming the argument whose shape disagrees.
+  """
+  critic = (v_tm1, r_t, discount_t, v_bootstrap)
+  _check_actor_critic(
+    *critic, logits_tm1=(logits_tm1, 'TA'), a_tm1=(a_tm1, 'T')
+  )
+  log_pi = jax.nn.log_softmax(logits_tm1)
+  return _actor_critic(
+    jnp.take_along_axis(log_pi, a_tm1[:, None], axis=1)[:, 0],
+    -jnp.sum(jnp.exp(log_pi) * log_pi, axis=1),
+    *critic,
+    entropy_cost=entropy_cost,
+    value_cost=value_cost,
+  )
+
+
+def gaussian_a3c_loss(
+  mean_tm1: jax.Array,
+  variance_tm1: jax.Array,
+  v_tm1: jax.Array,
+  a_tm1: jax.Array,
+  r_t: jax.Array,
+  discount_t: jax.Array,
+  v_bootstrap: jax.Array,
+  *,
+  entropy_cost: float,
+  value_cost: float,
+) -> tuple[jax.Array, PolicyStats]:
+  """Advantage actor-critic loss of each step, for a spherical Gaussian policy.
+
+      log π(a|s) = -½ (|a - μ(s)|² / σ²(s) + D log 2πσ²(s))
+      H(π(·|s)) = D/2 (log 2πσ²(s) + 1)
+
+  and otherwise as in `a3c_loss`. Source: Mnih et al. 2016, arXiv:1602.01783,
+  sections 5.3 and 9. The supplement prints the negative of ½ (log 2πσ² + 1) as
+  a cost; a positive `entropy_cost` here raises the entropy all the same. T is
+  the segment length, D the number of action dimensions.
+
+  Args:
+    mean_tm1: [T, D] float32, μ(s_{t-1}). Has a gradient.
+    variance_tm1: [T] float32, σ²(s_{t-1}) > 0, one for all dimensions. Has a
+      gradient.
+    v_tm1: [T] float32, V(s_{t-1}). Has a gradient.
+    a_tm1: [T, D] float32, actions as sampled, before any clipping.
+    r_t: [T] float32, reward of the step.
+    discount_t: [T] float32, γ per step; 0 where the episode ended.
+    v_bootstrap: [] float32, V(s_T); without effect if `discount_t[-1]` is 0.
+    entropy_cost: reward units per nat of differential entropy.
+    value_cost: weight of the half squared value error.
+
+  Returns:
+    [T] float32 loss, and PolicyStats of [T] arrays.
+
+  Raises:
+    ValueError: while tracing, naming the argument whose shape disagrees.
+  """
+  critic = (v_tm1, r_t, discount_t, v_bootstrap)
+  _check_actor_critic(
+    *critic,
+    mean_tm1=(mean_tm1, 'TD'),
+    variance_tm1=(variance_tm1, 'T'),
+    a_tm1=(a_tm1, 'TD'),
+  )
+  dimensions = mean_tm1.shape[1]
+  log_variance = jnp.log(variance_tm1)
+  log_2pi_variance = math.log(2 * math.pi) + log_variance
+  # A constant, even where the caller computed it from the mean.
+  a_tm1 = jax.lax.stop_gradient(a_tm1)
+  squared_distance = jnp.sum((a_tm1 - mean_tm1) ** 2, axis=1)
+  return _actor_critic(
+    # Not a quotient: in its gradient 1 / σ⁴ would overflow for a small σ.
+    -0.5
+    * (
+      squared_distance * jnp.exp(-log_variance) + dimensions * log_2pi_variance
+    ),
+    0.5 * dimensions * (log_2pi_variance + 1),
+    *critic,
+    entropy_cost=entropy_cost,
+    value_cost=value_cost,
+  )

@@ -1,0 +1,128 @@
+"""Whole networks: torso, core and heads."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+
+from a3c_jax.core import types
+from a3c_jax.networks import layers, recurrent, torsos
+
+
+def _features(torso, obs):
+  """What a torso of ours computes may be kept; of others nothing is known."""
+  if type(torso) in (
+    torsos.NipsTorso,
+    torsos.NatureTorso,
+    torsos.MLPTorso,
+    torsos.LinearConvTorso,
+  ):
+    return torso(obs, keep=True)
+  return torso(obs)
+
+
+class QNetwork(nn.Module):
+  """A torso and one linear output per action: [..., *shape] -> [..., A]."""
+
+  torso: nn.Module
+  num_actions: int
+
+  @nn.compact
+  def __call__(self, obs: jax.Array) -> jax.Array:
+    return layers.Linear(self.num_actions)(_features(self.torso, obs))
+
+
+class PolicyAndValue(NamedTuple):
+  """Output of an actor-critic network."""
+
+  logits: jax.Array  # [T, K, A]
+  v: jax.Array  # [T, K]
+
+
+class ActorCritic(nn.Module):
+  """A torso, an optional LSTM core, and a policy and a value head on it.
+
+  Source: Mnih et al. 2016, arXiv:1602.01783, section 4: the two share all
+  layers but the last.
+
+  Attributes:
+    torso: maps observations to features.
+    num_actions: A.
+    core: recurrent core between torso and heads, or None.
+  """
+
+  torso: nn.Module
+  num_actions: int
+  core: recurrent.LSTMCore | None = None
+
+  def initial_state(self, streams: int) -> types.State:
+    """State at the start of an episode, () without a core."""
+    return self.core.initial_state(streams) if self.core else ()
+
+  @nn.compact
+  def __call__(
+    self, obs: jax.Array, state: types.State, is_first: jax.Array
+  ) -> tuple[PolicyAndValue, types.State]:
+    """Runs over obs [T, K, ...] from `state`; `is_first` is [T, K] bool."""
+    x = _features(self.torso, obs)
+    if self.core:
+      x, state = self.core(x, state, is_first)
+    logits = layers.Linear(self.num_actions)(x)
+    return PolicyAndValue(logits=logits, v=layers.Linear(1)(x)[..., 0]), state
+
+
+class GaussianAndValue(NamedTuple):
+  """Output of an actor-critic network for continuous actions."""
+
+  mean: jax.Array  # [T, K, D], μ
+  variance: jax.Array  # [T, K], σ² of each of the D dimensions
+  v: jax.Array  # [T, K]
+
+
+class GaussianActorCritic(nn.Module):
+  """A spherical Gaussian policy and a value, which share nothing.
+
+      μ = linear(x),    σ² = softplus(linear(x)) = log(1 + exp(linear(x)))
+
+  Source: Mnih et al. 2016, arXiv:1602.01783, section 9.
+
+  Attributes:
+    policy_torso: maps observations to features x of the policy.
+    value_torso: another one, for the value.
+    dimensions: D, of an action.
+    policy_core: recurrent core between torso and policy, or None.
+    value_core: another one, for the value; None if the policy has none.
+  """
+
+  policy_torso: nn.Module
+  value_torso: nn.Module
+  dimensions: int
+  policy_core: recurrent.LSTMCore | None = None
+  value_core: recurrent.LSTMCore | None = None
+
+  def initial_state(self, streams: int) -> types.State:
+    """States of policy and value at the start of an episode; () without."""
+    if not self.policy_core:
+      return ()
+    return tuple(
+      core.initial_state(streams)
+      for core in (self.policy_core, self.value_core)
+    )
+
+  @nn.compact
+  def __call__(
+    self, obs: jax.Array, state: types.State, is_first: jax.Array
+  ) -> tuple[GaussianAndValue, types.State]:
+    """Runs over obs [T, K, ...] from `state`; `is_first` is [T, K] bool."""
+    x = _features(self.policy_torso, obs)
+    y = _features(self.value_torso, obs)
+    if self.policy_core:
+      policy_state, value_state = state
+      x, policy_state = self.policy_core(x, policy_state, is_first)
+      y, value_state = self.value_core(y, value_state, is_first)
+      state = (policy_state, value_state)
+    mean = layers.Linear(self.dimensions)(x)
+    variance = nn.softplus(layers.Linear(1)(x)[..., 0])
+    return GaussianAndValue(mean, variance, layers.Linear(1)(y)[..., 0]), state

@@ -1,0 +1,128 @@
+"""Layers and what all networks share."""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from a3c_jax.core import types
+from a3c_jax.networks import forward_cache
+
+
+def uniform(fan_in: int) -> nn.initializers.Initializer:
+  bound = 1 / math.sqrt(fan_in)
+
+  def init(key, shape, dtype=jnp.float32):
+    return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+  return init
+
+
+def scale_torso_kernels(params: types.Params, gain: float) -> types.Params:
+  """Multiplies the weights, not the biases, of parts named like a torso."""
+
+  def widened(path, leaf):
+    name = jax.tree_util.keystr(path, simple=True, separator='/')
+    return leaf * gain if re.search('torso/(.*/)?kernel$', name) else leaf
+
+  trained = jax.tree_util.tree_map_with_path(widened, types.trained(params))
+  return types.with_trained(params, trained)
+
+
+class Scale(NamedTuple):
+  """What observations x are scaled by: (x - offset) / span.
+
+  Each is a number, or nested tuples of one for every number of an observation.
+  """
+
+  offset: float | tuple
+  span: float | tuple
+
+
+_WIDEST = 1e6  # Bounds farther apart are limits of a type, or of nothing.
+
+
+def scale_between(
+  low: np.ndarray, high: np.ndarray, dtype: np.dtype
+) -> Scale | None:
+  """The scale that brings observations within bounds to [0, 1] or [-1, 1].
+
+  A number whose bounds are both finite goes to [0, 1], or to [-1, 1] if its
+  lower bound is negative. A number stays as it is if a bound is infinite, if
+  both are equal, or if they are more than 1e6 apart.
+
+  Args:
+    low: [...] lower bounds, as of `gymnasium.spaces.Box`.
+    high: [...] upper bounds.
+    dtype: of observations.
+
+  Returns:
+    None if torsos need not be told: for bytes of 0 to 255, which they divide by
+    255 anyway, and for observations that stay as they are.
+  """
+  low, high = np.float64(low), np.float64(high)
+  with np.errstate(invalid='ignore'):  # Of two infinite bounds.
+    width = high - low
+    bounded = np.isfinite(width) & (width > 0) & (width <= _WIDEST)
+    signed = low < 0
+    offset = np.where(bounded, np.where(signed, (low + high) / 2, low), 0.0)
+    span = np.where(bounded, np.where(signed, width / 2, width), 1.0)
+  largest = 255.0 if dtype == np.uint8 else 1.0
+  if (offset == 0).all() and (span == largest).all():
+    return None
+  return Scale(_as_tuples(offset), _as_tuples(span))
+
+
+def _as_tuples(values):
+  """One number if all are the same. Modules can be hashed with tuples alone."""
+  if (values == values.flat[0]).all():
+    return float(values.flat[0])
+
+  def tuples(numbers):
+    return tuple(map(tuples, numbers)) if isinstance(numbers, list) else numbers
+
+  return tuples(values.tolist())
+
+
+def scaled(obs: jax.Array, scale: Scale | None) -> jax.Array:
+  """Observations [..., *shape], as floats if they are scaled here."""
+  if scale is None:
+    return obs
+  offset, span = (np.array(values, np.float32) for values in scale)
+  lead = (1,) * (obs.ndim - max(offset.ndim, span.ndim))
+  offset, span = (
+    values.reshape(lead + values.shape) if values.ndim else values
+    for values in (offset, span)
+  )
+  return (obs.astype(jnp.float32) - offset) / span
+
+
+class Linear(nn.Module):
+  """A dense layer, [..., in] -> [..., features]."""
+
+  features: int
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    init = uniform(x.shape[-1])
+    return nn.Dense(self.features, kernel_init=init, bias_init=init)(x)
+
+
+def as_floats(obs: jax.Array) -> jax.Array:
+  if obs.dtype == jnp.uint8:
+    return obs.astype(jnp.float32) / 255
+  return obs.astype(jnp.float32)
+
+
+def calling(torso, keep):
+  """How a torso calls its layers."""
+  if keep:
+    return functools.partial(forward_cache.call, torso)
+  return lambda layer, x: layer(x)

@@ -1,0 +1,107 @@
+"""Torsos: from observations to features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import math
+
+import flax.linen as nn
+import jax
+
+from a3c_jax.networks import convolution, layers
+
+
+class NipsTorso(nn.Module):
+  """The small network of the paper's figures: conv 16, conv 32, linear 256.
+
+  Source: Mnih et al. 2016, arXiv:1602.01783, section 8, after Mnih et al. 2013.
+
+  Attributes:
+    stacked_first: observations are [..., C, H, W] and not [..., H, W, C].
+    scale: of observations; None divides bytes by 255, and floats by nothing.
+  """
+
+  stacked_first: bool = False
+  scale: layers.Scale | None = None
+
+  @nn.compact
+  def __call__(self, obs: jax.Array, *, keep: bool = False) -> jax.Array:
+    call = layers.calling(self, keep)
+    x = layers.scaled(obs, self.scale).reshape(-1, *obs.shape[-3:])
+    x = nn.relu(call(convolution.Convolution(16, 8, 4, self.stacked_first), x))
+    x = nn.relu(call(convolution.Convolution(32, 4, 2), x))
+    x = nn.relu(call(layers.Linear(256), x.reshape(len(x), -1)))
+    return x.reshape(*obs.shape[:-3], -1)
+
+
+class NatureTorso(nn.Module):
+  """The network of the paper's tables: conv 32, 64, 64, linear 512.
+
+  Source: Mnih et al. 2016, arXiv:1602.01783, section 5.1, after Mnih et al.
+  2015.
+
+  Attributes:
+    stacked_first: observations are [..., C, H, W] and not [..., H, W, C].
+    scale: of observations; None divides bytes by 255, and floats by nothing.
+  """
+
+  stacked_first: bool = False
+  scale: layers.Scale | None = None
+
+  @nn.compact
+  def __call__(self, obs: jax.Array, *, keep: bool = False) -> jax.Array:
+    call = layers.calling(self, keep)
+    x = layers.scaled(obs, self.scale).reshape(-1, *obs.shape[-3:])
+    x = nn.relu(call(convolution.Convolution(32, 8, 4, self.stacked_first), x))
+    x = nn.relu(call(convolution.Convolution(64, 4, 2), x))
+    x = nn.relu(call(convolution.Convolution(64, 3, 1), x))
+    x = nn.relu(call(layers.Linear(512), x.reshape(len(x), -1)))
+    return x.reshape(*obs.shape[:-3], -1)
+
+
+class MLPTorso(nn.Module):
+  """Linear layers with ReLU over flattened observations.
+
+  Attributes:
+    obs_dims: axes of one observation.
+    hidden: units of each layer.
+    scale: of observations; None divides bytes by 255, and floats by nothing.
+  """
+
+  obs_dims: int = 1
+  hidden: Sequence[int] = (64, 64)
+  scale: layers.Scale | None = None
+
+  @nn.compact
+  def __call__(self, obs: jax.Array, *, keep: bool = False) -> jax.Array:
+    call = layers.calling(self, keep)
+    lead = obs.shape[: obs.ndim - self.obs_dims]
+    x = layers.as_floats(layers.scaled(obs, self.scale)).reshape(
+      math.prod(lead), -1
+    )
+    for units in self.hidden:
+      x = nn.relu(call(layers.Linear(units), x))
+    return x.reshape(*lead, -1)
+
+
+class LinearConvTorso(nn.Module):
+  """Two convolutions without any non-linearity: conv 16, conv 32.
+
+  Source: Mnih et al. 2016, arXiv:1602.01783, section 9, for continuous control
+  from pixels; it gives no sizes, so these are those of `NipsTorso`.
+
+  Attributes:
+    stacked_first: observations are [..., C, H, W] and not [..., H, W, C].
+    scale: of observations; None divides bytes by 255, and floats by nothing.
+  """
+
+  stacked_first: bool = False
+  scale: layers.Scale | None = None
+
+  @nn.compact
+  def __call__(self, obs: jax.Array, *, keep: bool = False) -> jax.Array:
+    call = layers.calling(self, keep)
+    x = layers.scaled(obs, self.scale).reshape(-1, *obs.shape[-3:])
+    x = call(convolution.Convolution(16, 8, 4, self.stacked_first), x)
+    x = call(convolution.Convolution(32, 4, 2), x)
+    return x.reshape(*obs.shape[:-3], -1)
