@@ -334,15 +334,24 @@ def _learning_rate(config) -> Callable[[int], float]:
   )
 
 
+def _target_period_frames(config, learner) -> int | None:
+  if not learner.uses_target:
+    return None
+  if not isinstance(config.algorithm, ValueBased):
+    raise checks.UsageError(
+      f'--algo={config.algo}: has no --target_period_frames, but the learner '
+      'has target parameters; allowed: an algorithm that is ValueBased'
+    )
+  return config.algorithm.target_period_frames
+
+
 def _shared_state(config, learner, key, carry) -> shared.SharedState:
   return shared.SharedState(
     networks.widen(learner.init(key, carry.obs), config.init_gain),
     agents.make_optimizer(config),
     threads=config.threads,
     learning_rate=_learning_rate(config),
-    target_period_frames=(
-      config.algorithm.target_period_frames if learner.uses_target else None
-    ),
+    target_period_frames=_target_period_frames(config, learner),
     moments=(
       normalization.initial(carry.obs.shape[1:])
       if config.normalize_obs
