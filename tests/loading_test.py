@@ -385,7 +385,7 @@ def test_a_pickled_policy_acts_in_another_process(tmp_path):
 
 
 def test_a_learner_of_ones_own_is_pickled_by_its_name(tmp_path):
-  walk(tmp_path, make_learner=make_own_learner)
+  walk(tmp_path, algo='nstep_q', make_learner=make_own_learner)
   policy = a3c_jax.load(tmp_path, make_learner=make_own_learner)
   same = pickle.loads(pickle.dumps(policy))
   obs = np.zeros((1, 2), np.float32)

@@ -183,6 +183,16 @@ def test_a_gain_widens_the_initial_weights_of_any_learner(tmp_path):
   np.testing.assert_allclose(biases[1], biases[0], atol=1e-5)
 
 
+def test_a_learner_with_a_target_needs_an_algorithm_with_its_period(tmp_path):
+  def make_learner(settings, env):
+    del settings, env
+    network = networks.QNetwork(networks.MLPTorso(obs_dims=2), 3)
+    return value_based.nstep_q(network)
+
+  with pytest.raises(checks.UsageError, match='^--algo=a3c: .*_period_frames'):
+    run(tmp_path, make_learner=make_learner, algo='a3c')
+
+
 def test_another_process_gives_the_same_bits(tmp_path):
   code = (
     'import conftest, training_test; '

@@ -14,7 +14,8 @@ import numpy as np
 from a3c_jax import networks
 from a3c_jax.acting import actor as actor_lib
 from a3c_jax.acting import normalization, rollout
-from a3c_jax.core import events, types
+from a3c_jax.algorithms import registry
+from a3c_jax.core import errors, events, types
 from a3c_jax.envs import domain as domain_lib
 from a3c_jax.envs import replayable
 from a3c_jax.optim import clipping
@@ -140,15 +141,24 @@ class Parts(NamedTuple):
     return cls(config, team, job, evaluator, statistics)
 
 
+def _target_period_frames(config, learner) -> int | None:
+  if not learner.uses_target:
+    return None
+  if 'target_period_frames' not in registry.get(config.algo).settings:
+    raise errors.UsageError(
+      f'--algo={config.algo}: has no --target_period_frames, but the learner '
+      'has target parameters; allowed: an algorithm that has that setting'
+    )
+  return config.algorithm.target_period_frames
+
+
 def _job(config, learner, team, init_key, make_env, incidents) -> runtime.Job:
   obs = team[0].state.carry.obs
   store = locked.LockedStore(
     networks.scale_torso_kernels(learner.init(init_key, obs), config.init_gain),
     build.make_update_rule(config),
     worker_states=[worker.state for worker in team],
-    target_period_frames=(
-      config.algorithm.target_period_frames if learner.uses_target else None
-    ),
+    target_period_frames=_target_period_frames(config, learner),
     statistics=(
       normalization.initial(obs.shape[1:]) if config.normalize_obs else None
     ),
