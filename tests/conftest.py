@@ -4,6 +4,7 @@ import pathlib
 import signal
 import sys
 
+import hypothesis
 import jax
 
 from a3c_jax import cpu
@@ -15,3 +16,9 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 # Python has the folder of a script there.
 sys.path.append(str(pathlib.Path(__file__).parents[1] / 'experiments'))
+
+# The same examples in every run, and few of them.
+hypothesis.settings.register_profile(
+  'tests', derandomize=True, deadline=None, max_examples=50
+)
+hypothesis.settings.load_profile('tests')
