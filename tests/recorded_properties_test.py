@@ -5,7 +5,7 @@ import itertools
 
 import gymnasium
 from gymnasium.vector import AutoresetMode
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 import numpy as np
 
@@ -127,7 +127,7 @@ def piece(num_envs):
 PLAYS = st.integers(1, 3).flatmap(
   lambda num_envs: st.tuples(
     st.just(num_envs),
-    st.integers(1, 15),
+    st.sampled_from([1, 2, 3, 8, 15]),
     st.lists(piece(num_envs), min_size=1, max_size=5),
   )
 )
@@ -135,6 +135,7 @@ PLAYS = st.integers(1, 3).flatmap(
 LONG = (1, 1000, [('step', 0, [[1]] * 70), ('replay', 9, [[2]] * 70)])
 
 
+@settings(max_examples=200)
 @given(PLAYS)
 @example(LONG)
 def test_what_is_stopped_and_replayed_goes_on_alike(play):
