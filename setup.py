@@ -50,6 +50,7 @@ setuptools.setup(
     'plot': PLOT,
     'video': VIDEO,
     'test': [
+      'hypothesis>=6.170,<7',
       'pytest>=9.2,<10',
       'pytest-xdist>=3.8,<4',
       'ruff==0.17.5',

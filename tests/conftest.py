@@ -1,11 +1,15 @@
 """Sets JAX up as the scripts do, before any test computes something."""
 
+import hashlib
 import logging
 import pathlib
 import signal
 import sys
 
+import hypothesis
 import jax
+import marks
+import pytest
 
 from a3c_jax.core import cpu
 
@@ -18,3 +22,36 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 # Python has the folder of a script there.
 sys.path.append(str(pathlib.Path(__file__).parents[1] / 'experiments'))
+
+# The same examples in every run, and few of them.
+hypothesis.settings.register_profile(
+  'tests', derandomize=True, deadline=None, max_examples=50
+)
+hypothesis.settings.load_profile('tests')
+
+
+def pytest_configure(config):
+  """Keeps what XLA compiles for the next session: `--cache-clear` forgets it.
+
+  Most of the time of most tests goes into compiling the same as last time.
+  """
+  if not hasattr(config, 'cache'):  # -p no:cacheprovider
+    return
+  processor = pathlib.Path('/proc/cpuinfo').read_bytes().partition(b'flags')[2]
+  processor = hashlib.sha256(processor.partition(b'\n')[0]).hexdigest()[:8]
+  folder = config.cache.mkdir(f'xla-{processor}')
+  jax.config.update('jax_compilation_cache_dir', str(folder))
+  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)
+  jax.config.update('jax_persistent_cache_min_entry_size_bytes', -1)
+  # Another worker may be in the middle of writing it: then it is compiled.
+  config.addinivalue_line(
+    'filterwarnings',
+    'ignore:Error (reading|writing) persistent compilation cache',
+  )
+
+
+def pytest_runtest_setup(item):
+  for mark in item.iter_markers('needs'):
+    reason = marks.why_not(*mark.args)
+    if reason:
+      pytest.skip(reason)

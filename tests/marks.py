@@ -1,5 +1,6 @@
 """Tests that need what not every machine has."""
 
+import functools
 import importlib.util
 
 import pytest
@@ -8,9 +9,9 @@ from a3c_jax.core import errors
 from a3c_jax.envs import mujoco
 from a3c_jax.envs.torcs import installed
 
-needs_pictures = pytest.mark.skipif(
-  mujoco.backend() is None, reason='neither EGL nor OSMesa works here'
-)
+# Whether these are there, only processes tell: see `why_not`.
+needs_pictures = pytest.mark.needs('pictures')
+needs_torcs = pytest.mark.needs('torcs')
 needs_dm_control = pytest.mark.skipif(
   importlib.util.find_spec('dm_control') is None,
   reason='dm_control is not installed: it needs Python 3.11 or 3.12',
@@ -21,12 +22,20 @@ needs_labyrinth = pytest.mark.skipif(
 )
 
 
-def _why_no_torcs():
-  try:
-    installed.check_compiled()
-  except errors.UsageError as error:
-    return str(error)
+@functools.cache
+def why_not(what: str) -> str:
+  """Why tests with `pytest.mark.needs(what)` are skipped; '' if they run.
+
+  Asked when the first such test is about to run, and once.
+  """
+  if what == 'pictures':
+    if mujoco.backend() is None:
+      return 'neither EGL nor OSMesa works here'
+  elif what == 'torcs':
+    try:
+      installed.check_compiled()
+    except errors.UsageError as error:
+      return str(error)
+  else:
+    raise ValueError(what)
   return ''
-
-
-needs_torcs = pytest.mark.skipif(bool(_why_no_torcs()), reason=_why_no_torcs())

@@ -19,10 +19,18 @@ LEARNERS = {
 NETWORKS = {'linear': LINEAR, 'recurrent': RECURRENT}
 KEY = jax.random.key(0)
 EPSILON = np.float32(0)
-PARAMS = {
-  name: jax.jit(learner.init)(jax.random.key(1), np.zeros([2, 2], np.float32))
-  for name, learner in LEARNERS.items()
-}
+
+
+class Params(dict):
+  """Initial parameters by the learner's name, made when they are asked for."""
+
+  def __missing__(self, name):
+    init = jax.jit(LEARNERS[name].init)
+    self[name] = init(jax.random.key(1), np.zeros([2, 2], np.float32))
+    return self[name]
+
+
+PARAMS = Params()
 both = pytest.mark.parametrize('name', LEARNERS)
 
 

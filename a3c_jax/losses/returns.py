@@ -37,15 +37,18 @@ def nstep_returns(
   shapes.check_shapes(
     r_t=(r_t, 'T'), discount_t=(discount_t, 'T'), bootstrap=(bootstrap, '')
   )
-
-  def step(return_t, reward_and_discount):
-    reward, discount = reward_and_discount
-    return_tm1 = reward + discount * return_t
-    return return_tm1, return_tm1
-
   start = jnp.asarray(bootstrap, jnp.result_type(r_t, discount_t, bootstrap))
-  _, return_tm1 = jax.lax.scan(step, start, (r_t, discount_t), reverse=True)
+  _, return_tm1 = jax.lax.scan(
+    _step_back, start, (r_t, discount_t), reverse=True
+  )
   return return_tm1
+
+
+# Not within: outside of `jax.jit`, each new function would be compiled anew.
+def _step_back(return_t, reward_and_discount):
+  reward, discount = reward_and_discount
+  return_tm1 = reward + discount * return_t
+  return return_tm1, return_tm1
 
 
 def generalized_advantages(

@@ -161,6 +161,7 @@ def nstep_q_loss(
     target_q_bootstrap=(target_q_bootstrap, 'A'),
     selector_q_bootstrap=(selector_q_bootstrap, 'A'),
   )
-  bootstrap = target_q_bootstrap[jnp.argmax(selector_q_bootstrap)]
+  best = jnp.argmax(selector_q_bootstrap)
+  bootstrap = jnp.asarray(target_q_bootstrap)[best]
   target_tm1 = returns.nstep_returns(r_t, discount_t, bootstrap)
   return _half_squared_error(q_tm1, a_tm1, target_tm1)
