@@ -7,7 +7,9 @@ import tempfile
 from hypothesis import given, reject
 from hypothesis import strategies as st
 
-from a3c_jax.settings import config
+from a3c_jax.core import errors, fields
+from a3c_jax.runs import workdir
+from a3c_jax.settings import common, config, record
 
 # What it holds is checked with the environment, or when code is imported.
 NOT_DRAWN = {'workdir', 'override', 'network'}
@@ -23,7 +25,7 @@ ANY = {
 
 def values_of(field):
   """Allowed values of a setting, found by its own check."""
-  names = field.metadata['allowed'].split(', ')
+  names = fields.allowed(field).split(', ')
   values = ANY[field.type]
   if field.type == 'str' and all(map(field.metadata['check'], names)):
     values = st.sampled_from(names)
@@ -32,7 +34,7 @@ def values_of(field):
 
 FIELDS = [
   field
-  for field in dataclasses.fields(config.Config)
+  for field in dataclasses.fields(common.Config)
   if field.metadata['flag']
   and field.name not in NOT_DRAWN
   and field.type in ANY
@@ -43,7 +45,7 @@ SETTINGS = st.fixed_dictionaries(
 
 
 def make(**given):
-  return config.make('catch', environment={'name': 'catch'}, **given)
+  return config.make('catch', **given)
 
 
 @given(SETTINGS)
@@ -51,12 +53,12 @@ def test_settings_come_back_from_config_json(settings):
   with tempfile.TemporaryDirectory() as folder:
     try:
       made = make(**settings | {'workdir': folder})
-    except checks.UsageError:  # They do not go together.
+    except errors.UsageError:  # They do not go together.
       reject()
     with workdir.Workdir(made) as folder_of_run:
       folder_of_run.claim(0)
     path = pathlib.Path(folder)
-    assert config.read_record(path).config == made
+    assert record.read(path).config == made
     # Started again without them, it has them.
     again = make(workdir=folder)
     for name in settings.keys() - {'seconds', 'profile'}:

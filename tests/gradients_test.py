@@ -12,6 +12,9 @@ import numpy as np
 import pytest
 
 from a3c_jax import networks
+from a3c_jax.core import types
+from a3c_jax.networks import convolution, forward_cache
+from a3c_jax.optim import factored
 
 
 @pytest.fixture
@@ -26,7 +29,7 @@ def normal(*shape, dtype=np.float64, seed=0):
 
 def test_product_of_many_rows(float64):
   jax.test_util.check_grads(
-    jax.jit(networks._product),
+    jax.jit(convolution._product),
     (normal(20, 6), normal(6, 3, seed=1)),
     order=1,
     modes=['rev'],
@@ -81,7 +84,7 @@ def test_kept_activations_have_the_gradient_of_what_they_replace(float64):
   def backward(kernel):
     kept = x @ kernel
     replaced = lambda kernel: jnp.sum(
-      jnp.tanh(activations._known(x @ kernel, kept))
+      jnp.tanh(forward_cache._known(x @ kernel, kept))
     )
     return jax.vjp(replaced, kernel)
 
@@ -90,7 +93,7 @@ def test_kept_activations_have_the_gradient_of_what_they_replace(float64):
 
 def make_segment(obs):
   steps, streams = obs.shape[0] - 1, obs.shape[1]
-  return base.Segment(
+  return types.Segment(
     obs=obs,
     a=np.zeros((steps + 1, streams), np.int32),
     r_t=np.zeros((steps, streams), np.float32),
@@ -110,10 +113,10 @@ def test_gradients_in_factors(float64, steps):
   )
 
   def keep(params, segment):
-    return activations.apply_and_keep(network, params, segment.obs[:-1])[1]
+    return forward_cache.apply_and_keep(network, params, segment.obs[:-1])[1]
 
   def loss(params, target_params, segment, kept):
-    q = network.apply(activations.given(params, kept), segment.obs[:-1])
+    q = network.apply(forward_cache.given(params, kept), segment.obs[:-1])
     return jnp.sum(jnp.tanh(q) ** 2), ()
 
   @jax.jit
@@ -121,13 +124,15 @@ def test_gradients_in_factors(float64, steps):
     return jnp.sum(jnp.tanh(network.apply(params, segment.obs[:-1])) ** 2)
 
   def backward(params):
-    gradients = jax.jit(activations.gradients(loss, keep))
-    grads, _ = gradients(params, None, segment)
-    leaves = jax.tree.leaves(grads, is_leaf=activations._is_outer)
-    assert sum(map(activations._is_outer, leaves)) == (steps == 3)
-    dense = activations.multiplied_out(grads)
+    form = factored.gradients(
+      loss, keep, jax.jit(forward_cache.gradients(loss, keep))
+    )
+    grads, _ = form.gradients(params, None, segment)
+    leaves = jax.tree.leaves(grads.tree, is_leaf=factored._is_outer)
+    assert sum(map(factored._is_outer, leaves)) == (steps == 3)
+    dense = factored.dense(grads)
     np.testing.assert_allclose(
-      activations.global_norm(grads), activations.global_norm(dense)
+      factored.global_norm(grads.tree), factored.global_norm(dense)
     )
     return plain(params), lambda dy: (jax.tree.map(lambda x: dy * x, dense),)
 

@@ -73,16 +73,16 @@ def before(tmp_path_factory):
 
 
 def test_a_file_cut_anywhere_keeps_the_whole_rows_that_a_checkpoint_counted(
-  tmp_path, before, capsys
+  tmp_path, before, caplog
 ):
   contents, position = before
   for length in range(max(map(len, contents.values())) + 1):
     for name, content in contents.items():
       (tmp_path / name).write_bytes(content[:length])
-    capsys.readouterr()
+    caplog.readouterr()
     with open_log(tmp_path, position):
       pass
-    told = capsys.readouterr().out
+    told = caplog.text
     for name, content in contents.items():
       there = content[: min(length, position['positions'][name])]
       found = (tmp_path / name).read_bytes()

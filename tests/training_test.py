@@ -32,7 +32,6 @@ from a3c_jax import networks
 from a3c_jax.acting import rollout
 from a3c_jax.algorithms import value_based
 from a3c_jax.core import errors, signals, workers
-from a3c_jax.core import errors as errors_lib
 from a3c_jax.envs import catch, control, gym, replayable
 from a3c_jax.envs import domain as domain_lib
 from a3c_jax.runs import (
@@ -189,7 +188,7 @@ def test_a_learner_with_a_target_needs_an_algorithm_with_its_period(tmp_path):
     network = networks.QNetwork(networks.MLPTorso(obs_dims=2), 3)
     return value_based.nstep_q(network)
 
-  with pytest.raises(checks.UsageError, match='^--algo=a3c: .*_period_frames'):
+  with pytest.raises(errors.UsageError, match='^--algo=a3c: .*_period_frames'):
     run(tmp_path, make_learner=make_learner, algo='a3c')
 
 
@@ -613,7 +612,7 @@ def test_a_checkpoint_that_cannot_be_written_ends_in_one_line(
 
   monkeypatch.setattr(checkpoints.Checkpoints, 'save', save)
   given = {'frames': 1000, 'override': ('frames', 'anneal_frames')}
-  with pytest.raises(errors_lib.RunError) as error:
+  with pytest.raises(errors.RunError) as error:
     run(tmp_path, **given)
   assert str(error.value).count('\n') == 0
   assert 'No space left on device' in str(error.value)
@@ -641,7 +640,7 @@ def test_a_file_that_cannot_be_written_ends_in_one_line(tmp_path, monkeypatch):
     raise OSError(28, 'No space left on device')
 
   monkeypatch.setattr(log.RunLog, 'write_row', write_row)
-  with pytest.raises(errors_lib.RunError, match='No space left on device'):
+  with pytest.raises(errors.RunError, match='No space left on device'):
     run(tmp_path, frames=500)
   monkeypatch.undo()
   assert run(tmp_path, frames=500).finished
@@ -678,7 +677,7 @@ def test_results_without_a_checkpoint_are_not_overwritten(tmp_path, lost):
         path.write_bytes(b'')
   kept = (tmp_path / 'episodes.csv').read_bytes()
   for _ in range(2):
-    with pytest.raises(errors_lib.UsageError) as error:
+    with pytest.raises(errors.UsageError) as error:
       run(tmp_path)
     assert str(error.value) == (
       f'--workdir={tmp_path}: holds results, but no checkpoint to resume from; '
@@ -689,7 +688,7 @@ def test_results_without_a_checkpoint_are_not_overwritten(tmp_path, lost):
 
 def test_the_checkpoint_of_another_network_is_refused(tmp_path):
   run(tmp_path, network='training_test:make_small')
-  with pytest.raises(errors_lib.UsageError) as error:
+  with pytest.raises(errors.UsageError) as error:
     run(tmp_path, network='mlp', override=('network',))
   assert str(error.value).startswith(f'--workdir={tmp_path}: its checkpoint')
   assert 'params/' in str(error.value)
@@ -955,9 +954,7 @@ def test_observations_that_are_not_finite_end_the_run_in_one_line(
     threads=1,
     eval_frames=0,
   )
-  with pytest.raises(
-    errors_lib.RunError, match=r'Spoilt.*observation\[0\] is nan'
-  ):
+  with pytest.raises(errors.RunError, match=r'Spoilt.*observation\[0\] is nan'):
     run_config(
       settings,
       gym.make(Spoilt),
@@ -1092,7 +1089,7 @@ def test_output_that_is_lost_costs_no_frames(tmp_path, monkeypatch):
 
 def test_a_folder_that_is_deleted_ends_the_run_in_one_line(tmp_path):
   delete = lambda: shutil.rmtree(tmp_path / 'run')
-  with pytest.raises(errors_lib.RunError) as error:
+  with pytest.raises(errors.RunError) as error:
     run(
       tmp_path / 'run',
       at_step(50, delete),
@@ -1198,7 +1195,7 @@ def test_a_signal_before_training_leaves_nothing(tmp_path, where):
     warn('learner')
     return build.make_learner(settings, env)
 
-  with pytest.raises(errors_lib.StoppedError) as stopped:
+  with pytest.raises(errors.StoppedError) as stopped:
     run(tmp_path / 'run', make_env, make_learner)
   assert str(stopped.value) == (
     'stopped before training began; nothing was written'
@@ -1211,7 +1208,7 @@ def test_a_signal_while_games_are_replayed_leaves_the_run(tmp_path):
   given = {'frames': 600, 'seconds': 1000.0}
   stop = lambda: signal.raise_signal(signal.SIGHUP)
   first = run(tmp_path, at_step(300, stop), **given)
-  with pytest.raises(errors_lib.StoppedError) as stopped:
+  with pytest.raises(errors.StoppedError) as stopped:
     run(tmp_path, at_step(3, stop), **given)
   assert str(stopped.value) == (
     f'stopped before training began; the run in {tmp_path} is as it was\n'
