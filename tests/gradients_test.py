@@ -125,7 +125,7 @@ def test_gradients_in_factors(float64, steps):
 
   def backward(params):
     form = factored.gradients(
-      loss, keep, jax.jit(forward_cache.gradients(loss, keep))
+      loss, keep, jax.jit(forward_cache.gradients(loss))
     )
     grads, _ = form.gradients(params, None, segment)
     leaves = jax.tree.leaves(grads.tree, is_leaf=factored._is_outer)

@@ -79,7 +79,7 @@ def test_a_file_cut_anywhere_keeps_the_whole_rows_that_a_checkpoint_counted(
   for length in range(max(map(len, contents.values())) + 1):
     for name, content in contents.items():
       (tmp_path / name).write_bytes(content[:length])
-    caplog.readouterr()
+    caplog.clear()
     with open_log(tmp_path, position):
       pass
     told = caplog.text
