@@ -50,9 +50,13 @@ setuptools.setup(
     'plot': PLOT,
     'video': VIDEO,
     'test': [
+      # What it finds depends on its version, as with ruff.
+      'basedpyright==1.40.2',
       'hypothesis>=6.170,<7',
+      'import-linter>=2.16,<3',
       'pytest>=9.2,<10',
       'pytest-xdist>=3.8,<4',
+      'rlax>=0.1.9,<0.2',
       'ruff==0.17.5',
       *LABYRINTH,
       *MUJOCO,
