@@ -87,6 +87,16 @@ def test_strided_convolution_of_pixels(channels_first, dtype):
   np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
+def test_off_the_cpu_a_convolution_is_the_devices_own(monkeypatch):
+  layer = networks.Convolution(4, size=4, stride=2)
+  x = np.random.default_rng(0).uniform(size=(2, 12, 10, 3)).astype(np.float32)
+  params = layer.init(jax.random.key(0), x)
+  expected = layer.apply(params, x)
+  monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
+  monkeypatch.delattr(networks, 'strided_convolution')
+  np.testing.assert_allclose(layer.apply(params, x), expected, atol=1e-5)
+
+
 @pytest.mark.parametrize(('size', 'stride'), [(3, 2), (5, 3), (2, 4), (4, 2)])
 @pytest.mark.parametrize('channels_first', [False, True])
 def test_convolution_of_any_size_and_stride(size, stride, channels_first):
