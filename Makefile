@@ -15,7 +15,7 @@ test: .venv/installed
 # Needs TORCS, which `make test` does without.
 test-torcs: .venv/installed
 	.venv/bin/python -m a3c_jax.envs.torcs.build
-	.venv/bin/python -m pytest --numprocesses 2 --dist worksteal tests/*torcs*
+	.venv/bin/python -m pytest --numprocesses 2 --dist worksteal tests/*/*torcs*
 
 .venv/installed: setup.py constraints.txt
 	@command -v $(PYTHON) >/dev/null || \

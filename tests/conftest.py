@@ -13,6 +13,8 @@ import pytest
 
 from a3c_jax.core import cpu
 
+TESTS = pathlib.Path(__file__).parent
+
 cpu.set_up()
 # For `caplog`; the library itself leaves levels to its users.
 logging.getLogger('a3c_jax').setLevel(logging.INFO)
@@ -21,7 +23,7 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 # So that a [T] that meets a [T, 1] fails aloud.
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 # Python has the folder of a script there.
-sys.path.append(str(pathlib.Path(__file__).parents[1] / 'experiments'))
+sys.path.append(str(TESTS.parent / 'experiments'))
 
 # The same examples in every run, and few of them.
 hypothesis.settings.register_profile(
@@ -48,6 +50,16 @@ def pytest_configure(config):
     'filterwarnings',
     'ignore:Error (reading|writing) persistent compilation cache',
   )
+
+
+def pytest_collection_modifyitems(items):
+  """Marks each test by its folder, which says what it costs.
+
+  The examples in docstrings cost as little as the tests in tests/unit.
+  """
+  for item in items:
+    folder = item.path.parent
+    item.add_marker(folder.name if folder.parent == TESTS else 'unit')
 
 
 def pytest_runtest_setup(item):

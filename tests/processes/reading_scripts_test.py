@@ -1,45 +1,22 @@
 """The scripts that read runs, from their first line on, in this process."""
 
-import contextlib
-import io
 import json
 import os
 import pathlib
 import re
 import resource
-import runpy
 import shutil
 import sys
-from unittest import mock
 
 from marks import needs_labyrinth, needs_pictures
 import pytest
-from results import read_rows
-import script_flags
+from results import read_rows, size_of
+from script_runs import run
 import short_runs
 
 from a3c_jax.envs import catch, domain
 
-ROOT = pathlib.Path(__file__).parents[1]
-
-
-def run(script, *arguments, cwd):
-  """Exit code, stdout and stderr; like a process, but much faster."""
-  out, err = io.StringIO(), io.StringIO()
-  try:
-    with (
-      script_flags.forgotten(),
-      contextlib.chdir(cwd),
-      contextlib.redirect_stdout(out),
-      contextlib.redirect_stderr(err),
-      mock.patch.object(sys, 'argv', [script, *arguments]),
-      mock.patch.object(sys, 'path', sys.path[:]),
-      pytest.raises(SystemExit) as exit_,
-    ):
-      runpy.run_path(str(ROOT / 'experiments' / script), run_name='__main__')
-  finally:
-    sys.modules.pop('mine', None)
-  return exit_.value.code or 0, out.getvalue(), err.getvalue()
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 @pytest.fixture(scope='module')
@@ -173,13 +150,6 @@ def test_a_video_of_catch(trained):
     assert tuple(size) == (80, 160)
     assert seconds == pytest.approx(9 / 4)  # Nine steps, four a second.
   assert len(read_rows(trained / 'own.csv')) == 1
-
-
-def size_of(film):
-  from moviepy.video.io.VideoFileClip import VideoFileClip
-
-  with VideoFileClip(str(film)) as clip:
-    return clip.size, clip.duration
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from a3c_jax.envs.labyrinth import foraging
 
 pytestmark = needs_labyrinth
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[2]
 SHORT = {'maze_size': 5, 'apples': 2, 'episode_seconds': 2.0}
 
 

@@ -6,14 +6,14 @@ import runpy
 import jax
 import numpy as np
 import pytest
-from reading_scripts_test import run
 from results import read_rows
 import script_flags
+from script_runs import run
 
 from a3c_jax import networks
 from a3c_jax.core import types
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[2]
 FOLDER = ROOT / 'experiments/variations'
 SCRIPTS = sorted(
   path.name for path in FOLDER.glob('*.py') if not path.is_symlink()
@@ -157,7 +157,6 @@ def test_the_mean_of_dueling_values_is_that_of_the_state():
   assert (q.std(axis=1) > 1e-3).all()
 
 
-@pytest.mark.learning
 @pytest.mark.parametrize(
   ('name', 'given', 'score'),
   [

@@ -16,7 +16,7 @@ from results import read_rows
 from a3c_jax.algorithms import registry
 
 WAIT_SECONDS = 180.0
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 def start(script, *arguments, cwd):

@@ -15,7 +15,7 @@ from results import read_rows
 import a3c_jax
 from a3c_jax.envs import domain
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[2]
 
 # Its images [36, 40, 48] would be taken for 36 channels by their shape alone.
 SCRIPT = '''

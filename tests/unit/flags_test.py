@@ -19,7 +19,7 @@ from a3c_jax.settings import common
 from a3c_jax.settings import flags as flags_lib
 from a3c_jax.settings.defaults import defaults
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 @pytest.fixture(scope='module')

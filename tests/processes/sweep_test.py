@@ -23,7 +23,7 @@ import script_flags
 
 from a3c_jax.core import signals
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[2]
 SWEEP = str(ROOT / 'experiments/sweep.py')
 RATE = '--log_uniform=learning_rate:1e-4:1e-2'
 SETTINGS = ('--folder=s', RATE, '--runs=2')

@@ -9,8 +9,6 @@ from a3c_jax import training
 from a3c_jax.envs import catch, gym
 from a3c_jax.settings import build, config
 
-pytestmark = pytest.mark.learning
-
 
 def run(domain, env, workdir, **given):
   settings = config.make(

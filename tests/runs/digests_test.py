@@ -1,20 +1,26 @@
 """Short runs end in the same bits as ever, on the machines that are on file.
 
 XLA rounds differently on other processors and in other versions, so digests are
-kept by both: `python tests/digests_test.py` adds those of this machine.
+kept by both: `python tests/runs/digests_test.py` adds those of this machine.
 """
 
 import functools
 import importlib.metadata
 import json
 import pathlib
+import sys
 import tempfile
 
 import pytest
+
+if __name__ == '__main__':
+  sys.path.append(str(pathlib.Path(__file__).parents[1] / 'helpers'))
+
 from results import digest
 
 from a3c_jax import training
 from a3c_jax.algorithms import registry
+from a3c_jax.core import cpu
 from a3c_jax.envs import atari, catch, control
 from a3c_jax.settings import build, config
 
@@ -88,13 +94,12 @@ def digest_of(name, folder):
 def test_a_run_ends_in_the_bits_on_file(tmp_path, name):
   known = json.loads(PATH.read_text()).get(machine())
   if known is None:
-    pytest.skip(f'no digests of {machine()}: python tests/digests_test.py')
+    pytest.skip(f'no digests of {machine()}: python tests/runs/digests_test.py')
   assert digest_of(name, tmp_path) == known[name]
 
 
 if __name__ == '__main__':
-  import conftest as conftest  # Sets JAX up.
-
+  cpu.set_up()
   found = json.loads(PATH.read_text()) if PATH.exists() else {}
   found[machine()] = {}
   for each in RUNS:

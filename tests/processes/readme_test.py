@@ -10,7 +10,7 @@ from a3c_jax.envs import domain, gym
 from a3c_jax.runs import workdir
 from a3c_jax.settings import build, config
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[2]
 README = (ROOT / 'README.md').read_text()
 BUILD = (ROOT / 'BUILD.md').read_text()
 BLOCKS = re.findall(r'```python\n(.*?)```', README, re.DOTALL)

@@ -15,7 +15,7 @@ from a3c_jax.core import workers
 from a3c_jax.envs import gym
 from a3c_jax.settings import build, config
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 def run(domain, environment, make_game, workdir, **given):
@@ -106,7 +106,7 @@ def check_goes_on(run_games, make_game, folder, monkeypatch):
 
 def run_python(script, folder):
   """Runs a program in a folder, which is that of temporary files too."""
-  paths = os.pathsep.join([str(ROOT), str(ROOT / 'tests')])
+  paths = os.pathsep.join([str(ROOT), str(ROOT / 'tests/helpers')])
   return subprocess.run(
     [sys.executable, '-c', script],
     env=os.environ | {'TMPDIR': str(folder), 'PYTHONPATH': paths},

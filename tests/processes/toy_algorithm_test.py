@@ -9,7 +9,7 @@ import sys
 import pytest
 from results import read_rows
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[2]
 SCRIPT = '''
 """Trains REINFORCE with a baseline on Catch."""
 

@@ -11,13 +11,13 @@ import sys
 
 from processes import wait_until
 import pytest
-from reading_scripts_test import run as run_script
 from results import read_rows
 import script_flags
+from script_runs import run as run_script
 
 from a3c_jax.reproduce import published
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[2]
 SMALL = (
   '--games=catch',
   '--scale=0.01',

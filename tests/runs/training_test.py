@@ -197,13 +197,9 @@ def test_another_process_gives_the_same_bits(tmp_path):
     'import conftest, training_test; '
     f'print(training_test.one_run_digest({str(tmp_path / "b")!r}, "a3c"))'
   )
-  tests = pathlib.Path(__file__).parent
-  path = os.pathsep.join(
-    [str(tests), str(tests.parent), os.environ.get('PYTHONPATH', '')]
-  )
   output = subprocess.run(
     [sys.executable, '-c', code],
-    env=os.environ | {'PYTHONPATH': path},
+    env=os.environ | {'PYTHONPATH': os.pathsep.join(sys.path)},
     capture_output=True,
     text=True,
     check=True,

@@ -16,7 +16,7 @@ from a3c_jax.envs import domain
 from a3c_jax.envs.torcs import baseline, build, installed, racing
 from a3c_jax.settings import config
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 def test_the_docstring_lists_the_actions():

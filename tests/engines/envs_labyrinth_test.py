@@ -38,7 +38,7 @@ from a3c_jax.settings import config
 
 pytestmark = needs_labyrinth
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[2]
 APPLE_SEED = 3  # The portal is not on the way to the second apple.
 STEPS = 525  # Of an episode: 60 * 35 / 4.
 
