@@ -5,7 +5,7 @@ PYTHON ?= python3
 FLAGS ?=
 PYTEST = .venv/bin/python -m pytest --numprocesses 2 --dist worksteal
 
-.PHONY: train lint check test test-torcs
+.PHONY: train lint check test test-torcs wheel
 train: .venv/installed
 	.venv/bin/python experiments/atari.py --preset=quick --game=pong $(FLAGS)
 
@@ -28,6 +28,11 @@ test: lint
 test-torcs: .venv/installed
 	.venv/bin/python -m a3c_jax.envs.torcs.build
 	$(PYTEST) tests/*/*torcs*
+
+# What was built before is not removed by itself, and would be in the wheel.
+wheel: .venv/installed
+	rm -rf build
+	.venv/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 
 .venv/installed: pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || \
