@@ -331,3 +331,54 @@ def test_every_repeated_step_is_a_sign_of_life():
   before = workers.beats(threading.current_thread())
   env.step(0)
   assert workers.beats(threading.current_thread()) == before + 4
+
+
+@pytest.mark.parametrize(
+  'name',
+  ['Hopper-v5', pytest.param('dm_control/hopper-hop', marks=needs_dm_control)],
+)
+def test_mujoco_repeats_itself_to_the_last_bit(name):
+  env = replayable.Recorded(gym.make(name, num_envs=2)(), reseed_steps=30)
+  env.reset(seed=5)
+  rng = np.random.default_rng(0)
+  actions = rng.normal(size=(60, *env.action_space.shape)).astype(np.float32)
+  for action in actions[:40]:
+    obs, *_ = env.step(action)
+  past = env.action_log()
+  other = replayable.Recorded(gym.make(name, num_envs=2)(), reseed_steps=30)
+  np.testing.assert_array_equal(other.replay(past), obs)
+  for action in actions[40:]:
+    for one, another in zip(env.step(action), other.step(action), strict=True):
+      if isinstance(one, np.ndarray):
+        np.testing.assert_array_equal(one, another)
+
+
+@needs_dm_control
+def test_dm_control_is_flat_and_cut_by_its_time_limit():
+  env = gym.make('dm_control/pendulum-swingup')()
+  obs, _ = env.reset(seed=1)
+  assert obs.shape == (1, 3)  # Cosine, sine and velocity.
+  assert env.single_action_space.shape == (1,)
+  for step in range(1000):
+    _, reward, terminated, truncated, _ = env.step(np.zeros((1, 1)))
+    assert (terminated[0], truncated[0]) == (False, step == 999)
+    assert 0 <= reward[0] <= 1
+
+
+@needs_dm_control
+@pytest.mark.parametrize(
+  'name, hint', [('cheetah', 'cheetah-run'), ('', 'acrobot-swingup')]
+)
+def test_bad_names_of_dm_control(name, hint):
+  with pytest.raises(errors_lib.UsageError) as error:
+    gym.make(f'dm_control/{name}')
+  start = f'--env=dm_control/{name}: unknown; did you mean dm_control/{hint},'
+  assert str(error.value).startswith(start)
+
+
+@needs_dm_control
+@pytest.mark.parametrize('task', ['quadruped-escape', 'lqr-lqr_2_1'])
+def test_tasks_of_dm_control_that_cannot_be_had(task):
+  with pytest.raises(errors_lib.UsageError) as error:
+    gym.make(f'dm_control/{task}')
+  assert str(error.value).startswith(f'--env=dm_control/{task}: ')

@@ -7,7 +7,6 @@ import sys
 
 import gymnasium
 from gymnasium import spaces
-from marks import needs_dm_control
 import numpy as np
 import pytest
 
@@ -153,17 +152,6 @@ def test_bad_names_are_refused_in_one_line(name, hint):
   assert hint in line
 
 
-@needs_dm_control
-@pytest.mark.parametrize(
-  'name, hint', [('cheetah', 'cheetah-run'), ('', 'acrobot-swingup')]
-)
-def test_bad_names_of_dm_control(name, hint):
-  with pytest.raises(errors.UsageError) as error:
-    gym.make(f'dm_control/{name}')
-  start = f'--env=dm_control/{name}: unknown; did you mean dm_control/{hint},'
-  assert one_line(error).startswith(start)
-
-
 def test_continuous_actions_are_scaled_and_clipped():
   space = spaces.Box(np.float32([-2, 0]), np.float32([2, 10]))
   env = gym.make(lambda: Custom(box(2), space), num_envs=2)()
@@ -293,46 +281,6 @@ def test_mujoco_is_missing(monkeypatch):
     assert one_line(error) == (
       f"--env={name}: mujoco is not installed; pip install -e '.[mujoco]'{more}"
     )
-
-
-@pytest.mark.parametrize(
-  'name',
-  ['Hopper-v5', pytest.param('dm_control/hopper-hop', marks=needs_dm_control)],
-)
-def test_mujoco_repeats_itself_to_the_last_bit(name):
-  env = replayable.Recorded(gym.make(name, num_envs=2)(), reseed_steps=30)
-  env.reset(seed=5)
-  rng = np.random.default_rng(0)
-  actions = rng.normal(size=(60, *env.action_space.shape)).astype(np.float32)
-  for action in actions[:40]:
-    obs, *_ = env.step(action)
-  past = env.action_log()
-  other = replayable.Recorded(gym.make(name, num_envs=2)(), reseed_steps=30)
-  np.testing.assert_array_equal(other.replay(past), obs)
-  for action in actions[40:]:
-    for one, another in zip(env.step(action), other.step(action), strict=True):
-      if isinstance(one, np.ndarray):
-        np.testing.assert_array_equal(one, another)
-
-
-@needs_dm_control
-@pytest.mark.parametrize('task', ['quadruped-escape', 'lqr-lqr_2_1'])
-def test_tasks_of_dm_control_that_cannot_be_had(task):
-  with pytest.raises(errors.UsageError) as error:
-    gym.make(f'dm_control/{task}')
-  assert one_line(error).startswith(f'--env=dm_control/{task}: ')
-
-
-@needs_dm_control
-def test_dm_control_is_flat_and_cut_by_its_time_limit():
-  env = gym.make('dm_control/pendulum-swingup')()
-  obs, _ = env.reset(seed=1)
-  assert obs.shape == (1, 3)  # Cosine, sine and velocity.
-  assert env.single_action_space.shape == (1,)
-  for step in range(1000):
-    _, reward, terminated, truncated, _ = env.step(np.zeros((1, 1)))
-    assert (terminated[0], truncated[0]) == (False, step == 999)
-    assert 0 <= reward[0] <= 1
 
 
 def test_missing_dependency_tells_what_to_install():

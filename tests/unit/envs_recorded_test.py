@@ -6,60 +6,9 @@ import gymnasium
 from gymnasium.vector import AutoresetMode
 import numpy as np
 import pytest
+from replays import assert_goes_on_alike, play, random_actions, record
 
-from a3c_jax.envs import atari, catch, gym, replayable
-
-
-def record(env, **kwargs):
-  return replayable.Recorded(env, **kwargs)
-
-
-def random_actions(env, steps, seed=0):
-  rng = np.random.default_rng(seed)
-  return rng.integers(env.single_action_space.n, size=(steps, env.num_envs))
-
-
-def play(env, actions):
-  seen = [env.step(action)[:4] for action in actions]
-  return [np.stack(part) for part in zip(*seen, strict=True)]
-
-
-def assert_goes_on_alike(make_env, *, before, after, **kwargs):
-  """A second environment replays the past of the first; both play on."""
-  first, second = (record(make_env(), **kwargs) for _ in range(2))
-  first.reset(seed=5)
-  actions = random_actions(first, before + after)
-  obs = play(first, actions[:before])[0][-1]
-  past = first.action_log()
-  np.testing.assert_array_equal(second.replay(past), obs)
-  for found, expected in zip(
-    play(second, actions[before:]), play(first, actions[before:]), strict=True
-  ):
-    np.testing.assert_array_equal(found, expected)
-  for found, expected in zip(
-    second.action_log(), first.action_log(), strict=True
-  ):
-    np.testing.assert_array_equal(found, expected)
-  first.close()
-  second.close()
-  return past
-
-
-@pytest.mark.parametrize('sticky', [0.0, 0.25])
-def test_pong_goes_on_alike(sticky):
-  options = atari.Options(game='pong', sticky=sticky)
-  past = assert_goes_on_alike(atari.make(options), before=300, after=300)
-  assert past.actions.shape == (300, 1)
-
-
-def test_breakout_goes_on_alike_through_ends_of_games():
-  # Random play loses the five lives within some 200 steps.
-  options = atari.Options(game='breakout')
-  past = assert_goes_on_alike(
-    atari.make(options), before=1000, after=500, reseed_steps=400
-  )
-  assert 0 < len(past.actions) < 1000
-  assert past.seeds.tolist() != [5]
+from a3c_jax.envs import catch, gym, replayable
 
 
 @pytest.mark.parametrize('before', [0, 1, 8, 9, 10, 44, 45, 46, 200])

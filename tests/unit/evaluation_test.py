@@ -1,6 +1,5 @@
 """Whole episodes with fixed parameters, and what is said of them."""
 
-import functools
 import threading
 
 import gymnasium
@@ -11,12 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from a3c_jax import networks, training
+from a3c_jax import networks
 from a3c_jax.algorithms import policy_based, value_based
 from a3c_jax.core import events, types
 from a3c_jax.envs import gym, replayable
 from a3c_jax.runs import baselines, evaluation, evaluator
-from a3c_jax.settings import build, config
 
 WAIT_SECONDS = 60.0
 
@@ -200,60 +198,6 @@ def test_the_number_of_threads_changes_nothing():
   assert one != play_all(1, seed=6)
 
 
-class Resets(Walk):
-  """Episodes of one step; tells of its seeds to a list that others share."""
-
-  def __init__(self, seeds):
-    super().__init__(length=1)
-    self.metadata = {'reseed_steps': 2}
-    self._all = seeds
-
-  def reset(self, *, seed=None, options=None):
-    if seed is not None:
-      self._all.append(seed)
-    return super().reset(seed=seed, options=options)
-
-
-@pytest.mark.parametrize('seed', [1, 3])
-def test_no_episode_of_an_evaluation_is_a_training_game(tmp_path, seed):
-  # Episode 0 of an evaluation had the seed of thread 0's first game.
-  played = {'training': [], 'evaluation': [], 'later': []}
-
-  def make(name, num_envs=1):
-    return gym.make(lambda: Resets(played[name]), num_envs=num_envs)
-
-  settings = config.make(
-    'gym',
-    environment=gym.Options(env='resets'),
-    workdir=str(tmp_path),
-    seed=seed,
-    threads=3,
-    envs_per_thread=2,
-    t_max=2,
-    frames=400,
-    eval_frames=100,
-    eval_episodes=2,
-    network='mlp',
-  )
-  training.run(
-    settings,
-    make('training', num_envs=2),
-    functools.partial(build.make_learner, settings),
-    make('evaluation'),
-  )
-  policy = evaluation.Policy(fixed_learner(), version_of(None))
-  evaluation.play_all([make('later')()], policy, episodes=20, seed=seed)
-  assert len(played['training']) > 50
-  assert len(played['evaluation']) >= 3
-  for seeds in played.values():
-    seeds.remove(0)  # Of the trial before, in an environment of its own.
-  assert len(played['later']) == 20
-  assert max(played['training']) < 2**30 + 2
-  for name in ('evaluation', 'later'):
-    assert min(played[name]) >= 2**30 + 1000
-    assert max(played[name]) < 2**31 - 1000  # K games have seed + k.
-
-
 def test_seeds_of_training_stay_below_those_of_evaluations():
   assert replayable.next_seed(7) < replayable.TRAINING_SEEDS
   for seed in range(50):
@@ -264,11 +208,10 @@ def test_seeds_of_training_stay_below_those_of_evaluations():
 
 
 def test_scales_play_episodes_of_evaluations():
-  seeds = []
-  env = Resets(seeds)
+  env = Walk()
   options = baselines.Options(episodes=2, seed=1)
   baselines.report(env, {'rests': lambda env: 0}, options, action_repeat=1)
-  assert seeds == [evaluation.episode_seed(1, index) for index in range(2)]
+  assert env.seeds == [evaluation.episode_seed(1, i) for i in range(2)]
 
 
 @pytest.mark.parametrize(

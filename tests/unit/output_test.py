@@ -2,7 +2,6 @@ import io
 import sys
 
 import pytest
-from short_runs import run_python
 
 from a3c_jax.core import output
 
@@ -61,32 +60,3 @@ def test_characters_that_an_encoding_has_not_are_escaped(monkeypatch):
   with output.losable():
     print('3.00 ± 0.50, \udcff', flush=True)
   assert written.getvalue() == b'3.00 \\xb1 0.50, \\udcff\n'
-
-
-@pytest.mark.parametrize('lost', ['/dev/full', 'closed'])
-def test_a_program_that_lost_its_streams_ends_as_it_would(tmp_path, lost):
-  # Python's own flush at exit would fail, with exit code 120.
-  redirect = (
-    'for number in (0, 1, 2): os.close(number)\nsys.stdout = sys.stderr = None'
-    if lost == 'closed'
-    else "full = os.open('/dev/full', os.O_WRONLY)\n"
-    'for number in (1, 2): os.dup2(full, number)'
-  )
-  done = run_python(
-    f"""
-import os, sys
-{redirect}
-from a3c_jax.core import output
-output.set_up()
-print('lost', end='')
-print('lost', end='', file=sys.stderr)
-output.write_now('stopping')
-# No file of the run may be where others write what they print.
-with open('kept', 'w') as file:
-  assert file.fileno() > 2
-  os.write(1, b'lost') if {lost == 'closed'} else None
-""",
-    tmp_path,
-  )
-  assert done.returncode == 0
-  assert (tmp_path / 'kept').read_text() == ''

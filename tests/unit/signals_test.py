@@ -2,7 +2,6 @@ import signal
 import threading
 
 import pytest
-from short_runs import run_python
 
 from a3c_jax.core import signals
 
@@ -85,43 +84,6 @@ def test_a_signal_interrupts_only_where_it_may():
     signal.raise_signal(signal.SIGUSR1)
     with pytest.raises(signals.Interrupted), found.raising():
       raise AssertionError('it came before')
-
-
-def test_forked_processes_end_at_their_first_signal(tmp_path):
-  # Also one that comes before the child has run anything; from a thread too.
-  done = run_python(
-    """
-import multiprocessing, os, signal, threading, time, warnings
-warnings.simplefilter('ignore')
-from a3c_jax.core import signals
-context = multiprocessing.get_context('fork')
-before = signal.getsignal(2)  # A job in the background ignores it.
-
-def check():
-  for number in (15, 1, 10) * 5:
-    child = context.Process(target=time.sleep, args=(1000,), daemon=True)
-    child.start()
-    os.kill(child.pid, number)
-    child.join(60)
-    assert child.exitcode == -number, (number, child.exitcode)
-
-with signals.Signals() as outer, signals.Signals() as inner:
-  check()
-  thread = threading.Thread(target=check)
-  thread.start()
-  thread.join()
-  pid = os.fork()
-  if not pid:
-    os._exit(signal.getsignal(2) != before)
-  assert os.waitpid(pid, 0)[1] == 0
-  assert not outer.received and not inner.received
-  os.kill(os.getpid(), 15)
-  assert inner.received
-print('done')
-""",
-    tmp_path,
-  )
-  assert (done.returncode, done.stdout[-5:]) == (0, 'done\n'), done.stderr
 
 
 def test_another_thread_notes_nothing():

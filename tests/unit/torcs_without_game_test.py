@@ -5,7 +5,6 @@ import json
 import math
 import pathlib
 import re
-import subprocess
 import sys
 
 import numpy as np
@@ -123,33 +122,6 @@ def test_other_systems(monkeypatch):
     errors.UsageError, match='TORCS on darwin: allowed: linux'
   ):
     racing.Torcs()
-
-
-@pytest.mark.parametrize(
-  'command',
-  [
-    ['-m', 'a3c_jax.envs.torcs.build'],
-    [str(ROOT / 'experiments/torcs_racing.py'), '--workdir=run'],
-    [str(ROOT / 'experiments/torcs_scales.py'), '--episodes=2'],
-    [str(ROOT / 'experiments/benchmark.py'), '--env=torcs'],
-  ],
-  ids=lambda command: command[-2].rsplit('/')[-1],
-)
-def test_scripts_say_in_one_line_what_to_install(tmp_path, command):
-  done = subprocess.run(
-    [sys.executable, *command],
-    env={'PATH': str(tmp_path), 'PYTHONPATH': str(ROOT)},
-    cwd=tmp_path,
-    capture_output=True,
-    text=True,
-    check=False,
-  )
-  assert done.returncode == 2
-  assert done.stderr == (
-    'error: TORCS is not installed; on Debian: apt-get install torcs g++ '
-    'libegl-dev libgl-dev\n'
-  )
-  assert list(tmp_path.iterdir()) == []
 
 
 def test_the_driver_wants_what_curves_allow():

@@ -2,9 +2,7 @@ import asyncio
 import errno
 import threading
 
-import processes
 import pytest
-from short_runs import run_python
 
 from a3c_jax.core import workers
 
@@ -204,28 +202,6 @@ def test_closing_that_hangs_is_told_and_left(caplog):
     'no progress of environment-close-0 for 0.01 s; the stacks of all threads:'
   )
   assert 'workers_test.py' in told
-
-
-def test_a_process_that_does_not_end_is_ended(tmp_path):
-  # Python waits for a thread that is no daemon, as an environment may leave it.
-  done = run_python(
-    """
-import logging, multiprocessing, threading, time
-from a3c_jax.runs import process as ending
-logging.basicConfig()
-context = multiprocessing.get_context('fork')
-process = context.Process(target=time.sleep, args=(600,))
-process.start()
-threading.Thread(target=threading.Event().wait).start()
-ending.end_after(0.01, 7)
-print(process.pid, flush=True)
-""",
-    tmp_path,
-  )
-  assert done.returncode == 7
-  assert 'no progress of the end of this process' in done.stderr
-  left = int(done.stdout)
-  processes.wait_until(lambda: processes.parent_of(left) is None)
 
 
 def test_every_thread_has_an_event_loop_of_its_own():
