@@ -1,4 +1,4 @@
-"""Installs a3c_jax: what it is and needs stands in pyproject.toml."""
+"""Installs a3c_jax; pyproject.toml has its metadata and requirements."""
 
 import setuptools
 
