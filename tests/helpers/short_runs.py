@@ -1,0 +1,118 @@
+"""Short runs in an environment of one's own, and of Python."""
+
+import functools
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import threading
+
+from results import digest, read_rows
+
+from a3c_jax import training
+from a3c_jax.core import workers
+from a3c_jax.envs import gym
+from a3c_jax.settings import build, config
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def run(domain, environment, make_game, workdir, **given):
+  """A run with few and small parameters."""
+  settings = config.make(
+    domain,
+    environment=environment,
+    workdir=str(workdir),
+    **{
+      'threads': 1,
+      'envs_per_thread': 1,
+      't_max': 5,
+      'eval_frames': 0,
+      'network': 'mlp',
+    }
+    | given,
+  )
+  return training.run(
+    settings,
+    gym.make(make_game, num_envs=settings.envs_per_thread),
+    functools.partial(build.make_learner, settings),
+  )
+
+
+def make_ctrl_c(monkeypatch):
+  """A function that does as Ctrl-C and waits until the threads are to stop.
+
+  So the run ends there, however long its main thread is busy. It does so once:
+  a second one would end the process.
+  """
+  unused = threading.Lock()
+  told = threading.Event()
+
+  class Workers(workers.Workers):
+    def stop(self, seconds):
+      told.set()
+      return super().stop(seconds)
+
+  def ctrl_c():
+    if unused.acquire(blocking=False):
+      told.clear()  # Replays end in a stop too.
+      signal.raise_signal(signal.SIGINT)
+      told.wait(60)
+
+  monkeypatch.setattr(workers, 'Workers', Workers)
+  return ctrl_c
+
+
+def check_goes_on(run_games, make_game, folder, monkeypatch):
+  """Checks that a run that Ctrl-C stops ends as one that is never stopped.
+
+  Args:
+    run_games: from `make_game`, a folder and settings to the result of a run.
+    make_game: makes a game of 2 seconds.
+    folder: for both runs.
+    monkeypatch: pytest's.
+  """
+  left = [150]  # Steps of all games until Ctrl-C.
+  ctrl_c = make_ctrl_c(monkeypatch)
+
+  def make_one_that_stops():
+    game = make_game()
+    step = game.step
+
+    def count_and_step(action):
+      left[0] -= 1
+      if not left[0]:
+        ctrl_c()
+      return step(action)
+
+    game.step = count_and_step
+    return game
+
+  monkeypatch.setattr(training, '_REFRESH_SECONDS', 0.01)
+  given = {'frames': 1200, 'envs_per_thread': 2, 'checkpoint_frames': 200}
+  whole = run_games(make_game, folder / 'whole', **given)
+  first = run_games(make_one_that_stops, folder / 'parts', **given)
+  assert 0 < first.frames < 1200
+  last = run_games(make_game, folder / 'parts', **given)
+  assert (last.finished, last.frames) == (True, whole.frames)
+  assert digest(last.params) == digest(whole.params)
+  scores = [
+    [row['episode_return'] for row in read_rows(folder / name / 'episodes.csv')]
+    for name in ('whole', 'parts')
+  ]
+  assert scores[0] == scores[1] != []
+
+
+def run_python(script, folder):
+  """Runs a program in a folder, which is that of temporary files too."""
+  paths = os.pathsep.join([str(ROOT), str(ROOT / 'tests/helpers')])
+  return subprocess.run(
+    [sys.executable, '-c', script],
+    env=os.environ | {'TMPDIR': str(folder), 'PYTHONPATH': paths},
+    cwd=folder,
+    capture_output=True,
+    text=True,
+    timeout=120,
+    check=False,
+  )

@@ -1,0 +1,139 @@
+"""What holds of TORCS on a machine without it."""
+
+import dataclasses
+import json
+import math
+import pathlib
+import re
+import sys
+
+import numpy as np
+import pytest
+
+from a3c_jax.core import errors
+from a3c_jax.envs import domain
+from a3c_jax.envs.torcs import baseline, build, installed, racing
+from a3c_jax.settings import config
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def test_the_docstring_lists_the_actions():
+  rows = re.findall(r'\| (\d) \| ([a-z, ]+) \|', racing.Torcs.__doc__)
+  assert [int(number) for number, _ in rows] == list(range(7))
+  assert tuple(name for _, name in rows) == racing.ACTIONS
+
+
+@pytest.mark.parametrize(
+  'given',
+  [
+    {'track': ''},
+    {'track': 3},
+    {'car': None},
+    {'opponents': -1},
+    {'opponents': 11},
+    {'opponents': True},
+    {'camera': 'sky'},
+    {'view_distance': 9.9},
+    {'view_distance': math.inf},
+    {'view_distance': math.nan},
+    {'start': 'finish'},
+    {'episode_seconds': None},
+    {'episode_seconds': '60'},
+    {'action_repeat': 0},
+    {'action_repeat': 51},
+  ],
+)
+def test_bad_options(given):
+  ((name, value),) = given.items()
+  for use in (
+    lambda: racing.Torcs(**given),
+    lambda: config.make('torcs', environment=racing.Options(**given)),
+    lambda: racing.make(racing.Options(**given)),
+  ):
+    with pytest.raises(errors.UsageError, match=f'^--{name}={value}: allowed:'):
+      use()
+
+
+def test_a_bad_render_mode():
+  with pytest.raises(
+    errors.UsageError, match='render_mode=human: allowed: None, rgb_array'
+  ):
+    racing.Torcs(render_mode='human')
+
+
+def test_the_record_gives_the_options_back():
+  options = racing.Options(car='fast', opponents=5, track='aalborg')
+  record = json.loads(json.dumps(dataclasses.asdict(options)))
+  assert domain.from_record(racing.Options, record) == options
+  defaults = racing.Torcs.__init__.__defaults__
+  assert defaults == (*dataclasses.astuple(racing.Options()), None)
+
+
+def use_dpkg(monkeypatch, folder, script):
+  """Has `script` called in place of Debian's dpkg-query, and nothing else."""
+  path = folder / 'dpkg-query'
+  path.write_text(f'#!/bin/sh\n{script}\n')
+  path.chmod(0o700)
+  monkeypatch.setenv('PATH', str(folder))
+  monkeypatch.setattr(installed, 'programs', lambda: folder)
+
+
+def test_another_version_is_refused_naming_both(monkeypatch, tmp_path):
+  use_dpkg(monkeypatch, tmp_path, 'printf 1.3.8+dfsg-2')
+  with pytest.raises(
+    errors.UsageError, match=r'^TORCS 1\.3\.8\+dfsg-2 is .* allowed: 1\.3\.7,'
+  ):
+    racing.Torcs()
+  with pytest.raises(errors.UsageError, match=r'^TORCS 1\.3\.8'):
+    build.compile_plugin()
+
+
+@pytest.mark.parametrize(
+  'version', ['1.3.7', '1.3.7-1', '1.3.7+dfsg-5+b2', '1.3.7+dfsg-6build1']
+)
+def test_versions_of_debian_that_hold_the_same_game(
+  monkeypatch, tmp_path, version
+):
+  use_dpkg(monkeypatch, tmp_path, f'printf {version}')
+  installed.check_installed()
+  monkeypatch.setattr(installed, 'plugin', lambda: tmp_path / 'missing.so')
+  with pytest.raises(
+    errors.UsageError,
+    match='is not compiled: python -m a3c_jax.envs.torcs.build',
+  ):
+    racing.Torcs()
+
+
+@pytest.mark.parametrize('script', ['exit 1', None])
+def test_what_to_install(monkeypatch, tmp_path, script):
+  if script:
+    use_dpkg(monkeypatch, tmp_path, script)
+  else:
+    monkeypatch.setenv('PATH', str(tmp_path))
+  told = 'TORCS is not installed; on Debian: apt-get install torcs g'
+  with pytest.raises(errors.UsageError, match=told):
+    racing.Torcs()
+
+
+def test_other_systems(monkeypatch):
+  monkeypatch.setattr(sys, 'platform', 'darwin')
+  with pytest.raises(
+    errors.UsageError, match='TORCS on darwin: allowed: linux'
+  ):
+    racing.Torcs()
+
+
+def test_the_driver_wants_what_curves_allow():
+  straight = np.zeros(5)
+  assert baseline.wanted_speed(straight, 1.0, 1.0, 5.0) == math.inf
+  # In a curve of radius 10 m: the root of 0.85 * 9.81 * 10.
+  curve = np.full(5, -0.1)
+  assert baseline.wanted_speed(curve, 1.0, 0.85, 5.0) == pytest.approx(
+    83.385**0.5
+  )
+  # 20 m before it, braking by 14 m/s^2: 2 * 9.81 * 10 + 2 * 14 * 20.
+  before = np.array([0.0, 0.0, 0.1])
+  assert baseline.wanted_speed(before, 10.0, 2.0, 14.0) == pytest.approx(
+    756.2**0.5
+  )
