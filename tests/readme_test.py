@@ -1,4 +1,3 @@
-import functools
 import pathlib
 import re
 import subprocess
@@ -8,7 +7,7 @@ import pytest
 from a3c_jax import training
 from a3c_jax.envs import domain, gym
 from a3c_jax.runs import workdir
-from a3c_jax.settings import build, config
+from a3c_jax.settings import config
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / 'README.md').read_text()
@@ -43,7 +42,7 @@ def test_a_domain_of_ones_own_trains_as_printed(tmp_path, monkeypatch):
     frames=20,
     eval_frames=0,
   )
-  training.train(settings)
+  training.run(settings)
   assert workdir.read_config(tmp_path / 'results').environment == options
 
 
@@ -66,11 +65,7 @@ def test_the_policy_of_a_run_plays_as_printed(tmp_path, monkeypatch):
     frames=20,
     eval_frames=0,
   )
-  training.run(
-    settings,
-    build.make_env(settings),
-    functools.partial(build.make_learner, settings),
-  )
+  training.run(settings)
   block = block_with('atari')
   printed = re.search("load\\('(runs/pong-a3c-.*)'\\)", block)
   monkeypatch.chdir(tmp_path)
@@ -91,7 +86,7 @@ def test_a_policy_in_an_environments_own_units_plays_as_printed(
     frames=20,
     eval_frames=0,
   )
-  training.train(settings)
+  training.run(settings)
   block = block_with('Pendulum-v1')
   printed = re.search("load\\('(runs/Pendulum-v1-a3c-.*)'\\)", block)
   monkeypatch.chdir(tmp_path)
@@ -99,17 +94,6 @@ def test_a_policy_in_an_environments_own_units_plays_as_printed(
   exec(block.replace(printed[1], 'results'), names)
   assert names['env'].action_space.contains(names['actions'][0])
   assert names['envs'].action_space.shape == (4, 1)
-
-
-def test_the_layout_names_every_module_and_no_other():
-  named = set(re.findall(r'^[\d.]+  (\S+\.py)', BUILD, re.MULTILINE))
-  here = {
-    str(path.relative_to(ROOT))
-    for folder in ('a3c_jax', 'experiments')
-    for path in (ROOT / folder).glob('*.py')
-    if path.name != '__init__.py'
-  }
-  assert named == here
 
 
 @pytest.mark.parametrize('command', ['train', 'test'])
