@@ -121,6 +121,9 @@ def fail(make_config, tmp_path, monkeypatch, capsys):
     (['--thread=3'], ['thread', 'threads']),
     (['--frames'], ['frames']),
     (['pong'], ['pong', 'flags such as']),
+    (['--import=no_such_module'], ['--import=no_such_module', 'allowed']),
+    (['--import=catch,1x'], ['--import=1x', 'allowed']),
+    (['--import'], ['import']),
   ],
 )
 def test_bad_input_ends_in_one_line(fail, arguments, hints):
