@@ -85,11 +85,13 @@ def find_users_modules() -> None:
 
 def _define_import(flag_values: flags.FlagValues) -> None:
   if 'import' not in flag_values:
-    flags.DEFINE_list(
+    flags.DEFINE_string(
       'import',
       None,
       'Your modules that register domains or algorithms. A run does not record '
-      'them: give this flag again to resume, evaluate or plot.',
+      'them: give this flag again to resume, evaluate or plot.\n'
+      'Allowed: names of modules, separated by commas.\n'
+      'Default: none (ours).',
       flag_values=flag_values,
       module_name='run',
     )
@@ -110,8 +112,8 @@ def import_modules() -> None:
   own(sys.argv, known_only=True)
   if own['import'].value:
     find_users_modules()
-  for name in own['import'].value or ():
-    packages.load_module(name, flag='import')
+    for name in own['import'].value.split(','):
+      packages.load_module(name, flag='import')
 
 
 @contextlib.contextmanager
