@@ -92,13 +92,13 @@ def test_kept_activations_have_the_gradient_of_what_they_replace(float64):
 
 
 def make_segment(obs):
-  steps, streams = obs.shape[0] - 1, obs.shape[1]
+  steps, num_envs = obs.shape[0] - 1, obs.shape[1]
   return types.Segment(
     obs=obs,
-    a=np.zeros((steps + 1, streams), np.int32),
-    r_t=np.zeros((steps, streams), np.float32),
-    discount_t=np.zeros((steps, streams), np.float32),
-    is_first=np.zeros((steps + 1, streams), bool),
+    a=np.zeros((steps + 1, num_envs), np.int32),
+    r_t=np.zeros((steps, num_envs), np.float32),
+    discount_t=np.zeros((steps, num_envs), np.float32),
+    is_first=np.zeros((steps + 1, num_envs), bool),
     state=(),
   )
 

@@ -268,13 +268,13 @@ def plain_lstm(params, x, state, is_first):
   return np.stack(outputs), (c, h)
 
 
-def recurrent_inputs(features=3, cells=4, steps=6, streams=2):
+def recurrent_inputs(features=3, cells=4, steps=6, num_envs=2):
   rng = np.random.default_rng(0)
-  x = rng.normal(size=(steps, streams, features)).astype(np.float32)
+  x = rng.normal(size=(steps, num_envs, features)).astype(np.float32)
   state = tuple(
-    rng.normal(size=(streams, cells)).astype(np.float32) for _ in range(2)
+    rng.normal(size=(num_envs, cells)).astype(np.float32) for _ in range(2)
   )
-  is_first = np.zeros([steps, streams], bool)
+  is_first = np.zeros([steps, num_envs], bool)
   is_first[0, 1] = is_first[2, 0] = is_first[3, 0] = is_first[5, 1] = True
   return x, state, is_first
 

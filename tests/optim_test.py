@@ -156,7 +156,7 @@ def test_factors_are_clipped_as_their_product():
 
 def learner_of(gradients):
   return types.Learner(
-    *[None] * 5, gradients=gradients, acts_on='snapshot', uses_target=False
+    *[None] * 5, gradients=gradients, acting='snapshot', uses_target=False
   )
 
 

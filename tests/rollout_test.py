@@ -12,7 +12,7 @@ import pytest
 from a3c_jax.acting import actor as actor_lib
 from a3c_jax.acting import carry as carry_lib
 from a3c_jax.acting import normalization, rollout
-from a3c_jax.core import stopwatch, types
+from a3c_jax.core import events, stopwatch, types
 
 WAIT_SECONDS = 60.0
 
@@ -160,7 +160,7 @@ def test_segments_over_terminal_and_truncation_by_hand():
   np.testing.assert_array_equal(segment.discount_t[:, 0], [0.5, 0.5, 0, 0.5])
   np.testing.assert_array_equal(segment.is_first[:, 0], [1, 0, 0, 1, 0])
   np.testing.assert_array_equal(segment.state, [[0]])
-  assert episodes == [carry_lib.Episode(8.0, 3.0, 3)]
+  assert episodes == [events.EpisodeEnded(8.0, 3.0, 3)]
 
   carry, segment, episodes = collect(env, learner, carry)
   np.testing.assert_array_equal(segment.obs[:, 0, 0], [21, 30, 31, 32, 33])
@@ -172,7 +172,7 @@ def test_segments_over_terminal_and_truncation_by_hand():
   np.testing.assert_array_equal(segment.discount_t[:, 0], [0, 0.5, 0.5, 0.5])
   np.testing.assert_array_equal(segment.is_first[:, 0], [0, 1, 0, 0, 0])
   np.testing.assert_array_equal(segment.state, [[20]])
-  assert episodes == [carry_lib.Episode(-2.5, -0.5, 2)]
+  assert episodes == [events.EpisodeEnded(-2.5, -0.5, 2)]
   assert actions_sent(env) == [[0, 1, 2, 3, 4, 15, 16, 17]]
   np.testing.assert_array_equal(carry.state, [[30 + 31 + 32]])
   assert carry.key == 18
@@ -203,7 +203,10 @@ def test_streams_end_and_bootstrap_each_for_itself():
   np.testing.assert_array_equal(
     segment.is_first, [[True, True], [True, False], [False, True], [False] * 2]
   )
-  assert episodes == [carry_lib.Episode(1, 1, 1), carry_lib.Episode(2, 2, 2)]
+  assert episodes == [
+    events.EpisodeEnded(1, 1, 1),
+    events.EpisodeEnded(2, 2, 2),
+  ]
   # State: stream 0 forgot at 20, stream 1 at its own 20.
   np.testing.assert_array_equal(carry.state, [[20 + 21], [20]])
   assert actions_sent(env) == [[7, 18, 19], [7, 18, 19]]
@@ -343,7 +346,7 @@ def test_returns_and_lengths_add_up_over_segments():
   for _ in range(4):
     carry, _, episodes = collect(env, learner, carry, steps=2)
     ended.append(episodes)
-  assert ended == [[], [], [], [carry_lib.Episode(15.0, 7.0, 7)]]
+  assert ended == [[], [], [], [events.EpisodeEnded(15.0, 7.0, 7)]]
   # The eighth step belongs to the next episode.
   np.testing.assert_array_equal(carry.episode_return, [1])
   np.testing.assert_array_equal(carry.episode_steps, [1])
@@ -366,7 +369,7 @@ def test_reward_clipping_is_symmetric(clip, kept):
     env, learner, start(env, learner), steps=3, reward_clip=clip
   )
   np.testing.assert_array_equal(segment.r_t[:, 0], [kept, -kept, 0.5])
-  assert episodes == [carry_lib.Episode(0.5, 0.5, 3)]
+  assert episodes == [events.EpisodeEnded(0.5, 0.5, 3)]
 
 
 @pytest.mark.parametrize(
@@ -626,7 +629,7 @@ def test_rewards_are_scaled_and_then_clipped():
     env, learner, start(env, learner), reward_scale=0.25, reward_clip=1.0
   )
   np.testing.assert_array_equal(segment.r_t[:, 0], [0.25, -0.5, 1.0, 0.0])
-  assert episodes == [carry_lib.Episode(7.0, 0.75, 3)]
+  assert episodes == [events.EpisodeEnded(7.0, 0.75, 3)]
 
 
 class Continuous(Scripted):

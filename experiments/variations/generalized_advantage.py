@@ -32,7 +32,7 @@ def main() -> None:
   config = _config(algo='a3c')
   fields.check_settings(options)
 
-  def loss_of_stream(logits, v, a, r_t, discount_t, v_bootstrap):
+  def loss_of_env(logits, v, a, r_t, discount_t, v_bootstrap):
     all_v = jax.lax.stop_gradient(jnp.append(v, v_bootstrap))
     # What is new: the λ-return, given as a reward that nothing follows.
     return_tm1 = all_v[:-1] + returns.generalized_advantages(
@@ -45,7 +45,7 @@ def main() -> None:
 
   def make_learner(env):
     network = build.make_network(config, env)
-    return policy_based.actor_critic(network, loss_of_stream)
+    return policy_based.actor_critic(network, loss_of_env)
 
   command_line.run_training(config, make_learner=make_learner)
 

@@ -34,7 +34,7 @@ def main() -> None:
   options = _options()
   config = _config(algo='a3c', t_max=18, entropy_cost=0.0)
 
-  def loss_of_stream(logits, v, a, r_t, discount_t, v_bootstrap):
+  def loss_of_env(logits, v, a, r_t, discount_t, v_bootstrap):
     return losses.a3c_loss(
       logits,
       v if options.baseline else jnp.zeros_like(v),
@@ -48,7 +48,7 @@ def main() -> None:
 
   def make_learner(env):
     network = build.make_network(config, env)
-    return policy_based.actor_critic(network, loss_of_stream)
+    return policy_based.actor_critic(network, loss_of_env)
 
   command_line.run_training(config, make_learner=make_learner)
 
