@@ -148,26 +148,34 @@ class FixedActor(_Actor):
     return Decision(np.asarray(action), state, key)
 
 
-class SnapshotActor(_Actor):
-  """Acts on one version in each segment.
-
-  It caches activations for the gradient, if the learner uses them.
-  """
+class _TrainingActor(_Actor):
+  """Reads a version at the beginning of each segment."""
 
   def __init__(self, learner: types.Learner, read: Read):
     """Sets what to read, and reads nothing yet.
 
     Args:
       learner: the algorithm.
-      read: called at the beginning of each segment.
+      read: called at the beginning of each segment; `NewestActor` calls it at
+        each step too.
     """
     super().__init__(learner)
     self._read = read
-    self.pure_act = learner.act_and_keep
 
   def begin_segment(self) -> types.Version:
     self._set_version(self._read())
     return self.version
+
+
+class SnapshotActor(_TrainingActor):
+  """Acts on one version in each segment.
+
+  It caches activations for the gradient, if the learner uses them.
+  """
+
+  def __init__(self, learner: types.Learner, read: Read):
+    super().__init__(learner, read)
+    self.pure_act = learner.act_and_keep
 
   def act(self, obs, state, key, epsilon) -> Decision:
     if self.pure_act is None:
@@ -178,8 +186,8 @@ class SnapshotActor(_Actor):
     return Decision(np.asarray(action), state, key, activations)
 
 
-class NewestActor(_Actor):
-  """Acts on the newest version at each step.
+class NewestActor(_TrainingActor):
+  """Acts on the newest version at each step; for learners without a state.
 
   The version that a segment begins with normalizes its observations, so that
   all of them are in the same units.
@@ -187,26 +195,9 @@ class NewestActor(_Actor):
 
   decides_on_arrival = True
 
-  def __init__(self, learner: types.Learner, read: Read):
-    """Sets what to read, and reads nothing yet.
-
-    Args:
-      learner: an algorithm without a recurrent state.
-      read: called at the beginning of each segment and at each step.
-    """
-    super().__init__(learner)
-    self._read = read
-
-  def begin_segment(self) -> types.Version:
-    self._set_version(self._read())
-    return self.version
-
   def act(self, obs, state, key, epsilon) -> Decision:
-    self.version = version = self._read()
-    action, state, key = self._learner.act(
-      version.params, state, obs, key, epsilon
-    )
-    return Decision(np.asarray(action), state, key)
+    self.version = self._read()
+    return super().act(obs, state, key, epsilon)
 
   def bootstrap(
     self, final_obs, state, key, epsilon

@@ -94,7 +94,13 @@ def collect(
   if version.statistics is not None:
     acted_on = steps.raw_obs[:-1]
     statistics = normalization.of(acted_on.reshape(-1, *acted_on.shape[2:]))
-  return Rollout(carry, segment, episodes, actor.version, statistics)
+  return Rollout(
+    carry=carry,
+    segment=segment,
+    episodes=episodes,
+    version=actor.version,
+    statistics=statistics,
+  )
 
 
 def compile_for(

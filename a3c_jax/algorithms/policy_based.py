@@ -139,14 +139,40 @@ def _actor_critic(
     output, _, _ = one_step(params, state, obs)
     return output.v, key
 
+  def activations_of(params, segment):
+    _, activations = forward_cache.apply_and_keep(
+      network, params, *_inputs(segment)
+    )
+    return activations
+
+  loss = _loss_of_segment(network, loss_of_env)
+  gradients = forward_cache.gradients(loss)
+  return types.Learner(
+    init=init,
+    initial_state=network.initial_state,
+    act=jax.jit(act),
+    greedy=jax.jit(greedy),
+    bootstrap=jax.jit(bootstrap),
+    gradients=gradients,
+    acting='snapshot',
+    uses_target=False,
+    act_and_keep=jax.jit(act_and_keep),
+    factored_gradients=factored.gradients(loss, activations_of, gradients),
+  )
+
+
+def _inputs(segment):
+  """Returns the inputs of the network for all steps of a segment."""
+  return segment.obs[:-1], segment.state, segment.is_first[:-1]
+
+
+def _loss_of_segment(network, loss_of_env):
+  """Returns the loss that `forward_cache.gradients` differentiates."""
+
   def loss(params, target_params, segment, activations):
     del target_params
-    output, state = network.apply(
-      forward_cache.given(params, activations),
-      segment.obs[:-1],
-      segment.state,
-      segment.is_first[:-1],
-    )
+    variables = forward_cache.given(params, activations)
+    output, state = network.apply(variables, *_inputs(segment))
     following, _ = network.apply(
       params, segment.obs[-1:], state, segment.is_first[-1:]
     )
@@ -167,26 +193,4 @@ def _actor_critic(
       'mean_v': jnp.mean(output.v),
     }
 
-  def activations_of(params, segment):
-    _, activations = forward_cache.apply_and_keep(
-      network,
-      params,
-      segment.obs[:-1],
-      segment.state,
-      segment.is_first[:-1],
-    )
-    return activations
-
-  gradients = forward_cache.gradients(loss)
-  return types.Learner(
-    init=init,
-    initial_state=network.initial_state,
-    act=jax.jit(act),
-    greedy=jax.jit(greedy),
-    bootstrap=jax.jit(bootstrap),
-    gradients=gradients,
-    acting='snapshot',
-    uses_target=False,
-    act_and_keep=jax.jit(act_and_keep),
-    factored_gradients=factored.gradients(loss, activations_of, gradients),
-  )
+  return loss

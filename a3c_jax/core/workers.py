@@ -42,7 +42,7 @@ def beat() -> None:
 
 
 def beats(thread: threading.Thread) -> int:
-  """Returns a thread's signs of life, with earlier threads' of the same ident."""
+  """Returns a thread's signs of life, and those of earlier ones of its id."""
   return _beats[thread.ident or 0]
 
 

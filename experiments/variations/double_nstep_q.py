@@ -20,8 +20,8 @@ _config = flags_lib.define('catch', frames=100_000)
 def double_nstep_q(network):
   def summed_loss(params, target_params, segment):
     q = network.apply(params, segment.obs)  # [T+1, K, A]
-    over_streams = jax.vmap(losses.nstep_q_loss, in_axes=(1, 1, 1, 1, 0, 0))
-    loss_tm1, stats = over_streams(
+    over_envs = jax.vmap(losses.nstep_q_loss, in_axes=(1, 1, 1, 1, 0, 0))
+    loss_tm1, stats = over_envs(
       q[:-1],
       segment.a[:-1],
       segment.r_t,
