@@ -132,7 +132,7 @@ def test_fast_and_plain_gradients_of_a_segment(algo, num_envs):
   np.testing.assert_allclose(factored.global_norm(grads.tree), norm, rtol=1e-4)
   assert all(np.any(grad) for grad in jax.tree.leaves(grads.tree))
   for learner in fast, make(algo, PlainTorso()):
-    # The plain torso has no use for what was kept.
+    # The plain torso does not use cached activations.
     for each in (segment, without) if learner is fast else (without,):
       assert_close(
         (factored.dense(grads), stats),
@@ -142,13 +142,13 @@ def test_fast_and_plain_gradients_of_a_segment(algo, num_envs):
 
 @pytest.mark.parametrize('algo', ['a3c', 'lstm', 'gaussian', 'nstep_q'])
 @pytest.mark.parametrize('steps', [5, 12])  # Of few rows and of many.
-@pytest.mark.parametrize('kept', [True, False])
-def test_gradients_are_arrays_like_what_is_learnt(algo, steps, kept):
+@pytest.mark.parametrize('cached', [True, False])
+def test_gradients_are_arrays_like_what_is_trained(algo, steps, cached):
   learner = make(algo, networks.MLPTorso(hidden=(300,)))
   obs = np.zeros((1, 300), np.uint8)
   params = learner.init(jax.random.key(0), obs)
   segment = acted_segment(learner, params, 1, (300,), steps)
-  if not kept:
+  if not cached:
     segment = segment._replace(activations=())
   variables = params | {'constants': {'c': jnp.ones(2)}}
   grads, stats = learner.gradients(variables, params, segment)
@@ -174,7 +174,7 @@ def test_activations_stand_for_the_forward_pass():
   params = learner.init(jax.random.key(0), obs)
   segment = acted_segment(learner, params, 2, shape)
   # Less than 0 before a ReLU is 0 behind it: the bias of the head is left.
-  changed = jax.tree.map(lambda kept: -jnp.abs(kept), segment.activations)
+  changed = jax.tree.map(lambda cached: -jnp.abs(cached), segment.activations)
   _, stats = learner.gradients(
     params, params, segment._replace(activations=changed)
   )
@@ -230,7 +230,7 @@ class PlainMLP(nn.Module):
 
 @pytest.mark.parametrize('algo', ['a3c', 'nstep_q'])
 @pytest.mark.parametrize('own', [OwnOrder, OwnTwice, OwnAround])
-def test_of_own_torsos_nothing_is_kept(own, algo):
+def test_of_own_torsos_nothing_is_cached(own, algo):
   learner, plain = (
     make(algo, own(networks.Linear)),
     make(algo, own(PlainLinear)),
@@ -246,7 +246,7 @@ def test_of_own_torsos_nothing_is_kept(own, algo):
   )
 
 
-def test_one_step_methods_keep_nothing():
+def test_one_step_methods_cache_nothing():
   network = networks.QNetwork(networks.MLPTorso(), ACTIONS)
   for make_learner in value_based.one_step_q, value_based.one_step_sarsa:
     assert make_learner(network).act_and_keep is None

@@ -82,9 +82,9 @@ def test_kept_activations_have_the_gradient_of_what_they_replace(float64):
     return jnp.sum(jnp.tanh(x @ kernel))
 
   def backward(kernel):
-    kept = x @ kernel
+    cached = x @ kernel
     replaced = lambda kernel: jnp.sum(
-      jnp.tanh(forward_cache._known(x @ kernel, kept))
+      jnp.tanh(forward_cache._known(x @ kernel, cached))
     )
     return jax.vjp(replaced, kernel)
 
@@ -112,11 +112,13 @@ def test_gradients_in_factors(float64, steps):
     jax.jit(network.init)(jax.random.key(0), segment.obs[0]),
   )
 
-  def keep(params, segment):
+  def activations_of(params, segment):
     return forward_cache.apply_and_keep(network, params, segment.obs[:-1])[1]
 
-  def loss(params, target_params, segment, kept):
-    q = network.apply(forward_cache.given(params, kept), segment.obs[:-1])
+  def loss(params, target_params, segment, activations):
+    q = network.apply(
+      forward_cache.given(params, activations), segment.obs[:-1]
+    )
     return jnp.sum(jnp.tanh(q) ** 2), ()
 
   @jax.jit
@@ -125,7 +127,7 @@ def test_gradients_in_factors(float64, steps):
 
   def backward(params):
     form = factored.gradients(
-      loss, keep, jax.jit(forward_cache.gradients(loss))
+      loss, activations_of, jax.jit(forward_cache.gradients(loss))
     )
     grads, _ = form.gradients(params, None, segment)
     leaves = jax.tree.leaves(grads.tree, is_leaf=factored._is_outer)

@@ -255,7 +255,7 @@ def plain_lstm(params, x, state, is_first):
   c, h = state
   outputs = []
   for t in range(len(x)):
-    c, h = (np.where(is_first[t][:, None], 0.0, kept) for kept in (c, h))
+    c, h = (np.where(is_first[t][:, None], 0.0, x) for x in (c, h))
     gates = (
       x[t] @ weights['Dense_0']['kernel']
       + weights['Dense_0']['bias']
@@ -286,8 +286,8 @@ def test_lstm_is_the_plain_loop_with_resets():
   found, found_state = jax.jit(core.apply)(params, x, state, is_first)
   expected, expected_state = plain_lstm(params['params'], x, state, is_first)
   np.testing.assert_allclose(found, expected, atol=1e-6)
-  for kept, expected_kept in zip(found_state, expected_state, strict=True):
-    np.testing.assert_allclose(kept, expected_kept, atol=1e-6)
+  for found, expected in zip(found_state, expected_state, strict=True):
+    np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_lstm_starts_with_zeros():
@@ -304,7 +304,7 @@ def test_no_gradient_reaches_over_the_start_of_an_episode():
     return jnp.sum(core.apply(params, x, state, is_first)[0][-1])
 
   by_x, by_state = jax.jit(jax.grad(last_output, argnums=(0, 1)))(x, state)
-  # Stream 0 began anew at 3 and stream 1 at 5.
+  # Environment 0 restarted at 3 and environment 1 at 5.
   reached = np.any(by_x != 0, axis=2)
   np.testing.assert_array_equal(reached[:, 0], [0, 0, 0, 1, 1, 1])
   np.testing.assert_array_equal(reached[:, 1], [0, 0, 0, 0, 0, 1])
@@ -325,14 +325,14 @@ def test_acting_step_by_step_is_the_unroll(core):
   for t in range(6):
     # The rollout resets the state itself.
     state = jax.tree.map(
-      lambda kept, t=t: jnp.where(is_first[t][:, None], 0.0, kept), state
+      lambda x, t=t: jnp.where(is_first[t][:, None], 0.0, x), state
     )
     output, state = apply(params, obs[t : t + 1], state, np.zeros([1, 2], bool))
     np.testing.assert_allclose(output.logits[0], unrolled.logits[t], rtol=1e-5)
     np.testing.assert_allclose(output.v[0], unrolled.v[t], rtol=1e-5)
   assert jax.tree.structure(state) == jax.tree.structure(last_state)
-  for kept, expected in zip(state, last_state, strict=True):
-    np.testing.assert_allclose(kept, expected, rtol=1e-5)
+  for found, expected in zip(state, last_state, strict=True):
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def test_actor_critic_heads_are_linear_in_the_same_features():

@@ -35,7 +35,7 @@ both = pytest.mark.parametrize('name', LEARNERS)
 
 
 def make_segment(name, steps=4, num_envs=2, seed=0):
-  """Stream 0 ends an episode in the middle, stream 1 with the last step."""
+  """An episode ends in the middle (env 0) and with the last step (env 1)."""
   rng = np.random.default_rng(seed)
   discount_t = np.full([steps, num_envs], 0.9, np.float32)
   discount_t[steps // 2, 0] = discount_t[-1, -1] = 0.0
@@ -75,7 +75,7 @@ def plain_returns(segment, v_bootstrap):
 
 def reset(state, is_first):
   return jax.tree.map(
-    lambda kept: np.where(is_first[:, None], np.float32(0), kept), state
+    lambda x: np.where(is_first[:, None], np.float32(0), x), state
   )
 
 
@@ -134,7 +134,7 @@ def plain_loss(network, segment, log_pi_and_entropy):
     state, outputs = segment.state, []
     for t in range(steps + 1):
       state = jax.tree.map(
-        lambda kept, t=t: kept * (1.0 - segment.is_first[t][:, None]), state
+        lambda x, t=t: x * (1.0 - segment.is_first[t][:, None]), state
       )
       output, state = network.apply(
         params, segment.obs[t : t + 1], state, np.zeros([1, num_envs], bool)
@@ -175,7 +175,7 @@ def test_streams_add_up(name):
   together, _ = gradients(PARAMS[name], None, segment)
   parts = []
   for k in ([0], [1]):
-    state = jax.tree.map(lambda kept, k=k: kept[k], segment.state)
+    state = jax.tree.map(lambda x, k=k: x[k], segment.state)
     part = jax.tree.map(
       lambda x, k=k: x[:, k], segment._replace(state=())
     )._replace(state=state)
@@ -200,9 +200,7 @@ def test_state_matters_unless_an_episode_begins():
   gradients = LEARNERS['recurrent'].gradients
   params = PARAMS['recurrent']
   segment = make_segment('recurrent')
-  other = segment._replace(
-    state=jax.tree.map(lambda kept: kept + 1, segment.state)
-  )
+  other = segment._replace(state=jax.tree.map(lambda x: x + 1, segment.state))
 
   def same(segment, other):
     return all(

@@ -19,7 +19,7 @@ every_learner = pytest.mark.parametrize('name', LEARNERS)
 
 
 def make_segment(steps=4, num_envs=2, seed=0):
-  """Stream 0 ends an episode in the middle, stream 1 with the last step."""
+  """An episode ends in the middle (env 0) and with the last step (env 1)."""
   rng = np.random.default_rng(seed)
   discount_t = np.full([steps, num_envs], 0.9, np.float32)
   discount_t[steps // 2, 0] = discount_t[-1, -1] = 0.0
