@@ -20,7 +20,7 @@ _NONE: Mapping[str, Any] = MappingProxyType({})
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Hyperparameters:
-  """Base of an algorithm's own settings; itself the settings of one without.
+  """Base of an algorithm's own settings; has none itself.
 
   Each field is a `fields.setting` with a default and a source.
   """

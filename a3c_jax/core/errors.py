@@ -16,7 +16,11 @@ class RunError(RuntimeError):
 
 
 class StoppedError(RuntimeError):
-  """The user stopped a run before it trained; the message names its files."""
+  """The user stopped a run before it trained; the message says what remains."""
+
+
+class BadGradientError(FloatingPointError):
+  """Too many gradients in a row were not finite."""
 
 
 def as_text(value: Any) -> str:
@@ -27,7 +31,3 @@ def as_text(value: Any) -> str:
   except ValueError:  # Python does not convert an int of 5,000 digits.
     text = 'a number with too many digits'
   return text if len(text) <= _LONGEST else text[:_LONGEST] + '…'
-
-
-class BadGradientError(FloatingPointError):
-  """Too many gradients in a row were not finite."""

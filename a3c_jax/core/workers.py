@@ -21,7 +21,7 @@ _idle_loops: list[asyncio.AbstractEventLoop] = []
 
 
 class Stopped(Exception):
-  """A thread shall end. Its body may raise this anywhere."""
+  """A thread was asked to stop. Its body may raise this anywhere."""
 
 
 _POLL_SECONDS = 0.1
@@ -111,7 +111,7 @@ def _event_loop():
 
 
 class Workers:
-  """Threads that all stop at the first failure.
+  """A group of threads that has failed as soon as one of them has.
 
   Attributes:
     error: the exception of the first thread that failed, with a note naming
