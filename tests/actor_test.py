@@ -63,7 +63,7 @@ def bootstrap(actor):
 
 
 def test_fixed_acts_on_one_version():
-  actor = actor_lib.FixedActor(learner(keeps=True), version(3))
+  actor = actor_lib.FixedActor(learner(caches=True), version(3))
   assert actor.begin_segment() is actor.version
   for _ in range(2):
     assert act(actor) == actor_lib.Decision([305.25], (), 6, ())
