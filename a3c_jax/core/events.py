@@ -1,4 +1,4 @@
-"""What happens in a worker and is worth a row or a line of the log."""
+"""Events in a worker that become a row or a line of the log."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ INCIDENTS = ('env_restarts', 'bad_gradients')  # Columns of train.csv.
 
 
 class LearningStatistics(NamedTuple):
-  """Scalars of one gradient that was applied."""
+  """Scalars of one applied gradient."""
 
   values: np.ndarray  # [S] float32, in the order of `clipping.stat_names`
 
@@ -25,7 +25,7 @@ class EpisodeEnded(NamedTuple):
 
 
 class Incident(NamedTuple):
-  """Something went wrong in a worker, and the worker continues."""
+  """A failure after which the worker continues."""
 
   kind: str  # one of INCIDENTS
   text: str  # one line for the user
@@ -35,10 +35,9 @@ Event = LearningStatistics | EpisodeEnded | Incident
 
 
 class EventQueue:
-  """Events that belong to no contribution. Any thread adds; there is no lock.
+  """Events that belong to no contribution. Any thread may add; no lock.
 
-  Such an event is that an environment was restarted, or that the replay of a
-  worker's actions failed.
+  Examples: an environment was restarted; the replay of an action log failed.
   """
 
   def __init__(self):
@@ -49,5 +48,5 @@ class EventQueue:
     self._events.append(event)
 
   def drain(self) -> list[Event]:
-    """Removes and returns all events, in their order. For one thread alone."""
+    """Removes and returns all events, in order. For one thread only."""
     return [self._events.popleft() for _ in range(len(self._events))]

@@ -103,10 +103,7 @@ def work(worker: Worker, job: Job, stop: threading.Event) -> None:
         frames=frames,
         read_version=version.updates,
         worker_state=WorkerState(carry, worker.env.action_log()),
-        events=(
-          learning,
-          *(events.EpisodeEnded(*episode) for episode in played.episodes),
-        ),
+        events=(learning, *played.episodes),
         statistics=played.statistics,
       )
     )

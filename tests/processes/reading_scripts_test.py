@@ -174,7 +174,7 @@ def test_a_video_of_catch(trained):
       300 * 'x' + ': File name too long; allowed: a file',
     ),
     (['--workdir=results', '--csv=/dev/full'], '--csv=/dev/full: is no file'),
-    (['--workdir=results', '--csv=nowhere/a.csv'], 'nowhere is no folder'),
+    (['--workdir=results', '--csv=nowhere/a.csv'], 'nowhere is not a folder'),
     (
       ['--workdir=results', '--checkpoint=' + 5000 * '9'],
       '9…: allowed: latest, best, or a count of frames',
