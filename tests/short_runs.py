@@ -11,11 +11,20 @@ import threading
 from results import digest, read_rows
 
 from a3c_jax import training
-from a3c_jax.core import workers
+from a3c_jax.core import signals, workers
 from a3c_jax.envs import gym
 from a3c_jax.settings import build, config
 
 ROOT = pathlib.Path(__file__).parents[1]
+WAIT_SECONDS = 120.0
+
+
+def run_config(settings, *makers, **given):
+  """A run that obeys signals, with a hundred ticks a second."""
+  with signals.Signals() as received:
+    return training.run(
+      settings, *makers, signals=received, period_seconds=0.01, **given
+    )
 
 
 def run(domain, environment, make_game, workdir, **given):
@@ -33,7 +42,7 @@ def run(domain, environment, make_game, workdir, **given):
     }
     | given,
   )
-  return training.run(
+  return run_config(
     settings,
     gym.make(make_game, num_envs=settings.envs_per_thread),
     functools.partial(build.make_learner, settings),
@@ -41,10 +50,10 @@ def run(domain, environment, make_game, workdir, **given):
 
 
 def make_ctrl_c(monkeypatch):
-  """A function that does as Ctrl-C and waits until the threads are to stop.
+  """A function that does as Ctrl-C and waits until the threads have to stop.
 
-  So the run ends there, however long its main thread is busy. It does so once:
-  a second one would end the process.
+  So the run ends there, however long its main thread is busy. Only the first
+  call does so: a second Ctrl-C would end the process.
   """
   unused = threading.Lock()
   told = threading.Event()
@@ -64,8 +73,8 @@ def make_ctrl_c(monkeypatch):
   return ctrl_c
 
 
-def check_goes_on(run_games, make_game, folder, monkeypatch):
-  """Checks that a run that Ctrl-C stops ends as one that is never stopped.
+def check_resumes(run_games, make_game, folder, monkeypatch):
+  """Checks that a run that Ctrl-C stops resumes, and ends in the same bits.
 
   Args:
     run_games: from `make_game`, a folder and settings to the result of a run.
@@ -89,7 +98,6 @@ def check_goes_on(run_games, make_game, folder, monkeypatch):
     game.step = count_and_step
     return game
 
-  monkeypatch.setattr(training, '_REFRESH_SECONDS', 0.01)
   given = {'frames': 1200, 'envs_per_thread': 2, 'checkpoint_frames': 200}
   whole = run_games(make_game, folder / 'whole', **given)
   first = run_games(make_one_that_stops, folder / 'parts', **given)
@@ -113,6 +121,6 @@ def run_python(script, folder):
     cwd=folder,
     capture_output=True,
     text=True,
-    timeout=120,
+    timeout=WAIT_SECONDS,
     check=False,
   )

@@ -283,8 +283,16 @@ class RunLog(contextlib.AbstractContextManager):
     self._sums = dict.fromkeys(self._sums, 0.0)
     self._updates = 0
 
+  def close(self) -> None:
+    """Closes the files.
+
+    Raises:
+      OSError: if a file cannot be written.
+    """
+    self._exit.close()
+
   def __exit__(self, *exception):
-    return self._exit.__exit__(*exception)
+    self.close()
 
 
 def _describe(row: EvalRow) -> str:

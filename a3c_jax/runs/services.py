@@ -172,7 +172,7 @@ class PeriodicEvaluations:
       self._record(evaluator.drain(_POLL_SECONDS))
       hung = watchdog.tick(evaluator.progress)
       if hung:
-        raise supervise.HungError(workers.log_hung(hung, watchdog.seconds))
+        raise errors.HungError(workers.log_hung(hung, watchdog.seconds))
 
   def _start(self, now):
     self._began_seconds = now.seconds
@@ -231,7 +231,7 @@ class HangWatchdog:
     if not hung:
       return None
     reason = workers.log_hung(hung, self._watchdog.seconds)
-    return Stop(reason, hung=tuple(hung))
+    return Stop(reason, error=errors.HungError(reason))
 
   def finish(self, now: Tick, outcome: Outcome) -> None:
     del now, outcome

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from a3c_jax.algorithms import registry
-from a3c_jax.core import errors, events, paths, types
+from a3c_jax.core import errors, events, paths, types, workers
 from a3c_jax.envs import reference_scores
 from a3c_jax.parameters import store as store_lib
 from a3c_jax.runs import assembly, evaluation, restoring, supervise
@@ -148,9 +148,8 @@ class Session:
         timeout=min(timeout, threading.TIMEOUT_MAX)
       )
     except TimeoutError as error:
-      raise supervise.HungError(
-        f'a thread holds the parameters for {timeout:g} s'
-      ) from error
+      hung = ['the thread that holds the parameters']
+      raise errors.HungError(workers.log_hung(hung, timeout)) from error
     with _naming_the_folder(self.path):
       self.log.applied(applied)
     frames = state.version.frames
@@ -208,24 +207,22 @@ def opened(
   config = parts.config
   session_began = time.perf_counter()
   began = session_began - (restored.seconds if restored else 0.0)
-  with contextlib.ExitStack() as stack:
-    with _naming_the_folder(path):
-      checkpoints = checkpoints_lib.Checkpoints(path, keep=config.keep)
-      log = stack.enter_context(
-        log_lib.RunLog(
-          path,
-          run={
-            'algo': config.algo,
-            'env': config.env_name,
-            'seed': config.seed,
-          },
-          statistics=parts.statistics,
-          total_frames=config.frames,
-          action_repeat=config.action_repeat,
-          began=began,
-          position=restored.log_position if restored else None,
-        )
-      )
+  with _naming_the_folder(path):
+    checkpoints = checkpoints_lib.Checkpoints(path, keep=config.keep)
+    log = log_lib.RunLog(
+      path,
+      run={
+        'algo': config.algo,
+        'env': config.env_name,
+        'seed': config.seed,
+      },
+      statistics=parts.statistics,
+      total_frames=config.frames,
+      action_repeat=config.action_repeat,
+      began=began,
+      position=restored.log_position if restored else None,
+    )
+  with _closing(log, path):
     yield Session(
       config,
       path,
@@ -238,6 +235,30 @@ def opened(
       evaluated=restored.evaluated if restored else 0,
       best=restored.best if restored else None,
     )
+
+
+@contextlib.contextmanager
+def _closing(log: log_lib.RunLog, path: pathlib.Path) -> Iterator[None]:
+  """Closes the log after a block.
+
+  Closing writes what a file still buffers, so it fails again after a row has
+  failed. That must not replace the first error.
+  """
+  failure = None
+  try:
+    yield
+  except BaseException as error:
+    failure = error
+    raise
+  finally:
+    try:
+      with _naming_the_folder(path):
+        log.close()
+    except errors.RunError as problem:
+      if failure is None:
+        raise
+      if str(problem) != str(failure):
+        failure.add_note(f'and at the end of the run: {problem}')
 
 
 @contextlib.contextmanager

@@ -70,6 +70,7 @@ def watched(
     idle = workers.Watchdog(seconds)
     # One that computes for ever hangs too, but a busy machine is only slow.
     busy = workers.Watchdog(_BUSY * seconds)
+    reported = None
     while not done.wait(period_seconds):
       stage, computes = stages[-1]
       name = f'the main thread, {stage},'
@@ -80,7 +81,8 @@ def watched(
         (busy, (*life, cpu_seconds if computes else 0)),
       ):
         hung = watchdog.tick({name: value})
-        if hung:
+        if hung and life != reported:
+          reported = life
           on_hung(workers.log_hung(hung, watchdog.seconds))
 
   threading.Thread(target=watch, name='watchdog', daemon=True).start()
