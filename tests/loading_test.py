@@ -126,7 +126,7 @@ def test_best_and_counts_of_frames(tmp_path):
   with pytest.raises(errors.UsageError) as error:
     a3c_jax.load(tmp_path, checkpoint=7)
   assert str(error.value) == (
-    '--checkpoint=7: there are those of frames: '
+    '--checkpoint=7: checkpoints exist of frames: '
     + ', '.join(map(str, sorted({0, int(best.name), result.frames})))
     + '; allowed: latest, best, or the frames of one that is there'
   )
@@ -429,7 +429,7 @@ def test_a_run_in_other_spaces_is_kept_without_them(tmp_path):
     env = gym.make(make_walk())()
     return make_own_learner(env)
 
-  walk(tmp_path, make_env=make_env, make_learner=make_learner)
+  walk(tmp_path, algo='nstep_q', make_env=make_env, make_learner=make_learner)
   assert json.loads((tmp_path / 'config.json').read_text())['spaces'] is None
 
 

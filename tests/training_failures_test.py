@@ -10,6 +10,7 @@ from catch_runs import (
   Swings,
   at_step,
   breaking,
+  make_config,
   our_threads,
   run,
   saved,
@@ -285,3 +286,80 @@ def test_a_folder_that_is_deleted_ends_the_run_in_one_line(tmp_path):
   line = f'--workdir={tmp_path}/run: No such file or directory; the folder is '
   assert str(error.value) == f'{line}not there any more'
   assert our_threads() == []
+
+
+def full(self, *args, **given):
+  raise OSError(28, 'No space left on device')
+
+
+@pytest.mark.parametrize(
+  ('what', 'name'),
+  [(checkpoints.Checkpoints, 'save'), (log.RunLog, '__init__')],
+)
+def test_a_disk_that_is_full_at_the_start_ends_in_one_line(
+  tmp_path, monkeypatch, what, name
+):
+  monkeypatch.setattr(what, name, full)
+  with pytest.raises(errors.RunError, match='^--workdir=.*No space left'):
+    run(tmp_path)
+  assert our_threads() == []
+  monkeypatch.undo()
+  assert run(tmp_path).finished
+
+
+def test_a_full_disk_that_also_fails_to_close_files_ends_in_one_line(
+  tmp_path, monkeypatch
+):
+  monkeypatch.setattr(log.RunLog, 'write_row', full)
+  monkeypatch.setattr(log.RunLog, 'close', full)
+  with pytest.raises(errors.RunError, match='^--workdir=.*No space left'):
+    run(tmp_path)
+  monkeypatch.undo()
+  assert run(tmp_path).finished
+
+
+def test_files_that_cannot_be_closed_do_not_hide_a_failure(
+  tmp_path, monkeypatch
+):
+  monkeypatch.setattr(log.RunLog, 'close', full)
+  make_env, _ = breaking(at_step=23)
+  with pytest.raises(Failure) as raised:
+    run(tmp_path, make_env, frames=10**9, max_env_restarts=0)
+  assert 'No space left' in raised.value.__notes__[-1]
+
+
+def test_a_profile_that_cannot_be_written_leaves_nothing(tmp_path):
+  (tmp_path / 'file').touch()
+  with pytest.raises(errors.UsageError, match='^--profile='):
+    run(tmp_path / 'run', profile=str(tmp_path / 'file'))
+  assert not (tmp_path / 'run').exists()
+
+
+def test_parameters_that_are_not_finite_are_not_saved(tmp_path, caplog):
+  def make_learner(settings, env):
+    learner = build.make_learner(settings, env)
+    spoil = lambda leaf: leaf * jnp.inf
+    return learner._replace(
+      init=lambda key, obs: jax.tree.map(spoil, learner.init(key, obs))
+    )
+
+  result = run(tmp_path, None, make_learner, max_bad_gradients=10**6)
+  assert result.frames == 100
+  assert saved(tmp_path / 'checkpoints') == []
+  assert 'no checkpoint: parameters are not finite' in caplog.text
+
+
+def test_a_failure_in_the_evaluation_at_the_end_is_in_the_last_row(tmp_path):
+  makers = iter([lambda: Breaks(at_step=3), catch.Catch])
+  settings = make_config(tmp_path, eval_frames=10**6)
+  result = run_config(
+    settings,
+    None,
+    functools.partial(build.make_learner, settings),
+    lambda: gymnasium.vector.SyncVectorEnv(
+      [next(makers)], autoreset_mode=AutoresetMode.SAME_STEP
+    ),
+  )
+  assert result.finished
+  (row,) = read_rows(tmp_path / 'train.csv')
+  assert row['env_restarts'] == '1'

@@ -11,7 +11,8 @@ from short_runs import run_config
 
 from a3c_jax.acting import rollout
 from a3c_jax.envs import gym
-from a3c_jax.runs import evaluation, loading, workdir
+from a3c_jax.runs import loading, workdir
+from a3c_jax.runs import policy as policy_lib
 from a3c_jax.settings import build
 
 
@@ -93,12 +94,12 @@ def test_evaluations_normalise_by_the_statistics_of_the_run(
 ):
   made = []
 
-  class Policy(evaluation.Policy):
+  class Policy(policy_lib.Policy):
     def __init__(self, learner, version, **kwargs):
       made.append((version.frames, version.statistics))
       super().__init__(learner, version, **kwargs)
 
-  monkeypatch.setattr(evaluation, 'Policy', Policy)
+  monkeypatch.setattr(policy_lib, 'Policy', Policy)
   _, result = collected(
     tmp_path, monkeypatch, Far, normalize_obs=True, eval_frames=30
   )

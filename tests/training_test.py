@@ -28,7 +28,7 @@ from a3c_jax.algorithms import value_based
 from a3c_jax.core import errors, workers
 from a3c_jax.envs import catch, gym, replayable
 from a3c_jax.envs import domain as domain_lib
-from a3c_jax.runs import checkpoints, training
+from a3c_jax.runs import checkpoint_store, training
 from a3c_jax.settings import build
 
 # (name of the thread, event) of everything compiled in this process so far.
@@ -254,7 +254,7 @@ def test_no_later_row_has_fewer_seconds(tmp_path, monkeypatch):
   # Threads report while the main thread, which has looked at the clock, waits.
   run(tmp_path, threads=3, frames=4000, checkpoint_frames=100, keep=100)
   rows = (tmp_path / 'episodes.csv').read_bytes()
-  store = checkpoints.Store(tmp_path / 'checkpoints', read_only=True)
+  store = checkpoint_store.Store(tmp_path / 'checkpoints', read_only=True)
   assert len(store.frames()) > 3
   for frames in store.frames():
     record = store.record(frames)['run']

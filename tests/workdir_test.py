@@ -16,6 +16,7 @@ from a3c_jax.envs import catch
 from a3c_jax.envs import spaces as spaces_lib
 from a3c_jax.runs import workdir
 from a3c_jax.settings import config
+from a3c_jax.settings import record as record_lib
 from a3c_jax.settings.defaults import defaults
 
 ALLOWED = (
@@ -272,7 +273,7 @@ def test_what_leads_out_of_the_folder_is_not_written_to(tmp_path, name):
 
 def test_spaces_are_kept_and_read_back(tmp_path):
   claim(tmp_path)
-  assert workdir.read_spaces(tmp_path) is None
+  assert record_lib.spaces_of(record_lib.read(tmp_path)) is None
   of_run = spaces_lib.Spaces(
     spaces.Box(0, 255, (4, 84, 84), np.uint8),
     spaces.Box(-np.inf, np.inf, (1,), np.float32),
@@ -280,7 +281,7 @@ def test_spaces_are_kept_and_read_back(tmp_path):
   )
   with workdir.Workdir(make_config(tmp_path)) as folder:
     folder.claim(0, spaces_lib.to_records(of_run))
-  assert workdir.read_spaces(tmp_path) == of_run
+  assert record_lib.spaces_of(record_lib.read(tmp_path)) == of_run
 
 
 @pytest.mark.parametrize(
@@ -302,7 +303,7 @@ def test_damaged_spaces_are_told_in_one_line(tmp_path, name, value):
   text = json.dumps(record(tmp_path) | {'spaces': damaged})
   (tmp_path / 'config.json').write_text(text)
   with pytest.raises(errors.UsageError) as error:
-    workdir.read_spaces(tmp_path)
+    record_lib.spaces_of(record_lib.read(tmp_path))
   assert str(error.value) == (
     f'--workdir={tmp_path}: its config.json is not that of a run; allowed: the '
     'folder of a run'

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from a3c_jax.core import events, types, workers
 from a3c_jax.envs import replayable
 from a3c_jax.runs import evaluation
+from a3c_jax.runs import policy as policy_lib
 
 
 class Evaluated(NamedTuple):
@@ -61,7 +62,7 @@ class Evaluator:
     policy(obs, policy.initial_state(num_envs=self._env.num_envs))
 
   def _policy(self, version):
-    return evaluation.Policy(self._learner, version)
+    return policy_lib.Policy(self._learner, version)
 
   @property
   def error(self) -> BaseException | None:

@@ -16,10 +16,11 @@ from a3c_jax.core import errors, observations, paths, types, workers
 from a3c_jax.envs import domain as domain_lib
 from a3c_jax.envs import replayable
 from a3c_jax.envs import spaces as spaces_lib
-from a3c_jax.runs import checkpoints, evaluation
-from a3c_jax.runs import workdir as workdir_lib
+from a3c_jax.runs import checkpoint_store, checkpoints
+from a3c_jax.runs import policy as policy_lib
 from a3c_jax.settings import build
 from a3c_jax.settings import config as config_lib
+from a3c_jax.settings import record as record_lib
 
 MakeLearner = Callable[[gymnasium.vector.VectorEnv], types.Learner]
 
@@ -52,13 +53,13 @@ class LoadedPolicy:
     Args:
       make_learner: makes the learner from an environment with these spaces.
       spaces: of one environment.
-      how: the arguments of `evaluation.Policy`, but for the learner.
+      how: the arguments of `policy_lib.Policy`, but for the learner.
       learner: from `make_learner`, if there is one already.
     """
     self._arguments = make_learner, spaces, how
     if learner is None:
       learner = make_learner(spaces_lib.OnlySpaces(spaces))
-    self.learner_policy = evaluation.Policy(learner, **how)
+    self.learner_policy = policy_lib.Policy(learner, **how)
     self.params = self.learner_policy.params
     self.frames = self.learner_policy.frames
     self.spaces = spaces
@@ -69,7 +70,7 @@ class LoadedPolicy:
 
   def initial_state(
     self, seed: int = 0, *, num_envs: int = 1
-  ) -> evaluation.PolicyState:
+  ) -> policy_lib.PolicyState:
     """The state at the start of an episode.
 
     Args:
@@ -79,8 +80,8 @@ class LoadedPolicy:
     return self.learner_policy.initial_state(seed, num_envs=num_envs)
 
   def __call__(
-    self, obs: np.ndarray, state: evaluation.PolicyState
-  ) -> tuple[np.ndarray, evaluation.PolicyState]:
+    self, obs: np.ndarray, state: policy_lib.PolicyState
+  ) -> tuple[np.ndarray, policy_lib.PolicyState]:
     """The actions of K environments.
 
     Args:
@@ -134,7 +135,7 @@ def load(
   *,
   checkpoint: str | int = 'latest',
   greedy: bool = False,
-  exploration_epsilon: float = evaluation.EXPLORATION_EPSILON,
+  exploration_epsilon: float = policy_lib.EXPLORATION_EPSILON,
   make_env: Callable[[], gymnasium.vector.VectorEnv] | None = None,
   make_learner: MakeLearner | None = None,
   trust: bool = False,
@@ -167,8 +168,9 @@ def load(
   """
   path = pathlib.Path(paths.absolute(os.fspath(workdir)))
   checkpoint = _checked_checkpoint(checkpoint)
-  config = workdir_lib.read_config(path)
-  spaces = None if make_env else workdir_lib.read_spaces(path)
+  record = record_lib.read(path)
+  config = record.config
+  spaces = None if make_env else record_lib.spaces_of(record)
   if not trust:
     refuse_code(
       path,
@@ -207,7 +209,7 @@ def load(
       f'--workdir={paths.as_given(path)}: its checkpoint does not fit, '
       f"{error}; allowed: that of the run's own network"
     ) from error
-  except (checkpoints.CorruptError, FileNotFoundError) as error:
+  except (checkpoint_store.CorruptError, FileNotFoundError) as error:
     raise errors.UsageError(
       f'--checkpoint={checkpoint}: {error}; allowed: latest, best, or the '
       'frames of one that is there'

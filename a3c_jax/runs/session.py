@@ -21,6 +21,7 @@ from a3c_jax.parameters import store as store_lib
 from a3c_jax.runs import assembly, evaluation, restoring, supervise
 from a3c_jax.runs import checkpoints as checkpoints_lib
 from a3c_jax.runs import log as log_lib
+from a3c_jax.runs import policy as policy_lib
 from a3c_jax.settings import build
 from a3c_jax.settings.common import Config
 
@@ -114,7 +115,7 @@ class Session:
       seconds=seconds,
       protocol=config.eval_protocol,
       policy=registry.get(config.algo).describe_policy(
-        exploration_epsilon=evaluation.EXPLORATION_EPSILON
+        exploration_epsilon=policy_lib.EXPLORATION_EPSILON
       ),
       human_normalized=reference
       and reference_scores.human_normalized(score, reference),

@@ -14,7 +14,6 @@ from typing import Any
 
 from a3c_jax.core import errors, files, paths
 from a3c_jax.envs import domain as domain_lib
-from a3c_jax.envs import spaces as spaces_lib
 from a3c_jax.settings import record as record_lib
 from a3c_jax.settings.common import Config
 
@@ -176,33 +175,6 @@ def read_config(path: pathlib.Path) -> Config:
     UsageError: if there is none.
   """
   return record_lib.read(path).config
-
-
-def read_spaces(path: pathlib.Path) -> spaces_lib.Spaces | None:
-  """The spaces of the run in a folder; None if its config.json has none.
-
-  Raises:
-    UsageError: if its config.json is damaged.
-  """
-  try:
-    record = json.loads((path / 'config.json').read_text()).get('spaces')
-    return record and spaces_lib.from_records(record)
-  except OSError as error:
-    problem = f'config.json: {error.strerror}'
-  # Gymnasium asserts; a size that is absurd ends in the last two.
-  except (
-    ValueError,
-    TypeError,
-    KeyError,
-    AttributeError,
-    AssertionError,
-    MemoryError,
-    OverflowError,
-  ):
-    problem = 'its config.json is not that of a run'
-  raise errors.UsageError(
-    f'--workdir={paths.as_given(path)}: {problem}; allowed: the folder of a run'
-  )
 
 
 def last_row(path: pathlib.Path, name: str) -> dict[str, str]:
