@@ -61,7 +61,7 @@ def run_training(config: Config, **makers: Any) -> training.Result:
       **makers,
       signals=signals,
       on_progress=shown.progress,
-      on_result=lambda result: shown.say(training.describe(result)),
+      on_result=lambda result: shown.print_result(training.describe(result)),
       on_hung=lambda reason: process.end_now(1),
     )
 

@@ -554,10 +554,10 @@ def test_one_that_cannot_be_read_now_is_left_where_it_is(tmp_path, monkeypatch):
     raise OSError(errno.EIO, 'Input/output error')
 
   with monkeypatch.context() as patch:
-    patch.setattr(checkpoints.os, 'open', fail)
+    patch.setattr(checkpoint_store.os, 'open', fail)
     with pytest.raises(errors.UsageError, match='checkpoints/2: Input/output'):
       store.newest()
-  assert store.newest()[1]['frames'] == 2
+  assert store.newest()[0].record['frames'] == 2
   assert not list(tmp_path.glob('corrupt-*'))
 
 
@@ -567,8 +567,8 @@ def test_pipes_and_devices_are_no_checkpoints(tmp_path):
   os.mkfifo(tmp_path / 'checkpoints' / '7')
   (tmp_path / 'checkpoints' / '8').symlink_to('/dev/zero')
   store = checkpoint_store.Store(tmp_path / 'checkpoints', read_only=True)
-  _, record, problems = store.newest()
-  assert record['frames'] == 2
+  newest, problems = store.newest()
+  assert newest.record['frames'] == 2
   assert problems == [
     f'checkpoint of frame {frames} is corrupt: it is no file'
     for frames in (8, 7)

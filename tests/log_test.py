@@ -387,7 +387,7 @@ def test_a_file_that_has_lost_rows_resumes_with_whole_ones(tmp_path, caplog):
     told = [*caplog.messages]
     write(log, 30)
   assert told == [
-    f'{tmp_path}/{name} is shorter than it was: rows are lost'
+    f'{tmp_path}/{name} is shorter than at the checkpoint: rows are lost'
     for name in ('episodes.csv', 'train.csv', 'eval.csv')
   ]
   with (tmp_path / 'train.csv').open(newline='') as file:

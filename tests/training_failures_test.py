@@ -283,13 +283,24 @@ def test_a_folder_that_is_deleted_ends_the_run_in_one_line(tmp_path):
       frames=10**6,
       checkpoint_frames=50,
     )
-  line = f'--workdir={tmp_path}/run: No such file or directory; the folder is '
-  assert str(error.value) == f'{line}not there any more'
+  line = f'--workdir={tmp_path}/run: No such file or directory; '
+  assert str(error.value) == f'{line}the folder was deleted'
   assert our_threads() == []
 
 
 def full(self, *args, **given):
   raise OSError(28, 'No space left on device')
+
+
+@pytest.fixture
+def full_at_close(monkeypatch):
+  close = log.RunLog.close
+
+  def close_and_fail(self):
+    close(self)
+    full(self)
+
+  monkeypatch.setattr(log.RunLog, 'close', close_and_fail)
 
 
 @pytest.mark.parametrize(
@@ -308,10 +319,9 @@ def test_a_disk_that_is_full_at_the_start_ends_in_one_line(
 
 
 def test_a_full_disk_that_also_fails_to_close_files_ends_in_one_line(
-  tmp_path, monkeypatch
+  tmp_path, monkeypatch, full_at_close
 ):
   monkeypatch.setattr(log.RunLog, 'write_row', full)
-  monkeypatch.setattr(log.RunLog, 'close', full)
   with pytest.raises(errors.RunError, match='^--workdir=.*No space left'):
     run(tmp_path)
   monkeypatch.undo()
@@ -319,9 +329,8 @@ def test_a_full_disk_that_also_fails_to_close_files_ends_in_one_line(
 
 
 def test_files_that_cannot_be_closed_do_not_hide_a_failure(
-  tmp_path, monkeypatch
+  tmp_path, full_at_close
 ):
-  monkeypatch.setattr(log.RunLog, 'close', full)
   make_env, _ = breaking(at_step=23)
   with pytest.raises(Failure) as raised:
     run(tmp_path, make_env, frames=10**9, max_env_restarts=0)

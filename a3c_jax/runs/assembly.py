@@ -30,7 +30,7 @@ _logger = logging.getLogger(__name__)
 
 
 class Makers(NamedTuple):
-  """What makes the parts of a run."""
+  """Functions that make environments and the learner of a run."""
 
   env: Callable[[], replayable.Recorded]
   eval_env: Callable[[], replayable.Recorded]
@@ -71,13 +71,13 @@ class Makers(NamedTuple):
 
 
 class Parts(NamedTuple):
-  """A run that is set up: everything is made and compiled."""
+  """All parts of a run, made and compiled."""
 
   config: Config
   team: list[runtime.Worker]
   job: runtime.Job
   evaluator: evaluator_lib.Evaluator | None
-  statistics: list[str]  # names of the scalars that updates report
+  statistics: list[str]  # names of the scalars of an update
 
   @classmethod
   def assemble(
@@ -92,8 +92,9 @@ class Parts(NamedTuple):
     Args:
       config: of the run.
       makers: of its parts.
-      stage: called with what begins, in words.
-      on_made: called with what closes an environment, as soon as it is made.
+      stage: called at the start of each stage, as `setting_up.watched` says.
+      on_made: called with the function that closes an environment, as soon as
+        the environment is made.
     """
     incidents = events.EventQueue()
     team, seeds = [], []
@@ -187,7 +188,7 @@ def _job(config, learner, team, init_key, make_env, incidents) -> runtime.Job:
 
 
 def _warm_up(job: runtime.Job, worker: runtime.Worker) -> list[str]:
-  """Compiles all that threads call; returns the names of the statistics."""
+  """Compiles all functions of threads; returns the names of the statistics."""
   carry, steps = worker.state.carry, job.spec.steps
   actor = actor_lib.in_training(job.learner, job.store.read)
   rollout.compile_for(worker.env, actor, carry, steps)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 import math
 import queue
-from typing import NamedTuple
+from typing import NamedTuple, SupportsFloat
 
 import gymnasium
 import numpy as np
@@ -30,7 +30,7 @@ def most_steps(max_eval_episode_frames: int, action_repeat: int) -> int:
 
 
 def play_steps(
-  step: Callable[[], tuple[float, bool, bool]], *, max_steps: int
+  step: Callable[[], tuple[SupportsFloat, bool, bool]], *, max_steps: int
 ) -> Episode:
   """Plays an episode from after its reset to its end.
 

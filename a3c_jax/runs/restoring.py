@@ -1,4 +1,4 @@
-"""From a checkpoint back to a run: parameters, log, environments."""
+"""Restores a run from a checkpoint: parameters, log, environments."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PERIOD_SECONDS = 1.0
 
 
 class Restored(NamedTuple):
-  """Where a run resumes."""
+  """The state that a run resumes from."""
 
   state: store_lib.StoreState
   seconds: float  # of training so far
@@ -36,7 +36,7 @@ def read(
   store: checkpoints.Checkpoints,
   template: checkpoints.RunState,
 ) -> Restored | None:
-  """The newest checkpoint; None if the run has written nothing yet.
+  """Reads the newest checkpoint; None if the run has written nothing yet.
 
   Args:
     path: of the run.
@@ -99,8 +99,8 @@ def replay(
     make_env: replaces an environment that fails; one call at a time.
     incidents: where a failure is reported.
     watchdog_seconds: without a sign of life, after which a thread hangs.
-    on_threads: called before threads start, with what gives the names of those
-      that still use environments.
+    on_threads: called before threads start, with a function that returns the
+      names of those that still run.
 
   Raises:
     HungError: if an environment hangs.
@@ -148,7 +148,11 @@ def _repeats(
   make_env: Callable[[], replayable.Recorded],
   incidents: events.EventQueue,
 ) -> bool:
-  """Whether the environments of a worker return to a state; sets it if so."""
+  """Replays a worker's actions, and sets its state.
+
+  Returns:
+    Whether its environments repeat what they did. If not, no state is set.
+  """
 
   def on_step():
     if stop.is_set():

@@ -1,4 +1,4 @@
-"""What the main thread owns while a run trains."""
+"""The state of a run in one process, owned by the main thread."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ _logger = logging.getLogger(__name__)
 
 @dataclasses.dataclass
 class Session:
-  """One process's share of a run, as its services see it.
+  """One process's part of a run: what its services share.
 
   Attributes:
     config: settings of the run.
     path: the folder of its results.
-    store: who holds the parameters.
-    log: what is written.
+    store: holds the parameters.
+    log: writes rows and events.
     checkpoints: of this run.
-    incidents: of threads, that belong to no contribution.
+    incidents: that belong to no contribution.
     began: `time.perf_counter()` when training began, less the seconds of
       earlier sessions.
     session_began: the same of this session alone.
@@ -59,18 +59,22 @@ class Session:
 
   @property
   def frames_are_done(self) -> bool:
-    """Whether training has seen all its frames."""
+    """Whether training has done all its frames."""
     return self.store.read().frames >= self.config.frames
 
   def tick(self) -> supervise.Tick:
-    """One look at the run."""
+    """The progress of the run now."""
     now = time.perf_counter()
     return supervise.Tick(
       now - self.began, now - self.session_began, self.store.read()
     )
 
   def drain(self) -> None:
-    """Writes what workers have reported since the last call."""
+    """Writes all that workers have reported since the last call.
+
+    Raises:
+      RunError: if it cannot be written.
+    """
     with _naming_the_folder(self.path):
       self.log.applied(self.store.drain())
       for incident in self.incidents.drain():
@@ -93,10 +97,10 @@ class Session:
   def record_evaluation(
     self, version: types.Version, summary: evaluation.Summary, seconds: float
   ) -> None:
-    """Writes the result of an evaluation, and keeps the best parameters.
+    """Writes the result of an evaluation, and saves the best parameters.
 
     Args:
-      version: that was evaluated.
+      version: the one that was evaluated.
       summary: of its episodes.
       seconds: of training, when the evaluation began.
 
@@ -131,15 +135,17 @@ class Session:
         self.checkpoints.save_best(version, row._asdict())
 
   def checkpoint(self, seconds: float, *, timeout: float | None = None) -> None:
-    """Saves all that a later process needs to resume from this moment.
+    """Saves the state of the run, so that a later process can resume here.
+
+    Saves nothing if the parameters are not finite.
 
     Args:
       seconds: of training so far.
-      timeout: seconds to wait for the parameters; None for those of the
+      timeout: seconds to wait for the parameters. By default those of the
         watchdog.
 
     Raises:
-      HungError: if a thread holds the parameters for so long.
+      HungError: if a thread holds the parameters for longer.
       RunError: if the checkpoint cannot be written.
     """
     if timeout is None:
@@ -157,13 +163,13 @@ class Session:
     if not all(
       np.isfinite(leaf).all()
       for leaf in jax.tree.leaves(types.trained(state.version.params))
-    ):  # The last good one is worth more.
+    ):  # The last good checkpoint stays the newest.
       _logger.warning('no checkpoint: parameters are not finite')
       return
     with _naming_the_folder(self.path):
       log_position = self.log.position(frames)
     record = {
-      # No row to come may have fewer seconds than one that is kept.
+      # No later row may have fewer seconds than an earlier one.
       'seconds': max(seconds, self.log.seconds),
       'log': log_position,
       'evaluated': self.evaluated,
@@ -172,7 +178,7 @@ class Session:
     with self._naming_the_checkpoint(frames):
       self.checkpoints.save(
         checkpoints_lib.RunState(state, record),
-        best=self.best and self.best['frames'],
+        best=None if self.best is None else self.best['frames'],
       )
 
   @contextlib.contextmanager
@@ -195,12 +201,12 @@ def opened(
   path: pathlib.Path,
   restored: restoring.Restored | None,
 ) -> Iterator[Session]:
-  """A session whose log is open.
+  """Opens the log of a session, and closes it at the end.
 
   Args:
     parts: of the run.
     path: the folder of its results.
-    restored: where it resumes, if it does.
+    restored: the state it resumes from; None for a new run.
 
   Raises:
     RunError: if the results cannot be written.
@@ -274,7 +280,7 @@ def _naming_the_folder(path: pathlib.Path) -> Iterator[None]:
         'the last checkpoint'
       )
     else:
-      rest = 'the folder is not there any more'
+      rest = 'the folder was deleted'
     raise errors.RunError(
       f'--workdir={paths.as_given(path)}: {error.strerror or error}; {rest}'
     ) from error

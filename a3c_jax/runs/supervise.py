@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from a3c_jax.core import types
 from a3c_jax.core import workers as workers_lib
@@ -35,16 +35,17 @@ class Outcome(NamedTuple):
   ended: Tick  # when the workers had ended
 
 
-class Service(Protocol):
-  """One duty of the main thread while workers train."""
+class Service:
+  """One duty of the main thread while workers train. This one does nothing."""
 
-  def tick(self, now: Tick, /) -> Stop | None:
+  def tick(self, now: Tick) -> Stop | None:
     """Called about once a second; a Stop ends the run in good order."""
-    ...
+    del now
+    return None
 
-  def finish(self, now: Tick, outcome: Outcome, /) -> None:
+  def finish(self, now: Tick, outcome: Outcome) -> None:
     """Called once, after the workers have ended."""
-    ...
+    del now, outcome
 
 
 def supervise(
@@ -56,20 +57,20 @@ def supervise(
 ) -> Outcome:
   """Starts workers, and returns after they have ended.
 
-  Never exits the process, prints, or handles a signal. Whatever is raised in
-  this thread meanwhile, such as a KeyboardInterrupt, ends the workers in good
-  order and is the outcome's error.
+  Never exits the process, prints, or handles a signal. An exception that is
+  raised in this thread meanwhile ends the workers in good order, and is the
+  outcome's error: also a KeyboardInterrupt.
 
   Args:
     workers: not started yet.
-    services: called in their order. `finish` of each one is called, also if
-      that of another one raises.
-    read_tick: gives the progress of the run.
+    services: called in their order. Each `finish` is called, also if another
+      one raises.
+    read_tick: returns the progress of the run.
     period_seconds: between two ticks.
 
   Raises:
-    BaseException: what `finish` raised first, if the outcome has no error. All
-      else that `finish` raises becomes a note of the first error.
+    BaseException: what a `finish` raised first, if the outcome has no error.
+      What others raise becomes notes of the first error.
   """
   stop, error = None, None
   try:

@@ -1,4 +1,4 @@
-"""Asynchronous workers: each reads, plays, differentiates and pushes alone."""
+"""Asynchronous workers: each one acts, learns and pushes independently."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from a3c_jax.runtimes.runtime import Job, Worker
 
 
 def workers_of(team: Sequence[Worker], job: Job) -> workers_lib.Workers:
-  """One thread for each worker, not started yet.
+  """Makes one thread for each worker, and starts none.
 
   Source: Mnih et al. 2016, arXiv:1602.01783, section 4.
   """
@@ -30,22 +30,22 @@ def workers_of(team: Sequence[Worker], job: Job) -> workers_lib.Workers:
 
 
 def work(worker: Worker, job: Job, stop: threading.Event) -> None:
-  """Plays and learns until all workers together have seen enough frames.
+  """Acts and learns until all workers together have done `job.frames`.
 
   An environment that raises is replaced, up to `job.max_env_restarts` times;
-  its unfinished segment is lost. A gradient that is not finite is dropped, its
-  frames count.
+  its unfinished segment is lost. A gradient that is not finite is dropped, but
+  its frames count.
 
   Args:
-    worker: in its own thread.
-    job: what all workers share.
-    stop: set to end the worker early. On the step-by-step path that interrupts
-      a segment, which is discarded: the state of the worker is that before it.
+    worker: works in the calling thread.
+    job: shared by all workers.
+    stop: ends the worker early when it is set. On the step-by-step path that
+      discards the unfinished segment: the worker's state is that before it.
 
   Raises:
-    workers.Stopped: if it was told to end within a segment.
+    workers.Stopped: if `stop` was set within a segment.
     BadGradientError: after more than `job.max_bad_gradients` in a row.
-    Exception: what the environment raised once too often, or anything else.
+    Exception: what the environment raised once too often, or the learner.
   """
   clock = worker.stopwatch = stopwatch.Stopwatch()
   frames = job.spec.steps * worker.env.num_envs * job.action_repeat
@@ -118,7 +118,7 @@ def _check_restart(error, worker, job, stop, restarts) -> None:
   """Raises unless the environment failed and may be replaced."""
   if error is not worker.env.failure:
     raise error
-  # A signal may have reached the environment's own processes too.
+  # A signal may have reached the processes of the environment too.
   if stop.wait(workers_lib.SIGNAL_SECONDS):
     raise workers_lib.Stopped from error
   if restarts == job.max_env_restarts:
@@ -133,7 +133,11 @@ def _check_restart(error, worker, job, stop, restarts) -> None:
 
 
 def _dropped(grads, worker, job, bad_gradients) -> events.Incident:
-  """What to tell of a gradient that is not finite."""
+  """The incident of a gradient that is not finite.
+
+  Raises:
+    BadGradientError: if there are too many in a row.
+  """
   first = _first_not_finite(grads)
   if bad_gradients > job.max_bad_gradients:
     raise errors.BadGradientError(
