@@ -135,11 +135,18 @@ class Parts(NamedTuple):
       )
       on_made(evaluator.close)
     stage('compiling', computes=True)
-    job = _job(config, learner, team, init_key, makers.env, incidents)
+    job = _job(
+      config,
+      learner,
+      team,
+      init_key=init_key,
+      make_env=makers.env,
+      incidents=incidents,
+    )
     statistics = _warm_up(job, team[0])
     if evaluator:
       evaluator.warm_up(job.store.read())
-    return cls(config, team, job, evaluator, statistics)
+    return cls(config, team, job, evaluator=evaluator, statistics=statistics)
 
 
 def _target_period_frames(config, learner) -> int | None:
@@ -153,7 +160,15 @@ def _target_period_frames(config, learner) -> int | None:
   return config.algorithm.target_period_frames
 
 
-def _job(config, learner, team, init_key, make_env, incidents) -> runtime.Job:
+def _job(
+  config: Config,
+  learner: types.Learner,
+  team: list[runtime.Worker],
+  *,
+  init_key: jax.Array,
+  make_env: Callable[[], replayable.Recorded],
+  incidents: events.EventQueue,
+) -> runtime.Job:
   obs = team[0].state.carry.obs
   store = locked.LockedStore(
     networks.scale_torso_kernels(learner.init(init_key, obs), config.init_gain),

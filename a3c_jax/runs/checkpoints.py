@@ -236,7 +236,11 @@ def _from_arrays(
     for worker in range(len(arrays['workers']))
   ]
   version = types.Version(
-    params, target_params, record['frames'], record['updates'], statistics
+    params,
+    target_params,
+    frames=record['frames'],
+    updates=record['updates'],
+    statistics=statistics,
   )
   return RunState(
     StoreState(version, optimizer_states, worker_states), record['run']

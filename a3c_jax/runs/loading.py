@@ -191,17 +191,13 @@ def load(
   if spaces:
     learner = make_learner(spaces_lib.OnlySpaces(spaces))
   else:
-    make_env = make_env or build.make_env(
-      config, domain_lib.EnvRequest(protocol=config.eval_protocol)
+    learner, spaces = _made_with(
+      make_learner,
+      make_env
+      or build.make_env(
+        config, domain_lib.EnvRequest(protocol=config.eval_protocol)
+      ),
     )
-    with replayable.without_exit():
-      env = replayable.Recorded(make_env())
-    try:
-      learner = make_learner(env)
-      spaces = spaces_lib.of(env)
-    finally:
-      # An environment that cannot be closed does not prevent the policy.
-      workers.call_all([env.close], seconds=workers.CLOSE_SECONDS)
   shape, dtype = _shape_and_dtype(spaces.observation)
   obs = observations.as_network_input(np.zeros((1, *shape), dtype))
   template = jax.eval_shape(learner.init, jax.random.PRNGKey(0), obs)
@@ -232,6 +228,20 @@ def load(
     'exploration_epsilon': exploration_epsilon,
   }
   return LoadedPolicy(make_learner, spaces, how, learner)
+
+
+def _made_with(
+  make_learner: MakeLearner,
+  make_env: Callable[[], gymnasium.vector.VectorEnv],
+) -> tuple[types.Learner, spaces_lib.Spaces]:
+  """A learner, and the spaces of the environment that it was made with."""
+  with replayable.without_exit():
+    env = replayable.Recorded(make_env())
+  try:
+    return make_learner(env), spaces_lib.of(env)
+  finally:
+    # An environment that cannot be closed does not prevent the policy.
+    workers.call_all([env.close], seconds=workers.CLOSE_SECONDS)
 
 
 def is_checkpoint(text: str) -> bool:

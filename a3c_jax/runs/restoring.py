@@ -111,7 +111,9 @@ def replay(
 
   def body(index, stop):
     worker, state = team[index], saved[index]
-    if not _repeats(worker, state, stop, make_env, incidents):
+    if not _repeats(
+      worker, state, stop, make_env=make_env, incidents=incidents
+    ):
       strangers.append(index)
       worker.start(
         learner,
@@ -145,6 +147,7 @@ def _repeats(
   worker: runtime.Worker,
   state: WorkerState,
   stop: threading.Event,
+  *,
   make_env: Callable[[], replayable.Recorded],
   incidents: events.EventQueue,
 ) -> bool:

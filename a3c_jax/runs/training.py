@@ -274,6 +274,23 @@ def _train(
       supervise.STOP_SECONDS,
       ', '.join(hung),
     )
+  return _result(
+    parts,
+    session,
+    seconds=outcome.ended.seconds,
+    cpu_seconds=processor_time.seconds,
+    evaluated=not evaluations.are_due,
+  )
+
+
+def _result(
+  parts: assembly.Parts,
+  session: session_lib.Session,
+  *,
+  seconds: float,
+  cpu_seconds: float,
+  evaluated: bool,
+) -> Result:
   version = session.store.read()
   return Result(
     params=version.params,
@@ -281,12 +298,12 @@ def _train(
     updates=version.updates,
     episodes=session.log.episodes,
     mean_return=session.log.mean_return,
-    seconds=outcome.ended.seconds,
-    cpu_seconds=processor_time.seconds,
+    seconds=seconds,
+    cpu_seconds=cpu_seconds,
     phases={
       phase: sum(worker.stopwatch.seconds[phase] for worker in parts.team)
       for phase in stopwatch.PHASES
     },
-    workdir=str(path),
-    finished=session.frames_are_done and not evaluations.are_due,
+    workdir=str(session.path),
+    finished=session.frames_are_done and evaluated,
   )

@@ -10,7 +10,7 @@ import numpy as np
 
 from a3c_jax.acting import actor as actor_lib
 from a3c_jax.acting import rollout
-from a3c_jax.core import errors, events, stopwatch
+from a3c_jax.core import errors, events, stopwatch, types
 from a3c_jax.core import workers as workers_lib
 from a3c_jax.optim import factored
 from a3c_jax.parameters.store import Contribution, WorkerState
@@ -73,7 +73,7 @@ def work(worker: Worker, job: Job, stop: threading.Event) -> None:
         on_step=end_if_stopped,
       )
     except Exception as error:
-      _check_restart(error, worker, job, stop, restarts)
+      _check_restart(error, worker, job, stop, restarts=restarts)
       restarts += 1
       seed = worker.replace_env(job.make_env)
       carry = None
@@ -89,17 +89,17 @@ def work(worker: Worker, job: Job, stop: threading.Event) -> None:
     values = np.asarray(values)
     clock.lap('gradients')
     workers_lib.beat()
-    if np.isfinite(values[-1]):
-      bad_gradients = 0
-      learning = events.LearningStatistics(values)
-    else:
-      bad_gradients += 1
-      learning = _dropped(grads, worker, job, bad_gradients)
-      grads = None
+    finite = np.isfinite(values[-1])
+    bad_gradients = 0 if finite else bad_gradients + 1
+    learning = (
+      events.LearningStatistics(values)
+      if finite
+      else _dropped(grads, worker, job, bad_gradients)
+    )
     receipt = job.store.push(
       Contribution(
         worker=worker.index,
-        grads=grads,
+        grads=grads if finite else None,
         frames=frames,
         read_version=version.updates,
         worker_state=WorkerState(carry, worker.env.action_log()),
@@ -114,7 +114,14 @@ def work(worker: Worker, job: Job, stop: threading.Event) -> None:
     clock.move('update', 'lock_wait', receipt.lock_wait_seconds)
 
 
-def _check_restart(error, worker, job, stop, restarts) -> None:
+def _check_restart(
+  error: Exception,
+  worker: Worker,
+  job: Job,
+  stop: threading.Event,
+  *,
+  restarts: int,
+) -> None:
   """Raises unless the environment failed and may be replaced."""
   if error is not worker.env.failure:
     raise error
@@ -132,7 +139,9 @@ def _check_restart(error, worker, job, stop, restarts) -> None:
   )
 
 
-def _dropped(grads, worker, job, bad_gradients) -> events.Incident:
+def _dropped(
+  grads: types.Params, worker: Worker, job: Job, bad_gradients: int
+) -> events.Incident:
   """The incident of a gradient that is not finite.
 
   Raises:
@@ -150,7 +159,7 @@ def _dropped(grads, worker, job, bad_gradients) -> events.Incident:
   )
 
 
-def _first_not_finite(grads) -> str:
+def _first_not_finite(grads: types.Params) -> str:
   for path, leaf in jax.tree_util.tree_leaves_with_path(factored.dense(grads)):
     if not np.isfinite(leaf).all():
       return jax.tree_util.keystr(path, simple=True, separator='/')
