@@ -28,9 +28,21 @@ def make_config(workdir, *, domain='catch', **given):
   )
 
 
-def run(workdir, make_env=None, make_learner=build.make_learner, **given):
+def run(
+  workdir,
+  make_env=None,
+  make_learner=build.make_learner,
+  *,
+  on_progress=lambda progress: None,
+  **given,
+):
   settings = make_config(workdir, **given)
-  return run_config(settings, make_env, lambda env: make_learner(settings, env))
+  return run_config(
+    settings,
+    make_env,
+    lambda env: make_learner(settings, env),
+    on_progress=on_progress,
+  )
 
 
 def saved(folder):
@@ -94,7 +106,7 @@ def breaking(at_step, thread=0):
 
 
 def at_step(number, act):
-  """Catch that does something once, at a step of all its games together."""
+  """Catch that does something once, at a step of all its environments together."""
   steps = []
 
   class Acts(catch.Catch):

@@ -252,7 +252,7 @@ def test_no_episode_of_an_evaluation_is_a_training_game(tmp_path, seed):
   assert max(played['training']) < 2**30 + 2
   for name in ('evaluation', 'later'):
     assert min(played[name]) >= 2**30 + 1000
-    assert max(played[name]) < 2**31 - 1000  # K games have seed + k.
+    assert max(played[name]) < 2**31 - 1000  # K environments have seed + k.
 
 
 def test_seeds_of_training_stay_below_those_of_evaluations():
@@ -370,19 +370,19 @@ def test_one_that_breaks_too_often_ends_the_evaluation():
 
 
 def test_an_evaluation_can_be_stopped():
-  playing, go_on = threading.Event(), threading.Event()
+  playing, release = threading.Event(), threading.Event()
 
   class Waits(Walk):
     def step(self, action):
       playing.set()
-      assert go_on.wait(WAIT_SECONDS)
+      assert release.wait(WAIT_SECONDS)
       return super().step(action)
 
   one, _ = make_evaluator(lambda: Waits(length=10**9))
   one.start(types.Version(None, None, 10, 0))
   assert playing.wait(WAIT_SECONDS)
   assert one.stop(0.01) == ['evaluation-0']
-  go_on.set()
+  release.set()
   assert one.stop(WAIT_SECONDS) == []
   assert one.error is None
   assert one.drain() is None

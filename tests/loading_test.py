@@ -505,8 +505,8 @@ def test_an_environment_that_config_json_names_is_not_imported(
   change_record(stranger / 'run', environment=environment)
   with pytest.raises(errors.UsageError) as error:
     a3c_jax.load(stranger / 'run')
-  told = f'--env={name} --env_args={{"level": "x"}}; allowed: --trust'
-  assert told in str(error.value)
+  named = f'--env={name} --env_args={{"level": "x"}}; allowed: --trust'
+  assert named in str(error.value)
   assert not (stranger / 'imported').exists()
 
 

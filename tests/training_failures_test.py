@@ -43,7 +43,7 @@ def test_an_exception_in_a_thread_ends_the_run(tmp_path):
   assert our_threads() == []
   assert len(made) == 3
   assert all(env.closed for env in made)
-  # The thread that failed had done four segments of five steps, two games.
+  # The thread that failed had done four segments of five steps, two episodes.
   rows = read_rows(tmp_path / 'episodes.csv')
   assert [row['thread'] for row in rows].count('2') == 2
   (row,) = read_rows(tmp_path / 'train.csv')
@@ -87,8 +87,8 @@ def test_a_broken_environment_is_replaced(tmp_path, caplog):
   assert result.finished
   assert len(made) == 3
   assert made[1].closed
-  told = caplog.text
-  assert "thread 1 raised Failure('the game broke'); replaced, 1 of" in told
+  logged = caplog.text
+  assert "thread 1 raised Failure('the game broke'); replaced, 1 of" in logged
   (*_, row) = read_rows(tmp_path / 'train.csv')
   assert row['env_restarts'] == '1'
 
@@ -124,8 +124,8 @@ def test_an_environment_whose_resets_fail_is_replaced(tmp_path, caplog):
     )
 
   assert run(tmp_path, make_env, frames=1000).finished
-  told = caplog.text
-  assert told.count("raised Failure('no reset'); replaced") == 2
+  logged = caplog.text
+  assert logged.count("raised Failure('no reset'); replaced") == 2
   (row,) = read_rows(tmp_path / 'train.csv')
   assert row['env_restarts'] == '3'
 
@@ -162,8 +162,8 @@ def test_an_environment_cannot_end_the_process(tmp_path, caplog, kind):
 
   result = run(tmp_path / 'step', at_step(5, leave))
   assert (result.finished, result.frames) == (True, 100)
-  told = f'the environment raised {kind("mine")!r}'
-  assert f'raised RuntimeError({told!r}); replaced' in caplog.text
+  logged = f'the environment raised {kind("mine")!r}'
+  assert f'raised RuntimeError({logged!r}); replaced' in caplog.text
   with pytest.raises(RuntimeError, match='the environment raised') as raised:
     run(tmp_path / 'constructor', leave)
   assert isinstance(raised.value.__cause__, kind)

@@ -113,7 +113,7 @@ class Unrepeatable(catch.Catch):
 def test_environments_that_do_not_repeat_start_new_episodes(tmp_path, caplog):
   make_env = gym.make(Unrepeatable)
   given = {'threads': 2, 'algo': 'nstep_q'}
-  # Catch has 5 columns, so two games may be the same by chance.
+  # Catch has 5 columns, so two episodes may be the same by chance.
   for frames in (1000, 2000, 3000, 4000, 5000):
     run(
       tmp_path,
@@ -139,9 +139,9 @@ def test_a_corrupt_checkpoint_is_moved_aside(tmp_path, monkeypatch, caplog):
   newest.write_bytes(data)
   last = run(tmp_path / 'parts', **given)
   assert digest(last.params) == digest(whole.params)
-  told = caplog.text
-  assert f'checkpoint of frame {steps[-1]} is corrupt' in told
-  assert f'resuming at frame {steps[-2]:,}' in told
+  logged = caplog.text
+  assert f'checkpoint of frame {steps[-1]} is corrupt' in logged
+  assert f'resuming at frame {steps[-2]:,}' in logged
   assert (tmp_path / 'parts' / f'corrupt-{steps[-1]}').exists()
 
 
@@ -185,9 +185,9 @@ def test_an_environment_that_breaks_in_replay_is_replaced(tmp_path, caplog):
 
   more = {'override': ('frames', 'anneal_frames')}
   assert run(tmp_path, make_env, frames=1000, **more).finished
-  told = caplog.text
-  assert "environment of thread 0 raised Failure('the game broke')" in told
-  assert '1 of 1 environments do not repeat' in told
+  logged = caplog.text
+  assert "environment of thread 0 raised Failure('the game broke')" in logged
+  assert '1 of 1 environments do not repeat' in logged
   assert read_rows(tmp_path / 'train.csv')[-1]['env_restarts'] == '1'
 
 
@@ -210,14 +210,14 @@ def test_a_stopped_run_with_continuous_actions_ends_in_the_same_bits(
   last = swing(tmp_path / 'parts', **given)
   assert (last.finished, last.frames) == (True, whole.frames)
   assert digest(last.params) == digest(whole.params)
-  like = jax.tree.map(np.asarray, last.params)
-  moments = [
-    checkpoints.read_params(tmp_path / name, 'latest', like)[1]
+  template = jax.tree.map(np.asarray, last.params)
+  statistics = [
+    checkpoints.read_params(tmp_path / name, 'latest', template)[1]
     for name in ('whole', 'parts')
   ]
   if given.get('normalize_obs', True):
     # Every observation that was acted on, once.
-    assert float(moments[0].count) == pytest.approx(whole.frames)
-    jax.tree.map(np.testing.assert_array_equal, *moments)
+    assert float(statistics[0].count) == pytest.approx(whole.frames)
+    jax.tree.map(np.testing.assert_array_equal, *statistics)
   else:
-    assert moments == [None, None]
+    assert statistics == [None, None]

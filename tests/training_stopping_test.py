@@ -164,7 +164,7 @@ def test_a_signal_in_a_replay_leaves_the_run(tmp_path):
 
 
 def test_the_result_comes_before_environments_are_closed(tmp_path, caplog):
-  told, release = [], threading.Event()
+  calls, release = [], threading.Event()
 
   def make_env(close):
     class Closes(catch.Catch):
@@ -176,7 +176,7 @@ def test_the_result_comes_before_environments_are_closed(tmp_path, caplog):
     )
 
   def fail(env):
-    told.append('closing')
+    calls.append('closing')
     raise AttributeError('no viewer')
 
   def leave(env):
@@ -195,12 +195,12 @@ def test_the_result_comes_before_environments_are_closed(tmp_path, caplog):
       settings,
       make_env(close),
       functools.partial(build.make_learner, settings),
-      on_result=lambda result: told.append(result.frames),
+      on_result=lambda result: calls.append(result.frames),
     )
     assert result.finished
     assert warning in caplog.text
   release.set()
-  assert told == [100, 'closing', 100, 100]
+  assert calls == [100, 'closing', 100, 100]
 
 
 @pytest.mark.parametrize(
@@ -209,18 +209,18 @@ def test_the_result_comes_before_environments_are_closed(tmp_path, caplog):
 )
 def test_a_hang_before_training_is_reported(caplog, computes, spins, seconds):
   hung = threading.Event()
-  told = []
+  reported = []
   expected = f'no progress of the main thread, making things, for {seconds:g} s'
 
   def on_hung(reason):
-    told.append(reason)
+    reported.append(reason)
     hung.set()
 
   with setting_up.watched(0.05, on_hung, period_seconds=0.01) as stage:
     stage('making things', computes=computes)
     end = time.monotonic() + WAIT_SECONDS
-    while spins and expected not in told:
+    while spins and expected not in reported:
       assert time.monotonic() < end
     assert hung.wait(WAIT_SECONDS)
-  assert expected in told
+  assert expected in reported
   assert 'in test_a_hang_before_training_is_reported' in caplog.text

@@ -25,10 +25,10 @@ from short_runs import WAIT_SECONDS, run_config
 import a3c_jax
 from a3c_jax import networks
 from a3c_jax.algorithms import value_based
-from a3c_jax.core import errors, workers
+from a3c_jax.core import errors, output, workers
 from a3c_jax.envs import catch, gym, replayable
 from a3c_jax.envs import domain as domain_lib
-from a3c_jax.runs import checkpoint_store, training
+from a3c_jax.runs import checkpoint_store, display, training
 from a3c_jax.settings import build
 
 # (name of the thread, event) of everything compiled in this process so far.
@@ -133,8 +133,8 @@ def test_stops_within_a_segment_per_thread(tmp_path, monkeypatch, given):
   assert result.frames < given['frames'] + given['threads'] * segment
   assert result.frames == result.updates * segment
   # A game lasts 9 steps; each thread may be within one.
-  games = result.frames / repeat / 9
-  assert games - given['threads'] < result.episodes <= games
+  episodes = result.frames / repeat / 9
+  assert episodes - given['threads'] < result.episodes <= episodes
   assert our_threads() == []
   (row,) = read_rows(tmp_path / 'train.csv')
   if given['threads'] == 1:
@@ -244,7 +244,15 @@ class Lost(io.TextIOBase):
 
 def test_output_that_is_lost_costs_no_frames(tmp_path, monkeypatch):
   monkeypatch.setattr(sys, 'stdout', Lost())
-  result = run(tmp_path, frames=100, eval_frames=50, log_seconds=0.001)
+  with output.losable(), display.shown() as shown:
+    result = run(
+      tmp_path,
+      frames=100,
+      eval_frames=50,
+      log_seconds=0.001,
+      on_progress=shown.progress,
+    )
+    shown.print_result(training.describe(result))
   assert (result.finished, result.frames) == (True, 100)
   assert saved(tmp_path / 'checkpoints')[-1] == 100
   assert len(read_rows(tmp_path / 'eval.csv')) > 0
@@ -280,7 +288,7 @@ def test_an_environment_may_change_the_working_directory(
   monkeypatch.chdir(tmp_path)
   monkeypatch.setattr(Wanders, 'folder', tmp_path / 'elsewhere')
   Wanders.folder.mkdir()
-  for going_on in (False, True):
+  for resumed in (False, True):
     monkeypatch.chdir(tmp_path)
     settings = make_config('runs/[x]', eval_frames=50, profile='traces')
     result = run_config(
@@ -290,9 +298,9 @@ def test_an_environment_may_change_the_working_directory(
     )
     assert result.workdir == str(tmp_path / 'runs/[x]')
     assert 'results in runs/[x]' in training.describe(result)
-    told = caplog.text
-    assert ('resuming at frame 100' in told) == going_on
-    assert '--profile=traces' in told
+    logged = caplog.text
+    assert ('resuming at frame 100' in logged) == resumed
+    assert '--profile=traces' in logged
   assert list(Wanders.folder.iterdir()) == []
   assert sorted(path.name for path in tmp_path.iterdir()) == [
     'elsewhere',

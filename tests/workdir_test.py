@@ -95,7 +95,7 @@ def test_no_permission(tmp_path):
   assert 'no permission' in refusal(tmp_path / 'below')
 
 
-def test_the_same_settings_go_on(tmp_path):
+def test_the_same_settings_resume(tmp_path):
   claim(tmp_path)
   before = record(tmp_path)
   assert claim(tmp_path, seconds=3.0, log_seconds=7.0, keep=9)
