@@ -106,7 +106,7 @@ def breaking(at_step, thread=0):
 
 
 def at_step(number, act):
-  """Catch that does something once, at a step of all its environments together."""
+  """Catch that does something once, at a step of all its environments."""
   steps = []
 
   class Acts(catch.Catch):

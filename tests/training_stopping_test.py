@@ -1,5 +1,6 @@
-"""Runs that a signal, Ctrl-C or the end of a hang stops."""
+"""Runs that a signal or Ctrl-C stops, and what comes before and after them."""
 
+import _thread
 import functools
 import os
 import signal
@@ -15,7 +16,7 @@ from short_runs import WAIT_SECONDS, run_config
 
 from a3c_jax.core import errors
 from a3c_jax.envs import catch, gym
-from a3c_jax.runs import setting_up
+from a3c_jax.runs import setting_up, training
 from a3c_jax.settings import build
 
 
@@ -35,28 +36,42 @@ def test_a_signal_ends_a_long_segment(tmp_path, monkeypatch):
   assert our_threads() == []
 
 
-def test_a_signal_ends_an_evaluation(tmp_path, monkeypatch):
-  # At the end of a run, and without an end of its own.
+def endless(number, act):
+  """Episodes without an end, that do something at one step."""
+  steps = []
+
   class Endless(catch.Catch):
     def step(self, action):
       obs, *_ = super().step(1)
       self._ball = (0, 0)
       steps.append(1)
-      if len(steps) == 50:
-        signal.raise_signal(signal.SIGINT)
+      if len(steps) == number:
+        act()
       return obs, 0.0, False, False, {}
 
-  steps = []
+  return gym.make(Endless)
+
+
+def test_a_signal_ends_the_evaluation_at_the_end(tmp_path):
   settings = make_config(tmp_path, eval_frames=10**6)
   result = run_config(
     settings,
-    gym.make(catch.Catch),
+    None,
     functools.partial(build.make_learner, settings),
-    gym.make(Endless),
+    endless(50, lambda: signal.raise_signal(signal.SIGINT)),
   )
   assert not result.finished
   assert read_rows(tmp_path / 'eval.csv') == []
   assert (tmp_path / 'checkpoints' / str(result.frames)).exists()
+
+
+def test_ctrl_c_in_the_evaluation_at_the_end_leaves_all_frames(tmp_path):
+  settings = make_config(tmp_path, eval_frames=10**6)
+  with pytest.raises(KeyboardInterrupt):
+    training.run(settings, make_eval_env=endless(50, _thread.interrupt_main))
+  assert saved(tmp_path / 'checkpoints')[-1] == 100
+  (row,) = read_rows(tmp_path / 'train.csv')
+  assert row['frames'] == '100'
 
 
 def test_a_simulator_that_handles_signals_keeps_none(tmp_path):
