@@ -45,7 +45,7 @@ def run_training(config: Config, **makers: Any) -> training.Result:
 
   SIGINT, SIGTERM, SIGHUP and SIGUSR1 stop the run early, with a checkpoint. A
   second SIGINT or SIGTERM ends the process at once. If an environment hangs
-  before training, the process ends with code 1.
+  before training, the process exits with code 1.
 
   Args:
     config: everything that the run depends on.
@@ -63,7 +63,7 @@ def run_training(config: Config, **makers: Any) -> training.Result:
       **makers,
       signals=signals,
       on_progress=shown.progress,
-      on_result=lambda result: shown.say(training.describe(result)),
+      on_result=lambda result: shown.print_result(training.describe(result)),
       on_hung=lambda reason: process.end_now(1),
     )
 
@@ -165,6 +165,10 @@ def run(
       main()
     except errors.UsageError as error:
       _exit_with(error, 2)
+    except errors.HungError as error:
+      # What Python does at its exit may wait for what hangs.
+      _print_error(error)
+      process.end_now(1)
     except errors.RunError as error:
       _exit_with(error, 1)
     except errors.StoppedError as error:
@@ -225,11 +229,17 @@ def _help() -> str:
 
 
 def _exit_with(error, code):
+  _print_error(error)
+  sys.exit(code)
+
+
+def _print_error(error):
+  """Prints an error and its notes in one line."""
+  text = '; '.join([str(error), *getattr(error, '__notes__', [])])
   words = [
     word if len(word) <= _LONGEST else f'{word[:_LONGEST]}…'
-    for word in str(error).split()
+    for word in text.split()
   ]
   # Text of a file may be among them. It must not control the terminal.
   line = ''.join(c if c.isprintable() else '?' for c in ' '.join(words))
   print('error:', line, file=sys.stderr)
-  sys.exit(code)

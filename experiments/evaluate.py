@@ -28,6 +28,7 @@ from a3c_jax.envs import boundary, reference_scores, replayable
 from a3c_jax.envs import domain as domain_lib
 from a3c_jax.envs import spaces as spaces_lib
 from a3c_jax.runs import evaluation, loading
+from a3c_jax.runs import policy as policy_lib
 from a3c_jax.runs import workdir as workdir_lib
 from a3c_jax.settings import build
 from a3c_jax.settings import config as config_lib
@@ -67,13 +68,13 @@ class Options:
   policy: str = fields.one_of(
     'sample from the policy, epsilon-greedily if it is value-based, or take '
     'the best action: greedy, or mean if actions are continuous.',
-    evaluation.POLICIES,
+    policy_lib.POLICIES,
     default='sample',
     source='paper, section 4',
   )
   exploration_epsilon: float = fields.fraction(
     'Epsilon of a value-based policy that is not greedy.',
-    default=evaluation.EXPLORATION_EPSILON,
+    default=policy_lib.EXPLORATION_EPSILON,
     source='Mnih et al. 2015',
   )
   seed: int = fields.setting(
@@ -357,7 +358,7 @@ class Table:
 
 
 def _check_epsilon(options, algorithm) -> None:
-  given = options.exploration_epsilon != evaluation.EXPLORATION_EPSILON
+  given = options.exploration_epsilon != policy_lib.EXPLORATION_EPSILON
   if given and (algorithm.is_policy or options.policy != 'sample'):
     raise errors.UsageError(
       f'--exploration_epsilon={options.exploration_epsilon:g}: allowed for '

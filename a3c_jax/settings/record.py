@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from a3c_jax.algorithms import registry
 from a3c_jax.core import errors, fields, paths
 from a3c_jax.envs import domain as domain_lib
+from a3c_jax.envs import spaces as spaces_lib
 from a3c_jax.settings import defaults as defaults_lib
 from a3c_jax.settings.common import Config
 
@@ -24,6 +25,7 @@ class Record(NamedTuple):
 
   config: Config
   changes: list[dict[str, Any]]  # settings changed whenever the run resumed
+  spaces: Any  # from `spaces.to_records`, not checked; None without
 
 
 def to_record(config: Config) -> dict[str, Any]:
@@ -56,7 +58,7 @@ def read(workdir: str | pathlib.Path) -> Record:
     values, changes = record['config'], [*map(dict, record['changes'])]
     problem = _why_unknown(values)
     if not problem:
-      return Record(_from_record(values, path), changes)
+      return Record(_from_record(values, path), changes, record.get('spaces'))
   except OSError as error:
     problem = f'config.json: {error.strerror}'
   except errors.UsageError as error:
@@ -66,6 +68,30 @@ def read(workdir: str | pathlib.Path) -> Record:
   raise errors.UsageError(
     f'--workdir={paths.as_given(path)}: {problem}; allowed: the folder of a run'
   )
+
+
+def spaces_of(record: Record) -> spaces_lib.Spaces | None:
+  """The spaces of the run's environments; None if config.json has none.
+
+  Raises:
+    UsageError: if they are damaged.
+  """
+  try:
+    return record.spaces and spaces_lib.from_records(record.spaces)
+  # Gymnasium asserts. A size that is absurd raises the last two.
+  except (
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    AssertionError,
+    MemoryError,
+    OverflowError,
+  ) as error:
+    raise errors.UsageError(
+      f'--workdir={paths.as_given(record.config.workdir)}: {_NO_RUN}; allowed: '
+      'the folder of a run'
+    ) from error
 
 
 def _why_unknown(values: Mapping[str, Any]) -> str:

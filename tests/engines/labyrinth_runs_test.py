@@ -30,7 +30,7 @@ def run(make_game, workdir, **given):
 
 
 def test_a_stopped_run_ends_in_the_same_bits(tmp_path, monkeypatch):
-  short_runs.check_goes_on(run, make_short, tmp_path, monkeypatch)
+  short_runs.check_resumes(run, make_short, tmp_path, monkeypatch)
 
 
 class LosesItsEngine(foraging.Labyrinth):
