@@ -1,4 +1,4 @@
-"""What environments of others may give, and what is refused in one line."""
+"""What environments may return, and what is refused in one line."""
 
 import signal
 import warnings
@@ -56,12 +56,12 @@ class Counts(gymnasium.Env):
 
 
 def having(**methods):
-  """`Counts`, of which some methods and attributes are others."""
+  """`Counts` with some methods and attributes replaced."""
   return type('Given', (Counts,), methods)
 
 
 def refusal(make_one, **kwargs):
-  """The line that `gym.make` refuses an environment with."""
+  """The line with which `gym.make` refuses an environment."""
   with pytest.raises(errors.UsageError) as error:
     gym.make(make_one, **kwargs)
   (line,) = str(error.value).splitlines()
@@ -74,7 +74,7 @@ def refusal(make_one, **kwargs):
 
 
 class Reuses(Counts):
-  """Ends after 5 steps; every observation is the same array, filled anew."""
+  """Ends after 5 steps; every observation is the same array, overwritten."""
 
   def __init__(self, shape=(1,), dtype=np.float32, scale=1 / 5):
     self.observation_space = spaces.Box(0, 255, shape, dtype)
@@ -90,7 +90,7 @@ class Reuses(Counts):
 
 
 def values_of_what_is_seen(scale):
-  """A learner for which a state is worth its first number times `scale`."""
+  """A learner whose value of a state is its first number times `scale`."""
   network = networks.ActorCritic(networks.MLPTorso(obs_dims=1), 2)
   learner = policy_based.a3c(network, entropy_cost=0.0, value_cost=0.5)
 
@@ -128,7 +128,7 @@ def test_a_final_observation_that_its_environment_overwrites(
   envs, shape, dtype, scale
 ):
   make_env = gym.make(lambda: Reuses(shape, dtype, scale), num_envs=envs)
-  # The final observation is worth 1: reward 1 + 0.99 · 1 where truncated.
+  # The final observation has value 1: reward 1 + 0.99 · 1 where truncated.
   learner = values_of_what_is_seen(1 / (5 * scale))
   segment = segment_of(make_env(), learner)
   expected = np.zeros((12, envs))
@@ -490,7 +490,7 @@ def test_life_loss_that_is_no_flag():
   assert ": info['life_loss'] is a list of 1; allowed" in line
 
 
-def test_what_an_environment_raises_itself_is_left_for_the_run():
+def test_what_an_environment_itself_raises_is_left_to_the_run():
   def step(self, action):
     raise OSError('no server')
 
@@ -739,4 +739,4 @@ def test_metadata_may_be_missing():
   env = gym.make(having(metadata=None))()
   autoreset = gymnasium.vector.AutoresetMode.SAME_STEP
   assert env.metadata == {'autoreset_mode': autoreset}
-  assert isinstance(env, boundary.Games)
+  assert isinstance(env, boundary.CheckedVectorEnv)

@@ -1,4 +1,4 @@
-"""Ordinary Gymnasium environments, and clear words for those we cannot use."""
+"""Gymnasium environments, and clear messages for those that are refused."""
 
 import dataclasses
 import importlib.util
@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 from a3c_jax.core import errors, fields
-from a3c_jax.envs import control, domain, gym, named, replayable
+from a3c_jax.envs import control, domain, gym, named, replayable, space_checks
 from a3c_jax.runs import workdir
 from a3c_jax.settings import build, config
 
 
 class Custom(gymnasium.Env):
-  """Any spaces; remembers the actions it was given."""
+  """Any spaces; keeps the actions that it got."""
 
   def __init__(self, observation_space, action_space):
     self.observation_space = observation_space
@@ -53,7 +53,7 @@ def one_line(error):
   return line
 
 
-def test_cartpole_with_two_streams():
+def test_two_environments_of_cartpole():
   env = gym.make('CartPole-v1', num_envs=2)()
   obs, _ = env.reset(seed=3)
   assert env.num_envs == 2
@@ -74,7 +74,7 @@ def test_each_call_makes_another_environment():
     return made[-1]
 
   make_env = gym.make(make_one)
-  # One is tried out: reset, stepped once and closed.
+  # One is checked: reset, stepped once and closed.
   assert [(one.closed, one.actions) for one in made] == [(True, [0])]
   first, second = make_env(), make_env()
   first.reset(seed=1)
@@ -221,7 +221,7 @@ def test_pendulum_takes_its_own_torque():
 
 
 class Spoilt(Custom):
-  """Its observations are not finite from some step on."""
+  """Observations are not finite from some step on."""
 
   def __init__(self, at_step, value):
     wide = spaces.Box(-np.inf, np.inf, (3,), np.float64)
@@ -246,7 +246,7 @@ def test_observations_that_are_not_finite(at_step, value):
   def make_spoilt():
     return Spoilt(at_step, value)
 
-  # The first step is tried before there is a run.
+  # The first step is checked before a run starts.
   expected = errors.UsageError if at_step < 2 else errors.RunError
   with pytest.raises(expected) as error:
     env = gym.make(make_spoilt)()
@@ -317,14 +317,14 @@ def test_mujoco_repeats_itself_to_the_last_bit(name):
 
 @needs_dm_control
 @pytest.mark.parametrize('task', ['quadruped-escape', 'lqr-lqr_2_1'])
-def test_tasks_of_dm_control_that_cannot_be_had(task):
+def test_tasks_of_dm_control_that_are_refused(task):
   with pytest.raises(errors.UsageError) as error:
     gym.make(f'dm_control/{task}')
   assert one_line(error).startswith(f'--env=dm_control/{task}: ')
 
 
 @needs_dm_control
-def test_dm_control_is_flat_and_cut_by_its_time_limit():
+def test_dm_control_is_flat_and_truncated_by_its_time_limit():
   env = gym.make('dm_control/pendulum-swingup')()
   obs, _ = env.reset(seed=1)
   assert obs.shape == (1, 3)  # Cosine, sine and velocity.
@@ -355,14 +355,14 @@ def test_missing_dependency_of_a_registered_environment():
     assert one_line(error) == '--env=NeedsBox-v0: No module named box'
   finally:
     del gymnasium.registry['NeedsBox-v0']
-  # From a function of the user's it is a bug there, to be seen with its place.
+  # In a function of the user it is a bug, which needs its traceback.
   with pytest.raises(ImportError, match='box'):
     gym.make(make_one)
 
 
 def test_empty_observations_are_refused():
   with pytest.raises(errors.UsageError, match='not empty'):
-    gym.check_spaces(
+    space_checks.check_spaces(
       gymnasium.spaces.Box(0, 1, (2, 0)), gymnasium.spaces.Discrete(2), 'mine'
     )
 
@@ -390,7 +390,7 @@ def make_levels(level, **others):
 
 
 def make_fixed_levels(**given):
-  """Hands on what it does not know, as `envs_gym_test:make_fixed_levels`."""
+  """Passes on unknown arguments, as `envs_gym_test:make_fixed_levels`."""
   return Levels(**given)
 
 

@@ -1,4 +1,4 @@
-"""What holds of TORCS on a machine without it."""
+"""TORCS on a machine on which it is not installed."""
 
 import dataclasses
 import json
@@ -72,7 +72,7 @@ def test_the_record_gives_the_options_back():
 
 
 def use_dpkg(monkeypatch, folder, script):
-  """Has `script` called in place of Debian's dpkg-query, and nothing else."""
+  """Replaces Debian's dpkg-query by `script`, and hides other programs."""
   path = folder / 'dpkg-query'
   path.write_text(f'#!/bin/sh\n{script}\n')
   path.chmod(0o700)
