@@ -387,7 +387,7 @@ def test_no_process_and_no_file_is_left(monkeypatch, tmp_path, how):
 KILLED = """
 import os, signal, threading
 from processes import below, shared_memory
-from a3c_jax.envs import labyrinth
+from a3c_jax.envs.labyrinth import foraging
 envs = []
 thread = threading.Thread(target=lambda: envs.append(foraging.Labyrinth()))
 thread.start()
@@ -552,7 +552,7 @@ def test_starts_that_fail_leave_no_files(monkeypatch, tmp_path):
 SLOW = """
 import pathlib, signal
 signal.signal(signal.SIGINT, signal.default_int_handler)  # As in a terminal.
-from a3c_jax.envs import doom, labyrinth
+from a3c_jax.envs.labyrinth import doom, foraging
 bundled = doom.bundled
 engine = pathlib.Path('engine')
 doom.bundled = lambda name: engine if name == 'vizdoom' else bundled(name)
@@ -599,7 +599,7 @@ def test_an_engine_that_is_stuck_is_closed_all_the_same(make):
 
 FORKS = """
 import os, sys
-from a3c_jax.envs import labyrinth
+from a3c_jax.envs.labyrinth import foraging
 env = foraging.Labyrinth()
 env.reset(seed=1)
 child = os.fork()

@@ -22,7 +22,7 @@ from short_runs import run_python
 
 from a3c_jax.core import errors
 from a3c_jax.envs.replayable import Recorded
-from a3c_jax.envs.torcs import baseline, build, game, installed, races, racing
+from a3c_jax.envs.torcs import baseline, build, installed, races, racing
 
 pytestmark = needs_torcs
 
