@@ -102,9 +102,9 @@ class Torcs(gymnasium.Env, gymnasium.utils.EzPickle):
 
   Observations are the camera's image, [84, 84, 3] uint8 RGB, one per step. The
   reward is the car's speed along the middle of the track in m/s, negative if it
-  moves backwards. It is the distance gained in the step, divided by the seconds
-  that the step took by TORCS' clock (a tick of 0.02 s is sometimes 0.022). So
-  the sum of reward times seconds is the distance.
+  moves backwards: the distance gained in the step, divided by the seconds of the
+  step. The seconds are those of TORCS' clock: a tick of 0.02 s is sometimes
+  0.022. So the sum of reward times seconds is the distance.
 
   Steering is 0.2 of the wheels' largest angle; gears are automatic. Actions:
 
@@ -118,10 +118,13 @@ class Torcs(gymnasium.Env, gymnasium.utils.EzPickle):
   | 5 | coast, right |
   | 6 | brake, straight |
 
-  An episode starts at rest in the middle of the track. It terminates if the car
-  is stuck (5 seconds slower than 1 m/s along the track), faces backwards for 1
-  second, has its middle off the road for 2 seconds, or has taken 10,000 points
-  of damage; it is truncated after `episode_seconds`.
+  An episode starts at rest in the middle of the track. It is truncated after
+  `episode_seconds`. It terminates if the car
+
+  - is stuck: slower than 1 m/s along the track for 5 seconds;
+  - faces backwards for 1 second;
+  - has its middle off the road for 2 seconds;
+  - has taken 10,000 points of damage.
 
   `info` has, for the car:
 
