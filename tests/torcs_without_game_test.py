@@ -7,13 +7,14 @@ import pathlib
 import re
 import subprocess
 import sys
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
 from a3c_jax.core import errors
 from a3c_jax.envs import domain
-from a3c_jax.envs.torcs import baseline, build, installed, racing
+from a3c_jax.envs.torcs import baseline, build, installed, races, racing
 from a3c_jax.settings import config
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -150,6 +151,48 @@ def test_scripts_say_in_one_line_what_to_install(tmp_path, command):
     'libegl-dev libgl-dev\n'
   )
   assert list(tmp_path.iterdir()) == []
+
+
+def test_the_files_of_a_race(monkeypatch, tmp_path):
+  data = tmp_path / 'data'
+  for name in ('config/raceengine.xml', 'tracks/road/aalborg/aalborg.xml'):
+    (data / name).parent.mkdir(parents=True)
+    (data / name).touch()
+  monkeypatch.setattr(installed, 'DATA', data)
+  settings = races.Settings(
+    track='aalborg',
+    car='p406',
+    opponents=2,
+    camera='behind',
+    view_distance=150.0,
+    repeat=8,
+    size=84,
+  )
+  race = races.write(
+    tmp_path / 'files',
+    settings,
+    plugin=tmp_path / 'plugin.so',
+    programs=tmp_path / 'programs',
+  )
+  root = ElementTree.parse(race).getroot()
+
+  def value(*names):
+    path = '/'.join(f'*[@name="{name}"]' for name in names)
+    return root.find(path).get('val')
+
+  track = [value('Tracks', '1', name) for name in ('name', 'category')]
+  assert track == ['aalborg', 'road']
+  drivers = [
+    (value('Drivers', place, 'module'), value('Drivers', place, 'idx'))
+    for place in '123'
+  ]
+  assert drivers == [('a3c_jax', '1'), ('bt', '0'), ('bt', '1')]
+  assert value('Drivers', 'maximum number') == '3'
+  root = ElementTree.parse(race.parents[1] / 'graph.xml').getroot()
+  assert value('Graphic', 'fov factor') == '0.25'  # 150 of 600 m.
+  assert value('Display Mode', '0', 'camera head list') == '0'
+  driver = tmp_path / 'files/lib/drivers/a3c_jax/a3c_jax.so'
+  assert driver.readlink() == tmp_path / 'plugin.so'
 
 
 def test_the_driver_wants_what_curves_allow():
