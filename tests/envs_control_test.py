@@ -246,12 +246,12 @@ def test_size_and_camera():
 def test_no_such_camera(task, camera, allowed):
   with pytest.raises(errors_lib.UsageError) as error:
     make(task, pixels=True, camera=camera)
-  told = f'--camera={camera}: allowed for {task}: {allowed}'
-  assert str(error.value) == told
+  message = f'--camera={camera}: allowed for {task}: {allowed}'
+  assert str(error.value) == message
   # Also where it is for videos only, and not needed yet.
   with pytest.raises(errors_lib.UsageError) as error:
     make(task, camera=camera)
-  assert str(error.value) == told
+  assert str(error.value) == message
 
 
 class WithPhysics(Counting):

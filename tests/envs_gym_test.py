@@ -419,7 +419,7 @@ def test_an_id_that_a_package_registers(package, env_id):
 
 
 @pytest.mark.parametrize(
-  'name, said',
+  'name, hint',
   [
     ('odd_games:Levels-v7', 'did you mean Levels-v0, Levels-v3?'),
     ('odd_games:Levles-v0', 'did you mean Levels-v'),
@@ -431,12 +431,12 @@ def test_an_id_that_a_package_registers(package, env_id):
     ('a:b:Levels-v0', 'there is no module a'),
   ],
 )
-def test_an_id_that_no_package_registers(package, name, said):
+def test_an_id_that_no_package_registers(package, name, hint):
   with pytest.raises(errors.UsageError) as error:
     gym.make(name)
   line = one_line(error)
   assert line.startswith(f'--env={name}: ')
-  assert said in line
+  assert hint in line
 
 
 def test_what_a_package_raises_when_imported_is_its_own(monkeypatch, tmp_path):
@@ -539,7 +539,7 @@ def test_arguments_of_gymnasium_itself():
 
 
 @pytest.mark.parametrize(
-  'name, args, said',
+  'name, args, hint',
   [
     (
       'odd_games:Levels-v0',
@@ -559,11 +559,11 @@ def test_arguments_of_gymnasium_itself():
     ('Pendulum-v1', {'g': 'x'}, 'TypeError: unsupported operand'),
   ],
 )
-def test_arguments_that_are_refused(package, name, args, said):
+def test_arguments_that_are_refused(package, name, args, hint):
   with pytest.raises(errors.UsageError) as error:
     gym.make(name, args=args)
   line = one_line(error)
-  assert said in line
+  assert hint in line
   assert '--env_args' in line
   assert 'allowed' in line
 

@@ -478,8 +478,8 @@ def test_what_the_engine_says_does_not_pile_up(monkeypatch, tmp_path, make):
 def test_a_folder_where_programs_cannot_run(monkeypatch, tmp_path):
   monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path))
   monkeypatch.setattr(os, 'access', lambda path, mode: mode != os.X_OK)
-  told = f'TMPDIR={tmp_path}: programs cannot run there; allowed: another'
-  with pytest.raises(errors.UsageError, match=told):
+  message = f'TMPDIR={tmp_path}: programs cannot run there; allowed: another'
+  with pytest.raises(errors.UsageError, match=message):
     foraging.Labyrinth()
 
 
@@ -516,7 +516,7 @@ def use_engine(monkeypatch, engine):
 
 
 @pytest.mark.parametrize(
-  'script, told',
+  'script, message',
   [
     ('echo no such luck >&2; exit 3', 'exit code 3; it printed: no such luck'),
     ('kill -9 $$', 'exit code -9; it printed: nothing'),
@@ -524,14 +524,14 @@ def use_engine(monkeypatch, engine):
   ],
 )
 def test_an_engine_that_does_not_start_is_reported(
-  monkeypatch, tmp_path, script, told
+  monkeypatch, tmp_path, script, message
 ):
   engine = tmp_path / 'engine'
   if script:
     engine.write_text(f'#!/bin/sh\n{script}\n')
     engine.chmod(0o700)
   use_engine(monkeypatch, engine)
-  with pytest.raises(errors.RunError, match=f'did not start: {told}'):
+  with pytest.raises(errors.RunError, match=f'did not start: {message}'):
     foraging.Labyrinth()
 
 
@@ -626,10 +626,10 @@ def test_a_full_temporary_folder(monkeypatch, tmp_path, make):
 
   with monkeypatch.context() as patch:
     patch.setattr(pathlib.Path, 'write_bytes', write_bytes)
-    told = f'TMPDIR={tmp_path}: No space left on device'
-    with pytest.raises(errors.RunError, match=told):
+    message = f'TMPDIR={tmp_path}: No space left on device'
+    with pytest.raises(errors.RunError, match=message):
       env.reset(seed=1)
-    with pytest.raises(errors.RunError, match=told):
+    with pytest.raises(errors.RunError, match=message):
       foraging.Labyrinth()
 
 
@@ -741,8 +741,10 @@ def test_what_is_not_installed(monkeypatch, missing):
     'find_spec',
     lambda name: None if name == missing else find(name),
   )
-  told = f"Labyrinth: {missing} is not installed; pip install -e '.[labyrinth]'"
-  with pytest.raises(errors.UsageError, match=re.escape(told)):
+  message = (
+    f"Labyrinth: {missing} is not installed; pip install -e '.[labyrinth]'"
+  )
+  with pytest.raises(errors.UsageError, match=re.escape(message)):
     foraging.Labyrinth()
 
 

@@ -78,7 +78,7 @@ def test_mazes_have_dead_ends():
         [row - 1, row + 1, row, row], [column, column, column - 1, column + 1]
       ]
       ends += beside.sum() == 3
-  assert ends > 3  # labmaze fills all of them up unless it is told not to.
+  assert ends > 3  # labmaze fills all of them by default.
 
 
 @needs_labyrinth

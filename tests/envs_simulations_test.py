@@ -48,14 +48,14 @@ def test_what_works_is_taken(
 
 
 @pytest.mark.parametrize(
-  'given, told',
+  'given, message',
   [
     ('', 'egl or osmesa does not work here'),
     ('osmesa', 'osmesa does not work here'),
     ('nonsense', 'MUJOCO_GL=nonsense cannot render without a screen'),
   ],
 )
-def test_nothing_can_draw(monkeypatch, given, told):
+def test_nothing_can_draw(monkeypatch, given, message):
   monkeypatch.setenv('MUJOCO_GL', given)
   monkeypatch.setattr(mujoco, '_GIVEN', given)
   monkeypatch.setattr(mujoco, 'backend', lambda: None)
@@ -63,7 +63,7 @@ def test_nothing_can_draw(monkeypatch, given, told):
   with pytest.raises(errors.UsageError) as error:
     mujoco.Camera(env, height=84, width=84, name='Hopper-v5')
   (line,) = str(error.value).splitlines()
-  assert line.startswith(f'rendering Hopper-v5: {told}; allowed: MUJOCO_GL=')
+  assert line.startswith(f'rendering Hopper-v5: {message}; allowed: MUJOCO_GL=')
   assert 'apt-get install libegl1' in line
 
 

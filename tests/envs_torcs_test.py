@@ -639,14 +639,14 @@ def test_a_fork_leaves_the_game_to_its_parent(tmp_path):
 
 
 @pytest.mark.parametrize(
-  'script, told',
+  'script, message',
   [
     ('echo no such luck >&2; exit 3', 'exit code 3; it printed: no such luck$'),
     ('kill -9 $$', 'exit code -9; it printed: nothing$'),
   ],
 )
 def test_a_start_that_fails_is_reported(
-  make, monkeypatch, tmp_path, script, told
+  make, monkeypatch, tmp_path, script, message
 ):
   folder = tmp_path / 'temporary'
   folder.mkdir()
@@ -658,7 +658,9 @@ def test_a_start_that_fails_is_reported(
   monkeypatch.setattr(installed, 'programs', lambda: tmp_path)
   before, files = below(), set(os.listdir('/proc/self/fd'))
   for _ in range(2):
-    with pytest.raises(errors.RunError, match=f'TORCS did not start: {told}'):
+    with pytest.raises(
+      errors.RunError, match=f'TORCS did not start: {message}'
+    ):
       env.reset(seed=1)
   assert below() == before
   assert list(folder.iterdir()) == []
@@ -737,7 +739,7 @@ def test_numbers_of_numpy_are_numbers(make):
 
 
 @pytest.mark.parametrize(
-  'given, told',
+  'given, message',
   [
     ({'track': 'g-track-9'}, '--track=g-track-9: allowed: .*g-track-1'),
     ({'track': '../x'}, '--track=../x: allowed: '),
@@ -745,8 +747,8 @@ def test_numbers_of_numpy_are_numbers(make):
     ({'car': 'qqq'}, '--car=qqq: allowed: 155-DTM, .*, p406'),
   ],
 )
-def test_names_that_are_not_installed(given, told):
-  with pytest.raises(errors.UsageError, match=told):
+def test_names_that_are_not_installed(given, message):
+  with pytest.raises(errors.UsageError, match=message):
     racing.Torcs(**given)
 
 

@@ -113,8 +113,8 @@ def test_what_to_install(monkeypatch, tmp_path, script):
     use_dpkg(monkeypatch, tmp_path, script)
   else:
     monkeypatch.setenv('PATH', str(tmp_path))
-  told = 'TORCS is not installed; on Debian: apt-get install torcs g'
-  with pytest.raises(errors.UsageError, match=told):
+  message = 'TORCS is not installed; on Debian: apt-get install torcs g'
+  with pytest.raises(errors.UsageError, match=message):
     racing.Torcs()
 
 
