@@ -102,9 +102,9 @@ class Torcs(gymnasium.Env, gymnasium.utils.EzPickle):
 
   Observations are the camera's image, [84, 84, 3] uint8 RGB, one per step. The
   reward is the car's speed along the middle of the track in m/s, negative if it
-  moves backwards: the distance gained in the step, divided by the seconds of the
-  step. The seconds are those of TORCS' clock: a tick of 0.02 s is sometimes
-  0.022. So the sum of reward times seconds is the distance.
+  moves backwards: the distance gained in the step, divided by its seconds. The
+  seconds are those of TORCS' clock: a tick of 0.02 s is sometimes 0.022. So the
+  sum of reward times seconds is the distance.
 
   Steering is 0.2 of the wheels' largest angle; gears are automatic. Actions:
 
