@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 
 class Reference(NamedTuple):
-  """Scores that a game's scale is made of."""
+  """Scores of random and human play, between which scores are normalized."""
 
   random: float
   human: float
@@ -17,9 +17,9 @@ class Reference(NamedTuple):
 
 @functools.cache
 def rows(name: str) -> list[dict[str, str]]:
+  """The rows of a CSV file in `a3c_jax/data`."""
   file = importlib.resources.files('a3c_jax') / 'data' / name
-  with file.open(newline='') as table:
-    return list(csv.DictReader(table))
+  return list(csv.DictReader(file.read_text('utf-8').splitlines()))
 
 
 @functools.cache
@@ -33,18 +33,17 @@ def _references() -> dict[str, Reference]:
 
 
 def reference(game: str, protocol: str) -> Reference | None:
-  """Scores of a random and of a human player, after up to 30 no-ops.
+  """A game's scores of random and human play; None if none are published.
+
+  Both are after up to 30 no-ops.
 
   Source: Wang et al. 2016, arXiv:1511.06581, Table 2: 57 games, episodes of at
   most 30 minutes.
 
   Args:
     game: of ale-py, snake_case.
-    protocol: only 'noop30' has any: nobody published human scores with sticky
-      actions.
-
-  Returns:
-    None where there are none.
+    protocol: of the evaluation. Only 'noop30' has human scores: nobody
+      published any with sticky actions.
   """
   return _references().get(game) if protocol == 'noop30' else None
 
