@@ -46,19 +46,26 @@ def test_strided_convolution(height, width, channels, size, stride):
   rng = np.random.default_rng(0)
   x = rng.normal(size=(2, height, width, channels)).astype(np.float32)
   kernel = rng.normal(size=(size, size, channels, 5)).astype(np.float32)
-  found, pull = jax.vjp(
-    lambda x, kernel: networks.strided_convolution(x, kernel, stride), x, kernel
-  )
-  expected, expected_pull = jax.vjp(
-    lambda x, kernel: reference_convolution(x, kernel, stride), x, kernel
-  )
-  assert found.shape[1] == (height - size) // stride + 1
-  np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
-  cotangent = rng.normal(size=found.shape).astype(np.float32)
-  for grad, expected_grad in zip(
-    pull(cotangent), expected_pull(cotangent), strict=True
+  rows, columns = (height - size) // stride + 1, (width - size) // stride + 1
+  cotangent = rng.normal(size=(2, rows, columns, 5)).astype(np.float32)
+
+  def output_and_gradients(convolve):
+    @jax.jit
+    def compiled(x, kernel, cotangent):
+      y, pull = jax.vjp(
+        lambda x, kernel: convolve(x, kernel, stride), x, kernel
+      )
+      return y, *pull(cotangent)
+
+    return compiled(x, kernel, cotangent)
+
+  for found, expected, atol in zip(
+    output_and_gradients(networks.strided_convolution),
+    output_and_gradients(reference_convolution),
+    (1e-4, 1e-3, 1e-3),
+    strict=True,
   ):
-    np.testing.assert_allclose(grad, expected_grad, rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=atol)
 
 
 @pytest.mark.parametrize('channels_first', [False, True])
@@ -78,6 +85,16 @@ def test_strided_convolution_of_pixels(channels_first, dtype):
   )
   expected = reference_convolution(pixels / 255, kernel, 4)
   np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_off_the_cpu_a_convolution_is_the_devices_own(monkeypatch):
+  layer = networks.Convolution(4, size=4, stride=2)
+  x = np.random.default_rng(0).uniform(size=(2, 12, 10, 3)).astype(np.float32)
+  params = layer.init(jax.random.key(0), x)
+  expected = layer.apply(params, x)
+  monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
+  monkeypatch.delattr(networks, 'strided_convolution')
+  np.testing.assert_allclose(layer.apply(params, x), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(('size', 'stride'), [(3, 2), (5, 3), (2, 4), (4, 2)])
