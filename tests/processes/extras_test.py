@@ -108,8 +108,8 @@ videos.write(0)
     pytest.param('labyrinth', reset('labyrinth'), marks=needs_labyrinth),
     (
       'plot',
-      'from a3c_jax.reproduce import figures\n'
-      'figure, _ = figures.subplots(1, 1, size=(2, 2))\n'
+      'from a3c_jax.reproduce import drawing\n'
+      'figure, _ = drawing.subplots(1, 1, size=(2, 2))\n'
       'figure.savefig("picture.png")',
     ),
     ('video', VIDEO),
