@@ -5,7 +5,7 @@ PYTHON ?= python3
 FLAGS ?=
 PYTEST = .venv/bin/python -m pytest --numprocesses 2 --dist worksteal
 
-.PHONY: train lint check test test-torcs
+.PHONY: train lint check test test-torcs wheel
 train: .venv/installed
 	.venv/bin/python experiments/atari.py --preset=quick --game=pong $(FLAGS)
 
@@ -29,7 +29,12 @@ test-torcs: .venv/installed
 	.venv/bin/python -m a3c_jax.envs.torcs.build
 	$(PYTEST) tests/*/*torcs*
 
-.venv/installed: setup.py constraints.txt
+# What was built before is not removed by itself, and would be in the wheel.
+wheel: .venv/installed
+	rm -rf build
+	.venv/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+
+.venv/installed: pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || \
 	  { echo "error: PYTHON=$(PYTHON): not found" >&2; exit 2; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -1,4 +1,4 @@
-"""The real emulator, behind our marks for episodes and lives."""
+"""The real emulator, with our flags for episodes and lives."""
 
 import gymnasium
 import numpy as np
@@ -18,7 +18,7 @@ def make(game='pong', *, envs=1, **options):
 
 
 def random_steps(env, seed=0):
-  """Steps of random play, without end: (obs, reward, ended, cut, info)."""
+  """Endless random play: (obs, reward, terminated, truncated, info)."""
   rng = np.random.default_rng(seed)
   env.reset(seed=seed)
   for _ in range(MAX_STEPS):
@@ -88,7 +88,7 @@ def test_a_step_is_four_frames_after_the_no_ops(noops):
 
 
 def test_breakout_lives():
-  # Five lives: four losses while the game goes on, the fifth ends it.
+  # Five lives: after four losses the game continues, the fifth ends it.
   env = make('breakout')
   for game in range(2):
     losses = 0
@@ -109,8 +109,8 @@ def test_breakout_lives():
 
 
 def test_a_game_that_ends_soon_after_many_no_ops_is_no_lost_life():
-  # With no-ops up to 1,000, the game of stream 0 ends at its frame 590 and the
-  # next one starts at 708.
+  # With no-ops up to 1,000, the game of environment 0 ends at its frame 590.
+  # The next one starts at 708.
   env = make('breakout', envs=4, noops=1000)
   lives = np.full(4, 5)
   ended, lost = [], []
@@ -129,7 +129,7 @@ def test_a_game_that_ends_soon_after_many_no_ops_is_no_lost_life():
   env.close()
 
 
-def test_streams_end_each_for_itself():
+def test_environments_end_each_for_itself():
   env = make('breakout', envs=2)
   losses, ends = np.zeros(2, int), np.zeros(2, int)
   for _, _, terminated, _, info in random_steps(env, seed=1):
@@ -181,7 +181,7 @@ def test_rewards_are_raw():
   for _, reward, *_ in random_steps(env):
     if reward[0]:
       break
-  # An invader is worth 5 to 30 points.
+  # An invader scores 5 to 30 points.
   assert reward[0] in (5, 10, 15, 20, 25, 30)
   env.close()
 
@@ -273,7 +273,7 @@ def test_what_cannot_be_played_is_refused_in_one_line(options, hints):
 
 
 @pytest.mark.parametrize('protocol', ['noop30', 'sticky'])
-def test_the_picture_is_that_of_the_game_that_is_played(protocol):
+def test_the_frame_is_that_of_the_game_that_is_played(protocol):
   options = atari.for_evaluation(atari.Options(game='breakout'), protocol)
   plain = atari.make(options)()
   rendered = atari.make(options, domain.EnvRequest(render=True))()
@@ -289,18 +289,18 @@ def test_the_picture_is_that_of_the_game_that_is_played(protocol):
     rendered_obs, *rendered_outcome, _ = rendered.step(actions)
     np.testing.assert_array_equal(obs, rendered_obs)
     assert outcome == rendered_outcome
-    (picture,) = rendered.render()
-    assert picture.shape == (210, 160, 3) and picture.dtype == np.uint8
-    assert np.ptp(picture, axis=2).any()  # In colour.
+    (frame,) = rendered.render()
+    assert frame.shape == (210, 160, 3) and frame.dtype == np.uint8
+    assert np.ptp(frame, axis=2).any()  # In colour.
     # Luminance in boxes of equal size stands for the emulator's own.
-    small = picture.mean(axis=2).reshape(21, 10, 16, 10).mean(axis=(1, 3))
+    small = frame.mean(axis=2).reshape(21, 10, 16, 10).mean(axis=(1, 3))
     seen = obs[0, -1].reshape(21, 4, 84).mean(axis=1)
     assert np.corrcoef(small.mean(axis=1), seen.mean(axis=1))[0, 1] > 0.95
   plain.close()
   rendered.close()
 
 
-def test_a_picture_of_another_game_is_not_shown():
+def test_a_frame_of_another_game_is_not_shown():
   options = atari.for_evaluation(atari.Options(game='pong'), 'noop30')
   env = atari.make(options, domain.EnvRequest(render=True))()
   env.reset(seed=1)

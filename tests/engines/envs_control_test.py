@@ -1,4 +1,4 @@
-"""Continuous control: repeated actions, and pictures for observations."""
+"""Continuous control: repeated actions, and images for observations."""
 
 import dataclasses
 import json
@@ -105,26 +105,26 @@ TASKS = (
 
 @needs_pictures
 @pytest.mark.parametrize('task', TASKS)
-def test_the_robot_is_in_the_picture_and_moves(task):
+def test_the_robot_is_in_the_image_and_moves(task):
   env = make(task, pixels=True)
   first, _ = env.reset(seed=1)
   assert first.shape == (1, 84, 84, 3) and first.dtype == np.uint8
   rng = np.random.default_rng(0)
-  pictures = [first[0]]
+  images = [first[0]]
   for _ in range(25):
     action = rng.uniform(-1, 1, env.action_space.shape)
     obs, *_ = env.step(action)
-    pictures.append(obs[0])
-  assert min(picture.max() for picture in pictures) > 50
-  assert np.any(pictures[-1] != pictures[-2])
-  # Without the robot, which is all that can move, the picture is another one.
+    images.append(obs[0])
+  assert min(image.max() for image in images) > 50
+  assert np.any(images[-1] != images[-2])
+  # Without the robot, which is all that can move, the image is another one.
   game = env.envs[0]
   model, data = mujoco.simulation(game)
   model.geom_rgba[model.body_dofnum[model.geom_bodyid] > 0, 3] = 0
   model.geom_rgba[model.body_weldid[model.geom_bodyid] > 0, 3] = 0
   model.geom_matid[:] = -1
   without = game.get_wrapper_attr('observation')(None)
-  assert np.sum(np.any(without != pictures[-1], axis=2)) >= 40
+  assert np.sum(np.any(without != images[-1], axis=2)) >= 40
   env.close()
 
 
@@ -143,13 +143,13 @@ def test_the_camera_goes_with_the_cheetah():
 
 
 @needs_pictures
-def test_pictures_in_threads_are_those_of_one_thread():
-  def play(env, pictures):
+def test_images_in_threads_are_those_of_one_thread():
+  def play(env, images):
     obs, _ = env.reset(seed=7)
-    pictures.append(obs)
+    images.append(obs)
     for step in range(12):
       action = np.full(env.action_space.shape, np.sin(step), np.float32)
-      pictures.append(env.step(action)[0])
+      images.append(env.step(action)[0])
 
   # Made, used first and closed in this thread; played in others, at one time.
   envs = [make('InvertedPendulum-v5', pixels=True) for _ in range(3)]
@@ -158,9 +158,9 @@ def test_pictures_in_threads_are_those_of_one_thread():
   found = [[] for _ in envs]
   errors = []
 
-  def body(env, pictures):
+  def body(env, images):
     try:
-      play(env, pictures)
+      play(env, images)
     except BaseException as error:
       errors.append(error)
 
@@ -173,20 +173,20 @@ def test_pictures_in_threads_are_those_of_one_thread():
   for thread in threads:
     thread.join(WAIT_SECONDS)
   assert errors == []
-  for pictures in found:
-    np.testing.assert_array_equal(pictures, expected)
+  for images in found:
+    np.testing.assert_array_equal(images, expected)
   # One that is closed takes nothing from the others.
   envs[0].close()
   again = []
   play(envs[1], again)
   np.testing.assert_array_equal(again, expected)
-  assert len({picture.tobytes() for picture in expected}) > 6
+  assert len({image.tobytes() for image in expected}) > 6
   for env in envs[1:]:
     env.close()
 
 
 @needs_pictures
-def test_few_pictures_are_drawn_again_to_go_on():
+def test_few_images_are_rendered_again_to_resume():
   env = replayable.Recorded(
     make('InvertedPendulum-v5', pixels=True, image_size=36)
   )
@@ -203,7 +203,7 @@ def test_few_pictures_are_drawn_again_to_go_on():
 
 @needs_pictures
 @needs_dm_control
-def test_several_games_of_one_thread_have_pictures_of_their_own():
+def test_environments_of_one_thread_have_images_of_their_own():
   make_env = control.make(
     control.Options(env='dm_control/cartpole-swingup', pixels=True),
     domain.EnvRequest(num_envs=2),
@@ -214,7 +214,7 @@ def test_several_games_of_one_thread_have_pictures_of_their_own():
   assert np.any(obs[0] != obs[1])
   kept = obs.copy()
   env.step(np.ones((2, 1), np.float32))
-  np.testing.assert_array_equal(obs, kept)  # They are not drawn over.
+  np.testing.assert_array_equal(obs, kept)  # They are not overwritten.
   env.close()
 
 
@@ -246,12 +246,12 @@ def test_size_and_camera():
 def test_no_such_camera(task, camera, allowed):
   with pytest.raises(errors_lib.UsageError) as error:
     make(task, pixels=True, camera=camera)
-  told = f'--camera={camera}: allowed for {task}: {allowed}'
-  assert str(error.value) == told
+  message = f'--camera={camera}: allowed for {task}: {allowed}'
+  assert str(error.value) == message
   # Also where it is for videos only, and not needed yet.
   with pytest.raises(errors_lib.UsageError) as error:
     make(task, camera=camera)
-  assert str(error.value) == told
+  assert str(error.value) == message
 
 
 class WithPhysics(Counting):
@@ -286,27 +286,27 @@ def test_pixels_of_what_is_no_simulation(task, given):
     pytest.param('dm_control/cheetah-run', 100, marks=needs_dm_control),
   ],
 )
-def test_films(task, fps):
+def test_videos(task, fps):
   env = gym.make(task, render=True)()
   env.reset(seed=1)
   env.step(np.zeros(env.action_space.shape, np.float32))
-  (picture,) = env.render()
-  assert picture.shape == (480, 480, 3)
-  assert picture.max() > 50
+  (image,) = env.render()
+  assert image.shape == (480, 480, 3)
+  assert image.max() > 50
   assert env.metadata['render_fps'] == fps
   env.close()
 
 
 @needs_pictures
 @pytest.mark.parametrize('pixels', [False, True])
-def test_a_film_of_repeated_actions_takes_as_long_as_they_do(pixels):
+def test_a_video_of_repeated_actions_takes_as_long_as_they_do(pixels):
   options = control.Options(
     env='HalfCheetah-v5', action_repeat=4, pixels=pixels
   )
   env = control.make(options, domain.EnvRequest(render=True))()
   obs, _ = env.reset(seed=1)
-  (picture,) = env.render()
-  assert picture.shape == (480, 480, 3)
+  (image,) = env.render()
+  assert image.shape == (480, 480, 3)
   assert obs.shape == ((1, 84, 84, 3) if pixels else (1, 17))
   assert env.metadata['render_fps'] == 5
   env.close()
@@ -314,15 +314,15 @@ def test_a_film_of_repeated_actions_takes_as_long_as_they_do(pixels):
 
 @needs_pictures
 @needs_dm_control
-def test_films_are_taken_by_the_camera_that_was_asked_for():
-  pictures = []
+def test_videos_are_taken_by_the_camera_that_was_asked_for():
+  images = []
   for camera in ('auto', 'back'):
     options = control.Options(env='dm_control/cheetah-run', camera=camera)
     env = control.make(options, domain.EnvRequest(render=True))()
     env.reset(seed=1)
-    pictures.append(env.render()[0])
+    images.append(env.render()[0])
     env.close()
-  assert np.any(pictures[0] != pictures[1])
+  assert np.any(images[0] != images[1])
 
 
 def test_every_repeated_step_is_a_sign_of_life():

@@ -89,7 +89,7 @@ def test_the_docstring_lists_the_actions():
   assert names == list(foraging.ACTIONS)
 
 
-def test_the_same_seed_gives_the_same_mazes_and_pictures(make):
+def test_the_same_seed_gives_the_same_mazes_and_images(make):
   actions = random_actions(60)
   first = play(make(episode_seconds=2), actions, seed=5)
   env = make(episode_seconds=2)
@@ -200,7 +200,7 @@ def test_touching_the_portal_is_enough(make):
   assert 44 - 8.4 < near < 44 + 8.4
 
 
-def test_the_picture_after_the_portal_is_of_the_new_place(make):
+def test_the_image_after_the_portal_is_of_the_new_place(make):
   env = make()
   env.reset(seed=4)
   reward = 0.0
@@ -210,7 +210,7 @@ def test_the_picture_after_the_portal_is_of_the_new_place(make):
   level = wads.level(env.maze, start, round(env.angle / 45) % 8)
   other = doom.Engine(wads.resources())
   try:
-    picture = other.load(level).picture.astype(int)
+    image = other.load(level).image.astype(int)
   finally:
     other.close()
   expected = np.empty((84, 84, 3), int)
@@ -219,7 +219,7 @@ def test_the_picture_after_the_portal_is_of_the_new_place(make):
       # The middle of the pixel is a corner of four in 120 rows of 160.
       y = int((row + 0.5) * 120 / 84 - 0.5)
       x = int((column + 0.5) * 160 / 84 - 0.5)
-      block = picture[y : y + 2, x : x + 2]
+      block = image[y : y + 2, x : x + 2]
       expected[row, column] = (block.sum((0, 1)) + 2) // 4
   np.testing.assert_array_equal(obs, expected)
 
@@ -306,15 +306,15 @@ def test_plain_walls_look_alike(make):
   assert colours['rooms'] > 0.8
 
 
-def test_a_picture_for_people(make):
+def test_a_rendered_frame(make):
   env = make(render_mode='rgb_array')
   obs, _ = env.reset(seed=3)
   for _ in range(12):
     obs, *_ = env.step(baseline.go_to(env, env.maze.portal))
-  picture = env.render()
-  assert (picture.shape, picture.dtype) == ((336, 672, 3), np.uint8)
-  np.testing.assert_array_equal(picture[2:336:4, 2:336:4], obs)
-  drawn = picture[:, 336:].astype(int)
+  image = env.render()
+  assert (image.shape, image.dtype) == ((336, 672, 3), np.uint8)
+  np.testing.assert_array_equal(image[2:336:4, 2:336:4], obs)
+  drawn = image[:, 336:].astype(int)
   # 9 cells on 336 pixels.
   middle = lambda cell: tuple((np.array(cell) * 336 + 168) // 9)
   for row, column in np.argwhere(env.maze.walls):
@@ -387,7 +387,7 @@ def test_no_process_and_no_file_is_left(monkeypatch, tmp_path, how):
 KILLED = """
 import os, signal, threading
 from processes import below, shared_memory
-from a3c_jax.envs import labyrinth
+from a3c_jax.envs.labyrinth import foraging
 envs = []
 thread = threading.Thread(target=lambda: envs.append(foraging.Labyrinth()))
 thread.start()
@@ -416,7 +416,7 @@ def test_engines_end_with_their_process(tmp_path, end):
   memory = [pathlib.Path(name) for name in done.stdout.split()]
   assert len(memory) == 6
 
-  def keepers():
+  def supervisors():
     found = []
     for path in pathlib.Path('/proc').glob('[0-9]*/cmdline'):
       try:
@@ -427,12 +427,12 @@ def test_engines_end_with_their_process(tmp_path, end):
         found.append(arguments)
     return found
 
-  wait_until(lambda: not keepers())
+  wait_until(lambda: not supervisors())
   wait_until(lambda: not list(tmp_path.iterdir()))
   assert not any(path.exists() for path in memory)
 
 
-def test_a_keeper_that_is_told_again_and_again_removes_all_the_same(tmp_path):
+def test_a_supervisor_signalled_again_and_again_removes_all_the_same(tmp_path):
   folder = tmp_path / 'engine'
   folder.mkdir()
   for i in range(1000):
@@ -450,14 +450,14 @@ def test_a_keeper_that_is_told_again_and_again_removes_all_the_same(tmp_path):
   wait_until(lambda: not own & below())
 
 
-def test_an_engine_ends_with_its_keeper(make):
+def test_an_engine_ends_with_its_supervisor(make):
   before = below()
   env = make()
   env.reset(seed=1)
   own = below() - before
   (engine,) = filter(is_engine, own)
-  (keeper_process,) = own - {engine}
-  os.kill(keeper_process, signal.SIGKILL)
+  (supervisor_process,) = own - {engine}
+  os.kill(supervisor_process, signal.SIGKILL)
   wait_until(lambda: not is_engine(engine))
   with pytest.raises(Exception, match='exited unexpectedly|crash'):
     for _ in range(3):
@@ -475,15 +475,15 @@ def test_what_the_engine_says_does_not_pile_up(monkeypatch, tmp_path, make):
   assert 0 < output.stat().st_size < 2 * size
 
 
-def test_a_folder_in_which_nothing_may_be_executed(monkeypatch, tmp_path):
+def test_a_folder_where_programs_cannot_run(monkeypatch, tmp_path):
   monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path))
   monkeypatch.setattr(os, 'access', lambda path, mode: mode != os.X_OK)
-  told = f'TMPDIR={tmp_path}: nothing may be executed there; allowed: another'
-  with pytest.raises(errors.UsageError, match=told):
+  message = f'TMPDIR={tmp_path}: programs cannot run there; allowed: another'
+  with pytest.raises(errors.UsageError, match=message):
     foraging.Labyrinth()
 
 
-def test_a_run_that_goes_on_repeats_few_steps():
+def test_a_resumed_run_repeats_few_steps():
   env = foraging.make(
     foraging.Options(maze_size=5), domain.EnvRequest(num_envs=2)
   )()
@@ -516,22 +516,22 @@ def use_engine(monkeypatch, engine):
 
 
 @pytest.mark.parametrize(
-  'script, told',
+  'script, message',
   [
-    ('echo no such luck >&2; exit 3', 'exit code 3; it said: no such luck'),
-    ('kill -9 $$', 'exit code -9; it said: nothing'),
-    (None, 'exit code 127; it said: .*/engine: No such file or directory'),
+    ('echo no such luck >&2; exit 3', 'exit code 3; it printed: no such luck'),
+    ('kill -9 $$', 'exit code -9; it printed: nothing'),
+    (None, 'exit code 127; it printed: .*/engine: No such file or directory'),
   ],
 )
-def test_an_engine_that_does_not_start_is_told(
-  monkeypatch, tmp_path, script, told
+def test_an_engine_that_does_not_start_is_reported(
+  monkeypatch, tmp_path, script, message
 ):
   engine = tmp_path / 'engine'
   if script:
     engine.write_text(f'#!/bin/sh\n{script}\n')
     engine.chmod(0o700)
   use_engine(monkeypatch, engine)
-  with pytest.raises(errors.RunError, match=f'did not start: {told}'):
+  with pytest.raises(errors.RunError, match=f'did not start: {message}'):
     foraging.Labyrinth()
 
 
@@ -552,7 +552,7 @@ def test_starts_that_fail_leave_no_files(monkeypatch, tmp_path):
 SLOW = """
 import pathlib, signal
 signal.signal(signal.SIGINT, signal.default_int_handler)  # As in a terminal.
-from a3c_jax.envs import doom, labyrinth
+from a3c_jax.envs.labyrinth import doom, foraging
 bundled = doom.bundled
 engine = pathlib.Path('engine')
 doom.bundled = lambda name: engine if name == 'vizdoom' else bundled(name)
@@ -599,7 +599,7 @@ def test_an_engine_that_is_stuck_is_closed_all_the_same(make):
 
 FORKS = """
 import os, sys
-from a3c_jax.envs import labyrinth
+from a3c_jax.envs.labyrinth import foraging
 env = foraging.Labyrinth()
 env.reset(seed=1)
 child = os.fork()
@@ -626,10 +626,10 @@ def test_a_full_temporary_folder(monkeypatch, tmp_path, make):
 
   with monkeypatch.context() as patch:
     patch.setattr(pathlib.Path, 'write_bytes', write_bytes)
-    told = f'TMPDIR={tmp_path}: No space left on device'
-    with pytest.raises(errors.RunError, match=told):
+    message = f'TMPDIR={tmp_path}: No space left on device'
+    with pytest.raises(errors.RunError, match=message):
       env.reset(seed=1)
-    with pytest.raises(errors.RunError, match=told):
+    with pytest.raises(errors.RunError, match=message):
       foraging.Labyrinth()
 
 
@@ -741,8 +741,10 @@ def test_what_is_not_installed(monkeypatch, missing):
     'find_spec',
     lambda name: None if name == missing else find(name),
   )
-  told = f"Labyrinth: {missing} is not installed; pip install -e '.[labyrinth]'"
-  with pytest.raises(errors.UsageError, match=re.escape(told)):
+  message = (
+    f"Labyrinth: {missing} is not installed; pip install -e '.[labyrinth]'"
+  )
+  with pytest.raises(errors.UsageError, match=re.escape(message)):
     foraging.Labyrinth()
 
 

@@ -1,4 +1,4 @@
-"""What draws, and what is said where nothing can."""
+"""Rendering backends of MuJoCo, and messages where none works."""
 
 import os
 import subprocess
@@ -48,14 +48,14 @@ def test_what_works_is_taken(
 
 
 @pytest.mark.parametrize(
-  'given, told',
+  'given, message',
   [
     ('', 'egl or osmesa does not work here'),
     ('osmesa', 'osmesa does not work here'),
-    ('nonsense', 'MUJOCO_GL=nonsense cannot draw without a screen'),
+    ('nonsense', 'MUJOCO_GL=nonsense cannot render without a screen'),
   ],
 )
-def test_nothing_can_draw(monkeypatch, given, told):
+def test_nothing_can_draw(monkeypatch, given, message):
   monkeypatch.setenv('MUJOCO_GL', given)
   monkeypatch.setattr(mujoco, '_GIVEN', given)
   monkeypatch.setattr(mujoco, 'backend', lambda: None)
@@ -63,7 +63,7 @@ def test_nothing_can_draw(monkeypatch, given, told):
   with pytest.raises(errors.UsageError) as error:
     mujoco.Camera(env, height=84, width=84, name='Hopper-v5')
   (line,) = str(error.value).splitlines()
-  assert line.startswith(f'pictures of Hopper-v5: {told}; allowed: MUJOCO_GL=')
+  assert line.startswith(f'rendering Hopper-v5: {message}; allowed: MUJOCO_GL=')
   assert 'apt-get install libegl1' in line
 
 
@@ -108,11 +108,10 @@ def test_mujoco_may_have_been_imported_before():
   assert (done.stdout, done.stderr) == ('True\n', '')
 
 
-def test_a_warning_is_told_once(capsys):
-  mujoco.tell_warnings_once()
-  mujoco._tell.cache_clear()
+def test_a_warning_is_logged_once(caplog):
+  mujoco.log_warnings_once()
+  mujoco._log_once.cache_clear()
   for seconds in ('0.1', '0.2'):
     mujoco._on_warning(f'Nan in QACC at DOF 0. Time = {seconds}.')
   mujoco._on_warning("attribute 'settotalmass' is deprecated and will")
-  told = capsys.readouterr().err
-  assert told == 'MuJoCo warns: Nan in QACC at DOF 0.\n'
+  assert caplog.messages == ['MuJoCo: Nan in QACC at DOF 0.']

@@ -1,4 +1,4 @@
-"""TORCS, the real game: what it pays, shows, repeats and leaves."""
+"""TORCS, the real game: rewards, images, repetition and cleanup."""
 
 import collections
 import concurrent.futures
@@ -22,7 +22,7 @@ from short_runs import run_python
 
 from a3c_jax.core import errors
 from a3c_jax.envs.replayable import Recorded
-from a3c_jax.envs.torcs import baseline, build, game, installed, racing
+from a3c_jax.envs.torcs import baseline, build, installed, races, racing
 
 pytestmark = needs_torcs
 
@@ -299,20 +299,20 @@ def test_damage_ends_an_episode(make, monkeypatch):
   assert env.reset()[1]['damage'] == 0
 
 
-def changed(picture, other):
+def changed(image, other):
   """Pixels [84, 84] that are of another colour."""
-  return np.abs(picture.astype(int) - other).max(-1) > 20
+  return np.abs(image.astype(int) - other).max(-1) > 20
 
 
 def test_a_wreck_is_answered_for_all_the_same(make, monkeypatch):
-  race = game._race
+  race = races._race
 
   def harder(settings):
     result = race(settings)
     result['Quick Race']['damage factor'] = 50
     return result
 
-  monkeypatch.setattr(game, '_race', harder)
+  monkeypatch.setattr(races, '_race', harder)
   env = make(track='aalborg', car='fast', opponents=1)
   steps = drive(env, always(ACCELERATE), seed=1)
   assert steps[-1].info['end'] == 'damage'
@@ -373,7 +373,7 @@ def test_opponents_drive_as_well(make):
 
 
 def test_what_is_seen_depends_on_camera_and_distance(make):
-  pictures = [
+  images = [
     make(start='line', **given).reset(seed=1)[0]
     for given in (
       {},
@@ -383,12 +383,12 @@ def test_what_is_seen_depends_on_camera_and_distance(make):
       {'track': 'g-track-1'},
     )
   ]
-  for i, picture in enumerate(pictures):
-    assert picture.shape == (84, 84, 3) and picture.dtype == np.uint8
-    assert picture.std() > 20
-    assert picture[:20].mean() > picture[50:].mean()  # The sky is up.
-    for other in pictures[:i]:
-      assert (picture != other).any(-1).mean() > 0.01
+  for i, image in enumerate(images):
+    assert image.shape == (84, 84, 3) and image.dtype == np.uint8
+    assert image.std() > 20
+    assert image[:20].mean() > image[50:].mean()  # The sky is up.
+    for other in images[:i]:
+      assert (image != other).any(-1).mean() > 0.01
 
 
 def test_threads_drive_as_one_after_the_other(make):
@@ -402,13 +402,13 @@ def test_threads_drive_as_one_after_the_other(make):
     same(mine, others)
 
 
-def test_pictures_for_people(make):
+def test_rendered_frames(make):
   env = make(render_mode='rgb_array', opponents=1)
   obs, _ = env.reset(seed=1)
-  picture = env.render()
-  assert (picture.shape, picture.dtype) == ((336, 672, 3), np.uint8)
-  np.testing.assert_array_equal(picture[2::4, 2:336:4], obs)
-  own_map = picture[:, 336:]
+  image = env.render()
+  assert (image.shape, image.dtype) == ((336, 672, 3), np.uint8)
+  np.testing.assert_array_equal(image[2::4, 2:336:4], obs)
+  own_map = image[:, 336:]
   for colour in ((230, 40, 40), (0, 0, 0), (225, 225, 225)):
     assert (own_map == colour).all(-1).sum() > 10
   assert env.metadata['render_fps'] == pytest.approx(12.5)
@@ -562,7 +562,7 @@ env.reset(seed=1)
 
 
 @pytest.mark.parametrize('end', ENDS)
-def test_no_folder_is_left_of_a_start_that_is_cut_off(tmp_path, end):
+def test_no_folder_is_left_of_a_start_that_is_interrupted(tmp_path, end):
   done = run_python(KILLED_AT_THE_START.format(end=end), tmp_path)
   assert done.returncode != 0
   process = int(done.stdout)
@@ -570,12 +570,12 @@ def test_no_folder_is_left_of_a_start_that_is_cut_off(tmp_path, end):
   wait_until(lambda: not list(tmp_path.iterdir()))
 
 
-def test_a_game_that_is_killed_is_told_and_started_anew(make):
+def test_a_game_that_is_killed_is_reported_and_restarted(make):
   env = make()
   first = drive(env, at_random(), seed=1, steps=5)
   os.kill(env.game.process, signal.SIGKILL)
   with pytest.raises(
-    errors.RunError, match=r'TORCS ended: exit code -9; it sa'
+    errors.RunError, match=r'TORCS ended: exit code -9; it pr'
   ):
     env.step(0)
   with pytest.raises(gymnasium.error.ResetNeeded):
@@ -583,7 +583,7 @@ def test_a_game_that_is_killed_is_told_and_started_anew(make):
   same(first, drive(env, at_random(), seed=1, steps=5))
 
 
-def test_a_game_that_hangs_is_told_and_ended(make):
+def test_a_game_that_hangs_is_reported_and_ended(make):
   env = make()
   env.reset(seed=1)
   process = env.game.process
@@ -639,13 +639,15 @@ def test_a_fork_leaves_the_game_to_its_parent(tmp_path):
 
 
 @pytest.mark.parametrize(
-  'script, told',
+  'script, message',
   [
-    ('echo no such luck >&2; exit 3', 'exit code 3; it said: no such luck$'),
-    ('kill -9 $$', 'exit code -9; it said: nothing$'),
+    ('echo no such luck >&2; exit 3', 'exit code 3; it printed: no such luck$'),
+    ('kill -9 $$', 'exit code -9; it printed: nothing$'),
   ],
 )
-def test_a_start_that_fails_is_told(make, monkeypatch, tmp_path, script, told):
+def test_a_start_that_fails_is_reported(
+  make, monkeypatch, tmp_path, script, message
+):
   folder = tmp_path / 'temporary'
   folder.mkdir()
   monkeypatch.setattr(tempfile, 'tempdir', str(folder))
@@ -656,21 +658,23 @@ def test_a_start_that_fails_is_told(make, monkeypatch, tmp_path, script, told):
   monkeypatch.setattr(installed, 'programs', lambda: tmp_path)
   before, files = below(), set(os.listdir('/proc/self/fd'))
   for _ in range(2):
-    with pytest.raises(errors.RunError, match=f'TORCS did not start: {told}'):
+    with pytest.raises(
+      errors.RunError, match=f'TORCS did not start: {message}'
+    ):
       env.reset(seed=1)
   assert below() == before
   assert list(folder.iterdir()) == []
   assert set(os.listdir('/proc/self/fd')) == files
 
 
-def test_cars_that_are_missing_are_told(make):
+def test_cars_that_are_missing_are_reported(make):
   env = make()
   env.game.state.cars = 3
   with pytest.raises(errors.RunError, match='1 of 3 cars / .* is not what'):
     env.reset(seed=1)
 
 
-def test_another_layout_of_memory_is_told(make, monkeypatch):
+def test_another_layout_of_memory_is_reported(make, monkeypatch):
   env = make()
   env.game.state.bytes -= 4
   with pytest.raises(errors.RunError, match='compile the plugin again'):
@@ -735,7 +739,7 @@ def test_numbers_of_numpy_are_numbers(make):
 
 
 @pytest.mark.parametrize(
-  'given, told',
+  'given, message',
   [
     ({'track': 'g-track-9'}, '--track=g-track-9: allowed: .*g-track-1'),
     ({'track': '../x'}, '--track=../x: allowed: '),
@@ -743,16 +747,16 @@ def test_numbers_of_numpy_are_numbers(make):
     ({'car': 'qqq'}, '--car=qqq: allowed: 155-DTM, .*, p406'),
   ],
 )
-def test_names_that_are_not_installed(given, told):
-  with pytest.raises(errors.UsageError, match=told):
+def test_names_that_are_not_installed(given, message):
+  with pytest.raises(errors.UsageError, match=message):
     racing.Torcs(**given)
 
 
 def test_the_tracks_and_cars_that_are_installed():
-  tracks = game.tracks()
+  tracks = races.tracks()
   assert tracks['g-track-1'] == 'road' and tracks['e-track-5'] == 'oval'
   assert len(tracks) > 30
-  assert set(racing.CARS.values()) <= set(game.cars())
+  assert set(racing.CARS.values()) <= set(races.cars())
 
 
 @pytest.mark.parametrize(
@@ -802,7 +806,7 @@ def test_a_plugin_that_is_removed_meanwhile(make, monkeypatch, tmp_path):
   env.step(0)
 
 
-def test_no_race_goes_on_without_the_plugin(make, monkeypatch, tmp_path):
+def test_no_race_runs_without_the_plugin(make, monkeypatch, tmp_path):
   path = tmp_path / 'plugin.so'
   path.write_text('no library')
   monkeypatch.setattr(installed, 'plugin', lambda: path)
@@ -817,7 +821,9 @@ def test_what_the_compiler_says(monkeypatch, tmp_path):
   source.write_text('int broken(')
   monkeypatch.setattr(installed, 'plugin', lambda: tmp_path / 'new' / 'x.so')
   monkeypatch.setattr(installed, 'SOURCE', source)
-  with pytest.raises(errors.RunError, match='does not compile.*g\\+\\+ said: '):
+  with pytest.raises(
+    errors.RunError, match='does not compile.*g\\+\\+ printed: '
+  ):
     build.compile_plugin()
   assert list((tmp_path / 'new').iterdir()) == []
 

@@ -56,10 +56,10 @@ def play(env, learner, *, segments):
     yield carry, played.segment, list(episodes), clock.seconds
 
 
-def assert_plays_alike(algo, *, streams, segments, noops=30, **kwargs):
+def assert_plays_alike(algo, *, num_envs, segments, noops=30, **kwargs):
   """The same in a program and step by step; returns the end of the former."""
   options = atari.Options(game='breakout', noops=noops)
-  make_env = atari.make(options, domain.EnvRequest(num_envs=streams))
+  make_env = atari.make(options, domain.EnvRequest(num_envs=num_envs))
   learner = make_learner(algo)
   one, other = (replayable.Recorded(make_env(), **kwargs) for _ in range(2))
   for found, expected in zip(
@@ -85,24 +85,24 @@ def assert_alike(found, expected):
 
 
 @pytest.mark.parametrize(
-  ('algo', 'streams'), [('a3c', 1), ('lstm', 2), ('nstep_q', 3)]
+  ('algo', 'num_envs'), [('a3c', 1), ('lstm', 2), ('nstep_q', 3)]
 )
-def test_over_lives_and_ends_of_games(algo, streams):
+def test_over_lives_and_ends_of_games(algo, num_envs):
   _, _, _, episodes, seconds = assert_plays_alike(
-    algo, streams=streams, segments=120
+    algo, num_envs=num_envs, segments=120
   )
   assert episodes and any(episode.raw_return for episode in episodes)
   assert seconds['acting'] == seconds['emulator'] == 0
 
 
 def test_new_games_that_start_after_many_no_ops():
-  assert assert_plays_alike('a3c', streams=4, segments=60, noops=1000)[3]
+  assert assert_plays_alike('a3c', num_envs=4, segments=60, noops=1000)[3]
 
 
 def test_a_time_limit_is_played_step_by_step(monkeypatch):
   monkeypatch.setattr(atari, 'MAX_FRAMES_PER_EPISODE', 330)
   _, _, _, episodes, seconds = assert_plays_alike(
-    'lstm', streams=2, segments=60
+    'lstm', num_envs=2, segments=60
   )
   # No-ops count towards the limit; an episode that lost its lives is shorter.
   assert max(episode.steps for episode in episodes) in range(76, 84)
@@ -111,7 +111,7 @@ def test_a_time_limit_is_played_step_by_step(monkeypatch):
 
 def test_seeded_resets_fall_into_no_program():
   env, carry, _, episodes, seconds = assert_plays_alike(
-    'a3c', streams=2, segments=200, reseed_steps=300
+    'a3c', num_envs=2, segments=200, reseed_steps=300
   )
   assert len(episodes) > 3 and seconds['emulator'] > 0
   past = env.action_log()

@@ -1,4 +1,4 @@
-"""Runs in TORCS: they go on, survive their game, and are read as others."""
+"""Runs in TORCS resume, survive the end of their game, and are evaluated."""
 
 import os
 import re
@@ -29,11 +29,11 @@ def run(make_game, workdir, **given):
 
 
 def test_a_stopped_run_ends_in_the_same_bits(tmp_path, monkeypatch):
-  short_runs.check_goes_on(run, make_short, tmp_path, monkeypatch)
+  short_runs.check_resumes(run, make_short, tmp_path, monkeypatch)
 
 
 class LosesItsGame(racing.Torcs):
-  """The game of the first one that comes to step 30 is killed."""
+  """The game of the first environment that reaches step 30 is killed."""
 
   lost = 0
 
@@ -49,14 +49,12 @@ class LosesItsGame(racing.Torcs):
     return super().step(action)
 
 
-def test_a_game_that_dies_is_started_anew(tmp_path, monkeypatch, capsys):
+def test_a_game_that_dies_is_replaced(tmp_path, monkeypatch, caplog):
   monkeypatch.setattr(LosesItsGame, 'lost', 0)
   before = below()
   assert run(LosesItsGame, tmp_path, frames=600).finished
   assert LosesItsGame.lost
-  told = capsys.readouterr().out
-  assert 'TORCS ended: exit code -9' in told
-  assert 'made anew, 1 of at most 3 times' in told
+  assert 'TORCS ended: exit code -9' in caplog.text
   assert read_rows(tmp_path / 'train.csv')[-1]['env_restarts'] == '1'
   wait_until(lambda: below() <= before)
 
@@ -66,7 +64,7 @@ def test_all_algorithms_race(tmp_path, algo):
   assert run(make_short, tmp_path, frames=200, algo=algo).finished
 
 
-def test_a_run_is_evaluated_filmed_and_drawn(tmp_path):
+def test_a_run_is_evaluated_recorded_and_plotted(tmp_path):
   pytest.importorskip('moviepy')
   before = below()
   for script, *arguments in (

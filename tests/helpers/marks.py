@@ -1,4 +1,4 @@
-"""Tests that need what not every machine has."""
+"""Marks of tests that need something which not every machine has."""
 
 import functools
 import importlib.util
@@ -9,7 +9,7 @@ from a3c_jax.core import errors
 from a3c_jax.envs import mujoco
 from a3c_jax.envs.torcs import installed
 
-# Whether these are there, only processes tell: see `why_not`.
+# To find out whether these are there takes processes: see `why_not`.
 needs_pictures = pytest.mark.needs('pictures')
 needs_torcs = pytest.mark.needs('torcs')
 needs_dm_control = pytest.mark.skipif(
@@ -26,7 +26,7 @@ needs_labyrinth = pytest.mark.skipif(
 def why_not(what: str) -> str:
   """Why tests with `pytest.mark.needs(what)` are skipped; '' if they run.
 
-  Asked when the first such test is about to run, and once.
+  It is found out once, when the first such test is about to run.
   """
   if what == 'pictures':
     if mujoco.backend() is None:

@@ -19,7 +19,7 @@ def play(env, actions):
   return [np.stack(part) for part in zip(*seen, strict=True)]
 
 
-def assert_goes_on_alike(make_env, *, before, after, **kwargs):
+def assert_continues_alike(make_env, *, before, after, **kwargs):
   """A second environment replays the past of the first; both play on."""
   first, second = (record(make_env(), **kwargs) for _ in range(2))
   first.reset(seed=5)

@@ -11,14 +11,23 @@ import threading
 from results import digest, read_rows
 
 from a3c_jax import training
-from a3c_jax.core import workers
+from a3c_jax.core import signals, workers
 from a3c_jax.envs import gym
 from a3c_jax.settings import build, config
 
 ROOT = pathlib.Path(__file__).parents[2]
+WAIT_SECONDS = 120.0
 
 
-def run(domain, environment, make_game, workdir, **given):
+def run_config(settings, *makers, **given):
+  """A run that obeys signals, with a hundred ticks a second."""
+  with signals.Signals() as received:
+    return training.run(
+      settings, *makers, signals=received, period_seconds=0.01, **given
+    )
+
+
+def run(domain, environment, make_env, workdir, **given):
   """A run with few and small parameters."""
   settings = config.make(
     domain,
@@ -33,52 +42,52 @@ def run(domain, environment, make_game, workdir, **given):
     }
     | given,
   )
-  return training.run(
+  return run_config(
     settings,
-    gym.make(make_game, num_envs=settings.envs_per_thread),
+    gym.make(make_env, num_envs=settings.envs_per_thread),
     functools.partial(build.make_learner, settings),
   )
 
 
 def make_ctrl_c(monkeypatch):
-  """A function that does as Ctrl-C and waits until the threads are to stop.
+  """A function that does as Ctrl-C and waits until the threads have to stop.
 
-  So the run ends there, however long its main thread is busy. It does so once:
-  a second one would end the process.
+  So the run ends there, however long its main thread is busy. Only the first
+  call does so: a second Ctrl-C would end the process.
   """
   unused = threading.Lock()
-  told = threading.Event()
+  stopping = threading.Event()
 
   class Workers(workers.Workers):
     def stop(self, seconds):
-      told.set()
+      stopping.set()
       return super().stop(seconds)
 
   def ctrl_c():
     if unused.acquire(blocking=False):
-      told.clear()  # Replays end in a stop too.
+      stopping.clear()  # Replays end in a stop too.
       signal.raise_signal(signal.SIGINT)
-      told.wait(60)
+      stopping.wait(60)
 
   monkeypatch.setattr(workers, 'Workers', Workers)
   return ctrl_c
 
 
-def check_goes_on(run_games, make_game, folder, monkeypatch):
-  """Checks that a run that Ctrl-C stops ends as one that is never stopped.
+def check_resumes(run_envs, make_env, folder, monkeypatch):
+  """Checks that a run that Ctrl-C stops resumes, and ends in the same bits.
 
   Args:
-    run_games: from `make_game`, a folder and settings to the result of a run.
-    make_game: makes a game of 2 seconds.
+    run_envs: from `make_env`, a folder and settings to the result of a run.
+    make_env: makes an environment with episodes of 2 seconds.
     folder: for both runs.
     monkeypatch: pytest's.
   """
-  left = [150]  # Steps of all games until Ctrl-C.
+  left = [150]  # Steps of all environments until Ctrl-C.
   ctrl_c = make_ctrl_c(monkeypatch)
 
   def make_one_that_stops():
-    game = make_game()
-    step = game.step
+    env = make_env()
+    step = env.step
 
     def count_and_step(action):
       left[0] -= 1
@@ -86,15 +95,14 @@ def check_goes_on(run_games, make_game, folder, monkeypatch):
         ctrl_c()
       return step(action)
 
-    game.step = count_and_step
-    return game
+    env.step = count_and_step
+    return env
 
-  monkeypatch.setattr(training, '_REFRESH_SECONDS', 0.01)
   given = {'frames': 1200, 'envs_per_thread': 2, 'checkpoint_frames': 200}
-  whole = run_games(make_game, folder / 'whole', **given)
-  first = run_games(make_one_that_stops, folder / 'parts', **given)
+  whole = run_envs(make_env, folder / 'whole', **given)
+  first = run_envs(make_one_that_stops, folder / 'parts', **given)
   assert 0 < first.frames < 1200
-  last = run_games(make_game, folder / 'parts', **given)
+  last = run_envs(make_env, folder / 'parts', **given)
   assert (last.finished, last.frames) == (True, whole.frames)
   assert digest(last.params) == digest(whole.params)
   scores = [
@@ -113,6 +121,6 @@ def run_python(script, folder):
     cwd=folder,
     capture_output=True,
     text=True,
-    timeout=120,
+    timeout=WAIT_SECONDS,
     check=False,
   )

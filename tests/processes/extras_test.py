@@ -1,4 +1,4 @@
-"""What an extra of setup.py installs is enough for what it is for."""
+"""Each extra of the package installs all that its purpose needs."""
 
 import importlib.metadata
 
@@ -8,7 +8,7 @@ from packaging.utils import canonicalize_name
 import pytest
 from short_runs import ROOT, run_python
 
-# Python as it is where only some packages are installed.
+# Makes Python behave as if only some packages were installed.
 PRELUDE = """
 import importlib.metadata, sys
 finders = [*sys.meta_path]
@@ -30,7 +30,7 @@ sys.meta_path[:] = [Some]
 
 
 def installed_by(extra):
-  """The packages that come with a3c_jax[extra]."""
+  """The packages that a3c_jax[extra] installs."""
   todo = [('a3c_jax', ''), ('a3c_jax', extra)]
   done = set()
   while todo:
@@ -51,7 +51,7 @@ def installed_by(extra):
 
 
 def run_with(extra, code, folder):
-  """Runs code where nothing but a3c_jax[extra] is installed."""
+  """Runs code as if only a3c_jax[extra] were installed."""
   present = installed_by(extra)
 
   def absent(names):
@@ -70,11 +70,13 @@ def run_with(extra, code, folder):
   )
 
 
-def reset(module, **options):
-  """Code that makes the environment of a module of a3c_jax.envs."""
+def reset(name, **options):
+  """Code that makes and resets an environment of a domain."""
   return (
-    f'from a3c_jax.envs import {module}\n'
-    f'env = {module}.make({module}.Options(**{options}))()\n'
+    'from a3c_jax.envs import domain\n'
+    f'chosen = domain.get({name!r})\n'
+    f'options = chosen.options(**{options})\n'
+    'env = chosen.make(options, domain.SINGLE)()\n'
     'env.reset(seed=1)\n'
     'env.close()\n'
   )
@@ -86,7 +88,7 @@ sys.path.append({str(ROOT / 'experiments')!r})
 import evaluate
 from a3c_jax.envs import atari, domain
 env = atari.make(atari.Options(), domain.EnvRequest(render=True))()
-videos = evaluate.Videos(env, 'films', 1, 'name', '.')
+videos = evaluate.Videos(env, 'videos', 1, 'name', '.')
 videos.picture(0, env)
 videos.write(0)
 """
@@ -106,8 +108,8 @@ videos.write(0)
     pytest.param('labyrinth', reset('labyrinth'), marks=needs_labyrinth),
     (
       'plot',
-      'from a3c_jax.reproduce import figures\n'
-      'figure, _ = figures.subplots(1, 1, size=(2, 2))\n'
+      'from a3c_jax.reproduce import drawing\n'
+      'figure, _ = drawing.subplots(1, 1, size=(2, 2))\n'
       'figure.savefig("picture.png")',
     ),
     ('video', VIDEO),

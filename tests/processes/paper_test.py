@@ -1,6 +1,5 @@
 """experiments/paper.py: its plans, and every figure from runs to a picture."""
 
-import importlib.util
 import os
 import pathlib
 import re
@@ -11,13 +10,12 @@ import sys
 
 from processes import wait_until
 import pytest
+from reading_scripts_test import run as run_script
 from results import read_rows
-import script_flags
-from script_runs import run as run_script
 
-from a3c_jax.reproduce import published
+from a3c_jax.reproduce import plan, published
 
-ROOT = pathlib.Path(__file__).parents[2]
+ROOT = pathlib.Path(__file__).parents[1]
 SMALL = (
   '--games=catch',
   '--scale=0.01',
@@ -34,17 +32,13 @@ FIGURES = {
 }
 
 
-@pytest.fixture(scope='module')
-def paper():
-  """The script as a module, without its flags, which are absl's."""
-  path = ROOT / 'experiments/paper.py'
-  spec = importlib.util.spec_from_file_location('paper_script', path)
-  module = importlib.util.module_from_spec(spec)
-  sys.modules['paper_script'] = module  # For its dataclass.
-  with script_flags.forgotten():
-    spec.loader.exec_module(module)
-  yield module
-  del sys.modules['paper_script']
+def make_runs(name, extra=(), **options):
+  return plan.make_runs(
+    plan.FIGURES[name],
+    plan.Options(**options),
+    extra,
+    scripts=ROOT / 'experiments',
+  )
 
 
 def flag(run, name):
@@ -69,8 +63,8 @@ def flag(run, name):
     ('table2', 4 * 7 * 5 * 50),
   ],
 )
-def test_whole_plans_are_the_papers(paper, name, count):
-  runs = paper.plan(paper._FIGURES[name], paper.Options(), ())
+def test_whole_plans_are_the_papers(name, count):
+  runs = make_runs(name)
   assert len(runs) == count
   assert len({run.name for run in runs}) == count
   for run in runs:
@@ -79,14 +73,13 @@ def test_whole_plans_are_the_papers(paper, name, count):
     assert frames in (196_000_000, 320_000_000, 1_000_000_000)
 
 
-def test_a_scale_shrinks_frames_and_learning_rates_but_not_the_schedule(paper):
-  figure = paper._FIGURES['fig1']
-  whole = paper.plan(figure, paper.Options(), ())
-  runs = paper.plan(figure, paper.Options(scale=0.05), ())
+def test_a_scale_shrinks_frames_and_learning_rates_but_not_the_schedule():
+  whole = make_runs('fig1')
+  runs = make_runs('fig1', scale=0.05)
   assert len(runs) == 4 * 5 * 3
   assert {run.frames for run in runs} == {9_800_000}
   # 50 x 0.14 is a little more than 7 in floating point.
-  seventh = paper.plan(figure, paper.Options(scale=0.14), ())
+  seventh = make_runs('fig1', scale=0.14)
   assert len(seventh) == 4 * 5 * 7
   assert {run.frames for run in seventh} == {27_440_000}
   assert {flag(run, 'anneal_frames') for run in runs} == {'196000000'}
@@ -97,45 +90,43 @@ def test_a_scale_shrinks_frames_and_learning_rates_but_not_the_schedule(paper):
   )
 
 
-def test_figures_share_their_runs(paper):
-  names = {
-    name: {run.name for run in paper.plan(figure, paper.Options(), ())}
-    for name, figure in paper._FIGURES.items()
-  }
+def test_figures_share_their_runs():
+  names = {name: {run.name for run in make_runs(name)} for name in plan.FIGURES}
   assert names['fig1'] == names['fig2'] < names['fig3'] == names['fig4']
   assert names['fig3'] < names['table2']
   assert names['figs5'] & names['fig1']
 
 
-def test_learning_rates_are_drawn_as_in_the_paper(paper):
-  rates = paper.learning_rates('atari', 50)
+def test_learning_rates_are_drawn_as_in_the_paper():
+  rates = plan.learning_rates('atari', 50)
   assert rates[0] == 7e-4
   assert len(set(rates)) == 50
   assert all(1e-4 <= rate <= 1e-2 for rate in rates)
   # Evenly on a logarithmic scale: 25 on each side of 1e-3, give or take 3.5.
   assert 15 < sum(rate < 1e-3 for rate in rates) < 35
-  assert paper.learning_rates('atari', 3) == rates[:3]
-  runs = paper.plan(
-    paper._FIGURES['fig2'],
-    paper.Options(scale=0.1, games=('pong',), methods=('a3c',)),
-    (),
-  )
+  assert plan.learning_rates('atari', 3) == rates[:3]
+  runs = make_runs('fig2', scale=0.1, games=('pong',), methods=('a3c',))
   assert [run.learning_rate for run in runs] == rates[:5]
   assert [run.seed for run in runs] == [1, 2, 3, 4, 5]
 
 
-def test_value_methods_are_evaluated_on_the_way(paper):
-  options = paper.Options(games=('pong',), scale=0.1)
-  for run in paper.plan(paper._FIGURES['fig1'], options, ()):
+def test_value_methods_are_evaluated_on_the_way():
+  for run in make_runs('fig1', games=('pong',), scale=0.1):
     expected = run.frames if run.method == 'a3c' else run.frames // 25
     assert int(flag(run, 'eval_frames')) == expected
 
 
-def test_a_heading_tells_all_that_is_not_the_papers(paper):
-  figure = paper._FIGURES['fig1']
-  options = paper.Options(scale=0.2, games=('pong',), parallel=2, threads=(4,))
-  runs = paper.plan(figure, options, ['--t_max=20'])
-  assert paper._title('fig1', figure, options, ['--t_max=20'], runs) == (
+def test_a_heading_tells_all_that_is_not_the_papers():
+  given = {'scale': 0.2, 'games': ('pong',), 'parallel': 2, 'threads': (4,)}
+  runs = make_runs('fig1', ['--t_max=20'], **given)
+  title = plan.title(
+    'fig1',
+    plan.FIGURES['fig1'],
+    plan.Options(**given),
+    extra=['--t_max=20'],
+    runs=runs,
+  )
+  assert title == (
     'fig1 at scale 0.2: 39.2 million frames per run, 10 of 50 learning rates, '
     'curves of the best 1 (paper: best 5 of 50), 4 threads, 2 runs at once, '
     '--t_max=20'
@@ -143,8 +134,8 @@ def test_a_heading_tells_all_that_is_not_the_papers(paper):
   assert all(run.command[-1] == '--t_max=20' for run in runs)
 
 
-def test_table_1_is_of_the_large_network(paper):
-  runs = paper.plan(paper._FIGURES['table1'], paper.Options(), ())
+def test_table_1_is_of_the_large_network():
+  runs = make_runs('table1')
   assert {run.game for run in runs} == {*published.atari57()}
   assert all('--network=nature' in run.command for run in runs)
   lstm = [run for run in runs if '--lstm' in run.command]
@@ -209,8 +200,7 @@ def test_a_dry_run_tells_the_cost_and_leaves_nothing(tmp_path):
   ]  # fmt: skip
   assert len(rows) == 4 * 5
   assert re.fullmatch(
-    r'20 runs, 78,400,000 frames, (\d+\.\d\d) core-hours, of which \1 are to '
-    'come',
+    r'20 runs, 78,400,000 frames, (\d+\.\d\d) core-hours, of which \1 are left',
     last,
   )
   assert list(tmp_path.iterdir()) == []
@@ -232,13 +222,13 @@ def test_every_figure_of_a_small_game(folder, name):
   rows = read_rows(folder / f'results/{name}.csv')
   assert {row['game'] for row in rows} == {'catch'}
   assert (folder / f'results/{name}.png').read_bytes().startswith(b'\x89PNG')
-  # All is there now: the same table, and no run begins.
+  # All is there now: the same table, and no run starts.
   code, out, err = run_script(*arguments, cwd=folder)
   assert (code, err) == (0, '')
-  assert 'begins' not in out
+  assert 'starts' not in out
   assert read_rows(folder / f'results/{name}.csv') == rows
   code, out, err = run_script(*arguments, '--dry_run', cwd=folder)
-  assert out.endswith(', of which 0.00 are to come\n')
+  assert out.endswith(', of which 0.00 are left\n')
 
 
 def test_runs_of_another_scale_are_refused(folder):
@@ -262,7 +252,7 @@ def test_runs_of_another_scale_are_refused(folder):
     (('--scale=0.02',), 'with --frames=2000'),
     (('--scale=0.02', '--dry_run'), 'with --frames=2000'),
     (('--', '--t_max=4'), 'without --t_max=4'),
-    ((), 'by nothing that it tells of'),
+    ((), 'without a record of its command'),
   ]:
     if not given:
       command.unlink()
@@ -270,7 +260,7 @@ def test_runs_of_another_scale_are_refused(folder):
     assert (code, out) == (2, '')
     assert err.startswith(
       'error: --workdir=other: its run catch-a3c-1threads-0.003-seed1 was '
-      f'begun {was}; '
+      f'started {was}; '
     )
     assert err.count('\n') == 1
 
@@ -283,7 +273,7 @@ def test_a_plan_whose_flags_no_run_takes_is_given_up(tmp_path):
   )  # fmt: skip
   assert code == 2
   assert out.count('failed, exit code 2') == 3
-  assert 'to go on' not in out
+  assert 'to resume' not in out
   assert err.endswith(
     'failed, exit code 2, as 3 of 20; its log ends with: error: --gamma=2.0: '
     'allowed: 0 to 1\n'
@@ -353,7 +343,7 @@ def test_the_results_that_are_kept_draw_their_figure(name, arguments, tmp_path):
     *arguments.split(), cwd=tmp_path,
   )  # fmt: skip
   assert (code, err) == (0, '')
-  assert 'begins' not in out
+  assert 'starts' not in out
   assert read_rows(tmp_path / name / 'fig1.csv') == read_rows(kept / 'fig1.csv')
 
 
@@ -379,7 +369,7 @@ def test_a_plan_that_is_stopped_goes_on(tmp_path):
   assert process.returncode == 0
   assert 'stopping 1 runs' in out
   assert out.endswith(
-    '1 of 1 runs are not finished\nto go on: the same command\n'
+    '1 of 1 runs are not finished\nto resume: the same command\n'
   )
   # What there is has been drawn.
   first = read_rows(tmp_path / 'results/fig1.csv')

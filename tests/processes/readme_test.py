@@ -1,4 +1,3 @@
-import functools
 import pathlib
 import re
 import subprocess
@@ -8,11 +7,10 @@ import pytest
 from a3c_jax import training
 from a3c_jax.envs import domain, gym
 from a3c_jax.runs import workdir
-from a3c_jax.settings import build, config
+from a3c_jax.settings import config
 
 ROOT = pathlib.Path(__file__).parents[2]
 README = (ROOT / 'README.md').read_text()
-BUILD = (ROOT / 'BUILD.md').read_text()
 BLOCKS = re.findall(r'```python\n(.*?)```', README, re.DOTALL)
 
 
@@ -43,7 +41,7 @@ def test_a_domain_of_ones_own_trains_as_printed(tmp_path, monkeypatch):
     frames=20,
     eval_frames=0,
   )
-  training.train(settings)
+  training.run(settings)
   assert workdir.read_config(tmp_path / 'results').environment == options
 
 
@@ -66,11 +64,7 @@ def test_the_policy_of_a_run_plays_as_printed(tmp_path, monkeypatch):
     frames=20,
     eval_frames=0,
   )
-  training.run(
-    settings,
-    build.make_env(settings),
-    functools.partial(build.make_learner, settings),
-  )
+  training.run(settings)
   block = block_with('atari')
   printed = re.search("load\\('(runs/pong-a3c-.*)'\\)", block)
   monkeypatch.chdir(tmp_path)
@@ -91,7 +85,7 @@ def test_a_policy_in_an_environments_own_units_plays_as_printed(
     frames=20,
     eval_frames=0,
   )
-  training.train(settings)
+  training.run(settings)
   block = block_with('Pendulum-v1')
   printed = re.search("load\\('(runs/Pendulum-v1-a3c-.*)'\\)", block)
   monkeypatch.chdir(tmp_path)
@@ -99,30 +93,6 @@ def test_a_policy_in_an_environments_own_units_plays_as_printed(
   exec(block.replace(printed[1], 'results'), names)
   assert names['env'].action_space.contains(names['actions'][0])
   assert names['envs'].action_space.shape == (4, 1)
-
-
-def test_the_layout_names_every_module_and_no_other():
-  named = set(re.findall(r'^[\d.]+  (\S+\.py)', BUILD, re.MULTILINE))
-  here = {
-    str(path.relative_to(ROOT))
-    for folder in ('a3c_jax', 'experiments')
-    for path in (ROOT / folder).glob('*.py')
-    if path.name != '__init__.py'
-  }
-  assert named == here
-
-
-@pytest.mark.parametrize('command', ['train', 'test'])
-def test_the_two_commands_come_first_and_exist(command):
-  assert f'make {command}' in README[: README.index('## ')]
-  makefile = (ROOT / 'Makefile').read_text()
-  assert re.search(f'^{command}: ', makefile, re.MULTILINE)
-
-
-def test_departures_are_numbered_in_order():
-  section = BUILD[BUILD.index('## Departures') : BUILD.index('## Reproduce')]
-  numbers = [int(n) for n in re.findall(r'^(\d+)\. ', section, re.MULTILINE)]
-  assert numbers == list(range(1, len(numbers) + 1))
 
 
 @pytest.mark.parametrize(

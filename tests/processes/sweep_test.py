@@ -22,15 +22,12 @@ import pytest
 import script_flags
 
 from a3c_jax.core import signals
+from a3c_jax.reproduce import search as search_lib
 
 ROOT = pathlib.Path(__file__).parents[2]
 SWEEP = str(ROOT / 'experiments/sweep.py')
 RATE = '--log_uniform=learning_rate:1e-4:1e-2'
 SETTINGS = ('--folder=s', RATE, '--runs=2')
-
-
-with script_flags.forgotten():
-  sweep = runpy.run_path(SWEEP)
 
 
 # What all scripts of these tests begin with.
@@ -100,12 +97,12 @@ def rows(folder='s'):
     return {row['run']: row for row in csv.DictReader(file)}
 
 
-def begun(out):
-  return [line.split()[0] for line in out.splitlines() if ' begins: ' in line]
+def started(out):
+  return [line.split()[0] for line in out.splitlines() if ' starts: ' in line]
 
 
 def test_a_draw_depends_on_seed_and_number_alone():
-  draw = sweep['draw']
+  draw = search_lib.draw
   rng = np.random.default_rng([5, 3])
   one, two = rng.uniform(math.log(1e-4), math.log(1e-2)), rng.uniform(0, 1)
   ranges = {'a': (1e-4, 1e-2), 'b': (1.0, math.e)}
@@ -121,7 +118,7 @@ def test_a_draw_depends_on_seed_and_number_alone():
 
 def test_logarithms_of_draws_are_uniform():
   draws = [
-    sweep['draw']({'x': (1e-4, 1e-2)}, sweep_seed=1, number=number)['x']
+    search_lib.draw({'x': (1e-4, 1e-2)}, sweep_seed=1, number=number)['x']
     for number in range(1000)
   ]
   assert min(draws) >= 1e-4 and max(draws) <= 1e-2
@@ -132,7 +129,7 @@ def test_logarithms_of_draws_are_uniform():
 
 def test_rounding_stays_in_the_range():
   for number in range(20):
-    value = sweep['draw'](
+    value = search_lib.draw(
       {'x': (1.00004, 1.00006)}, sweep_seed=1, number=number
     )
     assert 1.00004 <= value['x'] <= 1.00006
@@ -156,12 +153,12 @@ def test_every_run_gets_its_flags_and_a_row(search):
     'run-001-seed2',
   }
   names = ('learning_rate', 'entropy_cost', 'value_cost')
-  ranges = sweep['read_ranges'](
+  ranges = search_lib.read_ranges(
     ['learning_rate:1e-4:1e-2', 'entropy_cost:1e-5:1e-2', 'value_cost:0.1:1']
   )
   assert tuple(ranges) == names
   for name, row in table.items():
-    drawn = sweep['draw'](ranges, sweep_seed=1, number=int(name[4:7]))
+    drawn = search_lib.draw(ranges, sweep_seed=1, number=int(name[4:7]))
     assert {name: float(row[name]) for name in names} == drawn
     seed = '2' if name.endswith('seed2') else '1'
     given = [
@@ -196,7 +193,7 @@ def test_more_runs_and_seeds_later_leave_finished_ones_alone(search):
   before = rows()
   code, out, err = search('leave(100)', *SETTINGS, '--runs=3', '--seeds=2')
   assert (code, err) == (0, '')
-  assert begun(out) == [
+  assert started(out) == [
     'run-000-seed2',
     'run-001-seed2',
     'run-002',
@@ -209,7 +206,7 @@ def test_more_runs_and_seeds_later_leave_finished_ones_alone(search):
     one, two = after[f'run-{number:03}'], after[f'run-{number:03}-seed2']
     assert one['learning_rate'] == two['learning_rate']
   assert len({row['learning_rate'] for row in after.values()}) == 3
-  assert begun(search('leave(100)', *SETTINGS)[1]) == []
+  assert started(search('leave(100)', *SETTINGS)[1]) == []
 
 
 def test_the_table_has_the_ten_best_first(search):
@@ -271,16 +268,16 @@ def test_a_signal_stops_the_runs_and_the_same_command_goes_on(search, number):
   body = STOPPED.format(signal=int(number))
   code, out, err = search(body, *SETTINGS, '--runs=3')
   assert (code, err) == (0, '')
-  assert begun(out) == ['run-000', 'run-001']
+  assert started(out) == ['run-000', 'run-001']
   assert 'stopping 1 runs\n' in out
   assert out.endswith(
-    '2 of 3 runs are not finished\nto go on: the same command\n'
+    '2 of 3 runs are not finished\nto resume: the same command\n'
   )
   assert list(rows()) == ['run-000']
   assert pathlib.Path('s/run-001').exists()
   code, out, err = search(body, *SETTINGS, '--runs=3')
   assert (code, err) == (0, '')
-  assert begun(out) == ['run-001', 'run-002']
+  assert started(out) == ['run-001', 'run-002']
   assert list(rows()) == ['run-000', 'run-001', 'run-002']
   lines = pathlib.Path('s/run-001.log').read_text().splitlines()
   first, second = (line for line in lines if not line.startswith('$ '))
@@ -305,7 +302,7 @@ def test_a_second_signal_kills_the_runs(search, number, monkeypatch):
   monkeypatch.setattr(signals, '_SAME_SECONDS', 0.0)
   code, out, err = search(DEAF.format(signal=int(number)), *SETTINGS)
   assert (code, err) == (0, '')
-  assert begun(out) == ['run-000']
+  assert started(out) == ['run-000']
   assert 'stopping 1 runs\nkilling 1 runs\n' in out
   assert 'told twice' not in pathlib.Path('s/run-000.log').read_text()
   assert rows() == {}
@@ -346,8 +343,8 @@ def test_a_killed_search_goes_on_when_what_it_left_has_ended(search, tmp_path):
     'run-001 runs already; waiting for its end\n'
   )
   assert out.count('runs already') == 2
-  assert sorted(begun(out)) == ['run-000', 'run-001', 'run-002']
-  assert begun(out)[0] != 'run-002'  # There was no room for it.
+  assert sorted(started(out)) == ['run-000', 'run-001', 'run-002']
+  assert started(out)[0] != 'run-002'  # There was no room for it.
   assert {row['status'] for row in rows().values()} == {'finished'}
   assert len(rows()) == 3
 
@@ -367,7 +364,7 @@ leave(100)
 def test_a_failed_run_has_its_exit_code_and_is_tried_again_last(search):
   code, out, err = search(CODES, *SETTINGS)
   assert code == 1
-  assert out.endswith('to go on: the same command\n')
+  assert out.endswith('to resume: the same command\n')
   assert err.startswith('error: no run has finished; s/run-000.log ends with: ')
   table = rows()
   assert [row['status'] for row in table.values()] == ['failed', 'failed']
@@ -377,7 +374,7 @@ def test_a_failed_run_has_its_exit_code_and_is_tried_again_last(search):
   assert table['run-001']['frames'] == ''
   code, out, err = search(CODES, *SETTINGS, '--runs=3')
   assert (code, err) == (0, '')
-  assert begun(out) == ['run-002', 'run-000', 'run-001']
+  assert started(out) == ['run-002', 'run-000', 'run-001']
   assert 'run-001 failed, exit code -9: see s/run-001.log\n' in out
   assert '1 of 3 runs are not finished\n' in out
   table = rows()
@@ -394,7 +391,7 @@ def test_flags_that_the_script_refuses_end_the_search(search):
   code, out, err = search(
     f'{refuse}; sys.exit(2)', *SETTINGS, '--runs=20', '--seeds=2'
   )
-  assert (code, begun(out)[-1]) == (2, 'run-002-seed2')
+  assert (code, started(out)[-1]) == (2, 'run-002-seed2')
   assert err == (
     'error: no run has finished; s/run-000.log ends with: error: --algo=dqn: '
     'allowed: a3c\n'
@@ -414,7 +411,7 @@ def test_values_that_the_script_refuses_do_not_end_the_search(search):
   body = 'leave(100) if number in (1, 5) else sys.exit(2)'
   code, out, err = search(body, *SETTINGS, '--runs=6')
   assert (code, err) == (0, '')
-  assert len(begun(out)) == 6
+  assert len(started(out)) == 6
   codes = [row['exit_code'] for row in rows().values()]
   assert codes == ['2', '0', '2', '2', '2', '0']
 
@@ -446,7 +443,7 @@ def test_a_row_that_was_not_written_to_its_end_is_cut_off(search):
   path.write_text(whole[:-5])
   code, out, err = search('leave(100)', *SETTINGS)
   assert (code, err) == (0, '')
-  assert begun(out) == ['run-001']
+  assert started(out) == ['run-001']
   assert path.read_text() == whole
 
 
@@ -597,7 +594,7 @@ def test_a_search_of_real_runs(search):
   config = json.loads(pathlib.Path('s/run-000/config.json').read_text())
   assert repr(config['config']['learning_rate']) == row['learning_rate']
   assert (
-    begun(search('', *SETTINGS, '--runs=1', after=(catch, *flags))[1]) == []
+    started(search('', *SETTINGS, '--runs=1', after=(catch, *flags))[1]) == []
   )
 
 
@@ -628,7 +625,7 @@ def test_damaged_rows_are_written_again(search):
     results.write_text('\n'.join([first, damaged, two, '']))
     code, out, err = search(body, *SETTINGS)
     assert (code, err) == (0, '')
-    assert begun(out) == ['run-000']
+    assert started(out) == ['run-000']
     assert rows() == whole
 
 
@@ -660,7 +657,7 @@ def test_a_full_disk_is_one_line_and_the_same_command_resumes(
   def full(self, row):
     raise OSError(errno.ENOSPC, 'No space left on device')
 
-  line = 'the same command goes on'
+  line = 'the same command resumes the search'
   pathlib.Path('script.py').write_text(BEGINNING + 'leave(100)')
   limits = resource.getrlimit(resource.RLIMIT_FSIZE)
   resource.setrlimit(resource.RLIMIT_FSIZE, (20, limits[1]))
@@ -684,7 +681,7 @@ def test_a_folder_without_locks(search, monkeypatch):
     raise OSError(errno.ENOLCK, 'No locks available')
 
   monkeypatch.setattr(fcntl, 'flock', missing)
-  code, out, err = search('leave(100)', *SETTINGS)
-  assert (code, err) == (0, '')
-  assert out.count('the file system has no locks') == 2  # One for the runs.
+  code, _, err = search('leave(100)', *SETTINGS)
+  assert code == 0
+  assert err.count('the file system has no locks') == 2  # One for the runs.
   assert len(rows()) == 2

@@ -111,7 +111,7 @@ def test_a_domain_of_a_script_is_trained_resumed_and_loaded(
   train = ('--workdir=r', '--threads=1', '--eval_frames=48', '--hold=2')
   code, out, err = run(*train, '--ticks=8', '--frames=96')
   assert (code, err) == (0, '')
-  assert 'read as images' not in out  # It is known, and not found out.
+  assert 'read as images' not in out  # The layout is known, not guessed.
   record = json.loads((tmp_path / 'r/config.json').read_text())
   assert record['config']['domain'] == 'lamp'
   assert record['config']['environment'] == {'ticks': 8, 'hold': 2}
@@ -130,7 +130,7 @@ def test_a_domain_of_a_script_is_trained_resumed_and_loaded(
     '96'
   ]
 
-  # What is not given comes from the run.
+  # Other options come from the run.
   code, _, err = run('--workdir=r', '--frames=144', '--override=frames')
   assert (code, err) == (0, '')
   *_, row = read_rows(tmp_path / 'r/train.csv')

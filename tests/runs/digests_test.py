@@ -54,10 +54,10 @@ def machine() -> str:
   """What decides on the last bits: versions, and what the processor can do."""
   processor = []
   # Products are cut into pieces that fit the caches.
-  told = ('vendor_id', 'cpu family', 'model', 'stepping', 'cache size')
+  names = ('vendor_id', 'cpu family', 'model', 'stepping', 'cache size')
   for line in pathlib.Path('/proc/cpuinfo').read_text().splitlines():
     name, _, value = line.partition(':')
-    if name.strip() in told:
+    if name.strip() in names:
       processor.append(f'{name.strip()} {value.strip()}')
     if not line:  # The first core tells enough.
       break

@@ -10,6 +10,7 @@ from a3c_jax import training
 from a3c_jax.core import types
 from a3c_jax.envs import gym
 from a3c_jax.runs import evaluation
+from a3c_jax.runs import policy as policy_lib
 from a3c_jax.settings import build, config
 
 
@@ -60,7 +61,7 @@ def test_no_episode_of_an_evaluation_is_a_training_game(tmp_path):
     make('evaluation'),
   )
   later = make('later')()
-  policy = evaluation.Policy(
+  policy = policy_lib.Policy(
     build.make_learner(settings, later),
     types.Version(result.params, None, frames=0, updates=0),
   )

@@ -126,7 +126,7 @@ def test_best_and_counts_of_frames(tmp_path):
   with pytest.raises(errors.UsageError) as error:
     a3c_jax.load(tmp_path, checkpoint=7)
   assert str(error.value) == (
-    '--checkpoint=7: there are those of frames: '
+    '--checkpoint=7: checkpoints exist of frames: '
     + ', '.join(map(str, sorted({0, int(best.name), result.frames})))
     + '; allowed: latest, best, or the frames of one that is there'
   )
@@ -134,7 +134,7 @@ def test_best_and_counts_of_frames(tmp_path):
 
 def test_without_evaluations_there_is_no_best(tmp_path):
   train(tmp_path, eval_frames=0)
-  with pytest.raises(errors.UsageError, match='--checkpoint=best: there are'):
+  with pytest.raises(errors.UsageError, match='--checkpoint=best: .*exist'):
     a3c_jax.load(tmp_path, checkpoint='best')
 
 
@@ -429,7 +429,7 @@ def test_a_run_in_other_spaces_is_kept_without_them(tmp_path):
     env = gym.make(make_walk())()
     return make_own_learner(env)
 
-  walk(tmp_path, make_env=make_env, make_learner=make_learner)
+  walk(tmp_path, algo='nstep_q', make_env=make_env, make_learner=make_learner)
   assert json.loads((tmp_path / 'config.json').read_text())['spaces'] is None
 
 
@@ -505,8 +505,8 @@ def test_an_environment_that_config_json_names_is_not_imported(
   change_record(stranger / 'run', environment=environment)
   with pytest.raises(errors.UsageError) as error:
     a3c_jax.load(stranger / 'run')
-  told = f'--env={name} --env_args={{"level": "x"}}; allowed: --trust'
-  assert told in str(error.value)
+  named = f'--env={name} --env_args={{"level": "x"}}; allowed: --trust'
+  assert named in str(error.value)
   assert not (stranger / 'imported').exists()
 
 

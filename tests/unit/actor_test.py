@@ -26,8 +26,8 @@ def versions():
   return lambda: version(next(numbers))
 
 
-def learner(acting='snapshot', *, keeps=False):
-  """Acts by parameters + key + ε; a bootstrap value tells both parameters."""
+def learner(acting='snapshot', *, caches=False):
+  """Acts by parameters + key + ε; a bootstrap value adds both parameters."""
 
   def act(params, state, obs, key, epsilon):
     return np.full(len(obs), params + key + epsilon), state, key + 1
@@ -43,7 +43,9 @@ def learner(acting='snapshot', *, keeps=False):
     bootstrap=bootstrap,
     gradients=None,
     acting=acting,
-    act_and_keep=(lambda *inputs: (*act(*inputs), 'kept')) if keeps else None,
+    act_and_keep=(lambda *inputs: (*act(*inputs), 'cached'))
+    if caches
+    else None,
   )
 
 
@@ -61,7 +63,7 @@ def bootstrap(actor):
 
 
 def test_fixed_acts_on_one_version():
-  actor = actor_lib.FixedActor(learner(keeps=True), version(3))
+  actor = actor_lib.FixedActor(learner(caches=True), version(3))
   assert actor.begin_segment() is actor.version
   for _ in range(2):
     assert act(actor) == actor_lib.Decision([305.25], (), 6, ())
@@ -74,15 +76,17 @@ def test_greedy_takes_no_chance():
   assert act(actor) == actor_lib.Decision([300], (), 5, ())
 
 
-@pytest.mark.parametrize(('keeps', 'kept'), [(True, 'kept'), (False, ())])
-def test_snapshot_acts_on_one_version_in_each_segment(keeps, kept):
-  actor = actor_lib.in_training(learner(keeps=keeps), versions())
+@pytest.mark.parametrize(('caches', 'cached'), [(True, 'cached'), (False, ())])
+def test_snapshot_acts_on_one_version_in_each_segment(caches, cached):
+  actor = actor_lib.in_training(learner(caches=caches), versions())
   for number in range(3):
     begun = actor.begin_segment()
     assert begun.updates == number
     for _ in range(2):
       decision = act(actor)
-      assert decision == actor_lib.Decision([100 * number + 5.25], (), 6, kept)
+      assert decision == actor_lib.Decision(
+        [100 * number + 5.25], (), 6, cached
+      )
       assert bootstrap(actor) == [101 * number]
     assert actor.version is begun
 

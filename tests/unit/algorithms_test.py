@@ -48,7 +48,7 @@ def test_every_hyperparameter_has_a_good_default_its_source_and_help(name):
     ('one_step_sarsa', 'greedy', 0.05, 'greedy'),
   ],
 )
-def test_how_actions_are_chosen_is_told(algo, policy, epsilon, expected):
+def test_how_actions_are_chosen_is_described(algo, policy, epsilon, expected):
   described = registry.get(algo).describe_policy(
     policy, exploration_epsilon=epsilon
   )

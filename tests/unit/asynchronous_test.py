@@ -71,9 +71,9 @@ def run(acting, *, segments, exploration=lambda frames: np.array([frames])):
 
 
 def worker_of(env, carry, exploration=lambda frames: np.zeros(1)):
-  return runtime.Worker(
-    0, env, exploration, WorkerState(carry, env.action_log())
-  )
+  worker = runtime.Worker(0, env, exploration)
+  worker.state = WorkerState(carry, env.action_log())
+  return worker
 
 
 def job_of(learner, gradients, store, *, frames=10**9, max_bad_gradients=0):

@@ -19,7 +19,7 @@ from a3c_jax.acting.worker_state import WorkerState
 from a3c_jax.core import errors, types
 from a3c_jax.envs import replayable
 from a3c_jax.parameters.store import StoreState
-from a3c_jax.runs import checkpoints
+from a3c_jax.runs import checkpoint_store, checkpoints
 
 
 def make_state(
@@ -150,7 +150,7 @@ def test_a_replacement_that_fails_loses_nothing(tmp_path, monkeypatch):
     file.write(content[:100])
     raise OSError(28, 'No space left on device')
 
-  monkeypatch.setattr(checkpoints.files, 'write_all', full)
+  monkeypatch.setattr(checkpoint_store.files, 'write_all', full)
   with pytest.raises(OSError, match='No space left on device'):
     store.save(other_of_frame_1())
   assert os.listdir(tmp_path / 'checkpoints') == ['1']
@@ -164,7 +164,7 @@ def test_what_cannot_be_read_back_is_no_checkpoint(tmp_path, monkeypatch):
   def loses_the_end(file, content):
     file.write(content[:-1])
 
-  monkeypatch.setattr(checkpoints.files, 'write_all', loses_the_end)
+  monkeypatch.setattr(checkpoint_store.files, 'write_all', loses_the_end)
   with pytest.raises(OSError, match='cannot be read back'):
     store.save(make_state(2))
   assert os.listdir(tmp_path / 'checkpoints') == ['1']
@@ -210,7 +210,7 @@ def test_data_types_come_back_as_they_were(tmp_path):
     'empty': np.zeros((0, 3), np.int8),
     'a/b': {'c.d': np.array(True)},
   }
-  store = checkpoints.Store(tmp_path / 'store')
+  store = checkpoint_store.Store(tmp_path / 'store')
   store.save(1, arrays, {'text': os.fsdecode(b'\xff')})
   found, record = store.read(1)
   assert_same(found, arrays)
@@ -464,7 +464,7 @@ def test_those_of_an_older_version_are_named_and_left_alone(tmp_path):
   assert saved(tmp_path) == [1, 2]
 
 
-class DeletedMeanwhile(checkpoints.Store):
+class DeletedMeanwhile(checkpoint_store.Store):
   """Whose writer goes on between a listing and the first reading."""
 
   def frames(self):
@@ -481,7 +481,7 @@ def test_a_reader_looks_again_for_one_that_was_deleted(
   tmp_path, monkeypatch, folder, which
 ):
   state = make_state(2)
-  checkpoints.Store(tmp_path / folder).save(
+  checkpoint_store.Store(tmp_path / folder).save(
     1, checkpoints._to_arrays(state.store), {'frames': 2}
   )
   monkeypatch.setattr(checkpoints, 'Store', DeletedMeanwhile)
@@ -492,14 +492,14 @@ def test_a_reader_looks_again_for_one_that_was_deleted(
 
 
 def test_one_that_is_asked_for_and_deleted_meanwhile(tmp_path, monkeypatch):
-  checkpoints.Store(tmp_path / 'checkpoints').save(1, {}, {})
+  checkpoint_store.Store(tmp_path / 'checkpoints').save(1, {}, {})
   monkeypatch.setattr(checkpoints, 'Store', DeletedMeanwhile)
   with pytest.raises(FileNotFoundError, match='of frames: 2$'):
     checkpoints.read_params(tmp_path, '1', {})
 
 
 def test_a_name_of_more_digits_than_python_reads(tmp_path):
-  checkpoints.Store(tmp_path / 'checkpoints').save(1, {'params': {}}, {})
+  checkpoint_store.Store(tmp_path / 'checkpoints').save(1, {'params': {}}, {})
   (tmp_path / 'checkpoints' / ('9' * 200)).write_text('')
   with pytest.raises(FileNotFoundError, match='of frames: 1$'):
     checkpoints.read_params(tmp_path, '9' * 5000, {})
@@ -547,28 +547,28 @@ def test_whether_observations_are_normalised_is_for_the_run_to_say(
 
 
 def test_one_that_cannot_be_read_now_is_left_where_it_is(tmp_path, monkeypatch):
-  store = checkpoints.Store(tmp_path / 'checkpoints')
+  store = checkpoint_store.Store(tmp_path / 'checkpoints')
   store.save(2, {'params': {}}, {'frames': 2})
 
   def fail(path, flags):
     raise OSError(errno.EIO, 'Input/output error')
 
   with monkeypatch.context() as patch:
-    patch.setattr(checkpoints.os, 'open', fail)
+    patch.setattr(checkpoint_store.os, 'open', fail)
     with pytest.raises(errors.UsageError, match='checkpoints/2: Input/output'):
       store.newest()
-  assert store.newest()[1]['frames'] == 2
+  assert store.newest()[0].record['frames'] == 2
   assert not list(tmp_path.glob('corrupt-*'))
 
 
 def test_pipes_and_devices_are_no_checkpoints(tmp_path):
-  store = checkpoints.Store(tmp_path / 'checkpoints')
+  store = checkpoint_store.Store(tmp_path / 'checkpoints')
   store.save(2, {'params': {}}, {'frames': 2})
   os.mkfifo(tmp_path / 'checkpoints' / '7')
   (tmp_path / 'checkpoints' / '8').symlink_to('/dev/zero')
-  store = checkpoints.Store(tmp_path / 'checkpoints', read_only=True)
-  _, record, problems = store.newest()
-  assert record['frames'] == 2
+  store = checkpoint_store.Store(tmp_path / 'checkpoints', read_only=True)
+  newest, problems = store.newest()
+  assert newest.record['frames'] == 2
   assert problems == [
     f'checkpoint of frame {frames} is corrupt: it is no file'
     for frames in (8, 7)
@@ -595,8 +595,8 @@ def test_what_a_stranger_made_up_is_told_in_one_line(tmp_path, arrays, header):
   (tmp_path / '5').write_bytes(
     b'a3c_jax-checkpoint-2 ' + digest + b' ' + header + b'\n' + content
   )
-  store = checkpoints.Store(tmp_path, read_only=True)
-  with pytest.raises(checkpoints.CorruptError) as error:
+  store = checkpoint_store.Store(tmp_path, read_only=True)
+  with pytest.raises(checkpoint_store.CorruptError) as error:
     store.read(5)
   assert str(error.value).startswith('checkpoint of frame 5 is corrupt: ')
 
@@ -614,7 +614,7 @@ def test_what_a_stranger_made_up_is_told_in_one_line(tmp_path, arrays, header):
 def test_a_record_that_was_made_up_does_not_fit(tmp_path, change):
   store = checkpoints.Checkpoints(tmp_path, keep=2)
   store.save(make_state(3))
-  plain = checkpoints.Store(tmp_path / 'checkpoints')
+  plain = checkpoint_store.Store(tmp_path / 'checkpoints')
   arrays, record = plain.read(3)
   arrays |= change.pop('arrays', {})
   record = {k: v for k, v in (record | change).items() if v is not None}
@@ -629,7 +629,9 @@ def test_a_record_that_was_made_up_does_not_fit(tmp_path, change):
 
 @pytest.mark.parametrize('frames', [-5, 'x', 4])
 def test_one_of_another_count_of_frames_is_corrupt(tmp_path, frames):
-  plain = checkpoints.Store(tmp_path / 'checkpoints')
+  plain = checkpoint_store.Store(tmp_path / 'checkpoints')
   plain.save(3, {'params': {}}, {'frames': frames})
-  with pytest.raises(checkpoints.CorruptError, match='another count of frames'):
+  with pytest.raises(
+    checkpoint_store.CorruptError, match='another count of frames'
+  ):
     plain.read(3)

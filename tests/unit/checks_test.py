@@ -74,12 +74,12 @@ def test_while_tracing_only():
     function(two, jnp.ones(3))
 
 
-def test_axes_under_vmap_are_those_of_one_stream():
-  def one_stream(x):
+def test_axes_under_vmap_are_those_of_one_env():
+  def one_env(x):
     shapes.check_shapes(x=(x, 'T'))
     return x
 
-  assert jax.vmap(one_stream, in_axes=1)(jnp.ones([3, 2])).shape == (2, 3)
+  assert jax.vmap(one_env, in_axes=1)(jnp.ones([3, 2])).shape == (2, 3)
 
 
 def test_load_function():

@@ -61,7 +61,7 @@ def test_settings_come_back_from_config_json(settings):
     assert record.read(path).config == made
     # Started again without them, it has them.
     again = make(workdir=folder)
-    for name in settings.keys() - {'seconds', 'profile'}:
+    for name in settings.keys() - {'seconds', 'profile', 'device'}:
       assert getattr(again, name) == getattr(made, name)
 
 

@@ -1,4 +1,4 @@
-"""What environments of others may give, and what is refused in one line."""
+"""What environments may return, and what is refused in one line."""
 
 import signal
 import warnings
@@ -56,12 +56,12 @@ class Counts(gymnasium.Env):
 
 
 def having(**methods):
-  """`Counts`, of which some methods and attributes are others."""
+  """`Counts` with some methods and attributes replaced."""
   return type('Given', (Counts,), methods)
 
 
 def refusal(make_one, **kwargs):
-  """The line that `gym.make` refuses an environment with."""
+  """The line with which `gym.make` refuses an environment."""
   with pytest.raises(errors.UsageError) as error:
     gym.make(make_one, **kwargs)
   (line,) = str(error.value).splitlines()
@@ -74,7 +74,7 @@ def refusal(make_one, **kwargs):
 
 
 class Reuses(Counts):
-  """Ends after 5 steps; every observation is the same array, filled anew."""
+  """Ends after 5 steps; every observation is the same array, overwritten."""
 
   def __init__(self, shape=(1,), dtype=np.float32, scale=1 / 5):
     self.observation_space = spaces.Box(0, 255, shape, dtype)
@@ -90,7 +90,7 @@ class Reuses(Counts):
 
 
 def values_of_what_is_seen(scale):
-  """A learner for which a state is worth its first number times `scale`."""
+  """A learner whose value of a state is its first number times `scale`."""
   network = networks.ActorCritic(networks.MLPTorso(obs_dims=1), 2)
   learner = policy_based.a3c(network, entropy_cost=0.0, value_cost=0.5)
 
@@ -128,7 +128,7 @@ def test_a_final_observation_that_its_environment_overwrites(
   envs, shape, dtype, scale
 ):
   make_env = gym.make(lambda: Reuses(shape, dtype, scale), num_envs=envs)
-  # The final observation is worth 1: reward 1 + 0.99 · 1 where truncated.
+  # The final observation has value 1: reward 1 + 0.99 · 1 where truncated.
   learner = values_of_what_is_seen(1 / (5 * scale))
   segment = segment_of(make_env(), learner)
   expected = np.zeros((12, envs))
@@ -235,14 +235,14 @@ def test_no_content_of_info_matters(infos):
     return infos[next(which)]
 
   env = gym.make(having(info=info), num_envs=2)()
-  _, told = env.reset(seed=1)
-  assert told == {}
+  _, found = env.reset(seed=1)
+  assert found == {}
   for step in range(1, 6):
-    _, reward, _, truncated, told = env.step(np.zeros(2, int))
+    _, reward, _, truncated, found = env.step(np.zeros(2, int))
     np.testing.assert_array_equal(reward, [1, 1])
-    assert set(told) <= {'final_obs'}
+    assert set(found) <= {'final_obs'}
     assert truncated.all() == (step == 5)
-  np.testing.assert_array_equal(np.stack(told['final_obs']), np.ones((2, 3)))
+  np.testing.assert_array_equal(np.stack(found['final_obs']), np.ones((2, 3)))
 
 
 @pytest.mark.parametrize('true', [True, np.True_, 1, np.array(True)])
@@ -307,7 +307,7 @@ ZEROS = np.zeros(3, np.float32)
 
 
 @pytest.mark.parametrize(
-  'methods, said',
+  'methods, hint',
   [
     ({'reset': seedless_reset}, "unexpected keyword argument 'seed'"),
     ({'reset': optionless_reset}, "unexpected keyword argument 'options'"),
@@ -331,13 +331,13 @@ ZEROS = np.zeros(3, np.float32)
     ),
   ],
 )
-def test_a_reset_or_step_that_is_not_gymnasiums(methods, said):
+def test_a_reset_or_step_that_is_not_gymnasiums(methods, hint):
   line = refusal(having(**methods))
-  assert said in line
+  assert hint in line
 
 
 @pytest.mark.parametrize(
-  'space, obs, said',
+  'space, obs, hint',
   [
     (spaces.Box(0, 1, (3,)), np.zeros(4), 'float64 of shape [4]'),
     (spaces.Box(0, 1, (3,)), np.zeros((1, 3)), 'float64 of shape [1, 3]'),
@@ -371,12 +371,12 @@ def test_a_reset_or_step_that_is_not_gymnasiums(methods, said):
     (spaces.Box(0, 9, (3,), np.int64), [2**63, 0, 1], ' with 9.22337'),
   ],
 )
-def test_an_observation_that_does_not_fit_its_space(space, obs, said):
+def test_an_observation_that_does_not_fit_its_space(space, obs, hint):
   """As the first observation, and likewise as a later one."""
   with warnings.catch_warnings():
     warnings.simplefilter('ignore')  # NumPy's own, of lists like these.
     kind = having(observation_space=space, observation=lambda self: obs)
-    assert said in refusal(kind)
+    assert hint in refusal(kind)
 
   def later(self):
     return np.zeros(space.shape, space.dtype) if self.t < 2 else obs
@@ -388,7 +388,7 @@ def test_an_observation_that_does_not_fit_its_space(space, obs, said):
   with pytest.raises(errors.RunError) as error:
     env.step(np.zeros(2, int))
   (line,) = str(error.value).splitlines()
-  assert said in line and 'Given' in line
+  assert hint in line and 'Given' in line
 
 
 @pytest.mark.parametrize(
@@ -424,7 +424,7 @@ def test_an_observation_of_which_nothing_is_lost(space, obs, expected):
 
 
 @pytest.mark.parametrize(
-  'reward, said',
+  'reward, hint',
   [
     (np.array([1.0]), 'float64 of shape [1]'),
     (np.zeros((1, 1)), 'float64 of shape [1, 1]'),
@@ -441,9 +441,9 @@ def test_an_observation_of_which_nothing_is_lost(space, obs, expected):
     (10**400, 'int'),
   ],
 )
-def test_a_reward_that_is_no_number(reward, said):
+def test_a_reward_that_is_no_number(reward, hint):
   line = refusal(having(reward=lambda self: reward))
-  assert f': a reward is {said}' in line
+  assert f': a reward is {hint}' in line
 
 
 @pytest.mark.parametrize(
@@ -460,7 +460,7 @@ def test_a_reward_that_is_a_number(reward):
 
 @pytest.mark.parametrize('which', ['terminated', 'truncated'])
 @pytest.mark.parametrize(
-  'flag, said',
+  'flag, hint',
   [
     (None, 'None'),
     (np.array([False]), 'bool of shape [1]'),
@@ -472,9 +472,9 @@ def test_a_reward_that_is_a_number(reward):
     ({}, 'dict'),
   ],
 )
-def test_a_flag_that_is_neither_true_nor_false(which, flag, said):
+def test_a_flag_that_is_neither_true_nor_false(which, flag, hint):
   line = refusal(having(**{which: lambda self: flag}))
-  assert f': {which} is {said}; allowed: True or False' in line
+  assert f': {which} is {hint}; allowed: True or False' in line
 
 
 @pytest.mark.parametrize('true', [True, np.True_, 1, 1.0, np.array(True)])
@@ -490,7 +490,7 @@ def test_life_loss_that_is_no_flag():
   assert ": info['life_loss'] is a list of 1; allowed" in line
 
 
-def test_what_an_environment_raises_itself_is_left_for_the_run():
+def test_what_an_environment_itself_raises_is_left_to_the_run():
   def step(self, action):
     raise OSError('no server')
 
@@ -533,7 +533,7 @@ def test_the_trial_leaves_the_random_numbers_of_a_space_alone():
 
 @pytest.mark.parametrize('repeat', [1, 3])
 @pytest.mark.parametrize(
-  'methods, said',
+  'methods, hint',
   [
     ({'reward': lambda self: np.ones(1)}, 'a reward is float64 of shape [1]'),
     ({'reward': lambda self: None}, 'a reward is None'),
@@ -542,14 +542,14 @@ def test_the_trial_leaves_the_random_numbers_of_a_space_alone():
     ({'truncated': lambda self: None}, 'truncated is None'),
   ],
 )
-def test_with_repeated_actions_too(monkeypatch, repeat, methods, said):
+def test_with_repeated_actions_too(monkeypatch, repeat, methods, hint):
   kind = having(action_space=spaces.Box(-1, 1, (1,)), **methods)
   monkeypatch.setattr(catch, 'kind', kind, raising=False)
   options = control.Options(env='a3c_jax.envs.catch:kind', action_repeat=repeat)
   with pytest.raises(errors.UsageError) as error:
     control.make(options)
   (line,) = str(error.value).splitlines()
-  assert said in line and line.startswith('--env=a3c_jax.envs.catch:kind: ')
+  assert hint in line and line.startswith('--env=a3c_jax.envs.catch:kind: ')
 
 
 @pytest.mark.parametrize('wrapped', [True, False])
@@ -572,10 +572,10 @@ def test_a_life_lost_between_repeated_actions():
 
   env = control.Repeat(having(info=info)(), 3)
   env.reset(seed=1)
-  *_, told = env.step(0)
-  assert told['life_loss'] is True
-  *_, told = env.step(0)
-  assert told['life_loss'] is False
+  *_, found = env.step(0)
+  assert found['life_loss'] is True
+  *_, found = env.step(0)
+  assert found['life_loss'] is False
 
 
 def test_a_signal_handler_that_a_thread_cannot_set():
@@ -621,7 +621,7 @@ OldEnv.__module__ = 'gym.core'
 
 
 @pytest.mark.parametrize(
-  'made, said',
+  'made, hint',
   [
     (None, 'returned NoneType'),
     (Counts, 'returned the class Counts and no environment of it'),
@@ -630,8 +630,8 @@ OldEnv.__module__ = 'gym.core'
     (lambda: Counts(), 'returned function'),
   ],
 )
-def test_what_is_no_environment(made, said):
-  assert said in refusal(lambda: made)
+def test_what_is_no_environment(made, hint):
+  assert hint in refusal(lambda: made)
 
 
 def test_several_environments_instead_of_one():
@@ -643,7 +643,7 @@ def test_several_environments_instead_of_one():
 
 @pytest.mark.parametrize('name', ['observation_space', 'action_space'])
 @pytest.mark.parametrize(
-  'space, said',
+  'space, hint',
   [
     (None, 'None'),
     (OldSpace(), 'Box(3,) of the old package gym'),
@@ -652,9 +652,9 @@ def test_several_environments_instead_of_one():
     (3, '3, a int,'),
   ],
 )
-def test_a_space_that_is_none(name, space, said):
+def test_a_space_that_is_none(name, space, hint):
   line = refusal(having(**{name: space}))
-  assert f'{name.replace("_", " ")} {said}' in line
+  assert f'{name.replace("_", " ")} {hint}' in line
 
 
 @pytest.mark.parametrize('name', ['observation_space', 'action_space'])
@@ -739,4 +739,4 @@ def test_metadata_may_be_missing():
   env = gym.make(having(metadata=None))()
   autoreset = gymnasium.vector.AutoresetMode.SAME_STEP
   assert env.metadata == {'autoreset_mode': autoreset}
-  assert isinstance(env, boundary.Games)
+  assert isinstance(env, boundary.CheckedVectorEnv)

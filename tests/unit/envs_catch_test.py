@@ -1,4 +1,4 @@
-"""Catch: its rules, and what Gymnasium asks of an environment."""
+"""Catch: its rules, and Gymnasium's checks of an environment."""
 
 import gymnasium
 from gymnasium.utils import env_checker
@@ -31,7 +31,7 @@ def test_obeys_gymnasium():
   env_checker.check_env(catch.Catch(), skip_render_check=True)
 
 
-def test_a_game_by_hand():
+def test_an_episode_by_hand():
   env = catch.Catch(rows=3, columns=3, render_mode='ansi')
   env.reset(seed=1)
   env.reset()
@@ -41,7 +41,7 @@ def test_a_game_by_hand():
   obs, reward, terminated, *_ = env.step(LEFT)
   assert env.render().split('\n') == ['...', first[0], 'x..']
   assert (reward, terminated) == (0.0, False)
-  obs, reward, terminated, *_ = env.step(LEFT)  # The wall holds it.
+  obs, reward, terminated, *_ = env.step(LEFT)  # The wall stops it.
   assert terminated
   assert reward == (1.0 if first[0] == 'x..' else -1.0)
   assert obs.sum() == (1.0 if reward == 1.0 else 2.0)
@@ -82,7 +82,7 @@ def test_in_a_vector_environment():
   for _ in range(9):
     obs, reward, terminated, _, info = env.step(np.array([STAY, STAY]))
   assert terminated.all()
-  # The next game has begun in the same step.
+  # The next episode has started in the same step.
   np.testing.assert_array_equal(obs[:, 0].sum(1), [1, 1])
   for final in info['final_obs']:
     assert final[0].sum() == 0

@@ -1,4 +1,4 @@
-"""Ordinary Gymnasium environments, and clear words for those we cannot use."""
+"""Gymnasium environments, and clear messages for those that are refused."""
 
 import dataclasses
 import importlib.util
@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from a3c_jax.core import errors, fields
-from a3c_jax.envs import control, domain, gym, named, replayable
+from a3c_jax.envs import control, domain, gym, named, replayable, space_checks
 from a3c_jax.runs import workdir
 from a3c_jax.settings import build, config
 
 
 class Custom(gymnasium.Env):
-  """Any spaces; remembers the actions it was given."""
+  """Any spaces; keeps the actions that it got."""
 
   def __init__(self, observation_space, action_space):
     self.observation_space = observation_space
@@ -52,7 +52,7 @@ def one_line(error):
   return line
 
 
-def test_cartpole_with_two_streams():
+def test_two_environments_of_cartpole():
   env = gym.make('CartPole-v1', num_envs=2)()
   obs, _ = env.reset(seed=3)
   assert env.num_envs == 2
@@ -73,7 +73,7 @@ def test_each_call_makes_another_environment():
     return made[-1]
 
   make_env = gym.make(make_one)
-  # One is tried out: reset, stepped once and closed.
+  # One is checked: reset, stepped once and closed.
   assert [(one.closed, one.actions) for one in made] == [(True, [0])]
   first, second = make_env(), make_env()
   first.reset(seed=1)
@@ -209,7 +209,7 @@ def test_pendulum_takes_its_own_torque():
 
 
 class Spoilt(Custom):
-  """Its observations are not finite from some step on."""
+  """Observations are not finite from some step on."""
 
   def __init__(self, at_step, value):
     wide = spaces.Box(-np.inf, np.inf, (3,), np.float64)
@@ -234,7 +234,7 @@ def test_observations_that_are_not_finite(at_step, value):
   def make_spoilt():
     return Spoilt(at_step, value)
 
-  # The first step is tried before there is a run.
+  # The first step is checked before a run starts.
   expected = errors.UsageError if at_step < 2 else errors.RunError
   with pytest.raises(expected) as error:
     env = gym.make(make_spoilt)()
@@ -303,14 +303,14 @@ def test_missing_dependency_of_a_registered_environment():
     assert one_line(error) == '--env=NeedsBox-v0: No module named box'
   finally:
     del gymnasium.registry['NeedsBox-v0']
-  # From a function of the user's it is a bug there, to be seen with its place.
+  # In a function of the user it is a bug, which needs its traceback.
   with pytest.raises(ImportError, match='box'):
     gym.make(make_one)
 
 
 def test_empty_observations_are_refused():
   with pytest.raises(errors.UsageError, match='not empty'):
-    gym.check_spaces(
+    space_checks.check_spaces(
       gymnasium.spaces.Box(0, 1, (2, 0)), gymnasium.spaces.Discrete(2), 'mine'
     )
 
@@ -338,7 +338,7 @@ def make_levels(level, **others):
 
 
 def make_fixed_levels(**given):
-  """Hands on what it does not know, as `envs_gym_test:make_fixed_levels`."""
+  """Passes on unknown arguments, as `envs_gym_test:make_fixed_levels`."""
   return Levels(**given)
 
 
@@ -367,7 +367,7 @@ def test_an_id_that_a_package_registers(package, env_id):
 
 
 @pytest.mark.parametrize(
-  'name, said',
+  'name, hint',
   [
     ('odd_games:Levels-v7', 'did you mean Levels-v0, Levels-v3?'),
     ('odd_games:Levles-v0', 'did you mean Levels-v'),
@@ -379,12 +379,12 @@ def test_an_id_that_a_package_registers(package, env_id):
     ('a:b:Levels-v0', 'there is no module a'),
   ],
 )
-def test_an_id_that_no_package_registers(package, name, said):
+def test_an_id_that_no_package_registers(package, name, hint):
   with pytest.raises(errors.UsageError) as error:
     gym.make(name)
   line = one_line(error)
   assert line.startswith(f'--env={name}: ')
-  assert said in line
+  assert hint in line
 
 
 def test_what_a_package_raises_when_imported_is_its_own(monkeypatch, tmp_path):
@@ -487,7 +487,7 @@ def test_arguments_of_gymnasium_itself():
 
 
 @pytest.mark.parametrize(
-  'name, args, said',
+  'name, args, hint',
   [
     (
       'odd_games:Levels-v0',
@@ -507,11 +507,11 @@ def test_arguments_of_gymnasium_itself():
     ('Pendulum-v1', {'g': 'x'}, 'TypeError: unsupported operand'),
   ],
 )
-def test_arguments_that_are_refused(package, name, args, said):
+def test_arguments_that_are_refused(package, name, args, hint):
   with pytest.raises(errors.UsageError) as error:
     gym.make(name, args=args)
   line = one_line(error)
-  assert said in line
+  assert hint in line
   assert '--env_args' in line
   assert 'allowed' in line
 

@@ -78,7 +78,7 @@ def test_mazes_have_dead_ends():
         [row - 1, row + 1, row, row], [column, column, column - 1, column + 1]
       ]
       ends += beside.sum() == 3
-  assert ends > 3  # labmaze fills all of them up unless it is told not to.
+  assert ends > 3  # labmaze fills all of them by default.
 
 
 @needs_labyrinth
@@ -143,11 +143,11 @@ def test_what_stands_where_on_a_map():
   }
 
 
-def test_pictures_are_png_of_textures_that_the_engine_can_repeat():
+def test_images_are_png_of_textures_that_the_engine_can_repeat():
   found = lumps(wads.resources())
   walls = [name for name in found if name.startswith('WALL')]
   assert len(walls) == mazes.ROOMS + 1
-  pictures = set()
+  images = set()
   for name in (*walls, 'GROUND', 'CEILING', 'APPLA0', 'PORTA0'):
     data = found[name]
     assert data.startswith(b'\x89PNG\r\n\x1a\n')
@@ -162,9 +162,9 @@ def test_pictures_are_png_of_textures_that_the_engine_can_repeat():
     width, height = struct.unpack_from('>II', chunks[b'IHDR'])
     rows = zlib.decompress(chunks[b'IDAT'])
     assert len(rows) == height * (1 + 4 * width)
-    pictures.add(rows)
+    images.add(rows)
     if b'grAb' in chunks:  # It stands on the ground, in the middle.
       assert struct.unpack('>ii', chunks[b'grAb']) == (width // 2, height)
     else:  # With another height, some pixels would be those of other memory.
       assert (width, height) == (64, 64)
-  assert len(pictures) == len(walls) + 4
+  assert len(images) == len(walls) + 4

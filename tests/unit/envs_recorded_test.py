@@ -1,4 +1,4 @@
-"""Stopped and replayed environments go on as if they had never stopped."""
+"""Replayed environments continue as if they had never stopped."""
 
 import signal
 
@@ -6,26 +6,26 @@ import gymnasium
 from gymnasium.vector import AutoresetMode
 import numpy as np
 import pytest
-from replays import assert_goes_on_alike, play, random_actions, record
+from replays import assert_continues_alike, play, random_actions, record
 
 from a3c_jax.envs import catch, gym, replayable
 
 
 @pytest.mark.parametrize('before', [0, 1, 8, 9, 10, 44, 45, 46, 200])
-def test_catch_goes_on_alike(before):
+def test_catch_continues_alike(before):
   if before == 0:
     env = record(gym.make(catch.Catch)())
     obs, _ = env.reset(seed=5)
     np.testing.assert_array_equal(env.replay(env.action_log()), obs)
     return
-  # A game of Catch lasts 9 steps, so each fifth game begins with a new seed.
-  past = assert_goes_on_alike(
+  # An episode of Catch lasts 9 steps, so each fifth starts with a new seed.
+  log = assert_continues_alike(
     gym.make(catch.Catch), before=before, after=100, reseed_steps=40
   )
-  assert len(past.actions) == before % 45
+  assert len(log.actions) == before % 45
 
 
-def test_games_of_different_lengths_are_reseeded_each_for_itself():
+def test_episodes_of_different_lengths_are_reseeded_each_for_itself():
   lengths = iter([5, 7, 5, 7])
 
   def make_env():
@@ -37,14 +37,14 @@ def test_games_of_different_lengths_are_reseeded_each_for_itself():
       autoreset_mode=AutoresetMode.SAME_STEP,
     )
 
-  past = assert_goes_on_alike(make_env, before=26, after=60, reseed_steps=10)
+  log = assert_continues_alike(make_env, before=26, after=60, reseed_steps=10)
   # Ends at 10 and 20, and at 14.
-  assert len(past.actions) == 26 - 14
-  assert past.starts.tolist() == [20 - 14, 0]
+  assert len(log.actions) == 26 - 14
+  assert log.starts.tolist() == [20 - 14, 0]
 
 
 class Noise(gymnasium.Env):
-  """Observations are random numbers, an action skips that many."""
+  """Observations are random numbers; an action skips that many."""
 
   observation_space = gymnasium.spaces.Box(0, 1, (2,), np.float64)
   action_space = gymnasium.spaces.Discrete(3)
@@ -62,24 +62,24 @@ def test_reseeding_replaces_the_first_observation_of_the_next_game():
   env = record(gym.make(catch.Catch)(), reseed_steps=9)
   env.reset(seed=1)
   obs = play(env, np.ones((9, 1), int))[0][-1]
-  past = env.action_log()
-  assert past.seeds.tolist() == [replayable.next_seed(1)]
-  assert len(past.actions) == 0
+  log = env.action_log()
+  assert log.seeds.tolist() == [replayable.next_seed(1)]
+  assert len(log.actions) == 0
   expected, _ = gym.make(catch.Catch)().reset(seed=replayable.next_seed(1))
   np.testing.assert_array_equal(obs, expected)
 
 
-def test_a_past_does_not_change_later():
+def test_a_log_does_not_change_later():
   env = record(gym.make(catch.Catch)(), reseed_steps=40)
   env.reset(seed=5)
   actions = random_actions(env, 300)
   pasts = []
   for action in actions:
     env.step(action)
-    past = env.action_log()
-    pasts.append((past, [part.copy() for part in past]))
-  for past, copies in pasts:
-    for part, copy in zip(past, copies, strict=True):
+    log = env.action_log()
+    pasts.append((log, [part.copy() for part in log]))
+  for log, copies in pasts:
+    for part, copy in zip(log, copies, strict=True):
       np.testing.assert_array_equal(part, copy)
 
 
@@ -96,7 +96,7 @@ def test_what_an_environment_raised_is_kept():
   assert env.failure is raised.value
 
 
-def test_ctrl_c_is_no_failure_of_the_environment(monkeypatch):
+def test_ctrl_c_is_not_a_failure_of_the_environment(monkeypatch):
   def interrupt(*args, **kwargs):
     raise KeyboardInterrupt
 

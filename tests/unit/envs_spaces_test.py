@@ -1,4 +1,4 @@
-"""Spaces on file, and a learner's actions in the environment's own units."""
+"""Records of spaces, and actions in the environment's own units."""
 
 import json
 

@@ -15,6 +15,7 @@ from a3c_jax.algorithms import policy_based, value_based
 from a3c_jax.core import events, types
 from a3c_jax.envs import gym, replayable
 from a3c_jax.runs import baselines, evaluation, evaluator
+from a3c_jax.runs import policy as policy_lib
 
 WAIT_SECONDS = 60.0
 
@@ -76,7 +77,7 @@ def version_of(params):
 @pytest.mark.parametrize('cut', [False, True])
 def test_an_episode_is_played_to_its_end(cut):
   env = make_env(cut=cut)
-  policy = evaluation.Policy(fixed_learner(), version_of(None))
+  policy = policy_lib.Policy(fixed_learner(), version_of(None))
   steps = []
   episode = evaluation.play(
     env, policy, seed=3, on_step=lambda: steps.append(1)
@@ -84,7 +85,7 @@ def test_an_episode_is_played_to_its_end(cut):
   assert episode == (0 + 1 + 2 + 2, 4, False)
   assert len(steps) == 4
   assert env.envs[0].unwrapped.seeds[0] == 3
-  greedy = evaluation.Policy(fixed_learner(), version_of(None), greedy=True)
+  greedy = policy_lib.Policy(fixed_learner(), version_of(None), greedy=True)
   assert evaluation.play(env, greedy, seed=3) == (4, 4, False)
 
 
@@ -97,7 +98,7 @@ def test_an_episode_is_played_to_its_end(cut):
   ],
 )
 def test_an_episode_without_an_end_is_truncated(length, max_steps, expected):
-  policy = evaluation.Policy(fixed_learner([0, 1, 2]), version_of(None))
+  policy = policy_lib.Policy(fixed_learner([0, 1, 2]), version_of(None))
   env = make_env(length=length)
   assert expected == evaluation.play(env, policy, seed=3, max_steps=max_steps)
   (episode,) = evaluation.play_all(
@@ -127,17 +128,17 @@ def test_epsilon_is_that_which_was_asked_for():
   learner = q_learner()
   obs = np.ones((3000, 1), np.float32)
   params = learner.init(jax.random.PRNGKey(0), obs)
-  greedy = evaluation.Policy(learner, version_of(params), greedy=True)
+  greedy = policy_lib.Policy(learner, version_of(params), greedy=True)
   best, _ = greedy(obs, greedy.initial_state(num_envs=3000))
   assert len(set(best.tolist())) == 1
   for epsilon, share in [(0.0, 1.0), (0.6, 0.6), (1.0, 1 / 3)]:
-    policy = evaluation.Policy(
+    policy = policy_lib.Policy(
       learner, version_of(params), exploration_epsilon=epsilon
     )
     action, _ = policy(obs, policy.initial_state(1, num_envs=3000))
     # Four standard deviations of 3000 draws.
     assert np.mean(action == best) == pytest.approx(share, abs=0.037)
-  usual = evaluation.Policy(learner, version_of(params))
+  usual = policy_lib.Policy(learner, version_of(params))
   action, _ = usual(obs, usual.initial_state(1, num_envs=3000))
   assert np.mean(action == best) == pytest.approx(1 - 0.05 * 2 / 3, abs=0.014)
 
@@ -149,7 +150,7 @@ def test_a3c_samples_and_carries_its_state():
   learner = policy_based.a3c(network, entropy_cost=0.0, value_cost=0.5)
   obs = np.ones((500, 1), np.float32)
   params = learner.init(jax.random.PRNGKey(0), obs)
-  policy = evaluation.Policy(learner, version_of(params))
+  policy = policy_lib.Policy(learner, version_of(params))
   state = policy.initial_state(7, num_envs=500)
   action, after = policy(obs, state)
   assert set(action.tolist()) == {0, 1, 2}
@@ -160,7 +161,7 @@ def test_a3c_samples_and_carries_its_state():
   assert np.any(other != action)
   moved = jax.tree.map(lambda one, two: np.any(one != two), state, after)
   assert all(jax.tree.leaves(moved))
-  greedy = evaluation.Policy(learner, version_of(params), greedy=True)
+  greedy = policy_lib.Policy(learner, version_of(params), greedy=True)
   best, after = greedy(obs, state)
   logits = network.apply(
     params, obs[None], state.recurrent, np.zeros((1, 500), bool)
@@ -176,7 +177,7 @@ def test_a3c_samples_and_carries_its_state():
 def test_the_number_of_threads_changes_nothing():
   learner = q_learner()
   params = learner.init(jax.random.PRNGKey(0), np.ones((1, 1), np.float32))
-  policy = evaluation.Policy(
+  policy = policy_lib.Policy(
     learner, version_of(params), exploration_epsilon=1.0
   )
 
@@ -227,7 +228,7 @@ def test_scales_truncate_as_evaluations_do(length, truncated):
 
 def test_an_error_in_an_evaluation_is_raised():
   envs = [make_env(), make_env(breaks=[6])]
-  policy = evaluation.Policy(fixed_learner(), version_of(None))
+  policy = policy_lib.Policy(fixed_learner(), version_of(None))
   with pytest.raises(OSError, match='the game broke') as error:
     evaluation.play_all(envs, policy, episodes=10, seed=1)
   assert error.value.__notes__ == ['raised in evaluation thread 1']
@@ -312,19 +313,19 @@ def test_one_that_breaks_too_often_ends_the_evaluation():
 
 
 def test_an_evaluation_can_be_stopped():
-  playing, go_on = threading.Event(), threading.Event()
+  playing, release = threading.Event(), threading.Event()
 
   class Waits(Walk):
     def step(self, action):
       playing.set()
-      assert go_on.wait(WAIT_SECONDS)
+      assert release.wait(WAIT_SECONDS)
       return super().step(action)
 
   one, _ = make_evaluator(lambda: Waits(length=10**9))
   one.start(types.Version(None, None, 10, 0))
   assert playing.wait(WAIT_SECONDS)
   assert one.stop(0.01) == ['evaluation-0']
-  go_on.set()
+  release.set()
   assert one.stop(WAIT_SECONDS) == []
   assert one.error is None
   assert one.drain() is None

@@ -59,37 +59,37 @@ def make(algo, torso):
   )
 
 
-def acted_segment(learner, params, streams, shape=(4, 84, 84), steps=STEPS):
+def acted_segment(learner, params, num_envs, shape=(4, 84, 84), steps=STEPS):
   """A segment that was played with the learner, an episode's end within."""
   rng = np.random.default_rng(0)
-  obs = rng.integers(0, 256, (steps + 1, streams, *shape)).astype(np.uint8)
-  discount_t = np.full((steps, streams), 0.9, np.float32)
+  obs = rng.integers(0, 256, (steps + 1, num_envs, *shape)).astype(np.uint8)
+  discount_t = np.full((steps, num_envs), 0.9, np.float32)
   discount_t[2, 0] = 0.0
-  is_first = np.zeros((steps + 1, streams), bool)
+  is_first = np.zeros((steps + 1, num_envs), bool)
   is_first[3, 0] = True
   actions = []
-  state = first_state = learner.initial_state(streams)
-  key, kept_steps = jax.random.PRNGKey(1), []
+  state = first_state = learner.initial_state(num_envs)
+  key, activations = jax.random.PRNGKey(1), []
   for t in range(steps):
     state = jax.tree.map(
-      lambda kept, t=t: np.where(is_first[t][:, None], np.float32(0), kept),
+      lambda old, t=t: np.where(is_first[t][:, None], np.float32(0), old),
       state,
     )
     inputs = params, state, obs[t], key, EPSILON
     action, state, key = acted = learner.act(*inputs)
     actions.append(np.asarray(action))
     if learner.act_and_keep:
-      *again, kept = learner.act_and_keep(*inputs)
+      *again, cached = learner.act_and_keep(*inputs)
       jax.tree.map(np.testing.assert_array_equal, tuple(again), acted)
-      kept_steps.append(kept)
+      activations.append(cached)
   return types.Segment(
     obs=obs,
     a=np.stack([*actions, np.zeros_like(actions[0])]),
-    r_t=rng.normal(size=(steps, streams)).astype(np.float32),
+    r_t=rng.normal(size=(steps, num_envs)).astype(np.float32),
     discount_t=discount_t,
     is_first=is_first,
     state=first_state,
-    activations=steps_lib.joined(steps),
+    activations=steps_lib.joined(activations),
   )
 
 
@@ -101,7 +101,7 @@ def assert_close(tree, expected):
 
 
 @pytest.mark.parametrize(
-  ('algo', 'streams'),  # 5 images are one piece, 15 are two.
+  ('algo', 'num_envs'),  # 5 images are one piece, 15 are two.
   [
     ('a3c', 3),
     ('lstm', 1),
@@ -111,15 +111,15 @@ def assert_close(tree, expected):
     ('one_step_sarsa', 1),
   ],
 )
-def test_fast_and_plain_gradients_of_a_segment(algo, streams):
+def test_fast_and_plain_gradients_of_a_segment(algo, num_envs):
   fast = make(algo, networks.NipsTorso(stacked_first=True))
   init = jax.jit(fast.init)
-  obs = np.zeros((streams, 4, 84, 84), np.uint8)
+  obs = np.zeros((num_envs, 4, 84, 84), np.uint8)
   params, target_params = (
     init(jax.random.key(0), obs),
     init(jax.random.key(1), obs),
   )
-  segment = acted_segment(fast, params, streams)
+  segment = acted_segment(fast, params, num_envs)
   without = segment._replace(activations=())
   form = fast.factored_gradients
   grads, stats = form.gradients(params, target_params, segment)
@@ -127,12 +127,12 @@ def test_fast_and_plain_gradients_of_a_segment(algo, streams):
   assert len(torsos) == 1 + (algo == 'gaussian')
   for name in torsos:
     kernel = grads.tree['params'][name]['Linear_0']['Dense_0']['kernel']
-    assert isinstance(kernel, jax.Array) == (streams > 1)
+    assert isinstance(kernel, jax.Array) == (num_envs > 1)
   norm = optax.tree.norm(factored.dense(grads))
   np.testing.assert_allclose(factored.global_norm(grads.tree), norm, rtol=1e-4)
   assert all(np.any(grad) for grad in jax.tree.leaves(grads.tree))
   for learner in fast, make(algo, PlainTorso()):
-    # The plain torso has no use for what was kept.
+    # The plain torso does not use cached activations.
     for each in (segment, without) if learner is fast else (without,):
       assert_close(
         (factored.dense(grads), stats),
@@ -142,13 +142,13 @@ def test_fast_and_plain_gradients_of_a_segment(algo, streams):
 
 @pytest.mark.parametrize('algo', ['a3c', 'lstm', 'gaussian', 'nstep_q'])
 @pytest.mark.parametrize('steps', [5, 12])  # Of few rows and of many.
-@pytest.mark.parametrize('kept', [True, False])
-def test_gradients_are_arrays_like_what_is_learnt(algo, steps, kept):
+@pytest.mark.parametrize('cached', [True, False])
+def test_gradients_are_arrays_like_what_is_trained(algo, steps, cached):
   learner = make(algo, networks.MLPTorso(hidden=(300,)))
   obs = np.zeros((1, 300), np.uint8)
   params = learner.init(jax.random.key(0), obs)
   segment = acted_segment(learner, params, 1, (300,), steps)
-  if not kept:
+  if not cached:
     segment = segment._replace(activations=())
   variables = params | {'constants': {'c': jnp.ones(2)}}
   grads, stats = learner.gradients(variables, params, segment)
@@ -174,7 +174,7 @@ def test_activations_stand_for_the_forward_pass():
   params = learner.init(jax.random.key(0), obs)
   segment = acted_segment(learner, params, 2, shape)
   # Less than 0 before a ReLU is 0 behind it: the bias of the head is left.
-  changed = jax.tree.map(lambda kept: -jnp.abs(kept), segment.activations)
+  changed = jax.tree.map(lambda cached: -jnp.abs(cached), segment.activations)
   _, stats = learner.gradients(
     params, params, segment._replace(activations=changed)
   )
@@ -208,7 +208,7 @@ class OwnTwice(nn.Module):
 
 
 class OwnAround(nn.Module):
-  """A torso of ours within another, with the streams before the steps."""
+  """A torso of ours within another, with the num_envs before the steps."""
 
   linear: type[nn.Module]
 
@@ -230,15 +230,15 @@ class PlainMLP(nn.Module):
 
 @pytest.mark.parametrize('algo', ['a3c', 'nstep_q'])
 @pytest.mark.parametrize('own', [OwnOrder, OwnTwice, OwnAround])
-def test_of_own_torsos_nothing_is_kept(own, algo):
+def test_of_own_torsos_nothing_is_cached(own, algo):
   learner, plain = (
     make(algo, own(networks.Linear)),
     make(algo, own(PlainLinear)),
   )
-  shape, streams = (300,), 2
-  obs = np.zeros((1, streams, *shape), np.uint8)
+  shape, num_envs = (300,), 2
+  obs = np.zeros((1, num_envs, *shape), np.uint8)
   params = learner.init(jax.random.key(0), obs[0])
-  segment = acted_segment(learner, params, streams, shape)
+  segment = acted_segment(learner, params, num_envs, shape)
   assert not jax.tree.leaves(segment.activations)
   assert_close(
     learner.gradients(params, params, segment),
@@ -246,7 +246,7 @@ def test_of_own_torsos_nothing_is_kept(own, algo):
   )
 
 
-def test_one_step_methods_keep_nothing():
+def test_one_step_methods_cache_nothing():
   network = networks.QNetwork(networks.MLPTorso(), ACTIONS)
   for make_learner in value_based.one_step_q, value_based.one_step_sarsa:
     assert make_learner(network).act_and_keep is None

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from a3c_jax.envs import gym
-from a3c_jax.reproduce import curves, figures
+from a3c_jax.reproduce import curves, drawing, figures, scores, tables
 from a3c_jax.settings import config
 
 NOTHING = np.array([])
@@ -43,22 +43,22 @@ def make_trial(
     train={'frames': np.array([100.0, 1000.0])},
     evaluations=columns(evaluations, 'mean_return') if evaluations else {},
   )
-  return figures.Trial(
+  return scores.Trial(
     game, method or algo, threads, optimizer, learning_rate, run
   )
 
 
 def test_a_policys_score_is_that_of_its_newest_hundred_episodes():
   trial = make_trial([50.0] * 30 + [1.0] * 50 + [3.0] * 50, [7.0])
-  assert figures.score(trial) == 2.0
-  assert figures.score(make_trial([4.0, 5.0])) == 4.5
-  assert math.isnan(figures.score(make_trial()))
+  assert scores.score(trial) == 2.0
+  assert scores.score(make_trial([4.0, 5.0])) == 4.5
+  assert math.isnan(scores.score(make_trial()))
 
 
 def test_a_value_methods_score_is_that_of_its_newest_evaluation():
   trial = make_trial([50.0], [7.0, 9.0], algo='nstep_q')
-  assert figures.score(trial) == 9.0
-  assert math.isnan(figures.score(make_trial([50.0], algo='one_step_q')))
+  assert scores.score(trial) == 9.0
+  assert math.isnan(scores.score(make_trial([50.0], algo='one_step_q')))
 
 
 @pytest.mark.parametrize(
@@ -67,28 +67,29 @@ def test_a_value_methods_score_is_that_of_its_newest_evaluation():
 )
 def test_as_many_of_the_best_as_in_the_paper(runs, of_50, count):
   trials = [make_trial([float(number)]) for number in range(runs)]
-  chosen = figures.best(trials, of_50=of_50)
-  scores = [figures.score(trial) for trial in chosen]
-  assert scores == [runs - 1.0 - place for place in range(count)]
+  chosen = scores.best(trials, of_50=of_50)
+  assert [scores.score(trial) for trial in chosen] == [
+    runs - 1.0 - place for place in range(count)
+  ]
 
 
 def test_a_run_without_a_score_is_not_the_best():
-  assert figures.best([make_trial()], of_50=5) == []
+  assert scores.best([make_trial()], of_50=5) == []
   worst = make_trial([-1.0])
-  assert figures.best([make_trial(), worst], of_50=5) == [worst]
+  assert scores.best([make_trial(), worst], of_50=5) == [worst]
 
 
 def test_curves_are_means_over_runs_by_frames_and_hours():
   trials = [make_trial([1.0, 2.0]), make_trial([3.0, 6.0])]
-  by_frames = figures.learning_curve(trials, 'frames')
+  by_frames = scores.learning_curve(trials, 'frames')
   assert by_frames.x[-1] == pytest.approx(200, rel=0.02)
   assert (by_frames.mean[0], by_frames.mean[-1]) == (2.0, 4.0)
   assert (by_frames.lowest[-1], by_frames.highest[-1]) == (2.0, 6.0)
-  by_hours = figures.learning_curve(trials, 'hours')
+  by_hours = scores.learning_curve(trials, 'hours')
   assert by_hours.x[-1] == pytest.approx(2.0, rel=0.02)
   evaluated = make_trial([9.0], [1.0, 5.0], algo='nstep_q')
-  assert figures.learning_curve([evaluated], 'frames').mean[-1] == 5.0
-  assert figures.learning_curve([make_trial()], 'frames') is None
+  assert scores.learning_curve([evaluated], 'frames').mean[-1] == 5.0
+  assert scores.learning_curve([make_trial()], 'frames') is None
 
 
 @pytest.mark.parametrize(
@@ -97,12 +98,12 @@ def test_curves_are_means_over_runs_by_frames_and_hours():
 )
 def test_where_a_curve_first_reaches_a_score(score, place):
   x, y = np.array([1.0, 2.0, 3.0, 4.0]), np.array([0.0, 10.0, 10.0, 14.0])
-  assert figures.reached(x, y, score) == place
+  assert scores.reached(x, y, score) == place
 
 
 def test_a_score_that_is_never_reached():
-  assert math.isnan(figures.reached(np.ones(2), np.zeros(2), 1.0))
-  assert math.isnan(figures.reached(np.ones(2), np.zeros(2), math.nan))
+  assert math.isnan(scores.reached(np.ones(2), np.zeros(2), 1.0))
+  assert math.isnan(scores.reached(np.ones(2), np.zeros(2), math.nan))
 
 
 def make_curve(*means):
@@ -113,9 +114,9 @@ def make_curve(*means):
 def test_the_reference_score_is_one_that_all_reach():
   all_curves = [make_curve(-1.0, 7.0, 2.0), make_curve(1.0, 3.0, 4.0)]
   # From 0, the mean of the first, three quarters of the way to 4.
-  assert figures.reference_score(all_curves) == 3.0
+  assert scores.reference_score(all_curves) == 3.0
   worse = [make_curve(2.0, 1.0), make_curve(2.0, 9.0)]
-  assert math.isnan(figures.reference_score(worse))
+  assert math.isnan(scores.reference_score(worse))
 
 
 def test_a_picture_is_not_kept_by_pyplot():
@@ -123,7 +124,7 @@ def test_a_picture_is_not_kept_by_pyplot():
   from matplotlib import pyplot
 
   before = pyplot.get_fignums()
-  picture, table = figures.subplots(1, 2, size=(4.0, 2.0))
+  picture, table = drawing.subplots(1, 2, size=(4.0, 2.0))
   assert pyplot.get_fignums() == before
   assert picture.axes == [*table.flat]
   assert table.shape == (1, 2)
@@ -135,7 +136,7 @@ def test_table_2():
   # time each.
   one = make_trial([*map(float, range(1, 11))], threads=1)
   two = make_trial([2.0, 4.0, 6.0, 8.0, 10.0], threads=2, seconds=900.0)
-  drawn = figures.table2([one, two], 'title', of_50=3, reference=8.0)
+  drawn = tables.table2([one, two], 'title', of_50=3, reference=8.0)
   first, second = drawn.rows
   assert (first['threads'], second['threads']) == (1, 2)
   assert first['frames'] == pytest.approx(800, rel=0.03)
@@ -147,7 +148,7 @@ def test_table_2():
   assert (first['paper'], second['paper']) == (1.0, 2.1)
   assert drawn.summary[1].endswith('by seconds; paper 2.1')
   # The reference is the curves' own unless given: from 1 and 2 to 10.
-  (row, _) = figures.table2([two, one], 'title', of_50=3).rows
+  (row, _) = tables.table2([two, one], 'title', of_50=3).rows
   assert row['threads'] == 1
   assert row['reference_score'] == pytest.approx(1.5 + 0.75 * 8.5)
 
@@ -155,7 +156,7 @@ def test_table_2():
 def test_table_2_over_the_smallest_number_of_threads():
   pytest.importorskip('matplotlib')
   trials = [make_trial([0.0, 8.0], threads=number) for number in (4, 2)]
-  drawn = figures.table2(trials, 'title', of_50=3)
+  drawn = tables.table2(trials, 'title', of_50=3)
   # 3.7 of the paper's, over its 2.1.
   assert [row['paper'] for row in drawn.rows] == [1.0, 1.76]
   assert [row['speedup_by_frames'] for row in drawn.rows] == [1, 1]
@@ -169,7 +170,7 @@ def test_table_2_of_a_game_without_the_smallest_number_of_threads():
     make_trial([0.0, 8.0], game='cartpole', threads=2),
     make_trial([0.0, 8.0], game='cartpole', threads=4),
   ]
-  drawn = figures.table2(trials, 'title', of_50=3)
+  drawn = tables.table2(trials, 'title', of_50=3)
   gains = [row['speedup_by_frames'] for row in drawn.rows]
   assert gains[0] == 1
   assert gains[2:] == ['', '']
@@ -216,13 +217,16 @@ def test_table_2_of_a_score_that_is_not_reached():
     make_trial([0.0, 1.0], threads=1),
     make_trial([0.0, 5.0], threads=2),
   ]
-  drawn = figures.table2(trials, 'title', of_50=3, reference=4.0)
+  drawn = tables.table2(trials, 'title', of_50=3, reference=4.0)
   assert [row['frames'] == '' for row in drawn.rows] == [True, False]
   assert [row['speedup_by_frames'] for row in drawn.rows] == ['', '']
   worse = make_trial([5.0, 1.0], threads=1)
-  drawn = figures.table2([worse], 'title', of_50=3)
+  drawn = tables.table2([worse], 'title', of_50=3)
   assert drawn.rows[0]['reference_score'] == ''
-  assert drawn.summary[0] == 'catch a3c: no way up to a score that all reach'
+  assert (
+    drawn.summary[0]
+    == 'catch a3c: the scores do not rise to one that all reach'
+  )
 
 
 @pytest.mark.parametrize('against', ['frames', 'hours'])
@@ -338,7 +342,7 @@ def test_table_1_is_of_the_newest_evaluations():
     make_trial([], [30.5], game='breakout', method='a3c_1_day'),
     make_trial([5.0], game='qbert', method='a3c_1_day'),
   ]
-  drawn = figures.table1(trials, 'title')
+  drawn = tables.table1(trials, 'title')
   pong, breakout = drawn.rows
   # Half of the way from -20.7 to 14.6, and all of that from 1.7 to 30.5.
   assert (pong['score'], pong['human_normalized']) == (-3.05, 50.0)

@@ -11,7 +11,7 @@ from absl.testing import flagsaver
 import pytest
 import script_flags
 
-from a3c_jax import command_line, training
+from a3c_jax import command_line
 from a3c_jax.algorithms import registry
 from a3c_jax.core import fields, paths
 from a3c_jax.envs import atari, domain
@@ -54,7 +54,7 @@ def fail(make_config, tmp_path, monkeypatch, capsys):
   def failed(*arguments):
     monkeypatch.setattr(sys, 'argv', ['atari.py', *arguments])
     with flagsaver.flagsaver(), pytest.raises(SystemExit) as error:
-      command_line.run(lambda: training.train(make_config()))
+      command_line.run(lambda: command_line.run_training(make_config()))
     assert error.value.code == 2
     captured = capsys.readouterr()
     assert captured.out == ''
@@ -121,6 +121,9 @@ def fail(make_config, tmp_path, monkeypatch, capsys):
     (['--thread=3'], ['thread', 'threads']),
     (['--frames'], ['frames']),
     (['pong'], ['pong', 'flags such as']),
+    (['--import=no_such_module'], ['--import=no_such_module', 'allowed']),
+    (['--import=catch,1x'], ['--import=1x', 'allowed']),
+    (['--import'], ['import']),
   ],
 )
 def test_bad_input_ends_in_one_line(fail, arguments, hints):
@@ -223,9 +226,9 @@ def test_help_gives_units_and_the_source_of_each_default(make_config):
   assert 'frames' in flags.FLAGS['target_period_frames'].help
   assert '20 (reproductions' in flags.FLAGS['t_max'].help
   gain = flags.FLAGS['init_gain'].help
-  assert 'Default: 1.0 (authors); with --preset=quick 2.45 (' in gain
+  assert 'Default: 1 (authors); with --preset=quick 2.45 (' in gain
   anneal = flags.FLAGS['anneal_frames'].help
-  assert '--frames (paper, section 8); with --preset=quick 80000000 ' in anneal
+  assert '--frames (paper, section 8); with --preset=quick 80_000_000' in anneal
 
 
 def test_help_has_headings_and_with_an_algorithm_its_flags_alone(make_config):

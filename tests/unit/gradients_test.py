@@ -82,9 +82,9 @@ def test_kept_activations_have_the_gradient_of_what_they_replace(float64):
     return jnp.sum(jnp.tanh(x @ kernel))
 
   def backward(kernel):
-    kept = x @ kernel
+    cached = x @ kernel
     replaced = lambda kernel: jnp.sum(
-      jnp.tanh(forward_cache._known(x @ kernel, kept))
+      jnp.tanh(forward_cache._known(x @ kernel, cached))
     )
     return jax.vjp(replaced, kernel)
 
@@ -92,13 +92,13 @@ def test_kept_activations_have_the_gradient_of_what_they_replace(float64):
 
 
 def make_segment(obs):
-  steps, streams = obs.shape[0] - 1, obs.shape[1]
+  steps, num_envs = obs.shape[0] - 1, obs.shape[1]
   return types.Segment(
     obs=obs,
-    a=np.zeros((steps + 1, streams), np.int32),
-    r_t=np.zeros((steps, streams), np.float32),
-    discount_t=np.zeros((steps, streams), np.float32),
-    is_first=np.zeros((steps + 1, streams), bool),
+    a=np.zeros((steps + 1, num_envs), np.int32),
+    r_t=np.zeros((steps, num_envs), np.float32),
+    discount_t=np.zeros((steps, num_envs), np.float32),
+    is_first=np.zeros((steps + 1, num_envs), bool),
     state=(),
   )
 
@@ -112,11 +112,13 @@ def test_gradients_in_factors(float64, steps):
     jax.jit(network.init)(jax.random.key(0), segment.obs[0]),
   )
 
-  def keep(params, segment):
+  def activations_of(params, segment):
     return forward_cache.apply_and_keep(network, params, segment.obs[:-1])[1]
 
-  def loss(params, target_params, segment, kept):
-    q = network.apply(forward_cache.given(params, kept), segment.obs[:-1])
+  def loss(params, target_params, segment, activations):
+    q = network.apply(
+      forward_cache.given(params, activations), segment.obs[:-1]
+    )
     return jnp.sum(jnp.tanh(q) ** 2), ()
 
   @jax.jit
@@ -125,7 +127,7 @@ def test_gradients_in_factors(float64, steps):
 
   def backward(params):
     form = factored.gradients(
-      loss, keep, jax.jit(forward_cache.gradients(loss))
+      loss, activations_of, jax.jit(forward_cache.gradients(loss))
     )
     grads, _ = form.gradients(params, None, segment)
     leaves = jax.tree.leaves(grads.tree, is_leaf=factored._is_outer)

@@ -82,7 +82,7 @@ def test_a_file_cut_anywhere_keeps_the_whole_rows_that_a_checkpoint_counted(
     caplog.clear()
     with open_log(tmp_path, position):
       pass
-    told = caplog.text
+    logged = caplog.text
     for name, content in contents.items():
       there = content[: min(length, position['positions'][name])]
       found = (tmp_path / name).read_bytes()
@@ -90,7 +90,7 @@ def test_a_file_cut_anywhere_keeps_the_whole_rows_that_a_checkpoint_counted(
       # A header alone where even that was not whole.
       assert found == (there[: there.rfind(b'\n') + 1] or header)
       lost = len(found) < position['positions'][name]
-      assert (str(tmp_path / name) in told) == lost
+      assert (str(tmp_path / name) in logged) == lost
 
 
 @pytest.mark.parametrize('lost', [0, 1, 2, 90, 10_000])

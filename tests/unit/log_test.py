@@ -348,7 +348,7 @@ def test_an_evaluation_is_written_and_logged(tmp_path, caplog):
   }
 
 
-def test_files_go_on_from_a_position_as_if_nothing_had_been(tmp_path):
+def test_files_resume_at_a_position(tmp_path):
   for name in ('stopped', 'whole'):
     (tmp_path / name).mkdir()
   with make_log(tmp_path / 'stopped') as log:
@@ -384,10 +384,10 @@ def test_a_file_that_has_lost_rows_resumes_with_whole_ones(tmp_path, caplog):
   (tmp_path / 'episodes.csv').unlink()
   caplog.clear()
   with make_log(tmp_path, position=position) as log:
-    told = [*caplog.messages]
+    logged = [*caplog.messages]
     write(log, 30)
-  assert told == [
-    f'{tmp_path}/{name} is shorter than it was: rows are lost'
+  assert logged == [
+    f'{tmp_path}/{name} is shorter than at the checkpoint: rows are lost'
     for name in ('episodes.csv', 'train.csv', 'eval.csv')
   ]
   with (tmp_path / 'train.csv').open(newline='') as file:
@@ -446,7 +446,7 @@ def test_events_stand_where_the_checkpoint_has_them(tmp_path):
   third = [('episode/return', 60), ('episode/frames', 60)]
   assert tags(tmp_path) == kept + later + third
   assert read_rows(tmp_path / 'eval.csv')[1] == []
-  # One that begins anew, as its first session did not come to a checkpoint.
+  # A run restarts if its first session wrote no checkpoint.
   with make_log(tmp_path):
     pass
   assert tags(tmp_path) == []

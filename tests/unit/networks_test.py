@@ -272,7 +272,7 @@ def plain_lstm(params, x, state, is_first):
   c, h = state
   outputs = []
   for t in range(len(x)):
-    c, h = (np.where(is_first[t][:, None], 0.0, kept) for kept in (c, h))
+    c, h = (np.where(is_first[t][:, None], 0.0, x) for x in (c, h))
     gates = (
       x[t] @ weights['Dense_0']['kernel']
       + weights['Dense_0']['bias']
@@ -285,13 +285,13 @@ def plain_lstm(params, x, state, is_first):
   return np.stack(outputs), (c, h)
 
 
-def recurrent_inputs(features=3, cells=4, steps=6, streams=2):
+def recurrent_inputs(features=3, cells=4, steps=6, num_envs=2):
   rng = np.random.default_rng(0)
-  x = rng.normal(size=(steps, streams, features)).astype(np.float32)
+  x = rng.normal(size=(steps, num_envs, features)).astype(np.float32)
   state = tuple(
-    rng.normal(size=(streams, cells)).astype(np.float32) for _ in range(2)
+    rng.normal(size=(num_envs, cells)).astype(np.float32) for _ in range(2)
   )
-  is_first = np.zeros([steps, streams], bool)
+  is_first = np.zeros([steps, num_envs], bool)
   is_first[0, 1] = is_first[2, 0] = is_first[3, 0] = is_first[5, 1] = True
   return x, state, is_first
 
@@ -303,8 +303,8 @@ def test_lstm_is_the_plain_loop_with_resets():
   found, found_state = jax.jit(core.apply)(params, x, state, is_first)
   expected, expected_state = plain_lstm(params['params'], x, state, is_first)
   np.testing.assert_allclose(found, expected, atol=1e-6)
-  for kept, expected_kept in zip(found_state, expected_state, strict=True):
-    np.testing.assert_allclose(kept, expected_kept, atol=1e-6)
+  for found, expected in zip(found_state, expected_state, strict=True):
+    np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_lstm_starts_with_zeros():
@@ -321,7 +321,7 @@ def test_no_gradient_reaches_over_the_start_of_an_episode():
     return jnp.sum(core.apply(params, x, state, is_first)[0][-1])
 
   by_x, by_state = jax.jit(jax.grad(last_output, argnums=(0, 1)))(x, state)
-  # Stream 0 began anew at 3 and stream 1 at 5.
+  # Environment 0 restarted at 3 and environment 1 at 5.
   reached = np.any(by_x != 0, axis=2)
   np.testing.assert_array_equal(reached[:, 0], [0, 0, 0, 1, 1, 1])
   np.testing.assert_array_equal(reached[:, 1], [0, 0, 0, 0, 0, 1])
@@ -342,14 +342,14 @@ def test_acting_step_by_step_is_the_unroll(core):
   for t in range(6):
     # The rollout resets the state itself.
     state = jax.tree.map(
-      lambda kept, t=t: jnp.where(is_first[t][:, None], 0.0, kept), state
+      lambda x, t=t: jnp.where(is_first[t][:, None], 0.0, x), state
     )
     output, state = apply(params, obs[t : t + 1], state, np.zeros([1, 2], bool))
     np.testing.assert_allclose(output.logits[0], unrolled.logits[t], rtol=1e-5)
     np.testing.assert_allclose(output.v[0], unrolled.v[t], rtol=1e-5)
   assert jax.tree.structure(state) == jax.tree.structure(last_state)
-  for kept, expected in zip(state, last_state, strict=True):
-    np.testing.assert_allclose(kept, expected, rtol=1e-5)
+  for found, expected in zip(state, last_state, strict=True):
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def test_actor_critic_heads_are_linear_in_the_same_features():

@@ -7,10 +7,10 @@ from a3c_jax.core import types
 
 
 def test_by_hand():
-  moments = types.RunningStatistics(
+  statistics = types.RunningStatistics(
     np.array([1.0, -2.0]), np.array([4.0, 0.25]), np.array(3.0)
   )
-  normalize = normalization.normalizer(moments)
+  normalize = normalization.normalizer(statistics)
   obs = np.array([[5.0, -2.0], [-1.0, -1.0]], np.float32)
   normalized = normalize(obs)
   np.testing.assert_allclose(normalized, [[2.0, 0.0], [-1.0, 2.0]], rtol=1e-6)
@@ -29,17 +29,17 @@ def test_of_some_observations_alone():
 
 def test_of_two_and_one_more():
   # 1 and 5: mean 3, variance 4. And 9: mean 5, variance (16 + 0 + 16) / 3.
-  moments = normalization.merged(
+  statistics = normalization.merged(
     normalization.initial((1,)), normalization.of(np.array([[1.0], [5.0]]))
   )
-  np.testing.assert_allclose(moments.mean, [3.0], rtol=1e-3)
-  np.testing.assert_allclose(moments.variance, [4.0], rtol=1e-3)
-  moments = normalization.merged(
-    moments, normalization.of(np.array([[9.0]], np.float32))
+  np.testing.assert_allclose(statistics.mean, [3.0], rtol=1e-3)
+  np.testing.assert_allclose(statistics.variance, [4.0], rtol=1e-3)
+  statistics = normalization.merged(
+    statistics, normalization.of(np.array([[9.0]], np.float32))
   )
-  np.testing.assert_allclose(moments.mean, [5.0], rtol=1e-3)
-  np.testing.assert_allclose(moments.variance, [32 / 3], rtol=1e-3)
-  assert moments.mean.dtype == np.float64
+  np.testing.assert_allclose(statistics.mean, [5.0], rtol=1e-3)
+  np.testing.assert_allclose(statistics.variance, [32 / 3], rtol=1e-3)
+  assert statistics.mean.dtype == np.float64
 
 
 def test_in_parts_as_all_at_once():
@@ -63,7 +63,7 @@ def test_in_two_steps_in_the_same_bits_as_gymnasium():
     obs = rng.normal(3.0, 20.0, (count, 3)).astype(np.float32)
     statistics = normalization.merged(statistics, normalization.of(obs))
     obs = obs.astype(np.float64)
-    expected = utils.update_mean_var_count_from_moments(
+    expected = utils.update_mean_var_count_from_statistics(
       *expected, obs.mean(axis=0), obs.var(axis=0), count
     )
     for one, other in zip(statistics, expected, strict=True):
@@ -78,12 +78,12 @@ def test_before_anything_was_seen_nothing_changes():
 
 def test_a_number_that_never_changed_stays_finite():
   obs = np.full((50, 1), 7.0)
-  moments = normalization.merged(
+  statistics = normalization.merged(
     normalization.initial((1,)), normalization.of(obs)
   )
-  normalize = normalization.normalizer(moments)
+  normalize = normalization.normalizer(statistics)
   assert abs(normalize(np.array([[7.0]], np.float32))[0, 0]) < 0.1
-  # Then it does, and is far from all that was seen.
+  # Then it does, and is far from all observations so far.
   np.testing.assert_array_equal(
     normalize(np.array([[1e6], [-1e6]], np.float32)), [[10.0], [-10.0]]
   )

@@ -86,15 +86,19 @@ def test_rmsprop_is_optax_rmsprop():
 def factors(x, dy):
   """A gradient in factors of one kernel [in, out], without a network."""
 
-  def loss(params, target_params, segment, kept):
-    # As `forward_cache.call`: the output of the layer is what was kept.
+  def loss(params, target_params, segment, activations):
+    # As `forward_cache.call`: the output of the layer is the cached one.
     del target_params, segment, params
-    return jnp.sum(kept['kept_layer']['output'] * dy), {'loss': jnp.ones(())}
+    return jnp.sum(activations['kept_layer']['output'] * dy), {
+      'loss': jnp.ones(())
+    }
 
   kernel = jnp.zeros((x.shape[1], dy.shape[1]))
   params = {'params': {'layer': {'Dense_0': {'kernel': kernel}}}}
-  kept = {'kept_layer': {'input': jnp.asarray(x), 'output': jnp.asarray(dy)}}
-  segment = types.Segment(*[None] * 6, activations=kept)
+  activations = {
+    'kept_layer': {'input': jnp.asarray(x), 'output': jnp.asarray(dy)}
+  }
+  segment = types.Segment(*[None] * 6, activations=activations)
   form = factored.gradients(loss, None, None)
   return lambda *_: form.gradients(params, None, segment)
 
@@ -156,7 +160,7 @@ def test_factors_are_clipped_as_their_product():
 
 def learner_of(gradients):
   return types.Learner(
-    *[None] * 5, gradients=gradients, acts_on='snapshot', uses_target=False
+    *[None] * 5, gradients=gradients, acting='snapshot', uses_target=False
   )
 
 

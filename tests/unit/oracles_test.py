@@ -23,8 +23,8 @@ def floats(rng, *shape):
 
 
 @functools.cache
-def stream():
-  """Steps of one stream over the end of an episode, and values of each kind."""
+def one_env():
+  """Steps over the end of an episode, and values of each kind."""
   rng = np.random.default_rng(0)
   discount_t = np.full(STEPS, 0.9, np.float32)
   discount_t[3] = 0.0
@@ -45,7 +45,7 @@ def stream():
 
 
 def take(*names):
-  return {name: stream()[name] for name in names}
+  return {name: one_env()[name] for name in names}
 
 
 def assert_close(found, expected):
@@ -95,7 +95,7 @@ def test_one_step_q():
   assert_same_loss(
     lambda q: jnp.sum(losses.one_step_q_loss(q, **rest)[0]),
     lambda q: half_squares(jax.vmap(rlax.q_learning)(q, *rest.values())),
-    stream()['q_tm1'],
+    one_env()['q_tm1'],
   )
 
 
@@ -104,7 +104,7 @@ def test_one_step_sarsa():
   assert_same_loss(
     lambda q: jnp.sum(losses.one_step_sarsa_loss(q, **rest)[0]),
     lambda q: half_squares(jax.vmap(rlax.sarsa)(q, *rest.values())),
-    stream()['q_tm1'],
+    one_env()['q_tm1'],
   )
 
 
@@ -131,14 +131,14 @@ def test_one_step_of_nstep_q(double):
     rest = (a_tm1, r_t, discount_t, value_t, selector_t)
     return half_squares(jax.vmap(rlax.double_q_learning)(q, *rest))
 
-  assert_same_loss(ours, theirs, stream()['q_tm1'])
+  assert_same_loss(ours, theirs, one_env()['q_tm1'])
 
 
 @pytest.mark.parametrize('double', [False, True])
 def test_nstep_q_of_a_segment(double):
   rest = take('a_tm1', 'r_t', 'discount_t')
-  target = stream()['target_q_t'][-1]
-  selector = stream()['selector_q_t'][-1] if double else target
+  target = one_env()['target_q_t'][-1]
+  selector = one_env()['selector_q_t'][-1] if double else target
 
   def theirs(q):
     value = np.full(STEPS, target[np.argmax(selector)])
@@ -156,7 +156,7 @@ def test_nstep_q_of_a_segment(double):
       )[0]
     ),
     theirs,
-    stream()['q_tm1'],
+    one_env()['q_tm1'],
   )
 
 
@@ -167,9 +167,9 @@ def errors(v_tm1):
 
 
 def test_a3c():
-  a_tm1 = stream()['a_tm1']
+  a_tm1 = one_env()['a_tm1']
   rest = take('r_t', 'discount_t')
-  logits_tm1, v = stream()['logits_tm1'], stream()['v']
+  logits_tm1, v = one_env()['logits_tm1'], one_env()['v']
   weights = np.ones(STEPS, np.float32)
 
   def ours(logits, v_tm1):
@@ -192,7 +192,7 @@ def test_a3c():
 
 def test_gaussian_a3c():
   rest = take('r_t', 'discount_t')
-  action_tm1, v = stream()['action_tm1'], stream()['v']
+  action_tm1, v = one_env()['action_tm1'], one_env()['v']
   mean_tm1, variance_tm1 = take('mean_tm1', 'variance_tm1').values()
   gaussian = rlax.gaussian_diagonal()
 

@@ -151,7 +151,7 @@ def test_a_capture_is_one_moment_for_state_and_events(make):
   store.warm_up(jnp.zeros(()))
   ended = threading.Event()
   running = list(range(workers))
-  moments, seen = [], []
+  captured, drained = [], []
 
   def work(worker):
     try:
@@ -165,24 +165,24 @@ def test_a_capture_is_one_moment_for_state_and_events(make):
         ended.set()
 
   def watch():
-    while not ended.is_set() or len(moments) < 5:
-      seen.extend(store.drain())
+    while not ended.is_set() or len(captured) < 5:
+      drained.extend(store.drain())
       state, applied = store.capture()
-      seen.extend(applied)
-      moments.append((state, len(seen)))
+      drained.extend(applied)
+      captured.append((state, len(drained)))
 
   in_threads(
     *[lambda worker=worker: work(worker) for worker in range(workers)], watch
   )
   assert store.drain() == []
-  assert [each.receipt.frames for each in seen] == [
+  assert [each.receipt.frames for each in drained] == [
     *range(1, workers * pushes + 1)
   ]
-  for state, count in moments:
+  for state, count in captured:
     assert state.version.frames == count
     assert state.version.params == -state.version.updates
     places = ['at 0'] * workers
-    for each in seen[:count]:
+    for each in drained[:count]:
       (event,) = each.events
       assert event.kind == str(each.worker)
       places[each.worker] = event.text

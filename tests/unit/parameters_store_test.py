@@ -64,7 +64,7 @@ def test_versions_are_whole_and_never_change(make):
   store = make(params, workers=2, target_period_frames=3)
   store.warm_up(params)
   ones = jax.tree.map(jnp.ones_like, params)
-  written, kept = [], []
+  written, read_versions = [], []
 
   def write(worker):
     try:
@@ -74,19 +74,19 @@ def test_versions_are_whole_and_never_change(make):
       written.append(worker)
 
   def read():
-    seen = 0
-    while seen < 20 or len(written) < 2:
+    count = 0
+    while count < 20 or len(written) < 2:
       version = store.read()
-      kept.append((version, np.array(version.params['big'])))
+      read_versions.append((version, np.array(version.params['big'])))
       for leaf in jax.tree.leaves((version.params, version.target_params)):
         # Each update takes 1 from every number; the target follows each time.
         assert np.unique(leaf).tolist() == [-version.updates]
       assert version.frames == 3 * version.updates
-      seen += 1
+      count += 1
 
   in_threads(lambda: write(0), lambda: write(1), read, read)
   assert store.read().updates == 300
-  for version, copy in kept:
+  for version, copy in read_versions:
     np.testing.assert_array_equal(version.params['big'], copy)
 
 
@@ -223,12 +223,12 @@ def test_observations_of_all_workers_count_once_each(make):
   workers, segments = 4, 60
   store = make(workers=workers, statistics=normalization.initial((2,)))
   store.warm_up(jnp.ones(()))
-  seen = np.random.default_rng(0).normal(
+  observations = np.random.default_rng(0).normal(
     [3.0, -100.0], [0.5, 20.0], (workers, segments, 5, 2)
   )
 
   def body(worker):
-    for segment in seen[worker]:
+    for segment in observations[worker]:
       # Also where the gradient was dropped.
       grads = None if segment[0, 0] > 3 else jnp.ones(())
       push(store, worker, grads, 5, statistics=normalization.of(segment))
@@ -236,7 +236,7 @@ def test_observations_of_all_workers_count_once_each(make):
   before = store.read().statistics
   for_each(workers, body)
   mean, variance, count = store.read().statistics
-  everything = seen.reshape(-1, 2)
+  everything = observations.reshape(-1, 2)
   np.testing.assert_allclose(mean, everything.mean(axis=0), rtol=1e-6)
   np.testing.assert_allclose(variance, everything.var(axis=0), rtol=1e-4)
   np.testing.assert_allclose(count, len(everything), atol=1e-3)

@@ -34,22 +34,22 @@ PARAMS = Params()
 both = pytest.mark.parametrize('name', LEARNERS)
 
 
-def make_segment(name, steps=4, streams=2, seed=0):
-  """Stream 0 ends an episode in the middle, stream 1 with the last step."""
+def make_segment(name, steps=4, num_envs=2, seed=0):
+  """An episode ends in the middle (env 0) and with the last step (env 1)."""
   rng = np.random.default_rng(seed)
-  discount_t = np.full([steps, streams], 0.9, np.float32)
+  discount_t = np.full([steps, num_envs], 0.9, np.float32)
   discount_t[steps // 2, 0] = discount_t[-1, -1] = 0.0
-  is_first = np.zeros([steps + 1, streams], bool)
+  is_first = np.zeros([steps + 1, num_envs], bool)
   is_first[1:] = discount_t == 0
   return types.Segment(
-    obs=rng.normal(size=(steps + 1, streams, 2)).astype(np.float32),
-    a=rng.integers(3, size=(steps + 1, streams), dtype=np.int32),
-    r_t=rng.normal(size=(steps, streams)).astype(np.float32),
+    obs=rng.normal(size=(steps + 1, num_envs, 2)).astype(np.float32),
+    a=rng.integers(3, size=(steps + 1, num_envs), dtype=np.int32),
+    r_t=rng.normal(size=(steps, num_envs)).astype(np.float32),
     discount_t=discount_t,
     is_first=is_first,
     state=jax.tree.map(
       lambda zeros: rng.normal(size=zeros.shape).astype(np.float32),
-      LEARNERS[name].initial_state(streams),
+      LEARNERS[name].initial_state(num_envs),
     ),
   )
 
@@ -75,7 +75,7 @@ def plain_returns(segment, v_bootstrap):
 
 def reset(state, is_first):
   return jax.tree.map(
-    lambda kept: np.where(is_first[:, None], np.float32(0), kept), state
+    lambda x: np.where(is_first[:, None], np.float32(0), x), state
   )
 
 
@@ -128,16 +128,16 @@ def plain_loss(network, segment, log_pi_and_entropy):
 
   `log_pi_and_entropy(output, t, k)` gives those of the action of one step.
   """
-  steps, streams = segment.r_t.shape
+  steps, num_envs = segment.r_t.shape
 
   def loss_of(params):
     state, outputs = segment.state, []
     for t in range(steps + 1):
       state = jax.tree.map(
-        lambda kept, t=t: kept * (1.0 - segment.is_first[t][:, None]), state
+        lambda x, t=t: x * (1.0 - segment.is_first[t][:, None]), state
       )
       output, state = network.apply(
-        params, segment.obs[t : t + 1], state, np.zeros([1, streams], bool)
+        params, segment.obs[t : t + 1], state, np.zeros([1, num_envs], bool)
       )
       outputs.append(output)
     loss = 0.0
@@ -145,7 +145,7 @@ def plain_loss(network, segment, log_pi_and_entropy):
     for t in reversed(range(steps)):
       return_t = segment.r_t[t] + segment.discount_t[t] * return_t
       error = return_t - outputs[t].v[0]
-      for k in range(streams):
+      for k in range(num_envs):
         log_pi, entropy = log_pi_and_entropy(outputs[t], t, k)
         loss += -log_pi * jax.lax.stop_gradient(error[k])
         loss += 0.5 * 0.5 * error[k] ** 2 - 0.1 * entropy
@@ -175,7 +175,7 @@ def test_streams_add_up(name):
   together, _ = gradients(PARAMS[name], None, segment)
   parts = []
   for k in ([0], [1]):
-    state = jax.tree.map(lambda kept, k=k: kept[k], segment.state)
+    state = jax.tree.map(lambda x, k=k: x[k], segment.state)
     part = jax.tree.map(
       lambda x, k=k: x[:, k], segment._replace(state=())
     )._replace(state=state)
@@ -200,9 +200,7 @@ def test_state_matters_unless_an_episode_begins():
   gradients = LEARNERS['recurrent'].gradients
   params = PARAMS['recurrent']
   segment = make_segment('recurrent')
-  other = segment._replace(
-    state=jax.tree.map(lambda kept: kept + 1, segment.state)
-  )
+  other = segment._replace(state=jax.tree.map(lambda x: x + 1, segment.state))
 
   def same(segment, other):
     return all(
@@ -243,7 +241,7 @@ def test_acting_with_carried_state_is_the_unroll(name):
 
 def test_bootstrap_is_the_threads_own_value():
   params = PARAMS['linear']
-  obs = make_segment('linear', streams=5).obs[0]
+  obs = make_segment('linear', num_envs=5).obs[0]
   _, expected = plain_heads(params, obs)
   zeros = jax.tree.map(jnp.zeros_like, params)
   value, _ = LEARNERS['linear'].bootstrap(params, zeros, (), obs, KEY, EPSILON)
@@ -270,7 +268,7 @@ def test_actions_are_drawn_from_the_policy():
 
 def test_act_repeats_with_its_key_and_goes_on_with_the_next():
   act, params = LEARNERS['linear'].act, PARAMS['linear']
-  obs = make_segment('linear', streams=50).obs[0]
+  obs = make_segment('linear', num_envs=50).obs[0]
   first, _, key = act(params, (), obs, KEY, EPSILON)
   again, _, same_key = act(params, (), obs, KEY, EPSILON)
   following, _, _ = act(params, (), obs, key, EPSILON)
@@ -329,12 +327,12 @@ GAUSSIAN = make_gaussian()
 def make_continuous_segment(learner, seed=0):
   segment = make_segment('linear', seed=seed)
   rng = np.random.default_rng(seed)
-  steps, streams = segment.r_t.shape
+  steps, num_envs = segment.r_t.shape
   return segment._replace(
-    a=rng.normal(size=(steps + 1, streams, 2)).astype(np.float32),
+    a=rng.normal(size=(steps + 1, num_envs, 2)).astype(np.float32),
     state=jax.tree.map(
       lambda zeros: rng.normal(size=zeros.shape).astype(np.float32),
-      learner.initial_state(streams),
+      learner.initial_state(num_envs),
     ),
   )
 
@@ -428,14 +426,14 @@ def test_recurrent_gaussian_gradient_is_that_of_a_plain_loop():
   assert_close(grads, jax.jit(jax.grad(expected))(params))
   assert all(np.any(grad != 0) for grad in jax.tree.leaves(grads))
   # Acting step by step gives the states of the loop.
-  streams = segment.r_t.shape[1]
-  state = learner.initial_state(streams)
+  num_envs = segment.r_t.shape[1]
+  state = learner.initial_state(num_envs)
   for t in range(2):
     _, state, _ = learner.act(params, state, segment.obs[t], KEY, EPSILON)
   _, expected = network.apply(
     params,
     segment.obs[:2],
-    learner.initial_state(streams),
-    np.zeros([2, streams], bool),
+    learner.initial_state(num_envs),
+    np.zeros([2, num_envs], bool),
   )
   assert_close(state, expected)

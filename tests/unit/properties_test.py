@@ -82,7 +82,7 @@ def plays(draw):
   return rewards.astype(float), done.astype(bool), sorted(cuts)
 
 
-def sums_of_one_game(rewards, done):
+def sums_of_one_env(rewards, done):
   """Sums and lengths of its episodes, with their last steps; the rest too."""
   episodes, begin = [], 0
   for end in np.flatnonzero(done) + 1:
@@ -109,15 +109,15 @@ def test_sums_over_episodes_are_those_of_each_game_alone(play):
     found += [tuple(map(float, episode)) for episode in ended]
     sums = after
 
-  games = [sums_of_one_game(rewards[:, k], done[:, k]) for k in range(num_envs)]
+  naive = [sums_of_one_env(rewards[:, k], done[:, k]) for k in range(num_envs)]
   expected = sorted(
     (step, k, total, length)
-    for k, (episodes, _, _) in enumerate(games)
+    for k, (episodes, _, _) in enumerate(naive)
     for step, total, length in episodes
   )
   assert found == [(total, length) for _, _, total, length in expected]
-  assert sums[0].tolist() == [total for _, total, _ in games]
-  assert sums[1].tolist() == [length for _, _, length in games]
+  assert sums[0].tolist() == [total for _, total, _ in naive]
+  assert sums[1].tolist() == [length for _, _, length in naive]
 
 
 POINTS = st.lists(

@@ -1,4 +1,4 @@
-"""However play is stopped and replayed, it goes on as if it never stopped."""
+"""However play is stopped and replayed, it continues as if never stopped."""
 
 import contextlib
 import itertools
@@ -16,9 +16,9 @@ ACTIONS = 3
 
 
 class Dice(gymnasium.Env):
-  """Shows a sum of all since its last seeded reset; a die ends its episodes.
+  """Observes a sum over all since its last seeded reset; a die ends episodes.
 
-  An action throws so many dice besides, so that the end depends on it.
+  An action throws that many dice more, so the end depends on it.
   """
 
   observation_space = gymnasium.spaces.Box(0, 2**40, (1,), np.int64)
@@ -28,20 +28,20 @@ class Dice(gymnasium.Env):
     super().reset(seed=seed)
     if seed is not None:
       self._sum = seed
-    return self._look(7), {}
+    return self._observe(7), {}
 
   def step(self, action):
     self.np_random.random(action)
     die = self.np_random.integers(6)
-    return self._look(action), 1.0, die == 0, die == 1, {}
+    return self._observe(action), 1.0, die == 0, die == 1, {}
 
-  def _look(self, number):
+  def _observe(self, number):
     self._sum = (31 * self._sum + number + self.np_random.integers(100)) % 2**40
     return np.array([self._sum])
 
 
-class Games(gymnasium.vector.SyncVectorEnv):
-  """Several of them, whose program plays the steps when it is told of them."""
+class ManyDice(gymnasium.vector.SyncVectorEnv):
+  """K environments, whose program steps them in `played`."""
 
   def __init__(self, num_envs):
     super().__init__([Dice] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
@@ -55,40 +55,40 @@ class Games(gymnasium.vector.SyncVectorEnv):
 
 
 def alone(seed, actions):
-  """What one game shows after a seeded reset and these actions."""
-  game = Dice()
-  obs, _ = game.reset(seed=seed)
+  """What one environment observes after a seeded reset and these actions."""
+  env = Dice()
+  obs, _ = env.reset(seed=seed)
   for action in actions:
-    obs, _, terminated, truncated, _ = game.step(action)
+    obs, _, terminated, truncated, _ = env.step(action)
     if terminated or truncated:
-      obs, _ = game.reset()
+      obs, _ = env.reset()
   return obs
 
 
-def assert_same_past(past, other):
-  for part, another in zip(past, other, strict=True):
+def assert_same_log(log, other):
+  for part, another in zip(log, other, strict=True):
     np.testing.assert_array_equal(part, another)
 
 
-def assert_past_tells_of(obs, past):
-  """Checks that each game alone comes to what it shows."""
-  for k, shown in enumerate(obs):
-    actions = past.actions[past.starts[k] :, k]
-    np.testing.assert_array_equal(alone(int(past.seeds[k]), actions), shown)
+def assert_log_leads_to(obs, log):
+  """Checks that each environment alone observes the same after its log."""
+  for k, observed in enumerate(obs):
+    actions = log.actions[log.starts[k] :, k]
+    np.testing.assert_array_equal(alone(int(log.seeds[k]), actions), observed)
 
 
 def step_checked(env, action, reseed_steps):
-  """A step, and whether it seeded those games that were due, and no others."""
+  """Steps, and checks that the environments due were seeded, and no others."""
   before = env.action_log()
   obs, _, terminated, truncated, _ = env.step(action)
-  past = env.action_log()
+  log = env.action_log()
   for k, ended in enumerate(terminated | truncated):
     since_seeded = len(before.actions) + 1 - before.starts[k]
     due = ended and since_seeded >= reseed_steps
     seed = int(before.seeds[k])
-    assert past.seeds[k] == (replayable.next_seed(seed) if due else seed)
-    assert len(past.actions) - past.starts[k] == (0 if due else since_seeded)
-  assert past.starts.min() == 0  # Nothing is kept that no game needs.
+    assert log.seeds[k] == (replayable.next_seed(seed) if due else seed)
+    assert len(log.actions) - log.starts[k] == (0 if due else since_seeded)
+  assert log.starts.min() == 0  # No action is logged that no environment needs.
   return obs
 
 
@@ -96,8 +96,8 @@ class Interrupted(Exception):
   pass
 
 
-def replay(env, past, interrupt_at):
-  """Replays twice: the first time it ends before that step, if there is one."""
+def replay(env, log, interrupt_at):
+  """Replays twice; the first replay is interrupted before a step."""
   steps = itertools.count()
 
   def interrupt():
@@ -105,15 +105,15 @@ def replay(env, past, interrupt_at):
       raise Interrupted
 
   with contextlib.suppress(Interrupted):
-    env.replay(past, interrupt)
+    env.replay(log, interrupt)
   steps = itertools.count(interrupt_at + 1)
-  obs = env.replay(past, interrupt)
-  assert next(steps) == interrupt_at + 1 + len(past.actions) + 1
+  obs = env.replay(log, interrupt)
+  assert next(steps) == interrupt_at + 1 + len(log.actions) + 1
   return obs
 
 
 def piece(num_envs):
-  """What happens, a number for it, and the steps [N, K] that follow."""
+  """An event, a number for it, and the actions [N, K] that follow."""
   action = st.lists(
     st.integers(0, ACTIONS - 1), min_size=num_envs, max_size=num_envs
   )
@@ -131,18 +131,18 @@ PLAYS = st.integers(1, 3).flatmap(
     st.lists(piece(num_envs), min_size=1, max_size=5),
   )
 )
-# All actions since the first are kept, and that is more than fit at first.
+# All actions are logged, which are more than the first array can hold.
 LONG = (1, 1000, [('step', 0, [[1]] * 70), ('replay', 9, [[2]] * 70)])
 
 
 @settings(max_examples=200)
 @given(PLAYS)
 @example(LONG)
-def test_what_is_stopped_and_replayed_goes_on_alike(play):
+def test_a_replay_continues_as_the_original(play):
   num_envs, reseed_steps, pieces = play
 
   def make():
-    return replayable.Recorded(Games(num_envs), reseed_steps=reseed_steps)
+    return replayable.Recorded(ManyDice(num_envs), reseed_steps=reseed_steps)
 
   never_stopped, env = make(), make()
   never_stopped.reset(seed=5)
@@ -154,10 +154,10 @@ def test_what_is_stopped_and_replayed_goes_on_alike(play):
       never_stopped.reset(seed=number)
       obs, _ = env.reset(seed=number)
     elif what == 'replay':
-      past = env.action_log()
-      kept.append((past, [part.copy() for part in past]))
+      log = env.action_log()
+      kept.append((log, [part.copy() for part in log]))
       env = make()
-      np.testing.assert_array_equal(replay(env, past, number), obs)
+      np.testing.assert_array_equal(replay(env, log, number), obs)
     in_program = what == 'program' and env.program(len(actions))
     if in_program:
       env.played(actions, None)
@@ -165,20 +165,20 @@ def test_what_is_stopped_and_replayed_goes_on_alike(play):
       obs = step_checked(never_stopped, action, reseed_steps)
       if not in_program:
         np.testing.assert_array_equal(env.step(action)[0], obs)
-    assert_same_past(env.action_log(), never_stopped.action_log())
-    assert_past_tells_of(obs, env.action_log())
-  for past, copies in kept:  # A checkpoint may still be writing them.
-    assert_same_past(past, copies)
+    assert_same_log(env.action_log(), never_stopped.action_log())
+    assert_log_leads_to(obs, env.action_log())
+  for log, copies in kept:  # A checkpoint may still be writing them.
+    assert_same_log(log, copies)
 
 
 @given(PLAYS)
-def test_a_program_is_given_unless_a_game_may_be_due_in_it(play):
+def test_a_program_is_given_unless_an_environment_may_be_due_in_it(play):
   num_envs, reseed_steps, pieces = play
-  env = replayable.Recorded(Games(num_envs), reseed_steps=reseed_steps)
+  env = replayable.Recorded(ManyDice(num_envs), reseed_steps=reseed_steps)
   env.reset(seed=5)
   for _, steps, actions in pieces:
     for action in actions:
       env.step(np.array(action))
-    past = env.action_log()
-    longest = max(len(past.actions) - past.starts) + steps
+    log = env.action_log()
+    longest = max(len(log.actions) - log.starts) + steps
     assert (env.program(steps) is None) == (longest >= reseed_steps)

@@ -12,7 +12,7 @@ import pytest
 from a3c_jax.acting import actor as actor_lib
 from a3c_jax.acting import carry as carry_lib
 from a3c_jax.acting import normalization, rollout
-from a3c_jax.core import stopwatch, types
+from a3c_jax.core import events, stopwatch, types
 
 WAIT_SECONDS = 60.0
 
@@ -160,26 +160,26 @@ def test_segments_over_terminal_and_truncation_by_hand():
   np.testing.assert_array_equal(segment.discount_t[:, 0], [0.5, 0.5, 0, 0.5])
   np.testing.assert_array_equal(segment.is_first[:, 0], [1, 0, 0, 1, 0])
   np.testing.assert_array_equal(segment.state, [[0]])
-  assert episodes == [carry_lib.Episode(8.0, 3.0, 3)]
+  assert episodes == [events.EpisodeEnded(8.0, 3.0, 3)]
 
   carry, segment, episodes = collect(env, learner, carry)
   np.testing.assert_array_equal(segment.obs[:, 0, 0], [21, 30, 31, 32, 33])
   # The bootstrap at the truncation moved the key from 5 to 15.
   np.testing.assert_array_equal(segment.a[:, 0], [4, 15, 16, 17, 0])
-  # The state adds up 20 and 21 before the final observation 22, so this is
-  # worth 22 + 41, and the clipped reward becomes -1 + ½·63.
+  # The state adds up 20 and 21 before the final observation 22, so its
+  # value is 22 + 41, and the clipped reward becomes -1 + ½·63.
   np.testing.assert_array_equal(segment.r_t[:, 0], [30.5, 0.25, 0, 0])
   np.testing.assert_array_equal(segment.discount_t[:, 0], [0, 0.5, 0.5, 0.5])
   np.testing.assert_array_equal(segment.is_first[:, 0], [0, 1, 0, 0, 0])
   np.testing.assert_array_equal(segment.state, [[20]])
-  assert episodes == [carry_lib.Episode(-2.5, -0.5, 2)]
+  assert episodes == [events.EpisodeEnded(-2.5, -0.5, 2)]
   assert actions_sent(env) == [[0, 1, 2, 3, 4, 15, 16, 17]]
   np.testing.assert_array_equal(carry.state, [[30 + 31 + 32]])
   assert carry.key == 18
 
 
-def test_streams_end_and_bootstrap_each_for_itself():
-  # Stream 0 is cut at its first step, stream 1 ends at its second.
+def test_environments_end_and_bootstrap_each_by_itself():
+  # Environment 0 is truncated at step 1, environment 1 ends at step 2.
   env = vector_env(
     [(1.0, 'truncated'), (1.0, '')], [(-2.0, ''), (4.0, 'terminated')]
   )
@@ -195,7 +195,7 @@ def test_streams_end_and_bootstrap_each_for_itself():
   np.testing.assert_array_equal(
     segment.obs[..., 0], [[10, 10], [20, 11], [21, 20], [22, 21]]
   )
-  # Stream 0: 1 + ½·(11 + 10 + 100); stream 1 gets nothing of that.
+  # Environment 0: 1 + ½·(11 + 10 + 100); environment 1 gets nothing of that.
   np.testing.assert_array_equal(segment.r_t, [[61.5, -2], [1, 4], [0, 0]])
   np.testing.assert_array_equal(
     segment.discount_t, [[0, 0.5], [0.5, 0], [0.5, 0.5]]
@@ -203,8 +203,11 @@ def test_streams_end_and_bootstrap_each_for_itself():
   np.testing.assert_array_equal(
     segment.is_first, [[True, True], [True, False], [False, True], [False] * 2]
   )
-  assert episodes == [carry_lib.Episode(1, 1, 1), carry_lib.Episode(2, 2, 2)]
-  # State: stream 0 forgot at 20, stream 1 at its own 20.
+  assert episodes == [
+    events.EpisodeEnded(1, 1, 1),
+    events.EpisodeEnded(2, 2, 2),
+  ]
+  # State: environment 0 forgot at 20, environment 1 at its own 20.
   np.testing.assert_array_equal(carry.state, [[20 + 21], [20]])
   assert actions_sent(env) == [[7, 18, 19], [7, 18, 19]]
 
@@ -213,7 +216,7 @@ def test_both_streams_truncated_at_once():
   env = vector_env([(0.0, 'truncated')], [(0.0, ''), (0.0, 'truncated')])
   learner = counting_learner()
   _, segment, _ = collect(env, learner, start(env, learner), steps=2)
-  # ½·(11 + 10) in stream 0, ½·(12 + 10 + 11) in stream 1.
+  # ½·(11 + 10) in environment 0, ½·(12 + 10 + 11) in environment 1.
   np.testing.assert_array_equal(segment.r_t, [[10.5, 0], [0, 16.5]])
   env = vector_env([(0.0, 'truncated')], [(0.0, 'truncated')])
   _, segment, episodes = collect(env, learner, start(env, learner), steps=1)
@@ -254,7 +257,7 @@ def test_a_life_lost_in_a_truncated_step_has_no_bootstrap():
   )
   learner = counting_learner()
   _, segment, episodes = collect(env, learner, start(env, learner), steps=1)
-  # ½·(11 + 10) in stream 1 alone.
+  # ½·(11 + 10) in environment 1 alone.
   np.testing.assert_array_equal(segment.r_t, [[1, 11.5, 1]])
   np.testing.assert_array_equal(segment.discount_t, [[0, 0, 0]])
   assert len(episodes) == 3
@@ -266,8 +269,8 @@ def test_newest_learner_asks_for_parameters_at_each_step_and_keeps_its_action():
   versions = iter(range(0, 1000, 100))
   read = lambda: fixed_version(params=next(versions))()
   played = collect_all(env, learner, start(env, learner), steps=2, read=read)
-  # Version + key; version 0 is that of the beginning, which tells ε alone. The
-  # third was drawn for obs[T] and not yet taken.
+  # Version + key; version 0 is that of the beginning, which gives ε alone. The
+  # third was drawn for obs[T] and not yet executed.
   np.testing.assert_array_equal(played.segment.a[:, 0], [100, 201, 302])
   assert actions_sent(env) == [[100, 201]]
   np.testing.assert_array_equal(played.carry.action, [302])
@@ -343,7 +346,7 @@ def test_returns_and_lengths_add_up_over_segments():
   for _ in range(4):
     carry, _, episodes = collect(env, learner, carry, steps=2)
     ended.append(episodes)
-  assert ended == [[], [], [], [carry_lib.Episode(15.0, 7.0, 7)]]
+  assert ended == [[], [], [], [events.EpisodeEnded(15.0, 7.0, 7)]]
   # The eighth step belongs to the next episode.
   np.testing.assert_array_equal(carry.episode_return, [1])
   np.testing.assert_array_equal(carry.episode_steps, [1])
@@ -358,22 +361,22 @@ def test_collect_leaves_the_carry_as_it_was():
   jax.tree.map(np.testing.assert_array_equal, carry, before)
 
 
-@pytest.mark.parametrize('clip, kept', [(None, 3.0), (1.0, 1.0), (2.5, 2.5)])
-def test_reward_clipping_is_symmetric(clip, kept):
+@pytest.mark.parametrize('clip, largest', [(None, 3.0), (1.0, 1.0), (2.5, 2.5)])
+def test_reward_clipping_is_symmetric(clip, largest):
   env = vector_env([(3.0, ''), (-3.0, ''), (0.5, 'terminated')])
   learner = counting_learner()
   _, segment, episodes = collect(
     env, learner, start(env, learner), steps=3, reward_clip=clip
   )
-  np.testing.assert_array_equal(segment.r_t[:, 0], [kept, -kept, 0.5])
-  assert episodes == [carry_lib.Episode(0.5, 0.5, 3)]
+  np.testing.assert_array_equal(segment.r_t[:, 0], [largest, -largest, 0.5])
+  assert episodes == [events.EpisodeEnded(0.5, 0.5, 3)]
 
 
 @pytest.mark.parametrize(
-  'given, kept',
+  'given, expected',
   [(np.float64, np.float32), (np.uint8, np.uint8), (np.int64, np.float32)],
 )
-def test_types_of_a_segment(given, kept):
+def test_types_of_a_segment(given, expected):
   env = vector_env([], [], dtype=given, shape=(2, 3))
   learner = counting_learner()
   learner = learner._replace(
@@ -384,12 +387,12 @@ def test_types_of_a_segment(given, kept):
     )
   )
   carry, segment, _ = collect(env, learner, start(env, learner))
-  assert segment.obs.dtype == kept and segment.obs.shape == (5, 2, 2, 3)
+  assert segment.obs.dtype == expected and segment.obs.shape == (5, 2, 2, 3)
   assert segment.a.dtype == np.int32 and segment.a.shape == (5, 2)
   assert segment.r_t.dtype == np.float32 and segment.r_t.shape == (4, 2)
   assert segment.discount_t.dtype == np.float32
   assert segment.is_first.dtype == bool and segment.is_first.shape == (5, 2)
-  assert carry.obs.dtype == kept
+  assert carry.obs.dtype == expected
 
 
 def test_consecutive_segments_share_no_memory():
@@ -626,7 +629,7 @@ def test_rewards_are_scaled_and_then_clipped():
     env, learner, start(env, learner), reward_scale=0.25, reward_clip=1.0
   )
   np.testing.assert_array_equal(segment.r_t[:, 0], [0.25, -0.5, 1.0, 0.0])
-  assert episodes == [carry_lib.Episode(7.0, 0.75, 3)]
+  assert episodes == [events.EpisodeEnded(7.0, 0.75, 3)]
 
 
 class Continuous(Scripted):

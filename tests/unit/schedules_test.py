@@ -37,7 +37,7 @@ def test_ends_are_drawn_with_their_probabilities():
   rng = np.random.default_rng(0)
   ends, probabilities = (0.1, 0.01, 0.5), (0.4, 0.3, 0.3)
   drawn = schedules.draw_exploration_ends(
-    rng, ends, probabilities, games=10_000
+    rng, ends, probabilities, num_envs=10_000
   )
   assert drawn.shape == (10_000,)
   assert set(drawn) == set(ends)
@@ -47,7 +47,9 @@ def test_ends_are_drawn_with_their_probabilities():
 
 def test_impossible_ends_are_not_drawn():
   rng = np.random.default_rng(0)
-  drawn = schedules.draw_exploration_ends(rng, (0.1, 0.2), (0.0, 1.0), games=50)
+  drawn = schedules.draw_exploration_ends(
+    rng, (0.1, 0.2), (0.0, 1.0), num_envs=50
+  )
   assert set(drawn) == {0.2}
 
 
@@ -55,7 +57,7 @@ def test_a_seed_repeats():
   def draws(seed):
     rng = np.random.default_rng(seed)
     return schedules.draw_exploration_ends(
-      rng, (1, 2, 3), (0.2, 0.3, 0.5), games=20
+      rng, (1, 2, 3), (0.2, 0.3, 0.5), num_envs=20
     ).tolist()
 
   assert draws(seed=7) == draws(seed=7)

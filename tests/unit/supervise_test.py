@@ -45,6 +45,12 @@ def supervised(body, *services):
   )
 
 
+def running():
+  """Names of the workers that have not ended."""
+  names = [thread.name for thread in threading.enumerate()]
+  return [name for name in names if name.startswith('t-')]
+
+
 def until_stopped(index, stop):
   assert stop.wait(LONG)
 
@@ -64,7 +70,6 @@ def test_work_that_is_done_ends_without_a_stop():
 
 def test_a_stop_of_a_service_ends_all_threads_and_the_first_counts():
   calls = []
-  before = threading.active_count()
   outcome = supervised(
     until_stopped,
     Noting(calls, 'a'),
@@ -73,7 +78,7 @@ def test_a_stop_of_a_service_ends_all_threads_and_the_first_counts():
   )
   assert outcome.stop == supervise.Stop('enough')
   assert (outcome.error, outcome.hung) == (None, [])
-  assert threading.active_count() == before
+  assert running() == []
   assert calls == [
     *['a tick', 'b tick', 'c tick'] * 2,
     *['a tick', 'b tick'],
@@ -98,15 +103,16 @@ def test_a_service_that_raises_ends_the_work_and_all_finish():
   assert calls[-2:] == ['a finish', 'b finish']
 
 
-def test_ctrl_c_ends_the_work_in_good_order():
+@pytest.mark.parametrize('kind', [KeyboardInterrupt, SystemExit])
+def test_ctrl_c_ends_the_work_in_good_order(kind):
   calls = []
 
   class CtrlC(Noting):
     def tick(self, now):
-      raise KeyboardInterrupt
+      raise kind
 
   outcome = supervised(until_stopped, CtrlC(calls, 'a'), Noting(calls, 'b'))
-  assert isinstance(outcome.error, KeyboardInterrupt)
+  assert isinstance(outcome.error, kind)
   assert calls == ['a finish', 'b finish']
 
 
@@ -136,3 +142,34 @@ def test_threads_that_do_not_end_are_named(monkeypatch):
   outcome = supervised(hang, Noting([], 'a', stop_at=1))
   release.set()
   assert outcome.hung == ['t-0', 't-1']
+
+
+def test_threads_that_cannot_all_be_started_are_stopped():
+  class Limited(workers.Workers):
+    def start(self):
+      super().start()
+      raise RuntimeError("can't start new thread")
+
+  calls = []
+  outcome = supervise.supervise(
+    Limited(until_stopped, 2, name='t'),
+    [Noting(calls, 'a')],
+    read_tick=lambda: supervise.Tick(1.0, 1.0, None),
+    period_seconds=0.001,
+  )
+  assert isinstance(outcome.error, RuntimeError)
+  assert calls == ['a finish']
+  assert running() == []
+
+
+@pytest.mark.parametrize('kind', [KeyboardInterrupt, SystemExit])
+def test_ctrl_c_in_a_finish_is_raised_after_the_others(kind):
+  calls = []
+  with pytest.raises(kind) as raised:
+    supervised(
+      lambda i, stop: None,
+      Noting(calls, 'a', bad=kind()),
+      Noting(calls, 'b', bad=OSError('no space')),
+    )
+  assert calls[-2:] == ['a finish', 'b finish']
+  assert 'no space' in raised.value.__notes__[0]

@@ -1,4 +1,4 @@
-"""What holds of TORCS on a machine without it."""
+"""TORCS on a machine on which it is not installed."""
 
 import dataclasses
 import json
@@ -6,13 +6,14 @@ import math
 import pathlib
 import re
 import sys
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
 from a3c_jax.core import errors
 from a3c_jax.envs import domain
-from a3c_jax.envs.torcs import baseline, build, installed, racing
+from a3c_jax.envs.torcs import baseline, build, installed, races, racing
 from a3c_jax.settings import config
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -71,7 +72,7 @@ def test_the_record_gives_the_options_back():
 
 
 def use_dpkg(monkeypatch, folder, script):
-  """Has `script` called in place of Debian's dpkg-query, and nothing else."""
+  """Replaces Debian's dpkg-query by `script`, and hides other programs."""
   path = folder / 'dpkg-query'
   path.write_text(f'#!/bin/sh\n{script}\n')
   path.chmod(0o700)
@@ -111,8 +112,8 @@ def test_what_to_install(monkeypatch, tmp_path, script):
     use_dpkg(monkeypatch, tmp_path, script)
   else:
     monkeypatch.setenv('PATH', str(tmp_path))
-  told = 'TORCS is not installed; on Debian: apt-get install torcs g'
-  with pytest.raises(errors.UsageError, match=told):
+  message = 'TORCS is not installed; on Debian: apt-get install torcs g'
+  with pytest.raises(errors.UsageError, match=message):
     racing.Torcs()
 
 
@@ -122,6 +123,48 @@ def test_other_systems(monkeypatch):
     errors.UsageError, match='TORCS on darwin: allowed: linux'
   ):
     racing.Torcs()
+
+
+def test_the_files_of_a_race(monkeypatch, tmp_path):
+  data = tmp_path / 'data'
+  for name in ('config/raceengine.xml', 'tracks/road/aalborg/aalborg.xml'):
+    (data / name).parent.mkdir(parents=True)
+    (data / name).touch()
+  monkeypatch.setattr(installed, 'DATA', data)
+  settings = races.Settings(
+    track='aalborg',
+    car='p406',
+    opponents=2,
+    camera='behind',
+    view_distance=150.0,
+    repeat=8,
+    size=84,
+  )
+  race = races.write(
+    tmp_path / 'files',
+    settings,
+    plugin=tmp_path / 'plugin.so',
+    programs=tmp_path / 'programs',
+  )
+  root = ElementTree.parse(race).getroot()
+
+  def value(*names):
+    path = '/'.join(f'*[@name="{name}"]' for name in names)
+    return root.find(path).get('val')
+
+  track = [value('Tracks', '1', name) for name in ('name', 'category')]
+  assert track == ['aalborg', 'road']
+  drivers = [
+    (value('Drivers', place, 'module'), value('Drivers', place, 'idx'))
+    for place in '123'
+  ]
+  assert drivers == [('a3c_jax', '1'), ('bt', '0'), ('bt', '1')]
+  assert value('Drivers', 'maximum number') == '3'
+  root = ElementTree.parse(race.parents[1] / 'graph.xml').getroot()
+  assert value('Graphic', 'fov factor') == '0.25'  # 150 of 600 m.
+  assert value('Display Mode', '0', 'camera head list') == '0'
+  driver = tmp_path / 'files/lib/drivers/a3c_jax/a3c_jax.so'
+  assert driver.readlink() == tmp_path / 'plugin.so'
 
 
 def test_the_driver_wants_what_curves_allow():

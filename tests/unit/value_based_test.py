@@ -18,17 +18,17 @@ NEVER, ALWAYS = np.float32(0), np.float32(1)
 every_learner = pytest.mark.parametrize('name', LEARNERS)
 
 
-def make_segment(steps=4, streams=2, seed=0):
-  """Stream 0 ends an episode in the middle, stream 1 with the last step."""
+def make_segment(steps=4, num_envs=2, seed=0):
+  """An episode ends in the middle (env 0) and with the last step (env 1)."""
   rng = np.random.default_rng(seed)
-  discount_t = np.full([steps, streams], 0.9, np.float32)
+  discount_t = np.full([steps, num_envs], 0.9, np.float32)
   discount_t[steps // 2, 0] = discount_t[-1, -1] = 0.0
-  is_first = np.zeros([steps + 1, streams], bool)
+  is_first = np.zeros([steps + 1, num_envs], bool)
   is_first[1:] = discount_t == 0
   return types.Segment(
-    obs=rng.normal(size=(steps + 1, streams, 2)).astype(np.float32),
-    a=rng.integers(3, size=(steps + 1, streams), dtype=np.int32),
-    r_t=rng.normal(size=(steps, streams)).astype(np.float32),
+    obs=rng.normal(size=(steps + 1, num_envs, 2)).astype(np.float32),
+    a=rng.integers(3, size=(steps + 1, num_envs), dtype=np.int32),
+    r_t=rng.normal(size=(steps, num_envs)).astype(np.float32),
     discount_t=discount_t,
     is_first=is_first,
     state=(),
@@ -51,9 +51,9 @@ def plain_q(params, obs):
 def plain_targets(name, segment):
   """The value that each step should have had, by the definitions."""
   target_q = plain_q(TARGET_PARAMS, segment.obs)
-  steps, streams = segment.r_t.shape
-  targets = np.zeros([steps, streams])
-  for k in range(streams):
+  steps, num_envs = segment.r_t.shape
+  targets = np.zeros([steps, num_envs])
+  for k in range(num_envs):
     return_t = np.max(target_q[steps, k])
     for t in reversed(range(steps)):
       following = {
@@ -145,7 +145,7 @@ def test_only_sarsa_reads_the_action_after_the_segment():
 
 @pytest.mark.parametrize('name', ['one_step_q', 'nstep_q'])
 def test_bootstrap_is_the_best_target_q(name):
-  obs = make_segment(streams=5).obs[0]
+  obs = make_segment(num_envs=5).obs[0]
   value, key = LEARNERS[name].bootstrap(
     PARAMS, TARGET_PARAMS, (), obs, KEY, ALWAYS
   )
@@ -156,7 +156,7 @@ def test_bootstrap_is_the_best_target_q(name):
 
 def test_sarsa_bootstraps_from_the_action_it_would_take():
   # The action is chosen by the online parameters and valued by the target's.
-  obs = make_segment(streams=50).obs[0]
+  obs = make_segment(num_envs=50).obs[0]
   greedy = np.argmax(plain_q(PARAMS, obs), axis=1)
   target_q = plain_q(TARGET_PARAMS, obs)
   assert np.any(greedy != np.argmax(target_q, axis=1))
@@ -181,7 +181,7 @@ def test_sarsa_explores_in_its_bootstrap():
 
 @every_learner
 def test_act_is_greedy_without_exploration(name):
-  obs = make_segment(streams=50).obs[0]
+  obs = make_segment(num_envs=50).obs[0]
   action, state, key = LEARNERS[name].act(PARAMS, (), obs, KEY, NEVER)
   np.testing.assert_array_equal(action, np.argmax(plain_q(PARAMS, obs), axis=1))
   assert action.dtype == jnp.int32
@@ -192,7 +192,7 @@ def test_act_is_greedy_without_exploration(name):
 @every_learner
 def test_act_repeats_with_its_key_and_goes_on_with_the_next(name):
   act = LEARNERS[name].act
-  obs = make_segment(streams=50).obs[0]
+  obs = make_segment(num_envs=50).obs[0]
   first, _, key = act(PARAMS, (), obs, KEY, ALWAYS)
   again, _, same_key = act(PARAMS, (), obs, KEY, ALWAYS)
   following, _, _ = act(PARAMS, (), obs, key, ALWAYS)

@@ -193,15 +193,15 @@ def test_environments_are_closed_whatever_that_raises(caplog):
   assert caplog.messages == []
 
 
-def test_closing_that_hangs_is_told_and_left(caplog):
+def test_closing_that_hangs_is_logged_and_left(caplog):
   release = threading.Event()
   workers.close([lambda: release.wait(LONG)], seconds=0.01)
-  (told,) = caplog.messages
+  (message,) = caplog.messages
   release.set()
-  assert told.startswith(
+  assert message.startswith(
     'no progress of environment-close-0 for 0.01 s; the stacks of all threads:'
   )
-  assert 'workers_test.py' in told
+  assert 'workers_test.py' in message
 
 
 def test_every_thread_has_an_event_loop_of_its_own():
@@ -220,7 +220,7 @@ def test_every_thread_has_an_event_loop_of_its_own():
   assert group.stop(LONG) == []
   assert group.error is None
   assert loops[0] is not loops[1]
-  # An environment that has kept the loop is stepped by another thread later.
+  # An environment that holds the loop is stepped by another thread later.
   assert loops[0].run_until_complete(asyncio.sleep(0, 'open')) == 'open'
 
 

@@ -48,32 +48,32 @@ def make_config(algo='a3c', domain='gym', **given):
   return config.make(domain, algo=algo, **given)
 
 
-def use(learner, space, streams=2, steps=3):
+def use(learner, space, num_envs=2, steps=3):
   """Calls every part once, on what the environment would give.
 
   Returns parameters, actions and gradients.
   """
   rng = np.random.default_rng(0)
   low = np.where(space.dtype == np.uint8, 0, -1)
-  obs = rng.uniform(low, space.high.max(), (steps + 1, streams, *space.shape))
+  obs = rng.uniform(low, space.high.max(), (steps + 1, num_envs, *space.shape))
   obs = obs.astype(space.dtype)
   params = jax.jit(learner.init)(jax.random.PRNGKey(0), obs[0])
   target = params if learner.uses_target else None
-  state = learner.initial_state(streams)
+  state = learner.initial_state(num_envs)
   key, epsilon = jax.random.PRNGKey(1), np.float32(0.5)
   action, next_state, _ = learner.act(params, state, obs[0], key, epsilon)
   best, greedy_state = learner.greedy(params, state, obs[0])
   assert best.shape == action.shape and best.dtype == action.dtype
   jax.tree.map(np.testing.assert_array_equal, next_state, greedy_state)
   value, _ = learner.bootstrap(params, target, state, obs[0], key, epsilon)
-  assert value.shape == (streams,)
+  assert value.shape == (num_envs,)
   assert jax.tree.map(np.shape, state) == jax.tree.map(np.shape, next_state)
   segment = types.Segment(
     obs=obs,
     a=np.zeros((steps + 1, *action.shape), action.dtype),
-    r_t=np.ones((steps, streams), np.float32),
-    discount_t=np.full((steps, streams), 0.9, np.float32),
-    is_first=np.zeros((steps + 1, streams), bool),
+    r_t=np.ones((steps, num_envs), np.float32),
+    discount_t=np.full((steps, num_envs), 0.9, np.float32),
+    is_first=np.zeros((steps + 1, num_envs), bool),
     state=state,
   )
   grads, stats = learner.gradients(params, target, segment)
@@ -89,7 +89,7 @@ def use(learner, space, streams=2, steps=3):
     ('a3c', 'auto', IMAGE),
     ('nstep_q', 'auto', IMAGE),
     ('one_step_q', 'mlp', spaces.Box(0.0, 1.0, (4, 3), np.float32)),
-    ('a3c', 'agents_test:make_own', VECTOR),
+    ('a3c', 'build_test:make_own', VECTOR),
   ],
 )
 def test_algorithms_fit_vectors_images_and_own_networks(algo, network, space):
@@ -119,7 +119,7 @@ def test_lstm():
     ('one_step_sarsa', 'newest', True),
   ],
 )
-def test_what_each_algorithm_acting(algo, acting, uses_target):
+def test_which_parameters_each_algorithm_acts_on(algo, acting, uses_target):
   learner = build.make_learner(make_config(algo), Spaces(VECTOR))
   assert (learner.acting, learner.uses_target) == (acting, uses_target)
 
@@ -193,7 +193,7 @@ def test_channels_come_first_where_that_axis_is_smaller():
     ('gym', 'auto', VECTOR, None),
     ('gym', 'nips', VECTOR, None),  # Refused, by `make_torso`.
     ('gym', 'auto', spaces.Box(0, 255, (128,), np.uint8), None),
-    ('gym', 'agents_test:make_own', IMAGE, None),
+    ('gym', 'build_test:make_own', IMAGE, None),
     ('atari', 'auto', spaces.Box(0, 255, (4, 84, 84), np.uint8), None),
     ('catch', 'mlp', spaces.Box(0, 1, (10, 5), np.float32), None),
   ],
@@ -211,12 +211,12 @@ def test_what_is_assumed_of_images_is_said(domain, network, space, line):
     ('nips', VECTOR, 'needs images'),
     ('nature', spaces.Box(0.0, 1.0, (84, 84), np.float32), 'needs images'),
     ('no_such_module:make', VECTOR, 'no_such_module'),
-    ('agents_test:no_such_function', VECTOR, 'no_such_function'),
+    ('build_test:no_such_function', VECTOR, 'no_such_function'),
     ('builtins:dict', VECTOR, 'flax.linen.Module'),
     ('math:pi', VECTOR, 'module:function'),
   ],
 )
-def test_networks_that_cannot_be_had_are_refused_in_one_line(
+def test_networks_that_cannot_be_made_are_refused_in_one_line(
   network, space, hint
 ):
   with pytest.raises(errors.UsageError) as error:
@@ -321,7 +321,7 @@ def test_hyperparameters_reach_the_loss():
 
 def test_own_network_takes_the_place_of_the_torso():
   learner = build.make_learner(
-    make_config('nstep_q', network='agents_test:make_own'), Spaces(VECTOR)
+    make_config('nstep_q', network='build_test:make_own'), Spaces(VECTOR)
   )
   params, _, _ = use(learner, VECTOR)
   shapes = [leaf.shape for leaf in jax.tree.leaves(params)]
@@ -354,7 +354,7 @@ def test_own_networks_are_tried_with_what_training_hands_over():
   whole_numbers = spaces.Box(0, 9, (4,), np.int64)
   with pytest.raises(ValueError, match='integer'):
     build.make_learner(
-      make_config(network='agents_test:Embedding'), Spaces(whole_numbers)
+      make_config(network='build_test:Embedding'), Spaces(whole_numbers)
     )
 
 
@@ -367,7 +367,7 @@ def test_own_networks_are_tried_with_what_training_hands_over():
   ],
 )
 def test_own_networks_that_do_not_fit_are_refused(function, problem):
-  name = f'agents_test:{function}'
+  name = f'build_test:{function}'
   with pytest.raises(errors.UsageError) as error:
     build.make_learner(make_config(network=name), Spaces(IMAGE))
   assert str(error.value).startswith(f'--network={name}: ')
@@ -396,7 +396,7 @@ class Keeps(nn.Module):
 @pytest.mark.parametrize('optimizer', common.OPTIMIZERS)
 def test_only_the_collection_params_is_learnt(algo, space, optimizer):
   settings = make_config(
-    algo, network='agents_test:Keeps', optimizer=optimizer, init_gain=3.0
+    algo, network='build_test:Keeps', optimizer=optimizer, init_gain=3.0
   )
   learner = build.make_learner(settings, Spaces(VECTOR, space))
   obs = np.random.default_rng(0).normal(size=(4, 2, 6)).astype(np.float32)
@@ -505,7 +505,7 @@ class ByLeadingAxes(nn.Module):
   ],
 )
 def test_networks_that_fail_where_they_are_applied_are_refused(module, problem):
-  name = f'agents_test:{module.__name__}'
+  name = f'build_test:{module.__name__}'
   for algo in ('a3c', 'nstep_q'):
     with pytest.raises(errors.UsageError) as error:
       build.make_learner(make_config(algo, network=name), Spaces(VECTOR))
@@ -518,7 +518,7 @@ def test_networks_that_fail_where_they_are_applied_are_refused(module, problem):
 @pytest.mark.parametrize('module', [FrozenBatchNorm, HalfComputation])
 def test_networks_that_change_nothing_are_taken(module):
   learner = build.make_learner(
-    make_config(network=f'agents_test:{module.__name__}'), Spaces(VECTOR)
+    make_config(network=f'build_test:{module.__name__}'), Spaces(VECTOR)
   )
   params = learner.init(jax.random.PRNGKey(0), np.zeros((2, 6), np.float32))
   assert types.trained(params)['params'].keys() <= params['params'].keys()
@@ -576,7 +576,7 @@ JOINTS = spaces.Box(-np.inf, np.inf, (3,), np.float32)
     ('control', {'lstm': False}, VECTOR, {(6, 200): 2, (200, 3): 1}),
     ('control', {}, IMAGE, {(8, 8, 3, 16): 2, (4, 4, 16, 32): 2}),
     ('control', {'lstm': False}, IMAGE, {(384, 256): 2, (256, 3): 1}),
-    ('control', {'network': 'agents_test:make_own'}, VECTOR, {(6, 7): 2}),
+    ('control', {'network': 'build_test:make_own'}, VECTOR, {(6, 7): 2}),
     ('gym', {}, VECTOR, {(6, 64): 2, (64, 64): 2}),
     ('gym', {'lstm': True}, VECTOR, {(128, 512): 2}),
   ],
