@@ -15,7 +15,7 @@ from results import read_rows
 
 from a3c_jax.reproduce import plan, published
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[2]
 SMALL = (
   '--games=catch',
   '--scale=0.01',
