@@ -10,8 +10,8 @@ import sys
 
 from processes import wait_until
 import pytest
-from reading_scripts_test import run as run_script
 from results import read_rows
+from script_runs import run as run_script
 
 from a3c_jax.reproduce import plan, published
 

@@ -7,9 +7,9 @@ import signal
 from marks import needs_torcs
 from processes import below, wait_until
 import pytest
-from reading_scripts_test import run as run_script
-from reading_scripts_test import size_of
 from results import read_rows
+from script_runs import run as run_script
+from script_runs import size_of
 import short_runs
 
 from a3c_jax.algorithms import registry

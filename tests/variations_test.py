@@ -6,9 +6,9 @@ import runpy
 import jax
 import numpy as np
 import pytest
-from reading_scripts_test import run
 from results import read_rows
 import script_flags
+from script_runs import run
 
 from a3c_jax import networks
 from a3c_jax.core import types
