@@ -17,6 +17,7 @@ from a3c_jax.envs import domain as domain_lib
 from a3c_jax.envs import reference_scores, replayable
 from a3c_jax.envs import spaces as spaces_lib
 from a3c_jax.runs import evaluation, evaluations_csv, loading
+from a3c_jax.runs import policy as policy_lib
 from a3c_jax.runs import video as video_lib
 from a3c_jax.settings import build
 from a3c_jax.settings import config as config_lib
@@ -57,13 +58,13 @@ class Options:
   policy: str = fields.one_of(
     'sample from the policy, epsilon-greedily if it is value-based, or take '
     'the best action: greedy, or mean if actions are continuous.',
-    evaluation.POLICIES,
+    policy_lib.POLICIES,
     default='sample',
     source='paper, section 4',
   )
   exploration_epsilon: float = fields.fraction(
     'Epsilon of a value-based policy that is not greedy.',
-    default=evaluation.EXPLORATION_EPSILON,
+    default=policy_lib.EXPLORATION_EPSILON,
     source='Mnih et al. 2015',
   )
   seed: int = fields.setting(
@@ -173,7 +174,7 @@ def run(options: Options, config: Config) -> evaluation.Summary:
 
 
 def _check_epsilon(options, config) -> None:
-  given = options.exploration_epsilon != evaluation.EXPLORATION_EPSILON
+  given = options.exploration_epsilon != policy_lib.EXPLORATION_EPSILON
   is_policy = registry.get(config.algo).is_policy
   if given and (is_policy or options.policy != 'sample'):
     raise errors.UsageError(

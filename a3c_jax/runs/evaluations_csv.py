@@ -60,7 +60,7 @@ class EvaluationsFile:
           problem = 'has other columns'
     except FileNotFoundError:
       if not path.parent.is_dir():
-        problem = f'{paths.as_given(path.parent)} is no folder'
+        problem = f'{paths.as_given(path.parent)} is not a folder'
       elif path.is_symlink():
         problem = 'is a link to nothing'
       elif not os.access(path.parent, os.W_OK | os.X_OK):
