@@ -155,19 +155,3 @@ def test_the_mean_of_dueling_values_is_that_of_the_state():
   value = networks.Linear(1).apply({'params': layers['Linear_0']}, features)
   np.testing.assert_allclose(q.mean(axis=1), value[:, 0], rtol=1e-5)
   assert (q.std(axis=1) > 1e-3).all()
-
-
-@pytest.mark.parametrize(
-  ('name', 'given', 'score'),
-  [
-    ('double_nstep_q.py', ('--frames=60e3',), 0.8),
-    ('reinforce.py', ('--frames=60e3',), 0.8),
-    ('reinforce.py', ('--frames=60e3', '--nobaseline'), 0.8),
-    ('dueling_q.py', ('--frames=60e3',), 100),
-    ('generalized_advantage.py', ('--frames=60e3',), 100),
-  ],
-)
-def test_variations_learn(name, given, score, tmp_path):
-  run_variation(name, *given, '--workdir=results', cwd=tmp_path)
-  last = read_rows(tmp_path / 'results/train.csv')[-1]
-  assert float(last['mean_return']) >= score
