@@ -1,9 +1,9 @@
-"""Scores of chance, and of a scripted agent that knows the maze, in Labyrinth.
+"""Scores the baselines of Labyrinth: a random and a scripted agent.
 
   python experiments/labyrinth_scales.py --maze_size=9 --episodes=100
 
-They are what scores of learnt policies can be held against: both play the same
-mazes, which are those of `--seed`.
+The scripted agent knows the maze. Compare scores of learnt policies with these.
+All baselines play the same mazes, which `--seed` determines.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from a3c_jax.envs.labyrinth import baseline, foraging
 from a3c_jax.runs import baselines
 from a3c_jax.settings import flags as flags_lib
 
-_MOST_TICS = 8  # Of a step; 45 degrees.
+_MOST_TICS = 8  # Per step; the agent turns by 45 degrees in them.
 
 _mazes = flags_lib.define_options(foraging.Options)
 _options = flags_lib.define_options(baselines.Options)

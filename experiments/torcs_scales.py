@@ -1,9 +1,9 @@
-"""Scores of chance, of full throttle, and of a programmed driver in TORCS.
+"""Scores the baselines of TORCS: random, full throttle, a scripted driver.
 
   python experiments/torcs_scales.py --car=slow --episodes=100
 
-They are what scores of learnt policies can be held against: all drive from the
-same places, which are those of `--seed`.
+The driver knows the track. Compare scores of learnt policies with these. All
+baselines start from the same places, which `--seed` determines.
 """
 
 from __future__ import annotations

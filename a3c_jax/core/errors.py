@@ -15,6 +15,10 @@ class RunError(RuntimeError):
   """A run cannot continue, for an outside reason; the message is one line."""
 
 
+class HungError(RunError):
+  """A thread made no progress, so the run ended; the thread still runs."""
+
+
 class StoppedError(RuntimeError):
   """The user stopped a run before it trained; the message says what remains."""
 

@@ -35,18 +35,18 @@ Event = LearningStatistics | EpisodeEnded | Incident
 
 
 class EventQueue:
-  """Events that belong to no contribution. Any thread may add; no lock.
+  """Incidents that belong to no contribution. Any thread may add; no lock.
 
-  Examples: an environment was restarted; the replay of an action log failed.
+  Examples: an environment was replaced; the replay of an action log failed.
   """
 
   def __init__(self):
-    self._events: collections.deque[Event] = collections.deque()
+    self._incidents: collections.deque[Incident] = collections.deque()
 
-  def add(self, event: Event) -> None:
-    """Appends an event."""
-    self._events.append(event)
+  def add(self, incident: Incident) -> None:
+    """Appends an incident."""
+    self._incidents.append(incident)
 
-  def drain(self) -> list[Event]:
-    """Removes and returns all events, in order. For one thread only."""
-    return [self._events.popleft() for _ in range(len(self._events))]
+  def drain(self) -> list[Incident]:
+    """Removes and returns all incidents, in order. For one thread alone."""
+    return [self._incidents.popleft() for _ in range(len(self._incidents))]

@@ -7,9 +7,12 @@ import importlib
 import importlib.util
 import inspect
 import re
+import types
 from typing import Any
 
 from a3c_jax.core import errors
+
+_NAME = r'[^\W\d]\w*'
 
 
 def check_installed(
@@ -34,6 +37,36 @@ def check_installed(
       )
 
 
+def load_module(name: str, *, flag: str) -> types.ModuleType:
+  """Imports the module of a name.
+
+  What the module raises while it is imported is the caller's to see.
+
+  Raises:
+    UsageError: naming the flag, if there is no such module.
+  """
+  problem = 'is not the name of a module'
+  if re.fullmatch(rf'{_NAME}(\.{_NAME})*', name):
+    module, problem = _import(name)
+    if module is not None:
+      return module
+  raise errors.UsageError(
+    f'--{flag}={errors.as_text(name)}: {problem}; allowed: modules in this '
+    'folder or installed ones, separated by commas'
+  )
+
+
+def _import(name: str) -> tuple[types.ModuleType | None, str]:
+  """Returns the module, or None and why there is none."""
+  try:
+    return importlib.import_module(name), ''
+  except ModuleNotFoundError as error:
+    # Not one that the module itself wants and does not find.
+    if not f'{name}.'.startswith(f'{error.name}.'):
+      raise
+    return None, str(error)
+
+
 def load_function(
   name: str, *, flag: str, arguments: Mapping[str, Any] | None = None
 ) -> Callable[..., Any]:
@@ -51,16 +84,10 @@ def load_function(
       function does not accept these arguments.
   """
   problem = 'is not of that form'
-  if re.fullmatch(r'[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*', name):
+  if re.fullmatch(rf'{_NAME}(\.{_NAME})*:{_NAME}', name):
     module_name, function_name = name.split(':')
-    try:
-      module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-      # A missing dependency of the module is another problem.
-      if not f'{module_name}.'.startswith(f'{error.name}.'):
-        raise
-      problem = str(error)
-    else:
+    module, problem = _import(module_name)
+    if module is not None:
       function = getattr(module, function_name, None)
       if function is None:
         problem = f'module {module_name} has no {function_name}'

@@ -21,7 +21,7 @@ from a3c_jax.envs import domain as domain_lib
 MAX_FRAMES_PER_EPISODE = 108_000  # 30 minutes at 60 Hz
 _STEP = 'a3c_jax_atari_step'  # Its name within XLA.
 
-# With one player these end the whole process from inside the emulator.
+# These need two players. With one, the emulator ends the whole process.
 UNPLAYABLE = ('combat', 'joust', 'maze_craze', 'warlords')
 
 
@@ -67,7 +67,7 @@ class Options:
     source='reproductions of the paper',
   )
   life_loss_terminal: bool = fields.setting(
-    'In training, nothing counts beyond the loss of a life.',
+    'In training, the discount is 0 at the loss of a life.',
     default=True,
     source='reproductions of the paper',
   )
@@ -85,15 +85,19 @@ def games() -> list[str]:
 def game_of(env_id: str) -> str | None:
   """The game of an id of ale-py, such as 'SpaceInvadersNoFrameskip-v4'.
 
-  Also of its name alone. '…' for an id of that form, but of an unknown game;
-  None for any other id.
+  Args:
+    env_id: an id, or the game's part of one alone.
+
+  Returns:
+    The game in snake_case; '…' if the id has ale-py's form but an unknown game;
+    None for any other id.
   """
   form = re.fullmatch(
     r'(ALE/)?(\w*?)(-ram)?(NoFrameskip|Deterministic)?(-v\d+)?', env_id
   )
   if not form:
     return None
-  sure = form[1] or form[3] or form[4]  # Of ale-py, whatever the game is.
+  sure = form[1] or form[3] or form[4]  # Only ids of ale-py have these.
   try:
     known = {game.replace('_', ''): game for game in games()}
   except errors.UsageError:  # It is not installed.
@@ -107,7 +111,7 @@ def game_of(env_id: str) -> str | None:
 
 
 def for_evaluation(options: Options, protocol: str) -> Options:
-  """How the game is played when nothing is learnt.
+  """The options of an evaluation.
 
   Args:
     options: of the training.
@@ -126,10 +130,10 @@ def make(
 ) -> Callable[[], gymnasium.vector.VectorEnv]:
   """A function that makes the vector environment of one thread.
 
-  Observations are [K, 4, 84, 84] uint8, the oldest of the four frames first;
-  rewards are raw. An action lasts `action_repeat` emulator frames, an episode
-  at most 108,000; it starts after 0 to `noops` no-ops. With
-  `life_loss_terminal`, every step's `info['life_loss']` [K] bool marks the
+  Observations are [K, 4, 84, 84] uint8, the oldest of the four frames first.
+  Rewards are raw. An action lasts `action_repeat` emulator frames. An episode
+  starts with 0 to `noops` no-ops and lasts at most 108,000 emulator frames.
+  With `life_loss_terminal`, every step's `info['life_loss']` [K] bool marks the
   loss of a life.
 
   Source of the preprocessing: Mnih et al. 2016, arXiv:1602.01783, section 8,
@@ -137,8 +141,8 @@ def make(
 
   Args:
     options: the game and how it is played in training.
-    request: how many games, stepped by how many threads; the protocol of an
-      evaluation; and whether `render` gives the frame of each game,
+    request: how many environments, stepped by how many threads; the protocol of
+      an evaluation; and whether `render` returns a frame of each environment,
       [210, 160, 3] uint8.
 
   Raises:
@@ -174,8 +178,8 @@ def make(
   return make_env
 
 
-def _ale_py():
-  # Imported here: the package works without it, and its licence is GPL-2.0.
+def _ale_py() -> Any:
+  # Imported late: the package works without it, and its licence is GPL-2.0.
   try:
     import ale_py
     import ale_py.vector_env
@@ -187,7 +191,7 @@ def _ale_py():
 
 
 class _Atari(gymnasium.vector.VectorWrapper):
-  """`AtariVectorEnv` with episode ends and life losses told apart."""
+  """`AtariVectorEnv`, which reports life losses apart from episode ends."""
 
   def __init__(
     self,
@@ -200,8 +204,8 @@ class _Atari(gymnasium.vector.VectorWrapper):
     env = _ale_py().vector_env.AtariVectorEnv(
       game=options.game,
       num_envs=request.num_envs,
-      # Beyond one, the emulator has threads of its own. Actor-learners are the
-      # parallelism of asynchronous training.
+      # With more than one, the emulator starts threads of its own. Asynchronous
+      # training is parallel by its workers instead.
       num_threads=request.emulator_threads,
       autoreset_mode=AutoresetMode.SAME_STEP,
       frameskip=options.action_repeat,
@@ -209,9 +213,9 @@ class _Atari(gymnasium.vector.VectorWrapper):
       repeat_action_probability=options.sticky,
       full_action_space=options.full_action_space,
       noop_max=options.noops + 1,  # ale-py's bound is exclusive.
-      reward_clipping=False,  # No info has the raw reward.
+      reward_clipping=False,  # Else the raw reward would be lost.
       use_fire_reset=False,
-      # Plays on after a lost life; `episodic_life` would restart the game.
+      # The game continues after a lost life. `episodic_life` would restart it.
       life_loss_info=options.life_loss_terminal,
       grayscale=not colour,
       **(screen if colour else {}),
@@ -223,8 +227,8 @@ class _Atari(gymnasium.vector.VectorWrapper):
     self.metadata = env.metadata | {'render_fps': 60 / options.action_repeat}
     self._frames = self._episode_frames = np.zeros(request.num_envs, np.int32)
 
-  def reset(self, *, seed=None, options=None):
-    if isinstance(seed, list):  # Of every game; ale-py wants those it resets.
+  def reset(self, *, seed: Any = None, options=None):
+    if isinstance(seed, list):  # ale-py takes seeds of what it resets alone.
       seed = np.array(seed)[(options or {}).get('reset_mask', slice(None))]
     obs, info = self.env.reset(seed=seed, options=options)
     self._count(info)
@@ -236,8 +240,8 @@ class _Atari(gymnasium.vector.VectorWrapper):
 
   def step(self, actions):
     obs, reward, terminated, truncated, info = self.env.step(actions)
-    # `terminated` also marks a lost life, and `lives` is 0 throughout in some
-    # games.
+    # `terminated` also marks a lost life. `lives` does not help: in some games
+    # it is always 0.
     earlier = _earlier_frames(self._frames, self._episode_frames)
     self._count(info)
     new_game = earlier != _earlier_frames(self._frames, self._episode_frames)
@@ -245,7 +249,7 @@ class _Atari(gymnasium.vector.VectorWrapper):
     return obs, reward, terminated & new_game, truncated, info
 
   def program(self, steps: int) -> types.EnvProgram | None:
-    """Steps without Python; None where an episode may reach its time limit."""
+    """Steps without Python; None if an episode may reach its time limit."""
     frames = self._episode_frames + steps * self._action_repeat
     if not self._can_program or frames.max() >= MAX_FRAMES_PER_EPISODE:
       return None
@@ -253,23 +257,23 @@ class _Atari(gymnasium.vector.VectorWrapper):
     return types.EnvProgram(_step_in_program, state)
 
   def played(self, actions: np.ndarray, state: Any) -> None:
-    """Takes over the last state of a program."""
+    """Adopts the last state of a program."""
     del actions
     _, self._frames, self._episode_frames = state
 
 
 def _earlier_frames(frames, episode_frames):
-  """Emulator frames of the games before this one: they change with the game.
+  """Emulator frames before the current game; a change marks a new game.
 
-  The count of this episode alone does not tell: with many no-ops, a new game
-  may start at a higher one than that at which the last game ended.
+  The episode's own count marks none: with many no-ops, a new game may start at
+  a higher count than the last game ended at.
   """
   return frames - episode_frames
 
 
 @functools.cache
 def _register_step() -> bool:
-  """Tells XLA of the emulator; False where it cannot be used there."""
+  """Registers the emulator with XLA; False if XLA cannot call it here."""
   make = getattr(_ale_py()._ale_py, 'VectorXLAStep', None)  # Not in all builds.
   if make is None or jax.default_backend() != 'cpu':
     return False
@@ -278,21 +282,21 @@ def _register_step() -> bool:
 
 
 def _step_in_program(state, action):
-  # ale-py's own `xla` wants another autoreset, of which the emulator takes no
-  # notice: it plays here as it does for `step`. Said to have no side effect,
-  # since JAX is slow to call what has one; each step needs the handle of the
-  # step before, so none is left out, done twice, or out of order.
+  # ale-py's own `xla` refuses same-step autoreset, although its emulator steps
+  # here exactly as for `step`. The call is declared free of side effects: JAX
+  # is slow to call what has some. Each step takes the handle that the step
+  # before returned, so XLA neither drops, repeats nor reorders a step.
   handle, *counts = state
-  streams = len(action)
-  numbers = jax.ShapeDtypeStruct((streams,), jnp.int32)
-  marks = jax.ShapeDtypeStruct((streams,), jnp.bool_)
-  screens = jax.ShapeDtypeStruct((streams, 4, 84, 84), jnp.uint8)
+  num_envs = len(action)
+  numbers = jax.ShapeDtypeStruct((num_envs,), jnp.int32)
+  marks = jax.ShapeDtypeStruct((num_envs,), jnp.bool_)
+  screens = jax.ShapeDtypeStruct((num_envs, 4, 84, 84), jnp.uint8)
   step = jax.ffi.ffi_call(
     _STEP,
     # After the marks: environment, lives, frames, frames of this episode.
     (handle, screens, numbers, marks, marks, *[numbers] * 4),
   )
-  paddle_strength = jnp.ones(streams, jnp.float32)
+  paddle_strength = jnp.ones(num_envs, jnp.float32)
   handle, obs, reward, terminated, _, _, _, *new_counts = step(
     handle, action.astype(jnp.int32), paddle_strength
   )
@@ -302,25 +306,29 @@ def _step_in_program(state, action):
 
 
 class _Rendered(gymnasium.vector.VectorWrapper):
-  """Renders by a twin in colour that plays the same; ale-py's has no render."""
+  """Renders by a second emulator in colour, which gets the same actions.
+
+  ale-py's own environment has no `render`.
+  """
 
   def __init__(self, env: _Atari, twin: _Atari):
     super().__init__(env)
     self._twin = twin
 
   def reset(self, *, seed=None, options=None):
-    self._pictures, _ = self._twin.reset(seed=seed, options=options)
+    self._frames, _ = self._twin.reset(seed=seed, options=options)
     return self.env.reset(seed=seed, options=options)
 
   def step(self, actions):
-    self._pictures, *twins = self._twin.step(actions)
-    obs, *outcome, info = self.env.step(actions)
-    if not all(map(np.array_equal, outcome, twins)):
+    in_colour = self._twin.step(actions)
+    outcome = self.env.step(actions)
+    if not all(map(np.array_equal, outcome[1:4], in_colour[1:4])):
       raise RuntimeError('the game in colour is not the one that is played')
-    return obs, *outcome, info
+    self._frames, *_ = in_colour
+    return outcome
 
   def render(self):
-    return tuple(picture[-1] for picture in self._pictures)
+    return tuple(frame[-1] for frame in self._frames)
 
   def close(self, **kwargs):
     self._twin.close(**kwargs)

@@ -1,13 +1,13 @@
-"""Where environments of others meet the learners: all they give is checked.
+"""Checks and copies what environments return, before learners see it.
 
 An environment may return its own buffers, numbers of any type and an `info` of
-any content. Beyond this module there are arrays of the shape and data type that
-its spaces have, which the environment cannot overwrite.
+any content. The vector environment of this module returns arrays with the shape
+and data type of its spaces, which the environment cannot overwrite.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import contextlib
 import pathlib
 import threading
@@ -31,30 +31,36 @@ _STEP = (
 )
 _CALLERS = [
   pathlib.Path(__file__).with_name(name)
-  for name in ('boundary.py', 'control.py', 'gym.py')
+  for name in (
+    'boundary.py',
+    'control.py',
+    'factories.py',
+    'gym.py',
+    'mujoco.py',
+  )
 ]
 _GYMNASIUM = pathlib.Path(gymnasium.__file__).parent
 _NUMBERS = {float, int, bool, np.float64, np.float32, np.int64, np.bool_}
-# By their id().
+# Environments that some `CheckedVectorEnv` has, by their id().
 _in_use: weakref.WeakValueDictionary[int, gymnasium.Env] = (
   weakref.WeakValueDictionary()
 )
 
 
 class MisfitError(errors.RunError):
-  """What an environment returned does not fit its spaces, or Gymnasium."""
+  """An environment returned what its spaces or Gymnasium do not allow."""
 
 
-class Games(gymnasium.vector.VectorEnv):
+class CheckedVectorEnv(gymnasium.vector.VectorEnv):
   """K environments, stepped one after another, with same-step autoreset.
 
-  Learners give actions of their own: discrete ones count from 0, continuous
-  ones have no bounds (see `spaces.to_native`). Each environment gets them in
-  its own units and data type.
+  It takes a learner's actions: discrete ones count from 0, continuous ones have
+  no bounds. `spaces.to_native` converts them to the units and the data type of
+  each environment.
 
-  Observations are copied before their environment is called again. Values of
-  another data type are converted if none is lost. Bounds of the Box do not
-  count. Of each `info` only 'life_loss' is read.
+  Observations are copied before their environment is called again. They are
+  converted to the data type of the space if no value is lost by that. Bounds of
+  the Box are not checked. Of each `info`, only 'life_loss' is read.
 
   Attributes:
     envs: the K environments.
@@ -63,8 +69,8 @@ class Games(gymnasium.vector.VectorEnv):
 
   def __init__(
     self,
-    make_game: Callable[[], gymnasium.Env],
-    count: int,
+    make_env: Callable[[], gymnasium.Env],
+    num_envs: int,
     *,
     name: str,
     observation_space: spaces.Box,
@@ -73,25 +79,25 @@ class Games(gymnasium.vector.VectorEnv):
     """Makes the environments.
 
     Args:
-      make_game: makes one of them.
-      count: K.
+      make_env: makes one of them.
+      num_envs: K.
       name: of the environment, for messages.
-      observation_space: which each must have.
-      action_space: which each must have.
+      observation_space: that each must have.
+      action_space: that each must have.
 
     Raises:
-      UsageError: if one has other spaces, or is in use already.
+      UsageError: if one has other spaces, or was returned before.
     """
     self._name = name
-    self.envs = []
+    self.envs: list[gymnasium.Env] = []
     try:
-      for _ in range(count):
-        self._add(make_game(), observation_space, action_space)
+      for _ in range(num_envs):
+        self._add(make_env(), observation_space, action_space)
     except BaseException:
       with contextlib.suppress(Exception):  # The first error counts.
         self.close()
       raise
-    self.num_envs = count
+    self.num_envs = num_envs
     first = self.envs[0]
     known = first.metadata if isinstance(first.metadata, dict) else {}
     self.metadata = dict(known)
@@ -106,23 +112,24 @@ class Games(gymnasium.vector.VectorEnv):
       else spaces.Discrete(action_space.n)
     )
     batch = gymnasium.vector.utils.batch_space
-    self.observation_space = batch(observation_space, count)
-    self.action_space = batch(self.single_action_space, count)
-    self._shape, self._dtype = observation_space.shape, observation_space.dtype
+    self.observation_space = batch(observation_space, num_envs)
+    self.action_space = batch(self.single_action_space, num_envs)
+    self._shape = observation_space.shape
+    self._dtype: np.dtype[Any] = observation_space.dtype
     self._largest = None
     if np.issubdtype(self._dtype, np.floating):
       limit = min(_LARGEST, float(np.finfo(self._dtype).max))
       self._largest = self._dtype.type(limit)
-    self._obs = np.zeros((count, *self._shape), self._dtype)
+    self._obs = np.zeros((num_envs, *self._shape), self._dtype)
 
   def _add(self, env, observation_space, action_space):
-    game = env.unwrapped
-    if _in_use.get(id(game)) is game:
+    base = env.unwrapped
+    if _in_use.get(id(base)) is base:
       raise errors.UsageError(
         f'--env={self._name}: returned the same environment twice; allowed: a '
         'function that makes a new one each time'
       )
-    _in_use[id(game)] = game
+    _in_use[id(base)] = base
     self.envs.append(env)
     for found, expected in (
       (env.observation_space, observation_space),
@@ -139,22 +146,23 @@ class Games(gymnasium.vector.VectorEnv):
     """Resets all environments, or those of `options['reset_mask']` [K] bool.
 
     Args:
-      seed: an int, for the first environment, the others get those that follow;
-        or a list of K; or None.
-      options: the rest of them reaches the environments. They get None where
-        there is no rest.
+      seed: an int, of which environment k gets `seed + k`; or a list of K; or
+        None.
+      options: passed on to the environments without 'reset_mask', as None if
+        nothing else is in them.
 
     Returns:
       Observations [K, ...] of all environments, and an empty info.
     """
     options = dict(options or {})
     mask = options.pop('reset_mask', np.ones(self.num_envs, bool))
+    seeds: Sequence[int | None]
     if seed is None:
       seeds = [None] * self.num_envs
-    elif np.iterable(seed):
-      seeds = seed
-    else:
+    elif isinstance(seed, int | np.integer):
       seeds = [seed + k for k in range(self.num_envs)]
+    else:
+      seeds = seed
     with self._naming():
       for k in np.flatnonzero(mask):
         self._obs[k] = self._first(k, seed=seeds[k], options=options or None)
@@ -183,12 +191,12 @@ class Games(gymnasium.vector.VectorEnv):
     return self._checked(outcome[0], 'reset')
 
   def step(self, actions):
-    """Steps all environments; where an episode ends, resets that one too.
+    """Steps all environments, and resets those whose episode ended.
 
     Returns:
       Observations [K, ...]; rewards [K] float64; terminated and truncated [K]
-      bool; and an info with 'final_obs' [K] of object where episodes ended, and
-      'life_loss' [K] bool where an environment gave one.
+      bool; and an info. It has 'final_obs' [K] of object if an episode ended,
+      and 'life_loss' [K] bool if an environment gave one.
     """
     rewards = np.empty(self.num_envs)
     terminated = np.zeros(self.num_envs, bool)
@@ -200,11 +208,11 @@ class Games(gymnasium.vector.VectorEnv):
         outcome = env.step(self._to_native(actions[k]))
         if not isinstance(outcome, tuple | list) or len(outcome) != 5:
           raise MisfitError(f'step returned {_kind(outcome)}; allowed: {_STEP}')
-        obs, reward, terminal, cut, info = outcome
+        obs, reward, is_terminal, is_truncated, info = outcome
         obs = self._checked(obs, 'step')
         rewards[k] = as_reward(reward)
-        terminated[k] = as_flag(terminal, 'terminated')
-        truncated[k] = as_flag(cut, 'truncated')
+        terminated[k] = as_flag(is_terminal, 'terminated')
+        truncated[k] = as_flag(is_truncated, 'truncated')
         lost = life_loss(info)
         if lost is not None:
           flags = infos.setdefault('life_loss', np.zeros(self.num_envs, bool))
@@ -218,7 +226,7 @@ class Games(gymnasium.vector.VectorEnv):
     return self._obs.copy(), rewards, terminated, truncated, infos
 
   def _checked(self, obs, by):
-    """The observation in shape and type of the space; perhaps no copy."""
+    """The observation in the space's shape and type; not always a copy."""
     if (
       type(obs) is not np.ndarray
       or obs.dtype != self._dtype
@@ -244,7 +252,7 @@ class Games(gymnasium.vector.VectorEnv):
         with np.errstate(all='ignore'):
           converted = values.astype(self._dtype)
         lost = converted != values
-        if self._largest is not None:  # Numbers are rounded, if need be.
+        if self._largest is not None:  # Rounding is no loss.
           lost = np.isinf(converted) & np.isfinite(values)
         if not lost.any():
           return converted
@@ -258,7 +266,7 @@ class Games(gymnasium.vector.VectorEnv):
     return tuple(env.render() for env in self.envs)
 
   def close_extras(self):
-    with contextlib.ExitStack() as stack:  # One that raises keeps none open.
+    with contextlib.ExitStack() as stack:  # Closes all, even if one raises.
       for env in self.envs:
         _in_use.pop(id(env.unwrapped), None)
         stack.callback(env.close)
@@ -302,20 +310,17 @@ def as_flag(value: Any, name: str) -> bool:
 
 
 def life_loss(info: Any) -> bool | None:
-  """What an `info` says of the loss of a life; nothing else of it counts.
-
-  Returns:
-    None where it says nothing.
+  """The flag 'life_loss' of an `info`; None if it has none.
 
   Raises:
-    MisfitError: if it is neither true nor false.
+    MisfitError: if the flag is neither true nor false.
   """
   flag = info.get('life_loss') if isinstance(info, dict) else None
   return None if flag is None else as_flag(flag, "info['life_loss']")
 
 
 def _kind(value: Any) -> str:
-  """What something is, in a few words."""
+  """A short description of a value."""
   if value is None:
     return 'None'
   if isinstance(value, tuple | list):
@@ -332,21 +337,21 @@ def in_one_line(space: Any) -> str:
   return ' '.join(str(space).split())
 
 
-def check_first_step(games: Games, name: str) -> BaseException | None:
+def check_first_step(envs: CheckedVectorEnv, name: str) -> BaseException | None:
   """Resets and steps environments once, each with its first or middle action.
 
   Returns:
-    What an environment itself raised, if it did. The run will meet it again,
-    and may make the environment anew.
+    What an environment itself raised, or None. The run will raise it again, and
+    may then replace the environment.
 
   Raises:
     UsageError: if what they return does not fit their spaces, or they cannot be
       called as Gymnasium's.
   """
-  action = np.zeros(games.action_space.shape, games.action_space.dtype)
+  action = np.zeros(*spaces_lib.shape_and_dtype(envs.action_space))
   for allowed, call in (
-    (_RESET, lambda: games.reset(seed=0)),
-    (_STEP, lambda: games.step(action)),
+    (_RESET, lambda: envs.reset(seed=0)),
+    (_STEP, lambda: envs.step(action)),
   ):
     try:
       call()
@@ -362,9 +367,9 @@ def check_first_step(games: Games, name: str) -> BaseException | None:
 
 
 def raised_by_a_call(error: BaseException) -> bool:
-  """Whether we or Gymnasium raised it, and not the code of an environment.
+  """Whether this package or Gymnasium raised it, not an environment's code.
 
-  Then it is about how functions are called, or what they returned.
+  Then the error is about how a function was called, or what it returned.
   """
   files = [
     pathlib.Path(frame.filename)

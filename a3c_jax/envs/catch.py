@@ -1,4 +1,4 @@
-"""Catch: the smallest task on which all four algorithms must learn."""
+"""Catch: the smallest task on which all algorithms must learn."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from a3c_jax.envs import gym
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-  """How large the board is."""
+  """Size of the board."""
 
   rows: int = fields.count(
-    'Rows of the board. An episode has one step less.',
+    'Rows of the board. An episode has one step fewer.',
     least=2,
     most=1000,
     default=10,
@@ -29,12 +29,13 @@ class Options:
 
 
 class Catch(gymnasium.Env):
-  """A ball falls through a board; a paddle in the last row must be under it.
+  """A ball falls down a board, and a paddle in the last row must catch it.
 
   Observations are [rows, columns] float32, 1 at the ball and at the paddle.
-  Actions: 0 moves left, 1 stays, 2 moves right. The reward is 1 or -1 when the
-  ball arrives, which ends the episode after `rows - 1` steps; always staying
-  scores -0.6 on average with five columns.
+  Actions: 0 moves left, 1 stays, 2 moves right. The ball reaches the last row
+  after `rows - 1` steps, which ends the episode. The reward is then 1 if the
+  paddle is there, else -1. With five columns, always staying scores -0.6 on
+  average.
 
   After Osband et al. 2019, arXiv:1908.03568.
   """

@@ -15,7 +15,7 @@ from a3c_jax.envs import domain as domain_lib
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-  """Which task, and what of it is seen."""
+  """Which task, and what the agent observes."""
 
   env: str = fields.setting(
     'Task: a Gymnasium id, package:id, dm_control/DOMAIN-TASK, or '
@@ -27,26 +27,26 @@ class Options:
   )
   env_args: str = named.env_args_setting()
   pixels: bool = fields.setting(
-    'Observe pictures of MuJoCo and nothing else.',
+    'Observe rendered images and nothing else.',
     default=False,
     source='ours',
   )
   image_size: int = fields.count(
-    'Height and width of pictures, pixels.',
+    'Height and width of observed images, pixels.',
     least=36,
     most=480,
     default=84,
     source='as Atari',
   )
   camera: str = fields.setting(
-    'Camera of pictures: a name or number of those that the model has; auto '
-    'follows the robot where the model has a camera that does.',
+    'Camera of images: its name or number in the model. auto follows the robot '
+    'if the model has a camera that does.',
     'auto, or a camera of the model',
     default='auto',
     source='ours',
   )
   action_repeat: int = fields.count(
-    'Environment steps per agent step; their rewards are added up.',
+    'Environment steps per agent step; their rewards are summed.',
     most=1000,
     default=1,
     source='ours',
@@ -57,7 +57,7 @@ class Options:
 
 
 class Repeat(gymnasium.Wrapper):
-  """Takes each action several times, and adds the rewards up."""
+  """Repeats each action, and sums the rewards."""
 
   def __init__(self, env: gymnasium.Env, times: int):
     super().__init__(env)
@@ -83,14 +83,14 @@ class Repeat(gymnasium.Wrapper):
 
 
 class Pixels(gymnasium.ObservationWrapper):
-  """Observations are pictures, [size, size, 3] uint8, and nothing else."""
+  """Observations are rendered images, [size, size, 3] uint8, nothing else."""
 
   def __init__(self, env: gymnasium.Env, *, size: int, camera: str, name: str):
     super().__init__(env)
     self.observation_space = gymnasium.spaces.Box(
       0, 255, (size, size, 3), np.uint8
     )
-    # Each step that is repeated, to go on after a stop, draws a picture.
+    # Each step that is replayed to resume a run renders an image.
     self.metadata = env.metadata | {'reseed_steps': 1_000}
     self._camera = mujoco.Camera(
       env, height=size, width=size, camera=camera, name=name
@@ -98,7 +98,7 @@ class Pixels(gymnasium.ObservationWrapper):
 
   def observation(self, observation):
     del observation
-    return self._camera.picture()
+    return self._camera.render()
 
   def close(self):
     self._camera.close()
@@ -111,11 +111,12 @@ def make(
   """A function that makes the vector environment of one thread.
 
   Args:
-    options: which task, and what of it is seen.
+    options: which task, and what the agent observes.
     request: how many, and whether rendered.
 
   Raises:
-    UsageError: as `gym.make`, and if pictures are wanted that cannot be had.
+    UsageError: as `gym.make`, and if images are asked for but cannot be
+      rendered.
   """
   fields.check_settings(options)
 
@@ -126,7 +127,7 @@ def make(
       env = Pixels(
         env, size=options.image_size, camera=options.camera, name=options.env
       )
-    elif options.camera != 'auto':  # It is for videos, later.
+    elif options.camera != 'auto':  # Videos will use it: fail now.
       mujoco.find_camera(env, options.camera, name=options.env)
     return env
 
@@ -143,7 +144,7 @@ def make(
 def _default_torso(dims: int, lstm: bool) -> str:
   if dims != 3:
     return 'hidden200'
-  # Without an LSTM core, all would be linear.
+  # Without an LSTM core, the network would be linear.
   return 'linear_conv' if lstm else 'nips'
 
 

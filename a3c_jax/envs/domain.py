@@ -1,4 +1,4 @@
-"""What a domain is: its options, its environment, its defaults; all of them."""
+"""Domains: their options, environments and defaults; and their registry."""
 
 from __future__ import annotations
 
@@ -6,18 +6,23 @@ from collections.abc import Callable, Mapping
 import dataclasses
 import importlib
 from types import MappingProxyType
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
 
 import gymnasium
 
 from a3c_jax.core import errors, fields
 
-Options = TypeVar('Options')
+
+class _Dataclass(Protocol):
+  __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
+
+
+Options = TypeVar('Options', bound=_Dataclass)
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
-# Where those of this package are. Imported when they are asked for: an engine
-# or emulator that is not used costs nothing.
+# Modules of this package's domains. `get` imports one when it is asked for, so
+# that an unused engine or emulator costs nothing.
 _OWN = {
   'atari': 'a3c_jax.envs.atari',
   'gym': 'a3c_jax.envs.gym',
@@ -28,9 +33,9 @@ _OWN = {
 }
 _registered: dict[str, Domain] = {}
 
-# Defaults of small tasks, which are learnt within minutes: setting to value and
-# source.
-SMALL: Mapping[str, tuple[Any, str]] = MappingProxyType(
+# Defaults of small tasks, which take minutes to learn: value and source of each
+# setting.
+SMALL: MappingProxyType[str, tuple[Any, str]] = MappingProxyType(
   {
     'frames': (500_000, 'ours'),
     'learning_rate': (3e-3, 'ours'),
@@ -56,7 +61,7 @@ class EnvRequest(NamedTuple):
     num_envs: K, the environments that one call steps.
     emulator_threads: threads that step these K. Only a domain whose emulator
       has threads of its own honours it.
-    protocol: how an evaluation is played; None for training.
+    protocol: of an evaluation; None for training.
     render: whether `render` returns one frame of each environment.
   """
 
@@ -66,11 +71,11 @@ class EnvRequest(NamedTuple):
   render: bool = False
 
 
-SINGLE = EnvRequest()  # One environment, as training has it.
+SINGLE = EnvRequest()  # One environment of training.
 
 
 def torso_by_axes(dims: int, lstm: bool) -> str:
-  """The torso of most domains: convolutions for images, else an MLP.
+  """The default torso of most domains: convolutions for images, else an MLP.
 
   Args:
     dims: number of axes of one observation.
@@ -81,7 +86,7 @@ def torso_by_axes(dims: int, lstm: bool) -> str:
 
 
 class Domain(NamedTuple):
-  """One kind of environment and all that the rest of a3c_jax knows of it.
+  """One kind of environment, and all that the rest of a3c_jax knows of it.
 
   Attributes:
     name: in config.json and in Python, such as 'atari'.
@@ -92,19 +97,19 @@ class Domain(NamedTuple):
       cannot be made.
     env_name: the name under which results are recorded, such as 'pong'.
     defaults: settings that differ from the paper's on Atari, each with its
-      source: common ones, and those that some algorithms have.
+      source. They are common settings, and settings of some algorithms.
     option_defaults: the same for settings that depend on the options. They
       take precedence over `defaults`.
     action_repeat: emulator frames per agent step. All counts of frames use it.
     image_layout: 'CHW' or 'HWC' if it is known. If it is None, the smaller one
       of the first and the last axis holds the channels, and the run prints so.
-    protocols: how evaluations can be played, each with its description.
-    default_torso: what `--network=auto` means, by the number of axes of an
-      observation and by whether there is an LSTM core.
+    protocols: protocols of evaluations, each with its description.
+    default_torso: the torso of `--network=auto`, from the number of axes of an
+      observation and whether there is an LSTM core.
     continuous: whether actions are always a Box.
     packages: distributions whose versions config.json records.
-    code_named: the code that would be imported because the options name it, by
-      the flag that names it. A stranger's config.json must not decide this.
+    code_named: flags whose values name code that would be imported, each with
+      its value. A config.json from someone else must not decide this.
   """
 
   name: str
@@ -127,10 +132,10 @@ class Domain(NamedTuple):
 
 
 def register(domain: Domain) -> None:
-  """Makes a domain known by its name, in this process.
+  """Registers a domain under its name, in this process.
 
   Raises:
-    ValueError: if there is one of this name.
+    ValueError: if the name is taken.
     TypeError: naming the first option that is no `fields.setting` with a
       default and a source.
   """
@@ -148,7 +153,7 @@ def register(domain: Domain) -> None:
 
 
 def names() -> tuple[str, ...]:
-  """The domains of this package, then those that were registered."""
+  """Names of the domains of this package, then of registered ones."""
   return (*_OWN, *_registered)
 
 
@@ -169,9 +174,9 @@ def get(name: str) -> Domain:
 
 
 def from_record(kind: type[Options], record: Mapping[str, Any]) -> Options:
-  """Checked options, from what `dataclasses.asdict` gave and JSON has kept.
+  """Checked options, from the JSON of their `dataclasses.asdict`.
 
-  An option that did not exist yet has its default.
+  An option that the record lacks has its default.
 
   Args:
     kind: dataclass of the options.

@@ -1,4 +1,4 @@
-"""MuJoCo's simulations: their warnings, and pictures without a screen."""
+"""MuJoCo's simulations: their warnings, and rendering without a screen."""
 
 from __future__ import annotations
 
@@ -19,14 +19,16 @@ _logger = logging.getLogger(__name__)
 BACKENDS = ('egl', 'osmesa')
 _GIVEN = os.environ.get('MUJOCO_GL', '').strip().lower()
 
-# Of tasks whose models have no camera: what to look at, metres away, degrees
-# above and around. The free camera would show a tenth as much of the robot.
+# For tasks whose models have no camera: the point to look at, its distance in
+# metres, elevation and azimuth in degrees. In MuJoCo's free camera the robot
+# would be a tenth as large.
 _CAMERAS = {
   'reacher': ((0, 0, 0), 0.8, -90, 90),
   'inverted_pendulum': ((0, 0, 0.2), 2.4, 0, 90),
   'inverted_double_pendulum': ((0, 0, 0.5), 3.0, 0, 90),
   'pusher': ((0.4, -0.3, -0.2), 2.0, -50, 120),
 }
+_FRAME_SIZE = 480  # Height and width of a video's frames, pixels.
 _PROBE = """
 import mujoco
 model = mujoco.MjModel.from_xml_string('<mujoco/>')
@@ -34,27 +36,43 @@ mujoco.Renderer(model, 8, 8).render()
 """
 
 
+def _mujoco() -> Any:
+  # Imported late: it is optional. Any: its stubs lack much of what is used.
+  return importlib.import_module('mujoco')
+
+
 def simulation(env: gymnasium.Env) -> tuple[Any, Any] | None:
-  """MuJoCo's model and data of an environment now; None without a simulation.
+  """MuJoCo's current model and data of an environment; None without MuJoCo.
 
   Args:
     env: Gymnasium's, or one of dm_control in Shimmy's wrapper.
   """
-  env = env.unwrapped
-  physics = getattr(env, 'physics', None)
+  base: Any = env.unwrapped
+  physics: Any = getattr(base, 'physics', None)
   if hasattr(getattr(physics, 'model', None), 'ptr'):
     return physics.model.ptr, physics.data.ptr
-  if hasattr(env, 'mujoco_renderer'):
-    return env.model, env.data
+  if hasattr(base, 'mujoco_renderer'):
+    return base.model, base.data
   return None
+
+
+def _simulation(env, name) -> tuple[Any, Any]:
+  """As `simulation`, but raises a UsageError without MuJoCo."""
+  found = simulation(env)
+  if found is None:
+    raise errors.UsageError(
+      f'--env={name}: no MuJoCo simulation, so no --pixels and no --camera; '
+      'allowed: tasks such as InvertedPendulum-v5 or dm_control/walker-walk'
+    )
+  return found
 
 
 @functools.cache
 def backend() -> str | None:
-  """What draws without a screen on this machine: 'egl', 'osmesa' or None.
+  """What renders without a screen on this machine: 'egl', 'osmesa' or None.
 
-  Where `MUJOCO_GL` is set, no other. Each is tried in a process of its own,
-  since after one failed, Python cannot load the other any more.
+  If `MUJOCO_GL` is set, only that one is tried. Each is tried in a process of
+  its own: after one failed, Python cannot load the other.
   """
   for name in BACKENDS:
     if _GIVEN not in ('', name):
@@ -72,15 +90,15 @@ def backend() -> str | None:
 
 
 def set_backend() -> str | None:
-  """Has MuJoCo and dm_control use `backend()`, and no screen if there is none.
+  """Makes MuJoCo and dm_control render by `backend()`, never to a screen.
 
   Returns:
-    The same.
+    `backend()`.
   """
   name = backend()
-  # Both look there when they are first imported.
+  # Both read it when they are first imported.
   os.environ['MUJOCO_GL'] = name or 'disable'
-  # Mesa's own threads would fight those that play, and help nothing.
+  # Mesa's own threads would compete with the workers' and gain nothing.
   os.environ.setdefault('LP_NUM_THREADS', '0')
   gl_context = sys.modules.get('mujoco.rendering.classic.gl_context')
   if name and gl_context:
@@ -90,31 +108,30 @@ def set_backend() -> str | None:
   return name
 
 
-def tell_warnings_once() -> None:
-  """Has MuJoCo print each kind of warning once, and write none to a file.
+def log_warnings_once() -> None:
+  """Makes MuJoCo's warnings log messages, each kind once, and no file.
 
-  That a model of Gymnasium's is written in a deprecated way is not told.
+  Warnings about deprecated models are dropped: Gymnasium's own models cause
+  them.
   """
-  import mujoco
-
-  mujoco.set_mju_user_warning(_on_warning)
+  _mujoco().set_mju_user_warning(_on_warning)
 
 
 def _on_warning(message):
   if 'is deprecated' not in message:
-    _tell(message.partition(' Time =')[0])
+    _log_once(message.partition(' Time =')[0])
 
 
 @functools.cache
-def _tell(message):
+def _log_once(message):
   _logger.warning('MuJoCo: %s', message)
 
 
 class Camera:
-  """Draws a simulation, in one thread at a time.
+  """Renders a simulation, in any thread, but in one at a time.
 
-  MuJoCo's graphics belong to the thread that uses them last; another one gets
-  an error, or a black picture. So they are given back after every picture.
+  A graphics context belongs to the last thread that used it. Another thread
+  gets an error or a black image. So `render` releases the context each time.
   """
 
   def __init__(
@@ -126,18 +143,18 @@ class Camera:
     name: str,
     camera: str = 'auto',
   ):
-    """Sets the graphics up; draws nothing yet.
+    """Sets up the graphics context.
 
     Args:
       env: with a `simulation`.
       height: pixels.
       width: pixels.
-      name: of the environment, for what is said of errors.
+      name: of the environment, for messages.
       camera: as for `find_camera`.
 
     Raises:
       UsageError: if there is no simulation or no such camera, or nothing can
-        draw here.
+        render here.
     """
     self._camera = find_camera(env, camera, name=name)
     self._backend = set_backend()
@@ -145,42 +162,40 @@ class Camera:
       tried = _GIVEN if _GIVEN in BACKENDS else 'egl or osmesa'
       problem = f'{tried} does not work here'
       if _GIVEN not in ('', *BACKENDS):
-        problem = f'MUJOCO_GL={_GIVEN} cannot draw without a screen'
+        problem = f'MUJOCO_GL={_GIVEN} cannot render without a screen'
       raise errors.UsageError(
-        f'pictures of {name}: {problem}; allowed: MUJOCO_GL=egl, osmesa or not '
+        f'rendering {name}: {problem}; allowed: MUJOCO_GL=egl, osmesa or not '
         'set, and on Debian: apt-get install libegl1 libegl-mesa0 '
         'libgl1-mesa-dri, or libosmesa6'
       )
-    import mujoco
-
-    self._env = env
-    model, _ = simulation(env)
-    # Nearly all of the time would go into these.
+    self._env, self._name = env, name
+    model, _ = _simulation(env, name)
+    # These would take nearly all of the time.
     model.vis.quality.offsamples = 0
     model.light_castshadow[:] = 0
     model.mat_reflectance[:] = 0
     buffer = model.vis.global_
     buffer.offheight = max(buffer.offheight, height)
     buffer.offwidth = max(buffer.offwidth, width)
-    self._renderer = mujoco.Renderer(model, height, width)
-    self._give_back()
+    self._renderer: Any = _mujoco().Renderer(model, height, width)
+    self._release_context()
 
-  def picture(self) -> np.ndarray:
-    """The simulation as it is now, [height, width, 3] uint8."""
-    _, data = simulation(self._env)
+  def render(self) -> np.ndarray:
+    """An image of the simulation as it is now, [height, width, 3] uint8."""
+    _, data = _simulation(self._env, self._name)
     self._renderer.update_scene(data, self._camera)
     pixels = self._renderer.render()
-    self._give_back()
+    self._release_context()
     return pixels
 
   def close(self) -> None:
-    """Gives the graphics' memory back."""
+    """Frees the memory of the graphics context."""
     if self._renderer is not None:
-      self._renderer.render()  # Takes them, so that they can be freed.
+      self._renderer.render()  # Acquires the context, so that it can be freed.
       self._renderer.close()
       self._renderer = None
 
-  def _give_back(self):
+  def _release_context(self):
     if self._backend == 'egl':
       from mujoco import egl
 
@@ -195,26 +210,18 @@ class Camera:
 
 
 def find_camera(env: gymnasium.Env, camera: str, *, name: str) -> Any:
-  """What `mujoco.Renderer.update_scene` takes for a camera.
+  """The camera, in the form that `mujoco.Renderer.update_scene` takes.
 
   Args:
     env: with a `simulation`.
-    camera: a name or number of the model's cameras; 'auto' is one that shows
-      the robot wherever it goes, where there is one.
-    name: of the environment, for what is said of errors.
+    camera: a name or number of the model's cameras. 'auto' is one that follows
+      the robot, if the model has one.
+    name: of the environment, for messages.
 
   Raises:
     UsageError: if there is no simulation, or no such camera.
   """
-  found = simulation(env)
-  if found is None:
-    raise errors.UsageError(
-      f'--env={name}: no MuJoCo simulation, so no --pixels and no --camera; '
-      'allowed: tasks such as InvertedPendulum-v5 or dm_control/walker-walk'
-    )
-  import mujoco
-
-  model, _ = found
+  mujoco, (model, _) = _mujoco(), _simulation(env, name)
   names = [model.camera(index).name for index in range(model.ncam)]
   if camera and camera in names:
     return camera
@@ -233,3 +240,28 @@ def find_camera(env: gymnasium.Env, camera: str, *, name: str) -> Any:
   if task in _CAMERAS:
     view.lookat[:], view.distance, view.elevation, view.azimuth = _CAMERAS[task]
   return view
+
+
+class Rendered(gymnasium.Wrapper):
+  """Renders MuJoCo in any thread, with a camera that follows the robot."""
+
+  def __init__(self, env: gymnasium.Env, camera: str, name: str):
+    super().__init__(env)
+    self._camera = Camera(
+      env, height=_FRAME_SIZE, width=_FRAME_SIZE, name=name, camera=camera
+    )
+    self.metadata = {
+      'render_modes': [self.render_mode],
+      'render_fps': round(1 / env.get_wrapper_attr('dt')),
+    }
+
+  @property
+  def render_mode(self) -> str:
+    return 'rgb_array'
+
+  def render(self) -> Any:
+    return self._camera.render()
+
+  def close(self):
+    self._camera.close()
+    super().close()

@@ -1,4 +1,4 @@
-"""Environments that text names: their arguments, and what would be imported."""
+"""Arguments of environments as text, and the code that text names."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import gymnasium
 
 from a3c_jax.core import fields
 
-# Environments of these are known by their names, so nothing else is imported.
+# To make environments of these, no code of others is imported.
 _OWN_PACKAGES = ('gymnasium', 'a3c_jax')
 
 
 def env_args_setting() -> Any:
-  """The field `env_args` of a domain's options."""
+  """The field `env_args` of the options of a domain."""
   return fields.setting(
     'Arguments of the environment, as gymnasium.make or the function takes '
     'them: level=3,render=false or a JSON object.',
@@ -30,29 +30,29 @@ def env_args_setting() -> Any:
 
 
 def normalise_args(options: Any) -> None:
-  """Gives `env_args` of frozen options the one form that config.json has.
+  """Brings `env_args` of frozen options to the form that config.json has.
 
-  Text that says the same becomes the same: a JSON object whose names are
-  sorted, or '' without arguments. Text that cannot be read stays, for
-  `fields.check_settings` to refuse.
+  This is a JSON object with sorted names, or '' without arguments. So equal
+  arguments are equal text. Text that cannot be parsed stays;
+  `fields.check_settings` refuses it.
 
   Args:
     options: a dataclass with `env_args`, in its `__post_init__`.
   """
-  with contextlib.suppress(Exception):  # Of whatever type it may be.
+  with contextlib.suppress(Exception):  # The value may have any type.
     args = parse_args(options.env_args)
     text = json.dumps(args, sort_keys=True) if args else ''
     object.__setattr__(options, 'env_args', text)
 
 
 def parse_args(text: str) -> dict[str, Any]:
-  """The arguments that the text of `--env_args` gives, fit for JSON.
+  """The arguments in the text of `--env_args`, as JSON has them.
 
-  Values are those of JSON or of Python (3, 0.5, true, None, [1, 2], 'a, b');
-  all else is text.
+  Values are literals of JSON or Python (3, 0.5, true, None, [1, 2], 'a, b').
+  Any other value is text.
 
   Raises:
-    ValueError: if the text has neither of its forms, or gives a name twice.
+    ValueError: if the text has neither of its forms, or has a name twice.
   """
   if text.lstrip().startswith('{'):
     args = json.loads(text, object_pairs_hook=_without_doubles)
@@ -66,7 +66,7 @@ def parse_args(text: str) -> dict[str, Any]:
     )
     if not all(map(str.isidentifier, args)):
       raise ValueError(f'not all are names: {list(args)}')
-  return json.loads(json.dumps(args, allow_nan=False))  # Lists for tuples.
+  return json.loads(json.dumps(args, allow_nan=False))  # Tuples become lists.
 
 
 def _without_doubles(pairs):
@@ -80,24 +80,26 @@ def _read_value(text):
   for read in (json.loads, ast.literal_eval):
     with contextlib.suppress(ValueError, SyntaxError):
       return read(text)
-  if re.search(r'[,\[\]{}]', text):  # Likely a part of something else.
+  if re.search(r'[,\[\]{}]', text):  # Likely a part of a list or an object.
     raise ValueError(f'{text}: needs quotation marks')
   return text
 
 
 def code_named(options: Any) -> dict[str, str]:
-  """The code that would be imported to make an environment, by its flag.
+  """Flags whose values name code that making the environment imports.
 
   Empty for environments of Gymnasium, of this package and of dm_control.
 
   Args:
-    options: with `env` and `env_args`, as a config.json may have them: that may
-      be a stranger's.
+    options: with `env` and `env_args`, perhaps from someone else's config.json.
+
+  Returns:
+    The value of each such flag.
   """
   code = {}
   if not _is_known(options.env):
     code['env'] = options.env
-    # Environments such as Shimmy's import what their arguments name.
+    # Environments such as Shimmy's import code that their arguments name.
     if _holds_text(parse_args(options.env_args)):
       code['env_args'] = options.env_args
   return code
@@ -112,12 +114,12 @@ def _holds_text(value) -> bool:
 
 
 def _is_known(name) -> bool:
-  """Whether nothing but Gymnasium's and our own packages makes it."""
+  """Whether only Gymnasium's code and this package's makes it."""
   if ':' in name:
     return False
   spec = gymnasium.registry.get(name)
   if spec is None:
-    return True  # Of dm_control, or refused as unknown.
+    return True  # It is of dm_control, or will be refused as unknown.
   entry_points = [
     spec.entry_point,
     *(wrapper.entry_point for wrapper in spec.additional_wrappers),

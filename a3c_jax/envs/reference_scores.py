@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 
 class Reference(NamedTuple):
-  """Scores that a game's scale is made of."""
+  """Raw scores of a game that are 0% and 100% of its scale."""
 
   random: float
   human: float
@@ -17,9 +17,9 @@ class Reference(NamedTuple):
 
 @functools.cache
 def rows(name: str) -> list[dict[str, str]]:
+  """The rows of a CSV file of the package's folder `data`, by column."""
   file = importlib.resources.files('a3c_jax') / 'data' / name
-  with file.open(newline='') as table:
-    return list(csv.DictReader(table))
+  return list(csv.DictReader(file.read_text().splitlines()))
 
 
 @functools.cache
@@ -33,22 +33,28 @@ def _references() -> dict[str, Reference]:
 
 
 def reference(game: str, protocol: str) -> Reference | None:
-  """Scores of a random and of a human player, after up to 30 no-ops.
+  """The scores of a random and of a human player, after up to 30 no-ops.
 
   Source: Wang et al. 2016, arXiv:1511.06581, Table 2: 57 games, episodes of at
   most 30 minutes.
 
   Args:
     game: of ale-py, snake_case.
-    protocol: only 'noop30' has any: nobody published human scores with sticky
-      actions.
+    protocol: of the evaluation. Only 'noop30' has reference scores: nobody
+      published human scores with sticky actions.
 
   Returns:
-    None where there are none.
+    None if there are none.
   """
   return _references().get(game) if protocol == 'noop30' else None
 
 
 def human_normalized(score: float, reference: Reference) -> float:
-  """Percent: 0 is random play, 100 is human play."""
+  """A score in percent: 0 is random play, 100 is human play."""
   return 100 * (score - reference.random) / (reference.human - reference.random)
+
+
+def normalized(game: str, protocol: str, score: float) -> float | None:
+  """A score in percent, 100 for human play; None without a `reference`."""
+  scale = reference(game, protocol)
+  return human_normalized(score, scale) if scale else None

@@ -1,4 +1,4 @@
-"""Remembers how an environment came to its state, to bring another one there.
+"""Logs the seeds and actions of an environment, to restore its state.
 
 The vector emulator cannot be copied, but a seeded reset and the same actions
 lead to the same state.
@@ -16,20 +16,21 @@ import gymnasium
 import numpy as np
 
 from a3c_jax.core import types, workers
+from a3c_jax.envs import spaces
 
-# An episode that ends so many steps after its game's last seeded reset is
-# followed by the next one: to go on after a stop, all steps since are replayed.
+# When an episode ends at least this many steps after the environment's last
+# seeded reset, a seeded reset follows. To resume, all steps since are replayed.
 RESEED_STEPS = 20_000
-# Training resets games with seeds below this, plus k for game k of K; those of
-# evaluations are well above, so that no evaluation plays a training game.
+# Training resets environment k of K with a seed below this, plus k. Evaluations
+# use seeds well above, so that no evaluation plays an episode of training.
 TRAINING_SEEDS = 2**30
 
 
 class ActionLog(NamedTuple):
-  """What a recorded environment did since its oldest seeded reset."""
+  """Seeds and actions of K environments since the oldest seeded reset."""
 
-  seeds: np.ndarray  # [K] int64 of the newest seeded reset of each game
-  starts: np.ndarray  # [K] int64, how many of the actions came before it
+  seeds: np.ndarray  # [K] int64, of the newest seeded reset of each
+  starts: np.ndarray  # [K] int64, number of actions before that reset
   actions: np.ndarray  # [N, K, ...]
 
 
@@ -40,10 +41,9 @@ def next_seed(seed: int) -> int:
 
 @contextlib.contextmanager
 def without_exit() -> Iterator[None]:
-  """Turns a SystemExit of an environment into an error like any other.
+  """Turns an environment's SystemExit or KeyboardInterrupt into an error.
 
-  A KeyboardInterrupt too, unless it may be Python's own for Ctrl-C: then it is
-  the environment that raised it.
+  A KeyboardInterrupt that may be Python's own for Ctrl-C passes unchanged.
 
   Raises:
     RuntimeError: from what was raised.
@@ -60,10 +60,10 @@ def without_exit() -> Iterator[None]:
 
 
 class Recorded(gymnasium.vector.VectorWrapper):
-  """A vector environment whose state can be reached again.
+  """A vector environment that logs its actions, and can replay a log.
 
   Attributes:
-    failure: what the environment raised in its last step or reset, or None.
+    failure: the exception of its last step or reset, or None.
   """
 
   def __init__(
@@ -75,33 +75,34 @@ class Recorded(gymnasium.vector.VectorWrapper):
     """Wraps an environment that resets in the same step.
 
     Args:
-      env: its `reset` knows `options['reset_mask']`, and takes a seed per game.
+      env: its `reset` takes `options['reset_mask']`, and a seed for each of the
+        K environments.
       reseed_steps: steps after which the end of an episode is followed by a
-        seeded reset; unless given, the environment's metadata 'reseed_steps',
-        or `RESEED_STEPS`.
+        seeded reset. By default, the environment's metadata 'reseed_steps', or
+        else `RESEED_STEPS`.
     """
     super().__init__(env)
     self.failure: Exception | None = None
     self._reseed_steps = reseed_steps or env.metadata.get(
       'reseed_steps', RESEED_STEPS
     )
-    self._begin(np.zeros(env.num_envs, np.int64))
+    self._start_log(np.zeros(env.num_envs, np.int64))
 
-  def _begin(self, seeds):
+  def _start_log(self, seeds):
     self._seeds = seeds
     self._starts = np.zeros_like(seeds)
-    shape, dtype = self.env.action_space.shape, self.env.action_space.dtype
+    shape, dtype = spaces.shape_and_dtype(self.env.action_space)
     self._actions = np.empty((64, *shape), dtype)
     self._steps = 0
 
-  def reset(self, *, seed=None, options=None):
-    """Resets all games; `seed` is an int, of the first of them."""
-    self._begin(seed + np.arange(self.num_envs))
-    with self._noting_failure():
+  def reset(self, *, seed: int, options: dict[str, Any] | None = None):
+    """Resets all environments; environment k gets `seed + k`."""
+    self._start_log(seed + np.arange(self.num_envs))
+    with self._recording_failure():
       return self.env.reset(seed=self._seeds.tolist(), options=options)
 
   @contextlib.contextmanager
-  def _noting_failure(self):
+  def _recording_failure(self):
     workers.beat()
     try:
       with without_exit():
@@ -111,11 +112,11 @@ class Recorded(gymnasium.vector.VectorWrapper):
       raise
     workers.beat()
 
-  def _note(self, actions):
-    """Notes actions [N, K, ...]."""
+  def _append(self, actions):
+    """Appends actions [N, K, ...] to the log."""
     steps = self._steps + len(actions)
     while steps > len(self._actions):
-      # A new array: `past` has handed out the rows of the old one.
+      # A new array: `action_log` has returned views of the old one.
       self._actions = np.concatenate(
         [self._actions, np.empty_like(self._actions)]
       )
@@ -123,20 +124,21 @@ class Recorded(gymnasium.vector.VectorWrapper):
     self._steps = steps
 
   def program(self, steps: int) -> types.EnvProgram | None:
-    """That of the environment; None where a seeded reset may be due."""
+    """The environment's program; None if a seeded reset may be due."""
     if (self._steps + steps - self._starts >= self._reseed_steps).any():
       return None
     return types.program_of(self.env, steps)
 
   def played(self, actions: np.ndarray, state: Any) -> None:
-    """Notes the actions [N, K, ...] that a program took, and its last state."""
+    """Logs the actions [N, K, ...] of a program, and passes on its state."""
     workers.beat()
-    self._note(actions)
-    self.env.played(actions, state)
+    self._append(actions)
+    env: Any = self.env  # `program` gave one, so it has `played` too.
+    env.played(actions, state)
 
   def step(self, actions):
-    self._note(np.asarray(actions)[None])
-    with self._noting_failure():
+    self._append(np.asarray(actions)[None])
+    with self._recording_failure():
       obs, reward, terminated, truncated, info = self.env.step(actions)
       due = terminated | truncated
       if due.any():
@@ -151,19 +153,19 @@ class Recorded(gymnasium.vector.VectorWrapper):
     for k in np.flatnonzero(due):
       self._seeds[k] = next_seed(int(self._seeds[k]))
       self._starts[k] = self._steps
-    forget = self._starts.min()
-    self._actions = self._actions[forget:].copy()
-    self._starts -= forget
-    self._steps -= forget
+    dropped = self._starts.min()
+    self._actions = self._actions[dropped:].copy()
+    self._starts -= dropped
+    self._steps -= dropped
     if self._steps == 0:
-      self._begin(self._seeds)
+      self._start_log(self._seeds)
     obs, _ = self.env.reset(
       seed=self._seeds.tolist(), options={'reset_mask': due}
     )
     return obs
 
   def abandon(self) -> None:
-    """Closes the environment, whatever that raises: it is broken already."""
+    """Closes a broken environment; errors of that are ignored."""
     with contextlib.suppress(Exception), without_exit():
       self.close()
 
@@ -171,35 +173,37 @@ class Recorded(gymnasium.vector.VectorWrapper):
     try:
       return self.env.close(**kwargs)
     finally:
-      self.unwrapped.closed = True  # Or it is closed again when it is deleted.
+      self.unwrapped.closed = True  # Else deleting it would close it again.
 
   def action_log(self) -> ActionLog:
-    """How the games came to where they are; costs no copy."""
+    """The seeds and actions that led to the current state; not a copy."""
     return ActionLog(self._seeds, self._starts, self._actions[: self._steps])
 
   def replay(
-    self, past: ActionLog, on_step: Callable[[], None] = lambda: None
+    self, log: ActionLog, on_step: Callable[[], None] = lambda: None
   ) -> np.ndarray:
-    """Does again what `past` tells, and returns the observation [K, ...].
+    """Replays a log, and returns the observation [K, ...] that follows.
 
-    `on_step` is called before every step; what it raises ends the replay.
+    The observation differs from the logged run's if the environment depends on
+    more than seeds and actions.
 
-    An environment that depends on more than seeds and actions gives another one
-    than it gave then.
+    Args:
+      log: of an environment with the same options.
+      on_step: called before every step. An exception of it ends the replay.
     """
-    seeds = past.seeds.tolist()
-    with self._noting_failure():
+    seeds = log.seeds.tolist()
+    with self._recording_failure():
       obs, _ = self.env.reset(seed=seeds)
-      for step in range(len(past.actions) + 1):
+      for step in range(len(log.actions) + 1):
         on_step()
         workers.beat()
-        due = (past.starts == step) & (step > 0)
+        due = (log.starts == step) & (step > 0)
         if due.any():
           obs, _ = self.env.reset(seed=seeds, options={'reset_mask': due})
-        if step < len(past.actions):
-          obs, *_ = self.env.step(past.actions[step])
-    self._begin(past.seeds)
-    self._starts = past.starts
-    self._actions = np.concatenate([past.actions, self._actions])
-    self._steps = len(past.actions)
+        if step < len(log.actions):
+          obs, *_ = self.env.step(log.actions[step])
+    self._start_log(log.seeds)
+    self._starts = log.starts
+    self._actions = np.concatenate([log.actions, self._actions])
+    self._steps = len(log.actions)
     return obs

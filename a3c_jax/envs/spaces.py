@@ -1,4 +1,4 @@
-"""Spaces of one environment: on file, and from a learner's actions to them."""
+"""Spaces of one environment: as records, and conversion of actions to them."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from gymnasium import spaces
 from gymnasium.vector import utils
 import numpy as np
 
-_MOST_NUMBERS = 2**24  # Of an observation: a file must not fill the memory.
+_MOST_NUMBERS = 2**24  # Of an observation: a file must not exhaust memory.
 
 
 class Spaces(NamedTuple):
-  """What one environment of a run shows, and what it takes."""
+  """The spaces of one environment of a run."""
 
   observation: gymnasium.Space
-  action: gymnasium.Space  # as a learner gives it
-  native_action: gymnasium.Space  # as the environment itself takes it
+  action: gymnasium.Space  # of a learner's actions
+  native_action: gymnasium.Space  # the environment's own
 
 
 class OnlySpaces(gymnasium.vector.VectorEnv):
-  """Spaces without an environment: enough to make a learner, not to play."""
+  """Spaces without an environment: enough to make a learner, not to step."""
 
   num_envs = 1
 
@@ -33,6 +33,19 @@ class OnlySpaces(gymnasium.vector.VectorEnv):
     self.native_action_space = of.native_action
     self.observation_space = utils.batch_space(of.observation, 1)
     self.action_space = utils.batch_space(of.action, 1)
+
+
+def shape_and_dtype(
+  space: gymnasium.Space,
+) -> tuple[tuple[int, ...], np.dtype]:
+  """Shape and data type of the arrays that a space contains.
+
+  Raises:
+    ValueError: if it contains no arrays.
+  """
+  if space.shape is None or space.dtype is None:
+    raise ValueError(f'{space} does not contain arrays')
+  return space.shape, space.dtype
 
 
 def of(env: gymnasium.vector.VectorEnv) -> Spaces:
@@ -45,10 +58,10 @@ def of(env: gymnasium.vector.VectorEnv) -> Spaces:
 
 
 def to_units(of_run: Spaces) -> Callable[[Any], np.ndarray]:
-  """As `to_native`, if the environment's actions differ from a learner's.
+  """As `to_native`, if the environment's own actions differ from a learner's.
 
-  Vector environments that are not of `gym.make` take a learner's actions as
-  they are: there, only the data type changes.
+  Else the function only converts the data type: vector environments that
+  `gym.make` did not make take a learner's actions as they are.
   """
   native = of_run.native_action
   if of_run.action == native:
@@ -59,8 +72,8 @@ def to_units(of_run: Spaces) -> Callable[[Any], np.ndarray]:
 def to_native(space: gymnasium.Space) -> Callable[[Any], np.ndarray]:
   """A function from a learner's actions to those of the environment.
 
-  A learner's discrete actions count from 0; its continuous ones have no bounds,
-  and -1 to 1 spans the environment's box. What lies beyond is clipped.
+  A learner's discrete actions count from 0. Its continuous actions have no
+  bounds: -1 to 1 spans the environment's box, and actions outside are clipped.
 
   Args:
     space: the environment's own action space: Discrete, or a bounded Box.
@@ -68,15 +81,20 @@ def to_native(space: gymnasium.Space) -> Callable[[Any], np.ndarray]:
   Returns:
     A function of an action, or of an array of actions [..., *shape], that
     returns the environment's units in the data type of its space.
+
+  Raises:
+    TypeError: if the space is neither Discrete nor a Box.
   """
   if isinstance(space, spaces.Discrete):
     return lambda action: (
       space.dtype.type(space.start) + np.asarray(action, space.dtype)
     )
+  if not isinstance(space, spaces.Box):
+    raise TypeError(f'actions of {space}; allowed: Discrete, Box')
   low, high = np.float64(space.low), np.float64(space.high)
   middle, half = (low + high) / 2, (high - low) / 2
 
-  def to_box(action):  # Clipped last: no rounding leads out of it.
+  def to_box(action):  # Clips last, so that no rounding leaves the box.
     return np.clip(middle + half * action, low, high).astype(space.dtype)
 
   return to_box
@@ -85,19 +103,15 @@ def to_native(space: gymnasium.Space) -> Callable[[Any], np.ndarray]:
 def native_action_space(env: gymnasium.vector.VectorEnv) -> gymnasium.Space:
   """The action space of one of its environments, in that one's own units.
 
-  `gym.make` gives learners actions of their own and sets this attribute on the
-  vector environment; other vector environments take actions as they are.
+  It is the attribute of this name, which vector environments of `gym.make`
+  have. Other vector environments take a learner's actions as they are.
   """
   default = env.single_action_space
   return getattr(env.unwrapped, 'native_action_space', default)
 
 
-def to_record(space: gymnasium.Space) -> dict[str, Any]:
-  """What `from_record` makes the space of again, fit for JSON.
-
-  Args:
-    space: Box or Discrete.
-  """
+def to_record(space: spaces.Box | spaces.Discrete) -> dict[str, Any]:
+  """A record for JSON of which `from_record` makes the space again."""
   if isinstance(space, spaces.Discrete):
     return {
       'kind': 'Discrete',
@@ -114,11 +128,11 @@ def to_record(space: gymnasium.Space) -> dict[str, Any]:
   }
 
 
-def from_record(record: Mapping[str, Any]) -> gymnasium.Space:
-  """The space that `to_record` wrote down.
+def from_record(record: Mapping[str, Any]) -> spaces.Box | spaces.Discrete:
+  """The space of which `to_record` made a record.
 
   Raises:
-    ValueError, TypeError, KeyError: if that is no such record.
+    ValueError, TypeError, KeyError: if it is no such record.
   """
   dtype = np.dtype(record['dtype'])
   if dtype.kind not in 'biuf':
@@ -131,7 +145,7 @@ def from_record(record: Mapping[str, Any]) -> gymnasium.Space:
   if math.prod(shape) > _MOST_NUMBERS:
     raise ValueError(f'a space of shape {shape}')
   low, high = (
-    # By strings, since JSON has no infinity; an integer keeps all its digits.
+    # From text: JSON has no infinity, and an integer keeps all its digits.
     np.broadcast_to(_numbers(record[name], dtype), shape)
     for name in ('low', 'high')
   )
@@ -145,15 +159,16 @@ def _numbers(text, dtype):
 
 def to_records(of_run: Spaces) -> dict[str, Any] | None:
   """As `to_record`, of all three; None if one is neither Box nor Discrete."""
-  if not all(
-    isinstance(each, (spaces.Box, spaces.Discrete)) for each in of_run
-  ):
-    return None
-  return {name: to_record(each) for name, each in of_run._asdict().items()}
+  records = {}
+  for name, space in of_run._asdict().items():
+    if not isinstance(space, (spaces.Box, spaces.Discrete)):
+      return None
+    records[name] = to_record(space)
+  return records
 
 
 def from_records(records: Mapping[str, Any]) -> Spaces:
-  """The spaces that `to_records` wrote down.
+  """The spaces of which `to_records` made records.
 
   Raises:
     ValueError, TypeError, KeyError: as `from_record`.
@@ -170,9 +185,9 @@ def from_records(records: Mapping[str, Any]) -> Spaces:
 
 
 def _bound(values: np.ndarray) -> Any:
-  """One number if all are the same; text, since JSON has no infinity."""
+  """The bounds as text, since JSON has no infinity; one if all are equal."""
   if values.dtype.kind == 'b':
-    values = values.astype(int)  # The text 'False' would be read as true.
+    values = values.astype(int)  # NumPy reads the text 'False' as true.
   if values.size and (values == values.flat[0]).all():
     return str(values.flat[0].item())
   return values.astype(str).tolist()

@@ -1,4 +1,4 @@
-"""Double n-step Q-learning: the online network chooses what the target rates.
+"""Double n-step Q-learning: the online network chooses the target's action.
 
 python experiments/variations/double_nstep_q.py --threads=2
 
@@ -27,7 +27,7 @@ def double_nstep_q(network):
       segment.r_t,
       segment.discount_t,
       network.apply(target_params, segment.obs[-1]),
-      q[-1],  # What is new.
+      q[-1],  # New: it chooses the action.
     )
     return jnp.sum(loss_tm1), {
       'loss': jnp.mean(loss_tm1),

@@ -1,1 +1,1 @@
-"""Labyrinth: random mazes, drawn by the engine of Doom."""
+"""Labyrinth: random mazes, rendered by the engine of Doom."""

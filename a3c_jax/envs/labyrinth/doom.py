@@ -1,4 +1,4 @@
-"""ViZDoom's engine: a process that draws a maze and moves an agent in it."""
+"""ViZDoom's engine: a process that simulates and renders a maze."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 import weakref
 
 import gymnasium
@@ -24,16 +24,16 @@ from a3c_jax.core import errors
 from a3c_jax.envs.labyrinth import supervisor
 
 TICS_PER_SECOND = 35  # Of Doom's clock.
-HEIGHT, WIDTH = 120, 160  # Pixels of the smallest picture that it draws.
+HEIGHT, WIDTH = 120, 160  # Pixels of the smallest image that it renders.
 _MAP = 'maze.wad'
-_PATIENCE = 10.0  # Seconds for the start of an engine, after Ctrl-C.
+_START_SECONDS = 10.0  # To wait for an engine that starts, after Ctrl-C.
 
 
 class State(NamedTuple):
-  """What the engine tells after an action."""
+  """The engine's state after an action."""
 
-  picture: np.ndarray  # [HEIGHT, WIDTH, 3] uint8
-  items: int  # taken since the map was loaded, of actors with +COUNTITEM
+  image: np.ndarray  # [HEIGHT, WIDTH, 3] uint8
+  items: int  # actors with +COUNTITEM taken since the map was loaded
   secrets: int  # likewise, with +COUNTSECRET
   x: float  # units of the map
   y: float
@@ -43,9 +43,9 @@ class State(NamedTuple):
 class Engine:
   """One process of ViZDoom.
 
-  It ends with `close`, when this object is collected, and when this process
-  ends, however that happens. Its files are in a temporary folder of its own.
-  A start that fails leaves a thread and its keeper, 11 MB, until this process
+  It ends with `close`, when this object is garbage-collected, and when this
+  process ends in any way. Its files are in a temporary folder of its own. A
+  start that fails leaves a thread and its supervisor (11 MB) until this process
   ends.
   """
 
@@ -56,29 +56,36 @@ class Engine:
       resources: a WAD with actors, sprites and textures.
 
     Raises:
-      UsageError: if no program may be in the folder for temporary files.
-      RunError: if it does not start, with what it said.
+      UsageError: if programs cannot run in the folder for temporary files.
+      RunError: if it does not start, with the end of its output.
     """
     import vizdoom
 
     self._folder = pathlib.Path(tempfile.mkdtemp(prefix='a3c_jax-doom-'))
-    self._game = game = vizdoom.DoomGame()
+    self._game: Any = vizdoom.DoomGame()
     self._end = weakref.finalize(self, shutil.rmtree, self._folder, True)
-    with self._telling_of_the_folder():
+    with self._naming_the_folder():
       (self._folder / 'resources.wad').write_bytes(resources)
       launcher = self._launcher()
+    self._configure(launcher)
+    self._start()
+
+  def _configure(self, launcher):
+    import vizdoom
+
+    game = self._game
     game.set_vizdoom_path(str(launcher))
     game.set_doom_game_path(str(bundled('freedoom2.wad')))
     game.set_doom_scenario_path(str(self._folder / 'resources.wad'))
     game.set_doom_config_path(str(self._folder / 'vizdoom.ini'))
-    game.set_seed(0)  # Nothing here is random: mazes come from outside.
+    game.set_seed(0)  # The engine draws nothing at random here.
     game.set_mode(vizdoom.Mode.PLAYER)
     game.set_episode_timeout(0)
     game.set_screen_resolution(vizdoom.ScreenResolution.RES_160X120)
     game.set_screen_format(vizdoom.ScreenFormat.RGB24)
     game.set_window_visible(False)
     game.set_sound_enabled(False)
-    game.set_console_enabled(True)  # Or it does not say why it failed.
+    game.set_console_enabled(True)  # Else it prints no reason for a failure.
     game.set_render_hud(False)
     game.set_render_weapon(False)
     game.set_render_crosshair(False)
@@ -101,10 +108,9 @@ class Engine:
         variable.ANGLE,
       ]
     )
-    self._start()
 
   def _launcher(self):
-    """What ViZDoom runs, with its arguments, in place of the engine."""
+    """A script that ViZDoom runs in place of the engine: the supervisor."""
     command = [
       *(sys.executable, '-IS', supervisor.__file__, str(os.getpid())),
       *(str(self._folder), str(bundled('vizdoom'))),
@@ -114,7 +120,7 @@ class Engine:
     path.chmod(0o700)
     if not os.access(path, os.X_OK):  # ViZDoom would crash Python.
       raise errors.UsageError(
-        f'TMPDIR={self._folder.parent}: nothing may be executed there; '
+        f'TMPDIR={self._folder.parent}: programs cannot run there; '
         'allowed: another folder for temporary files'
       )
     return path
@@ -129,13 +135,13 @@ class Engine:
         problem.append(str(error))
       returned.set()
 
-    # If the engine ends, this thread waits for ever, and so does the keeper:
-    # otherwise ViZDoom would crash Python.
+    # If the engine ends, this thread and the supervisor wait forever: else
+    # ViZDoom would crash Python.
     threading.Thread(target=start, name='doom', daemon=True).start()
     try:
       self._wait(returned, math.inf)
-    except BaseException:  # Python may not end while the engine starts.
-      end = time.monotonic() + _PATIENCE
+    except BaseException:  # Python must not end while the engine starts.
+      end = time.monotonic() + _START_SECONDS
       while self._starts(returned) and time.monotonic() < end:
         with contextlib.suppress(KeyboardInterrupt):
           self._wait(returned, end)
@@ -143,9 +149,11 @@ class Engine:
         self._own_the_engine()
       raise
     if problem or not returned.is_set():
-      words = self._last_words()
+      outcome = self._outcome()
       self._end()
-      raise errors.RunError(f'ViZDoom did not start: {"".join(problem)}{words}')
+      raise errors.RunError(
+        f'ViZDoom did not start: {"".join(problem)}{outcome}'
+      )
     self._own_the_engine()
     (self._folder / supervisor.STARTED).touch()
 
@@ -153,15 +161,15 @@ class Engine:
     return not returned.is_set() and not self._ended.exists()
 
   def _wait(self, returned, end):
-    # Not by Thread.join: after Ctrl-C it takes the thread to have ended.
+    # Not by Thread.join: after Ctrl-C it considers the thread as ended.
     while self._starts(returned) and time.monotonic() < end:
       returned.wait(0.02)
 
   def _own_the_engine(self):
-    """From now on, the process ends with this object."""
+    """Ends the process with this object from now on."""
     number = int((self._folder / supervisor.PROCESS).read_text())
     process = None
-    with contextlib.suppress(ProcessLookupError):  # Somebody killed it.
+    with contextlib.suppress(ProcessLookupError):  # It was killed.
       process = os.pidfd_open(number)
     self._end.detach()
     self._end = weakref.finalize(
@@ -176,38 +184,39 @@ class Engine:
   def _output(self):
     return self._folder / supervisor.OUTPUT
 
-  def _last_words(self):
-    words = []
+  def _outcome(self):
+    """The exit code and the end of the output, in words."""
+    parts = []
     if self._ended.exists():
-      words.append(f'exit code {self._ended.read_text()}')
+      parts.append(f'exit code {self._ended.read_text()}')
     if self._output.exists():
       lines = self._output.read_text(errors='replace').split('\n')
-      said = [line.strip() for line in lines if line.strip()]
-      words.append(f'it said: {" / ".join(said[-3:]) or "nothing"}')
-    return '; '.join(words)
+      tail = [line.strip() for line in lines if line.strip()][-3:]
+      parts.append(f'it printed: {" / ".join(tail) or "nothing"}')
+    return '; '.join(parts)
 
   def load(self, level: bytes) -> State:
-    """Puts the agent at the start of a map, and nothing is taken yet.
+    """Loads a map, with the agent at its start and nothing taken yet.
 
     Args:
       level: a WAD with a map, in the format UDMF.
     """
     if not self._end.alive:
       raise gymnasium.error.ClosedEnvironmentError('the engine is closed')
-    with self._telling_of_the_folder():
-      os.truncate(self._output, 0)  # It says something at every map.
+    with self._naming_the_folder():
+      os.truncate(self._output, 0)  # It prints something for every map.
       (self._folder / _MAP).write_bytes(level)
-    # The engine is in that folder; no space may be in a path given to it.
+    # A path relative to the engine's folder: it must not contain spaces.
     self._game.set_doom_map(f'file:{_MAP}')
     return self._state()
 
   def act(self, turn: float, forward: float, right: float, tics: int) -> State:
-    """Turns and moves for some tics of the clock.
+    """Turns and moves the agent for some tics.
 
     Args:
       turn: degrees per tic, to the right.
-      forward: push per tic, 25 is Doom's walk.
-      right: likewise, sideways.
+      forward: acceleration per tic; 25 is Doom's walk.
+      right: likewise, to the right.
       tics: at least 1.
     """
     self._game.make_action([turn, forward, right], tics)
@@ -216,14 +225,21 @@ class Engine:
   def _state(self):
     state = self._game.get_state()
     items, secrets, x, y, angle = state.game_variables
-    return State(state.screen_buffer, int(items), int(secrets), x, y, angle)
+    return State(
+      image=state.screen_buffer,
+      items=int(items),
+      secrets=int(secrets),
+      x=x,
+      y=y,
+      angle=angle,
+    )
 
   def close(self) -> None:
-    """Ends the process, and removes its files."""
+    """Kills the process, and removes its files."""
     self._end()
 
   @contextlib.contextmanager
-  def _telling_of_the_folder(self):
+  def _naming_the_folder(self):
     try:
       yield
     except OSError as error:
@@ -234,11 +250,12 @@ class Engine:
 
 def _end(game, process, folder, owner):
   if os.getpid() != owner:
-    # A fork, whose engine it is not; its destructor would end it all the same.
+    # In a fork, which does not own the engine. The game's destructor would end
+    # it all the same, so it must never run.
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(game))
     return
-  # Not asked to end but killed, with its keeper: it may be stuck, and ViZDoom
-  # would wait for it and let no other thread of Python run.
+  # Killed, with its supervisor, since it may hang: then ViZDoom would wait for
+  # it and hold the GIL.
   if process is not None:
     with contextlib.suppress(ProcessLookupError):
       signal.pidfd_send_signal(process, signal.SIGKILL)
@@ -248,7 +265,7 @@ def _end(game, process, folder, owner):
 
 
 def bundled(name: str) -> pathlib.Path:
-  """A file that comes with ViZDoom."""
+  """The path of a file that ViZDoom installs."""
   import vizdoom
 
   return pathlib.Path(vizdoom.__file__).with_name(name)

@@ -1,4 +1,4 @@
-"""Labyrinth: a new random maze in every episode, seen from within."""
+"""Labyrinth: a new random maze in every episode, in first-person view."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from a3c_jax.envs.labyrinth import doom, mazes, wads
 APPLE_REWARD, PORTAL_REWARD = 1.0, 10.0
 SIZE = 84  # Pixels of an observation, height and width.
 TURN = 5.625  # Degrees per tic: a right angle takes 16.
-_PUSH = 25.0  # Doom's walk, for some 8 units per tic.
-_MOVES = {  # Per tic: turn to the right, push forward, push to the right.
+_PUSH = 25.0  # Acceleration of Doom's walk, to about 8 units per tic.
+# Per tic: turn to the right, acceleration forward and to the right.
+_MOVES: dict[str, tuple[float, float, float]] = {
   'forward': (0, _PUSH, 0),
   'backward': (0, -_PUSH, 0),
   'step left': (0, 0, -_PUSH),
@@ -30,19 +31,19 @@ _MOVES = {  # Per tic: turn to the right, push forward, push to the right.
   'forward, turn right': (TURN, _PUSH, 0),
 }
 ACTIONS = tuple(_MOVES)
-_PROBES = 100  # Mazes drawn to find out whether apples have room at all.
-_LOOK = 4  # Tics after which it is seen what was taken.
-_VIEW = 336  # Pixels of each half of a picture for people.
+_PROBES = 100  # Mazes generated to check that there is room for the apples.
+_TICS_AT_ONCE = 4  # Between two checks of what the agent took.
+_VIEW = 336  # Pixels of each half of a rendered frame.
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-  """What mazes are like, and how long an episode is."""
+  """Mazes, and the length of an episode."""
 
   maze_size: int = fields.setting(
     'Cells per side of a maze, with its outer walls.',
     'an odd whole number, 5 to 101',
-    lambda value: type(value) is int and value % 2 and 5 <= value <= 101,
+    lambda value: type(value) is int and value % 2 == 1 and 5 <= value <= 101,
     default=9,
     source='ours',
   )
@@ -68,19 +69,19 @@ class Options:
 class Labyrinth(gymnasium.Env):
   """A maze of rooms and corridors with apples and a portal.
 
-  After Mnih et al. 2016, arXiv:1602.01783, section 5.4: an apple gives reward
-  1 and is gone; the portal gives 10, sends the agent to a random place and lets
-  all apples grow back. After 60 seconds the episode is truncated; it never
+  After Mnih et al. 2016, arXiv:1602.01783, section 5.4. An apple gives reward 1
+  and disappears. The portal gives reward 10, moves the agent to a random place
+  and restores all apples. After 60 seconds the episode is truncated; it never
   terminates. Every episode has a new maze. The same seed gives the same mazes
   and, for the same actions, the same observations.
 
-  Observations are what the agent sees, [84, 84, 3] uint8 RGB. The field of view
-  is 90 degrees wide; Doom's picture of 160x120 is brought to that size by the
-  mean of four of its pixels for each one.
+  Observations are the agent's first-person view, [84, 84, 3] uint8 RGB. The
+  field of view is 90 degrees wide. Doom renders 160x120 pixels; each pixel of
+  an observation is the mean of four of them.
 
   Actions, as in the small set that is used with DeepMind Lab:
 
-  | action | what it does for `action_repeat` tics of 1/35 s |
+  | action | effect for `action_repeat` tics of 1/35 s |
   | --- | --- |
   | 0 | forward |
   | 1 | backward |
@@ -91,24 +92,24 @@ class Labyrinth(gymnasium.Env):
   | 6 | forward, turn left |
   | 7 | forward, turn right |
 
-  Moving has inertia, as Doom has it: up to 3 cells per second. The portal ends
-  a step, up to 3 tics after it was touched. A new maze takes 2 to 6 ms up to a
-  size of 21, and 150 ms with the largest.
+  The agent has Doom's inertia, and moves up to 3 cells per second. Touching the
+  portal ends the step, up to 3 tics later. A new maze takes 2 to 6 ms up to a
+  size of 21, and 150 ms for the largest.
 
-  Pictures for people, with render mode rgb_array, are [336, 672, 3]: the
-  observation, and a map with the agent and its path since it last appeared.
+  Frames of render mode rgb_array are [336, 672, 3]: the observation, and a map
+  with the agent and its path since it last started from a random place.
 
   Attributes:
     maze: the `mazes.Maze` of this episode.
-    apples_left: cells of the apples that are not taken; those nearest to the
-      agent count as taken.
-    x, y, angle: where the agent is, in units of the map, and degrees.
-    action_repeat: as given.
+    apples_left: cells of the apples that are left. Of an apple taken, the
+      engine gives no place: the one nearest to the agent is removed.
+    x, y, angle: the agent's position in units of the map, and degrees.
+    action_repeat: tics per step.
   """
 
   metadata = {
     'render_modes': ['rgb_array'],
-    'reseed_steps': 2_000,  # Some four episodes, played again within a second.
+    'reseed_steps': 2_000,  # About four episodes, replayed in a second.
   }
 
   def __init__(
@@ -123,9 +124,9 @@ class Labyrinth(gymnasium.Env):
     """Starts the engine; the arguments are those of `Options`.
 
     Raises:
-      UsageError: naming the first argument whose value is not allowed, or what
-        is not installed.
-      RunError: if the engine does not start, with what it said.
+      UsageError: naming the first argument whose value is not allowed, or the
+        package that is not installed.
+      RunError: if the engine does not start, with the end of its output.
     """
     _check_installed()
     given = maze_size, apples, episode_seconds, textures, action_repeat
@@ -133,7 +134,7 @@ class Labyrinth(gymnasium.Env):
     gym.check_render_mode(render_mode)
     self._options = options
     self.action_repeat = options.action_repeat
-    self._tics: int | None = None  # Of this episode, so far.
+    self._tics: int | None = None  # In this episode so far.
     self._episode_tics = max(
       1, round(doom.TICS_PER_SECOND * options.episode_seconds)
     )
@@ -155,8 +156,8 @@ class Labyrinth(gymnasium.Env):
       maze = _generate(self.np_random, self._options)
     self.maze = maze
     self._tics = 0
-    self._appear()
-    return _smaller(self._picture), {}
+    self._start()
+    return _smaller(self._image), {}
 
   def step(self, action):
     if self._tics is None:
@@ -166,36 +167,36 @@ class Labyrinth(gymnasium.Env):
     reward = 0.0
     end = min(self._tics + self.action_repeat, self._episode_tics)
     while self._tics < end:
-      # In so few tics it does not get past more than one apple.
-      tics = min(_LOOK, end - self._tics)
+      # In so few tics it cannot pass more than one apple.
+      tics = min(_TICS_AT_ONCE, end - self._tics)
       state = self._engine.act(*_MOVES[ACTIONS[action]], tics)
       self._tics += tics
-      self._see(state)
+      self._note(state)
       reward += APPLE_REWARD * self._take(state.items)
       if state.secrets:
         reward += PORTAL_REWARD
-        self._appear()
+        self._start()
         break
     truncated = self._tics >= self._episode_tics
-    return _smaller(self._picture), reward, False, truncated, {}
+    return _smaller(self._image), reward, False, truncated, {}
 
-  def _appear(self):
-    """At a random place, and all apples are there."""
+  def _start(self):
+    """Puts the agent at a random place, and restores all apples."""
     free = self.maze.free
     start = free[self.np_random.integers(len(free))]
     heading = int(self.np_random.integers(mazes.HEADINGS))
     self.apples_left = list(self.maze.apples)
     self._path: list[tuple[float, float]] = []
-    self._see(self._engine.load(wads.level(self.maze, start, heading)))
+    self._note(self._engine.load(wads.level(self.maze, start, heading)))
 
-  def _see(self, state):
+  def _note(self, state):
     self.x, self.y, self.angle = state.x, state.y, state.angle
     if self.render_mode:
       self._path.append((state.x, state.y))
-    self._picture = state.picture
+    self._image = state.image
 
   def _take(self, items):
-    """Takes the nearest apples away until so many are gone."""
+    """Removes the nearest apples until `items` are taken."""
     taken = items - (len(self.maze.apples) - len(self.apples_left))
     for _ in range(taken):
       nearest = min(
@@ -209,8 +210,8 @@ class Labyrinth(gymnasium.Env):
     if self.render_mode is None:
       return None
     times = _VIEW // SIZE
-    seen = _smaller(self._picture).repeat(times, 0).repeat(times, 1)
-    return np.concatenate([seen, self._map()], axis=1)
+    view = _smaller(self._image).repeat(times, 0).repeat(times, 1)
+    return np.concatenate([view, self._map()], axis=1)
 
   def _map(self):
     """Walls, apples, the portal, the path and the agent, [H, W, 3] uint8."""
@@ -221,8 +222,8 @@ class Labyrinth(gymnasium.Env):
     pixels = np.where(walls[..., None], 60, 225).astype(np.uint8).repeat(3, 2)
     rows, columns = np.mgrid[:_VIEW, :_VIEW]
 
-    def dot(place, radius, colour):
-      x, y = place
+    def dot(point, radius, colour):
+      x, y = point
       far = np.hypot(columns - x * scale, rows + y * scale)
       pixels[far <= radius * scale] = colour
 
@@ -243,16 +244,16 @@ class Labyrinth(gymnasium.Env):
 
 
 def _before_middles(pixels):
-  """The pixel of the engine's before the middle of each of ours."""
+  """The engine's pixel before the middle of each pixel of an observation."""
   return ((np.arange(SIZE) + 0.5) * pixels / SIZE - 0.5).astype(int)
 
 
 _ROWS, _COLUMNS = _before_middles(doom.HEIGHT), _before_middles(doom.WIDTH)
 
 
-def _smaller(picture):
-  """The engine's picture in our size: the mean of 2x2 pixels for each."""
-  wide = picture.astype(np.uint16)
+def _smaller(image):
+  """The engine's image scaled to an observation, by means of 2x2 pixels."""
+  wide = image.astype(np.uint16)
   total = wide.take(_ROWS, 0) + wide.take(_ROWS + 1, 0)
   total = total.take(_COLUMNS, 1) + total.take(_COLUMNS + 1, 1)
   return ((total + 2) // 4).astype(np.uint8)
@@ -270,8 +271,7 @@ def _generate(rng, options):
 def _check_installed():
   if sys.platform != 'linux':
     raise errors.UsageError(
-      f'Labyrinth on {sys.platform}: its engine is looked after in a way that '
-      'only Linux has'
+      f'Labyrinth on {sys.platform}: the supervisor of its engine needs Linux'
     )
   packages.check_installed(
     'Labyrinth',
@@ -297,7 +297,7 @@ def make(
   """A function that makes the vector environment of one thread.
 
   Args:
-    options: what mazes are like.
+    options: mazes and episodes.
     request: how many, each with an engine of its own, and whether rendered.
 
   Raises:
@@ -317,7 +317,7 @@ DOMAIN = domain_lib.Domain(
     'envs_per_thread': (8, 'ours: most frames per second'),
     'learning_rate': (2e-3, 'ours: as good as 7e-4, better than 4e-3'),
     'lstm': (True, 'paper, section 5.4'),
-    'reward_clip': (0.0, "ours: the portal's 10 is to be felt"),
+    'reward_clip': (0.0, "ours: else the portal's 10 would count as 1"),
     'eval_frames': (1_000_000, 'ours'),
     'eval_protocol': ('plain', 'ours'),
   },

@@ -7,21 +7,21 @@ from typing import NamedTuple
 import numpy as np
 
 CELL = 96  # Units of the map per cell; the agent is 32 wide.
-HEADINGS = 8  # An agent starts in one of so many directions.
+HEADINGS = 8  # Number of directions in which an agent may start.
 _WALL = '*'
-ROOMS = 6  # Kinds of walls that rooms have; corridors have one more.
+ROOMS = 6  # Textures of rooms' walls; corridors have one more.
 
 Cell = tuple[int, int]  # Row, column.
 
 
 class Maze(NamedTuple):
-  """Walls, and what lies between them."""
+  """Walls of a maze, and the contents of its cells."""
 
   walls: np.ndarray  # [size, size] bool
-  textures: np.ndarray  # [size, size] int, of the walls around an open cell
+  textures: np.ndarray  # [size, size] int, number of an open cell's texture
   portal: Cell
   apples: tuple[Cell, ...]
-  free: tuple[Cell, ...]  # open cells with nothing in them
+  free: tuple[Cell, ...]  # empty open cells
 
 
 def generate(
@@ -30,13 +30,13 @@ def generate(
   """A maze of rooms and corridors, all of whose open cells are connected.
 
   Args:
-    rng: draws the maze, and where the portal and the apples are.
+    rng: draws the maze, and the places of the portal and the apples.
     size: cells per side with the outer walls, odd and at least 5.
-    apples: how many cells have an apple.
-    rooms: whether the walls of each room look different.
+    apples: number of apples.
+    rooms: whether each room has walls of another texture.
 
   Returns:
-    The maze; None if it has no cell left for the agent.
+    The maze; None if no cell is left for the agent.
   """
   import labmaze
 
@@ -47,7 +47,7 @@ def generate(
     room_min_size=3,
     room_max_size=min(5, size - 2),
     extra_connection_probability=0.05,
-    simplify=False,  # Or it would fill up the dead ends.
+    simplify=False,  # Else it would remove dead ends.
     random_seed=int(rng.integers(1, 2**31)),
   )
   walls = np.array(layout.entity_layer) == _WALL
@@ -60,7 +60,7 @@ def generate(
     kinds = 1 + rng.permutation(ROOMS)
     letters = np.array(layout.variations_layer)
     for row, column in cells:
-      letter = letters[row, column]
+      letter = str(letters[row, column])
       if letter.isalpha():
         textures[row, column] = kinds[(ord(letter) - ord('A')) % ROOMS]
   return Maze(
@@ -73,11 +73,11 @@ def generate(
 
 
 def centre(cell: Cell) -> tuple[int, int]:
-  """x and y on the map, of which y goes up."""
+  """x and y of a cell's middle on the map, where y points up."""
   row, column = cell
   return column * CELL + CELL // 2, -row * CELL - CELL // 2
 
 
 def cell_at(x: float, y: float) -> Cell:
-  """The cell in which a point of the map is."""
+  """The cell that contains a point of the map."""
   return int(-y // CELL), int(x // CELL)

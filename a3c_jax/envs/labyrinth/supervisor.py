@@ -1,16 +1,16 @@
-"""Keeps an engine as long as the process that wants it lives. Linux only.
+"""Runs an engine, and kills it when its parent process ends. Linux only.
 
-  python keeper.py PARENT FOLDER PROGRAM ARGUMENT...
+  python supervisor.py PARENT FOLDER PROGRAM ARGUMENT...
 
-runs PROGRAM in FOLDER and ends as it does. When process PARENT ends, however
-that happens, the program is killed and its files are removed. ViZDoom runs this
-in place of its engine.
+runs PROGRAM in FOLDER and exits with its exit code. When process PARENT ends in
+any way, the supervisor kills the program and removes its files. ViZDoom runs
+this in place of its engine.
 
-It leaves the terminal's group of processes, so Ctrl-C is for PARENT alone. It
-stays when the program ends before there is a file `STARTED`: ViZDoom's library
-ends its own process with a segmentation fault if that goes away too early.
+It leaves the terminal's process group, so Ctrl-C reaches PARENT alone. If the
+program ends before the file `STARTED` exists, the supervisor stays: if it ended
+that early, ViZDoom's library would crash PARENT by a segmentation fault.
 
-This file runs by itself and imports nothing of ours.
+This file runs as a script and imports nothing of this package.
 """
 
 import contextlib
@@ -22,32 +22,33 @@ import signal
 import sys
 import time
 
-OUTPUT = 'output.txt'  # What the program says.
+OUTPUT = 'output.txt'  # Standard output and error of the program.
 STARTED = 'started'  # Written by PARENT when the program has started.
-PROCESS = 'process'  # Written here first; holds the number of this process.
-ENDED = 'ended'  # Written here when the program has ended; holds its exit code.
+PROCESS = 'process'  # Written here first: the number of this process.
+ENDED = 'ended'  # Written here when the program has ended: its exit code.
 _PR_SET_PDEATHSIG = 1  # From sys/prctl.h.
 
 
 def main(parent: str, folder: str, *command: str) -> None:
+  """Runs a command in a folder until it or the parent ends."""
   os.setsid()
   os.chdir(folder)
   signal.signal(signal.SIGTERM, _end)
   program = 0
   try:
-    _end_with(int(parent), signal.SIGTERM)
-    keeper = os.getpid()
-    _tell(PROCESS, keeper)
+    _receive_at_end_of(int(parent), signal.SIGTERM)
+    supervisor = os.getpid()
+    _write(PROCESS, supervisor)
     program = os.fork()
     if not program:
-      _become(command, keeper)
+      _become(command, supervisor)
     _, status = os.waitpid(program, 0)
     program = 0
     code = os.waitstatus_to_exitcode(status)
-    _tell(ENDED, code)
+    _write(ENDED, code)
     while not os.path.exists(STARTED):
       time.sleep(0.05)
-    os._exit(abs(code))  # What is left is the parent's.
+    os._exit(abs(code))  # The parent removes the files.
   finally:
     if program:
       os.kill(program, signal.SIGKILL)
@@ -56,20 +57,21 @@ def main(parent: str, folder: str, *command: str) -> None:
 
 
 def _end(*_):
-  # The kernel sends one for every thread of the parent that passes us on.
+  # The kernel may send several: one for each thread of the parent that ends.
   signal.signal(signal.SIGTERM, signal.SIG_IGN)
   sys.exit()
 
 
-def _end_with(parent, how):
-  ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, how)
-  if os.getppid() != parent:  # It ended before that.
+def _receive_at_end_of(parent, number):
+  """Asks the kernel for a signal when the parent ends."""
+  ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
+  if os.getppid() != parent:  # It has ended already.
     sys.exit(1)
 
 
-def _become(command, keeper):
+def _become(command, supervisor):
   try:
-    _end_with(keeper, signal.SIGKILL)
+    _receive_at_end_of(supervisor, signal.SIGKILL)
     output = os.open(OUTPUT, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(output, 1)
     os.dup2(output, 2)
@@ -80,11 +82,11 @@ def _become(command, keeper):
     os._exit(127)
 
 
-def _tell(name, number):
+def _write(name, number):
   try:
     with open('unfinished', 'w') as file:
       file.write(str(number))
-    os.rename('unfinished', name)  # Whole or not there.
+    os.rename('unfinished', name)  # Atomic.
   except OSError:  # The parent has removed the folder, or it is full.
     pass
 
@@ -92,7 +94,7 @@ def _tell(name, number):
 def _remove_files(folder, command):
   instance = command[command.index('+viz_instance_id') + 1]
   for path in glob.glob(f'/dev/shm/ViZDoom*{instance}'):
-    with contextlib.suppress(FileNotFoundError):  # The parent may be as fast.
+    with contextlib.suppress(FileNotFoundError):  # The parent may do it too.
       os.remove(path)
   shutil.rmtree(folder, ignore_errors=True)
 

@@ -1,4 +1,4 @@
-"""Doom's archives: of one maze, and of what all mazes share."""
+"""WADs, Doom's archives: for one maze, and for what all mazes share."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ import numpy as np
 from a3c_jax.envs.labyrinth.mazes import CELL, HEADINGS, Cell, Maze, centre
 
 _APPLE, _PORTAL, _START = 15001, 15002, 1  # 1 is Doom's first player.
-# Pixels per side. Of a height that is no power of two, the engine draws what
-# happens to lie behind it in memory, here and there at the edge of a wall.
+# Pixels per side, a power of two. Else the engine would read beyond a texture's
+# memory at some edges of walls.
 _TEXTURE = 64
 
 Corner = tuple[int, int]  # Row, column of the cell below and to the right.
 
 
 def level(maze: Maze, start: Cell, heading: int) -> bytes:
-  """A WAD with the map of a maze, and the agent at a place in it.
+  """A WAD with the map of a maze, and the agent in it.
 
   Args:
-    maze: what to write.
+    maze: its walls, portal and apples.
     start: the agent's cell.
-    heading: which way it looks: that many eighths of a turn, 0 is to the right
-      on the map, 2 is up.
+    heading: the agent's, in eighths of a turn; 0 is to the right on the map, 2
+      is up.
   """
   lines = _lines(maze)
   vertices = {}
@@ -37,7 +37,7 @@ def level(maze: Maze, start: Cell, heading: int) -> bytes:
   things += [(cell, _APPLE, 0) for cell in maze.apples]
   things.append((start, _START, 360 // HEADINGS * heading))
   text = ['namespace = "zdoom";']
-  scale = f'{_TEXTURE / CELL:.6f}'  # One piece of wall shows it once.
+  scale = f'{_TEXTURE / CELL:.6f}'  # One texture per piece of wall.
   for row, column in vertices:
     text.append(f'vertex {{ x = {column * CELL}.0; y = {-row * CELL}.0; }}')
   for i, ((begin, end), texture) in enumerate(lines.items()):
@@ -61,9 +61,9 @@ def level(maze: Maze, start: Cell, heading: int) -> bytes:
 
 
 def _lines(maze) -> dict[tuple[Corner, Corner], int]:
-  """Corners of each piece of wall, and how it looks.
+  """The texture of each piece of wall, by its two corners.
 
-  The open cell is on the right of the way from the one to the other.
+  Seen from the first corner towards the second, the open cell is on the right.
   """
   lines = {}
   for row, column in np.argwhere(~maze.walls).tolist():
@@ -87,19 +87,19 @@ def _lines(maze) -> dict[tuple[Corner, Corner], int]:
 
 
 def wad(lumps: Mapping[str, bytes]) -> bytes:
-  """Doom's archive: a header, the lumps, and a directory of them."""
+  """A WAD: a header, the lumps, and their directory."""
   header = struct.calcsize('<4sii')
   contents, directory = b'', b''
   for name, lump in lumps.items():
-    place = header + len(contents)
-    directory += struct.pack('<ii8s', place, len(lump), name.encode())
+    position = header + len(contents)
+    directory += struct.pack('<ii8s', position, len(lump), name.encode())
     contents += lump
   start = struct.pack('<4sii', b'PWAD', len(lumps), header + len(contents))
   return start + contents + directory
 
 
-# States have to stand on a line each. Without reaction time, an agent moves
-# from the first tic on.
+# Each state needs a line of its own. Without reaction time, an agent moves from
+# the first tic on.
 _ACTORS = """
 actor Agent : DoomPlayer
 {
@@ -132,7 +132,7 @@ _GAME = 'gameinfo { playerclasses = "Agent" }\n'
 
 @functools.cache
 def resources() -> bytes:
-  """A WAD with what all mazes share: actors, sprites and textures."""
+  """A WAD with the actors, sprites and textures of all mazes."""
   actors = _ACTORS
   for name, kind, radius, counts, sprite in (
     ('Apple', _APPLE, 24, 'COUNTITEM', 'APPL'),
@@ -164,7 +164,7 @@ def resources() -> bytes:
 
 
 def _png(pixels: np.ndarray, *, foot: bool = False) -> bytes:
-  """A picture [H, W, 4] uint8; with `foot` it stands on its lower edge."""
+  """A PNG of pixels [H, W, 4] uint8; with `foot`, a sprite on the ground."""
   height, width, _ = pixels.shape
 
   def chunk(name, data):
@@ -175,18 +175,18 @@ def _png(pixels: np.ndarray, *, foot: bool = False) -> bytes:
 
   rows = b''.join(b'\0' + row.tobytes() for row in pixels)
   shape = struct.pack('>IIBBBBB', width, height, 8, 6, 0, 0, 0)
-  place = chunk(b'grAb', struct.pack('>ii', width // 2, height))
+  offset = chunk(b'grAb', struct.pack('>ii', width // 2, height))
   return (
     b'\x89PNG\r\n\x1a\n'
     + chunk(b'IHDR', shape)
-    + (place if foot else b'')
+    + (offset if foot else b'')
     + chunk(b'IDAT', zlib.compress(rows))
     + chunk(b'IEND', b'')
   )
 
 
 def _opaque(mask, colours):
-  """Where the mask is true the second colour, elsewhere the first."""
+  """Pixels of the second colour where the mask is true, else of the first."""
   pixels = np.full((*mask.shape, 4), 255, np.uint8)
   pixels[..., :3] = np.where(mask[..., None], colours[1], colours[0])
   return pixels
@@ -202,7 +202,7 @@ def _ceiling():
 
 
 def _walls():
-  """Those of corridors, and of `ROOMS` kinds of rooms."""
+  """Textures of the walls of corridors, then of `ROOMS` kinds of rooms."""
   y, x = np.mgrid[:_TEXTURE, :_TEXTURE]
   joint = 32 * (y // 16 % 2)
   masks = [

@@ -2,8 +2,8 @@
 
   python -m a3c_jax.envs.torcs.build
 
-needs what BUILD.md has under "TORCS": the game, g++, and headers of EGL and
-OpenGL.
+needs the game, g++, and headers of EGL and OpenGL, as BUILD.md lists under
+"TORCS".
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _LIBRARIES = ('-lEGL', '-lGL', '-ldl', '-pthread')
 
 
 def compile_plugin() -> pathlib.Path:
-  """Compiles it unless it is there already.
+  """The path of the plugin, which is compiled unless it exists.
 
   Raises:
-    UsageError: as `check_installed`, if there is no compiler, or the folder of
-      this package cannot be written.
-    RunError: if it does not compile, with the compiler's words.
+    UsageError: as `check_installed`; if there is no compiler; or if the folder
+      of this package cannot be written.
+    RunError: if it does not compile, with the compiler's message.
   """
   installed.check_installed()
   path = installed.plugin()
@@ -38,10 +38,10 @@ def compile_plugin() -> pathlib.Path:
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
       unfinished = pathlib.Path(folder) / path.name
       _run_compiler(unfinished)
-      os.replace(unfinished, path)  # Whole or not there.
+      os.replace(unfinished, path)  # Atomic.
   except OSError as error:
     raise errors.UsageError(
-      f'{path.parent}: {error.strerror}; allowed: a folder to write'
+      f'{path.parent}: {error.strerror}; allowed: a writable folder'
     ) from error
   return path
 
@@ -59,11 +59,12 @@ def _run_compiler(path):
   if done.returncode:
     raise errors.RunError(
       f'the plugin does not compile; {installed.INSTALL}; '
-      f'g++ said: {done.stderr.strip()}'
+      f'g++ printed: {done.stderr.strip()}'
     )
 
 
 def main() -> None:
+  """Compiles the plugin and prints its path, or an error."""
   try:
     print(compile_plugin())
   except (errors.UsageError, errors.RunError) as error:

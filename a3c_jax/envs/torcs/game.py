@@ -1,37 +1,27 @@
-"""A race of TORCS in a process of its own, without a window."""
+"""A race of TORCS in its own process, without a window."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 import contextlib
-import dataclasses
 import mmap
 import os
 import pathlib
-import shutil
 import socket
 import subprocess
 import tempfile
+from typing import Any
 import weakref
-from xml.etree import ElementTree
 
 import gymnasium
 import numpy as np
 
 from a3c_jax.core import errors
-from a3c_jax.envs.torcs import installed
+from a3c_jax.envs.torcs import installed, races
 
-TICK = 0.02  # Seconds of simulated time, of which TORCS makes 0.02 or 0.022.
-MOST_OPPONENTS = 10  # Of the robot `bt`.
-CAMERAS = {  # Number of a list of TORCS' cameras, and of one in it.
-  'road': (0, 4),  # From the driver's place, and the car is not drawn.
-  'bonnet': (0, 2),
-  'behind': (0, 0),
-}
-_NAME = 'a3c_jax'  # Of our driver, in the plugin too.
-_OPPONENT = 'bt'  # It has a setup for every place in a team, and drives well.
-_EPISODES = 200  # With one process: each leaves some 30 kB in it.
-_PATIENCE = 60.0  # Seconds for an answer.
-_VIEW = 600.0  # Metres that its cameras see, times its 'fov factor'.
+TICK = 0.02  # Seconds of simulated time; TORCS simulates 0.02 or 0.022.
+_EPISODES = 200  # Per process: each leaks about 30 kB.
+_ANSWER_SECONDS = 60.0  # To wait for an answer.
 _MOST_CARS, _MOST_POINTS = 16, 8192
 _POINT = np.dtype(
   [(name, np.float32) for name in ('x', 'y', 'heading', 'curve', 'width')]
@@ -39,7 +29,7 @@ _POINT = np.dtype(
 
 
 def _shared(size: int) -> np.dtype:
-  """What this process and the plugin share; `Shared` in plugin.cpp."""
+  """Layout of the memory shared with the plugin; `Shared` in plugin.cpp."""
   return np.dtype(
     [
       *(
@@ -63,77 +53,46 @@ def _shared(size: int) -> np.dtype:
       ('time', np.float64),
       ('others', np.float32, _MOST_CARS),
       ('line', _POINT, _MOST_POINTS),
-      ('picture', np.uint8, (size, size, 3)),
+      ('image', np.uint8, (size, size, 3)),
     ]
-  )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Settings:
-  """What a race is like."""
-
-  track: str  # Of `tracks`.
-  car: str  # Of `cars`.
-  opponents: int  # 0 to MOST_OPPONENTS.
-  camera: str  # Of CAMERAS.
-  view_distance: float  # Metres, of the camera.
-  repeat: int  # Ticks per step.
-  size: int  # Pixels of a picture, height and width.
-
-
-def tracks() -> dict[str, str]:
-  """Names of the tracks that are installed, each with its category."""
-  return {
-    path.name: path.parent.name
-    for path in sorted((installed.DATA / 'tracks').glob('*/*'))
-    if (path / f'{path.name}.xml').exists()
-  }
-
-
-def cars() -> tuple[str, ...]:
-  """Names of the cars that are installed."""
-  return tuple(
-    path.name
-    for path in sorted((installed.DATA / 'cars').glob('*'))
-    if (path / f'{path.name}.xml').exists()
   )
 
 
 class Game:
   """A car on a track, for one thread.
 
-  Its process ends with `close`, when this object is collected, and when this
-  process ends, however that happens. What it reads at its start is in a
-  temporary folder, which is removed then; it writes nothing.
+  The process of TORCS ends with `close`, when this object is garbage-collected,
+  and when this process ends in any way. TORCS reads its files from a temporary
+  folder, which is removed after the start. It writes none.
 
   Attributes:
-    state: what the plugin tells, a record that changes with every call;
-      `_shared` has the names, plugin.cpp the units.
-    process: its number, or None.
+    state: the plugin's memory, a record that changes with every call. `_shared`
+      has the names, plugin.cpp the units.
+    process: number of the process of TORCS, or None.
   """
 
-  def __init__(self, settings: Settings):
-    """Starts nothing yet.
+  def __init__(self, settings: races.Settings):
+    """Prepares a game; `begin` starts the process.
 
     Raises:
-      UsageError: if TORCS or the compiled plugin is not there.
+      UsageError: if TORCS or the compiled plugin is missing.
     """
     plugin = installed.check_compiled()
     self._settings = settings
-    # A camera that swings after the car remembers the episode before.
+    # The camera 'behind' swings after the car: it depends on earlier episodes.
     self._always_new = settings.opponents > 0 or settings.camera == 'behind'
     self._episodes = 0
     self._closed = False
-    self._end = lambda: None
+    self._end: Callable[[], str | None] = lambda: ''
     self.process: int | None = None
     layout = _shared(settings.size)
     memory = os.memfd_create('a3c_jax-torcs')
     os.truncate(memory, layout.itemsize)
     self._memory = memory
-    # Open, and named by that: another one may be compiled in the meantime.
+    # Used by its descriptor: the file may be replaced while the game lives.
     self._plugin = os.open(plugin, os.O_RDONLY)
     mapped = mmap.mmap(memory, layout.itemsize)
-    self.state = np.frombuffer(mapped, layout).view(np.recarray)[0]
+    self.state: Any = np.frombuffer(mapped, layout).view(np.recarray)[0]
     self.state.bytes = layout.itemsize
     self.state.width = self.state.height = settings.size
     self.state.repeat = settings.repeat
@@ -143,15 +102,16 @@ class Game:
       weakref.finalize(self, os.close, each)
 
   def begin(self, start: float) -> None:
-    """Puts the cars at rest, the opponents before ours.
+    """Starts a race, with all cars at rest and the opponents ahead.
 
     The same start gives the same race.
 
     Args:
-      start: of our car, a share of the lap, 0 to 1.
+      start: of our car, as a fraction of the lap, 0 to 1.
 
     Raises:
-      RunError: if the process does not start, with what it said, or in a fork.
+      RunError: in a fork, or if the process does not start, with the end of its
+        output.
       ClosedEnvironmentError: after `close`.
     """
     self._check_usable()
@@ -164,15 +124,15 @@ class Game:
       self._episodes = 1
 
   def step(self, steer: float, accelerate: float, brake: float) -> None:
-    """Drives for some ticks.
+    """Drives for one step of some ticks.
 
     Args:
-      steer: -1 to 1 of what the car can; left is positive.
+      steer: -1 to 1 of the wheels' largest angle; left is positive.
       accelerate: 0 to 1.
       brake: 0 to 1.
 
     Raises:
-      RunError: if the process has ended or does not answer, or in a fork.
+      RunError: in a fork, or if the process has ended or does not answer.
       ClosedEnvironmentError: after `close`.
       ResetNeeded: if there is no race.
     """
@@ -188,24 +148,24 @@ class Game:
       raise gymnasium.error.ClosedEnvironmentError('the game is closed')
     if os.getpid() != self._owner:
       raise errors.RunError(
-        f'this game of TORCS is that of process {self._owner}; a fork needs an '
+        f'this game of TORCS belongs to process {self._owner}; a fork needs an '
         'environment of its own'
       )
 
-  def picture(self) -> np.ndarray:
-    """What the camera sees, [size, size, 3] uint8 RGB."""
-    return self.state.picture[::-1].copy()
+  def image(self) -> np.ndarray:
+    """The camera's image, [size, size, 3] uint8 RGB."""
+    return self.state.image[::-1].copy()
 
   def line(self) -> np.ndarray:
     """The middle of the track, [N] with x, y, heading, curve and width.
 
-    Units are those of `Point` in plugin.cpp; one turn around the track, from
-    the start line on, in equal distances.
+    The points are one lap from the start line on, at equal distances. Units are
+    those of `Point` in plugin.cpp.
     """
     return self.state.line[: self.state.points].copy()
 
   def others(self) -> np.ndarray:
-    """Metres from the start line of each opponent, [opponents]."""
+    """Each opponent's distance from the start line, [opponents], metres."""
     return self.state.others[1 : 1 + self._settings.opponents].copy()
 
   def close(self) -> None:
@@ -225,7 +185,14 @@ class Game:
       ) as name:
         folder = pathlib.Path(name)
         programs = installed.programs()
-        race = _write(folder, self._settings, self._plugin, programs)
+        if programs is None:
+          raise errors.RunError('TORCS did not start: it was uninstalled')
+        race = races.write(
+          folder,
+          self._settings,
+          plugin=pathlib.Path(_descriptor(self._plugin)),
+          programs=programs,
+        )
         try:
           self._launch(folder, race, programs)
         except OSError as error:
@@ -242,15 +209,15 @@ class Game:
     ours, theirs = socket.socketpair()
     with theirs, contextlib.ExitStack() as undo:
       undo.callback(ours.close)
-      words = os.memfd_create('a3c_jax-torcs-words')
-      undo.callback(os.close, words)
+      output = os.memfd_create('a3c_jax-torcs-output')
+      undo.callback(os.close, output)
       talk = theirs.fileno()
       environment = os.environ | {
         'A3C_JAX_TORCS': f'{os.getpid()},{talk},{self._memory},{folder}',
         'LD_PRELOAD': _descriptor(self._plugin),
         'LD_LIBRARY_PATH': str(programs / 'lib'),
         'HOME': str(folder),
-        # Pictures are drawn by this process, by one thread of it, everywhere.
+        # TORCS renders by software, in one thread, on every machine.
         'LIBGL_ALWAYS_SOFTWARE': '1',
         'LP_NUM_THREADS': '0',
         'MESA_SHADER_CACHE_DISABLE': 'true',
@@ -264,18 +231,18 @@ class Game:
         env=environment,
         pass_fds=(talk, self._memory, self._plugin),
         stdin=subprocess.DEVNULL,
-        stdout=words,
+        stdout=output,
         stderr=subprocess.STDOUT,
-        start_new_session=True,  # Ctrl-C is for this process alone.
+        start_new_session=True,  # Ctrl-C reaches this process alone.
       )
       undo.pop_all()
-    ours.settimeout(_PATIENCE)
+    ours.settimeout(_ANSWER_SECONDS)
     self._talk = ours
-    self._end = weakref.finalize(self, _end, process, ours, words, os.getpid())
+    self._end = weakref.finalize(self, _end, process, ours, output, os.getpid())
     self.process = process.pid
 
   def _ask(self, byte):
-    with contextlib.suppress(OSError):  # It has ended, which is told below.
+    with contextlib.suppress(OSError):  # It has ended: `_wait` reports that.
       self._talk.send(byte)
     self._wait('ended')
 
@@ -285,140 +252,29 @@ class Game:
       try:
         answer = self._talk.recv(1)
       except TimeoutError:
-        answer, problem = b'', f'no answer for {_PATIENCE:.0f} seconds; '
+        answer, problem = b'', f'no answer for {_ANSWER_SECONDS:.0f} seconds; '
       except ConnectionError:
         answer = b''
       if not answer:
         raise errors.RunError(f'TORCS {what}: {problem}{self._end()}')
-    except BaseException:  # After Ctrl-C an answer would come too late.
+    except BaseException:  # After Ctrl-C, the answer would come too late.
       self._stop()
       raise
 
 
-def _end(process, talk, words, owner) -> str:
-  """Ends a process; returns its exit code and what it said last."""
-  if os.getpid() != owner:  # A fork, whose game it is not.
+def _end(process, talk, output, owner) -> str:
+  """Kills a process; returns its exit code and the end of its output."""
+  if os.getpid() != owner:  # In a fork, which does not own the process.
     return ''
   process.poll()
   talk.close()
-  process.kill()  # It may be stuck.
+  process.kill()  # It may hang.
   code = process.wait()
-  said = os.pread(words, os.fstat(words).st_size, 0).decode(errors='replace')
-  os.close(words)
-  lines = [line.strip() for line in said.split('\n') if line.strip()]
-  return f'exit code {code}; it said: {" / ".join(lines[-3:]) or "nothing"}'
+  text = os.pread(output, os.fstat(output).st_size, 0).decode(errors='replace')
+  os.close(output)
+  lines = [line.strip() for line in text.split('\n') if line.strip()]
+  return f'exit code {code}; it printed: {" / ".join(lines[-3:]) or "nothing"}'
 
 
 def _descriptor(number):
   return f'/proc/self/fd/{number}'
-
-
-def _write(folder, settings, plugin, programs) -> pathlib.Path:
-  """Writes what TORCS reads at its start; returns the race."""
-  drivers = folder / 'lib/drivers'
-  (drivers / _NAME).mkdir(parents=True)
-  (drivers / _NAME / f'{_NAME}.so').symlink_to(_descriptor(plugin))
-  (drivers / _OPPONENT).symlink_to(programs / 'drivers' / _OPPONENT)
-  (folder / 'lib/modules').symlink_to(programs / 'modules')
-  config = folder / 'local/config'
-  (config / 'raceman').mkdir(parents=True)
-  shutil.copy(installed.DATA / 'config/raceengine.xml', config)
-  documents = {
-    'config/graph.xml': _graphics(settings),
-    'config/sound.xml': {'Sound Settings': {'state': 'disabled', 'volume': 0}},
-    f'drivers/{_NAME}/{_NAME}.xml': _team([(1, _NAME)], settings.car),
-    f'drivers/{_OPPONENT}/{_OPPONENT}.xml': _team(
-      [(k, f'{_OPPONENT} {k}') for k in range(MOST_OPPONENTS)], settings.car
-    ),
-    'config/raceman/race.xml': _race(settings),
-  }
-  for name, content in documents.items():
-    path = folder / 'local' / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    root = ElementTree.Element('params', name=path.stem)
-    _fill(root, content)
-    ElementTree.ElementTree(root).write(path, 'utf-8', xml_declaration=True)
-  return folder / 'local/config/raceman/race.xml'
-
-
-def _fill(element, content):
-  for name, value in content.items():
-    if isinstance(value, dict):
-      _fill(ElementTree.SubElement(element, 'section', name=name), value)
-    else:
-      kind = 'attstr' if isinstance(value, str) else 'attnum'
-      ElementTree.SubElement(element, kind, name=name, val=str(value))
-
-
-def _graphics(settings):
-  boards = {
-    name: 0
-    for name in (
-      *('debug info', 'driver board', 'leader board', 'driver counter'),
-      *('G graph', 'arcade', 'enable mirror'),
-    )
-  } | {'map mode': 1}  # None.
-  head, camera = CAMERAS[settings.camera]
-  view = {'current driver': _NAME, 'camera head list': head, 'camera': camera}
-  return {
-    'Graphic': {
-      'smoke value': 0,
-      'skid value': 0,
-      'fov factor': settings.view_distance / _VIEW,
-      'LOD Factor': 1.0,
-      'wheel rendering': 'simple',
-    },
-    'OpenGL Features': {'user texture sizelimit': 256},
-    'Display Mode': {'0': view | boards, '1': boards, '2': boards, '3': boards},
-  }
-
-
-def _team(members, car):
-  return {
-    'Robots': {
-      'index': {
-        str(index): {
-          'name': name,
-          'team': name,
-          'car name': car,
-          'race number': index + 1,
-          **{'red': 1.0, 'green': 0.0, 'blue': 0.0},
-        }
-        for index, name in members
-      }
-    }
-  }
-
-
-def _race(settings):
-  # Ours comes first: if it cannot be loaded, there is no race without it.
-  drivers = [(_NAME, 1), *((_OPPONENT, k) for k in range(settings.opponents))]
-  name = 'Quick Race'
-  return {
-    'Header': {'name': name},
-    'Tracks': {
-      'maximum number': 1,
-      '1': {'name': settings.track, 'category': tracks()[settings.track]},
-    },
-    'Races': {'1': {'name': name}},
-    name: {
-      'laps': 100_000,
-      'type': 'race',
-      'starting order': 'drivers list',
-      'restart': 'no',
-      'display results': 'no',
-      'fuel consumption factor': 0,
-      'damage factor': 1,
-      # No limit: TORCS would take the car away and go on without an answer.
-      'maximum dammage': 0,
-    },
-    'Drivers': {
-      'maximum number': len(drivers),
-      'focused module': _NAME,
-      'focused idx': 1,
-      **{
-        str(place): {'idx': index, 'module': module}
-        for place, (module, index) in enumerate(drivers, 1)
-      },
-    },
-  }

@@ -1,4 +1,4 @@
-"""What of TORCS is on this machine."""
+"""Finds TORCS and its compiled plugin on this machine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _HEADER = _HERE / f'torcs_{VERSION.replace(".", "_")}.h'
 
 
 def check_installed() -> None:
-  """Checks that TORCS is there, in the version that the plugin is written for.
+  """Checks that TORCS is installed, in the version that the plugin needs.
 
   Raises:
     UsageError: naming what is missing, or both versions.
@@ -37,22 +37,25 @@ def check_installed() -> None:
     version = ''
   if not version or not programs():
     raise errors.UsageError(f'TORCS is not installed; {INSTALL}')
-  # Debian's version is that of TORCS, +dfsg, and - with its own.
+  # Debian appends '+dfsg' and its own revision to the version.
   if version.split('+')[0].split('-')[0] != VERSION:
     raise errors.UsageError(
-      f'TORCS {version} is installed; allowed: {VERSION}, whose layout of '
-      'memory the plugin knows'
+      f'TORCS {version} is installed; allowed: {VERSION}, whose memory layout '
+      'the plugin uses'
     )
 
 
 def programs() -> pathlib.Path | None:
-  """The folder of TORCS' programs, or None."""
+  """The folder of TORCS' programs; None if there is none."""
   found = sorted(pathlib.Path('/usr/lib').glob('*/torcs/torcs-bin'))
   return found[0].parent if found else None
 
 
 def plugin() -> pathlib.Path:
-  """Where the compiled plugin is or would be, for these very sources."""
+  """The path of the plugin compiled from the current sources.
+
+  It need not exist.
+  """
   digest = hashlib.sha256()
   for path in (SOURCE, _HEADER):
     digest.update(path.read_bytes())
@@ -60,10 +63,10 @@ def plugin() -> pathlib.Path:
 
 
 def check_compiled() -> pathlib.Path:
-  """The compiled plugin.
+  """The path of the compiled plugin.
 
   Raises:
-    UsageError: as `check_installed`, or saying how to compile it.
+    UsageError: as `check_installed`, or with the command that compiles it.
   """
   check_installed()
   path = plugin()

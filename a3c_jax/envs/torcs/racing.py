@@ -1,4 +1,4 @@
-"""TORCS: a car on a race track, seen from within."""
+"""TORCS: driving a car on a race track, from images."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import numpy as np
 from a3c_jax.core import cpu, errors, fields
 from a3c_jax.envs import domain as domain_lib
 from a3c_jax.envs import gym
-from a3c_jax.envs.torcs import game
+from a3c_jax.envs.torcs import game, races
 
 SIZE = 84  # Pixels of an observation, height and width.
 CARS = {'slow': 'p406', 'fast': 'car1-trb1'}
-STEER = 0.2  # Of what the wheels can turn.
+STEER = 0.2  # As a fraction of the wheels' largest angle.
 _MOVES = {  # Steer, accelerate, brake.
   'accelerate, left': (STEER, 1.0, 0.0),
   'accelerate, straight': (0.0, 1.0, 0.0),
@@ -26,7 +26,7 @@ _MOVES = {  # Steer, accelerate, brake.
   'coast, left': (STEER, 0.0, 0.0),
   'coast, straight': (0.0, 0.0, 0.0),
   'coast, right': (-STEER, 0.0, 0.0),
-  # Not three as well: random play would hardly ever leave its place.
+  # One way to brake only: with three, random play would hardly move.
   'brake, straight': (0.0, 0.0, 1.0),
 }
 ACTIONS = tuple(_MOVES)
@@ -34,13 +34,13 @@ STUCK_SPEED, STUCK_SECONDS = 1.0, 5.0  # m/s along the track.
 BACKWARDS_SECONDS = 1.0
 OFF_ROAD_SECONDS = 2.0
 MOST_DAMAGE = 10_000  # As in TORCS' own races.
-_LINE = 1e-3  # Share of a lap: past the line, or a lap would count at once.
-_VIEW = 336  # Pixels of each half of a picture for people.
+_LINE = 1e-3  # Fraction of a lap: after the line, so that no lap counts yet.
+_VIEW = 336  # Pixels of each half of a rendered frame.
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-  """What a race is like, and how long an episode is."""
+  """A race, and the length of an episode."""
 
   track: str = fields.setting(
     "Name of one of TORCS' tracks.",
@@ -59,26 +59,27 @@ class Options:
   opponents: int = fields.count(
     "Cars of TORCS' robot bt, of the same kind, which start in front.",
     least=0,
-    most=game.MOST_OPPONENTS,
+    most=races.MOST_OPPONENTS,
     default=0,
     source='paper, section 5.2, has none and some',
   )
   camera: str = fields.one_of(
-    'road (the car is not seen), bonnet, or behind (the car is seen; needs a '
-    'new process for every episode).',
-    tuple(game.CAMERAS),
+    'road (without the car), bonnet, or behind (shows the car; needs a new '
+    'process for every episode).',
+    tuple(races.CAMERAS),
     default='road',
     source='ours',
   )
   view_distance: float = fields.setting(
-    'Metres that are seen, with fog from the half on; less is faster.',
+    'Metres that the camera sees, with fog from half of them on; less is '
+    'faster.',
     'a number from 10 to 1e6',
     lambda value: 10 <= value <= 1e6,
     default=150.0,
     source='ours',
   )
   start: str = fields.one_of(
-    'Where episodes start: anywhere on the lap (random), or at its beginning '
+    'Where episodes start: anywhere on the lap (random), or at the start line '
     '(line).',
     ('random', 'line'),
     default='random',
@@ -95,19 +96,19 @@ class Options:
 class Torcs(gymnasium.Env, gymnasium.utils.EzPickle):
   """A car on a race track of TORCS 1.3.7, the unchanged game.
 
-  After Mnih et al. 2016, arXiv:1602.01783, section 5.2: drive from what is
-  seen, rewarded for speed along the track. Car, track, actions and length of an
-  episode are ours, as the paper does not tell them.
+  After Mnih et al. 2016, arXiv:1602.01783, section 5.2: the agent drives from
+  images, and is rewarded for speed along the track. The car, the track, the
+  actions and the length of an episode are ours: the paper does not give them.
 
-  Observations are what the camera sees, [84, 84, 3] uint8 RGB, one picture per
-  step. The reward is the car's speed along the middle of the track in m/s,
-  negative if it goes back: the distance it gained in the step over the seconds
-  that TORCS' clock says the step took (a tick of 0.02 s is 0.022 at times). So
-  the sum of reward times seconds is the distance.
+  Observations are the camera's image, [84, 84, 3] uint8 RGB, one per step. The
+  reward is the car's speed along the middle of the track in m/s, negative if it
+  moves backwards: the distance gained in the step, divided by its seconds. The
+  seconds are those of TORCS' clock: a tick of 0.02 s is sometimes 0.022. So the
+  sum of reward times seconds is the distance.
 
-  Actions; steering is 0.2 of what the wheels can turn, and gears are automatic:
+  Steering is 0.2 of the wheels' largest angle; gears are automatic. Actions:
 
-  | action | what it does for `action_repeat` ticks |
+  | action | effect for `action_repeat` ticks |
   | --- | --- |
   | 0 | accelerate, left |
   | 1 | accelerate, straight |
@@ -117,35 +118,43 @@ class Torcs(gymnasium.Env, gymnasium.utils.EzPickle):
   | 5 | coast, right |
   | 6 | brake, straight |
 
-  An episode starts at rest in the middle of the track. It terminates if the car
-  is stuck (5 seconds slower than 1 m/s along the track), faces backwards for 1
-  second, has its middle off the road for 2 seconds, or has taken 10,000 points
-  of damage; it is truncated after `episode_seconds`.
+  An episode starts at rest in the middle of the track. It is truncated after
+  `episode_seconds`. It terminates if the car
 
-  `info` has, of the car: 'speed' in m/s, 'distance' gained since the start of
-  the episode in m, 'position' in m from the start line, 'lap' (how often the
-  start line was passed, not less than 0), 'damage' in points, 'to_middle' from
-  -1 at the right edge of the road to 1 at the left one, 'angle' of the track
-  against the car in radians (left is positive), 'time' in seconds since the
-  start; with opponents 'opponents', their positions; and at the end of an
-  episode 'end': stuck, backwards, off road, damage or time.
+  - is stuck: slower than 1 m/s along the track for 5 seconds;
+  - faces backwards for 1 second;
+  - has its middle off the road for 2 seconds;
+  - has taken 10,000 points of damage.
 
-  The same seed gives the same episodes, and the same actions then give the same
-  observations. A reset takes 20 ms; with opponents or the camera 'behind' it
-  takes a new process, 0.5 to 1.2 s.
+  `info` has, for the car:
 
-  Pictures for people, with render mode rgb_array, are [336, 672, 3]: the
-  observation, and a map with all cars.
+  - 'speed' in m/s;
+  - 'distance' gained since the start of the episode, in m;
+  - 'position' in m from the start line;
+  - 'lap': how often the car passed the start line, at least 0;
+  - 'damage' in points;
+  - 'to_middle' from -1 at the right edge of the road to 1 at the left edge;
+  - 'angle' of the track against the car in radians; left is positive;
+  - 'time' in seconds since the start of the episode;
+  - with opponents, 'opponents': their positions;
+  - at the end of an episode, 'end': stuck, backwards, off road, damage or time.
+
+  The same seed gives the same episodes; the same actions then give the same
+  observations. A reset takes 20 ms. With opponents or the camera 'behind' it
+  starts a new process, which takes 0.5 to 1.2 s.
+
+  Frames of render mode rgb_array are [336, 672, 3]: the observation, and a map
+  with all cars.
 
   Attributes:
-    game: the `game.Game`, with the middle of the track, and more of the car.
+    game: the `game.Game`, with the middle of the track and more of the car.
     options: as given.
     action_repeat: as given.
   """
 
   metadata = {
     'render_modes': ['rgb_array'],
-    'reseed_steps': 2_000,  # Played again in some 3 seconds.
+    'reseed_steps': 2_000,  # Replayed in about 3 seconds.
   }
 
   def __init__(
@@ -160,7 +169,9 @@ class Torcs(gymnasium.Env, gymnasium.utils.EzPickle):
     action_repeat: int = Options.action_repeat,
     render_mode: str | None = None,
   ):
-    """The arguments are those of `Options`; the game starts at the first reset.
+    """Prepares the game, which the first reset starts.
+
+    The arguments are those of `Options`.
 
     Raises:
       UsageError: naming the first argument whose value is not allowed, or what
@@ -173,7 +184,7 @@ class Torcs(gymnasium.Env, gymnasium.utils.EzPickle):
     options = fields.settings_of(Options, *given)
     gymnasium.utils.EzPickle.__init__(self, *given, render_mode)
     gym.check_render_mode(render_mode)
-    settings = game.Settings(
+    settings = races.Settings(
       track=options.track,
       car=CARS.get(options.car, options.car),
       opponents=options.opponents,
@@ -182,9 +193,9 @@ class Torcs(gymnasium.Env, gymnasium.utils.EzPickle):
       repeat=options.action_repeat,
       size=SIZE,
     )
-    self.game = game.Game(settings)  # Says what is not installed.
-    _check_name('track', settings.track, game.tracks())
-    _check_name('car', settings.car, game.cars())
+    self.game = game.Game(settings)  # Raises if something is not installed.
+    _check_name('track', settings.track, races.tracks())
+    _check_name('car', settings.car, races.cars())
     self.options = options
     self.action_repeat = options.action_repeat
     self._started = False
@@ -208,10 +219,10 @@ class Torcs(gymnasium.Env, gymnasium.utils.EzPickle):
     self._begin = self._time = float(state.time)
     self._position = self._first = float(state.distance) % self._length
     self._distance = 0.0
-    self._unhurt = int(state.damage)  # By the fall to the ground.
-    # When it was last not so.
+    self._first_damage = int(state.damage)  # From falling to the ground.
+    # Times at which the car last moved, faced forward, was on the road.
     self._moving = self._forward = self._on_road = self._time
-    return self.game.picture(), self._info()
+    return self.game.image(), self._info()
 
   def step(self, action):
     if not self._started:
@@ -222,7 +233,7 @@ class Torcs(gymnasium.Env, gymnasium.utils.EzPickle):
     state = self.game.state
     time = float(state.time)
     position = float(state.distance) % self._length
-    # From one end of the lap to the other it is not far.
+    # Modulo the lap: its end is next to its start.
     gained = math.remainder(position - self._position, self._length)
     reward = gained / (time - self._time)
     self._time, self._position = time, position
@@ -232,7 +243,7 @@ class Torcs(gymnasium.Env, gymnasium.utils.EzPickle):
     info = self._info()
     if end or truncated:
       info['end'] = end or 'time'
-    return self.game.picture(), reward, bool(end), truncated, info
+    return self.game.image(), reward, bool(end), truncated, info
 
   def _end(self, speed):
     state, time = self.game.state, self._time
@@ -242,7 +253,7 @@ class Torcs(gymnasium.Env, gymnasium.utils.EzPickle):
       self._forward = time
     if abs(state.to_middle) <= state.track_width / 2:
       self._on_road = time
-    if state.damage - self._unhurt >= MOST_DAMAGE:
+    if state.damage - self._first_damage >= MOST_DAMAGE:
       return 'damage'
     if time - self._forward >= BACKWARDS_SECONDS:
       return 'backwards'
@@ -259,7 +270,7 @@ class Torcs(gymnasium.Env, gymnasium.utils.EzPickle):
       'distance': self._distance,
       'position': self._position,
       'lap': max(0, math.floor((self._first + self._distance) / self._length)),
-      'damage': int(state.damage) - self._unhurt,
+      'damage': int(state.damage) - self._first_damage,
       'to_middle': float(2 * state.to_middle / state.track_width),
       'angle': float(state.angle),
       'time': self._time - self._begin,
@@ -272,16 +283,16 @@ class Torcs(gymnasium.Env, gymnasium.utils.EzPickle):
     if self.render_mode is None:
       return None
     if not self._started:
-      raise gymnasium.error.ResetNeeded('reset comes before the first picture')
+      raise gymnasium.error.ResetNeeded('reset comes before the first frame')
     times = _VIEW // SIZE
-    seen = self.game.picture().repeat(times, 0).repeat(times, 1)
-    return np.concatenate([seen, self._map()], axis=1)
+    view = self.game.image().repeat(times, 0).repeat(times, 1)
+    return np.concatenate([view, self._map()], axis=1)
 
   def _map(self):
     """The track and all cars from above, [H, W, 3] uint8."""
     line = self.game.line()
-    places = np.stack([line['x'], line['y']], axis=1)
-    low, high = places.min(0), places.max(0)
+    points = np.stack([line['x'], line['y']], axis=1)
+    low, high = points.min(0), points.max(0)
     scale = 0.9 * _VIEW / (high - low).max()  # Pixels per metre.
     middle = (low + high) / 2
     pixels = np.full((_VIEW, _VIEW, 3), 60, np.uint8)
@@ -292,11 +303,11 @@ class Torcs(gymnasium.Env, gymnasium.utils.EzPickle):
         if math.hypot(x, y) <= radius:
           pixels[_VIEW - rows + y, columns + x] = colour
 
-    draw(places, 2, (225, 225, 225))
-    others = self.game.others() / self._length * len(places)
-    draw(places[others.astype(int) % len(places)], 4, (0, 0, 0))
+    draw(points, 2, (225, 225, 225))
+    others = self.game.others() / self._length * len(points)
+    draw(points[others.astype(int) % len(points)], 4, (0, 0, 0))
     own = np.array([[self.game.state.x, self.game.state.y]])
-    # It may be far from the track.
+    # The car may be far from the track.
     draw(np.clip(own, low, high), 5, (230, 40, 40))
     return pixels
 
@@ -318,7 +329,7 @@ def make(
   """A function that makes the vector environment of one thread.
 
   Args:
-    options: what races are like.
+    options: race and episodes.
     request: how many, each with a process of its own, and whether rendered.
 
   Raises:
@@ -337,16 +348,16 @@ DOMAIN = domain_lib.Domain(
     'threads': (min(cpu.cores(), 16), 'the cores'),
     'envs_per_thread': (
       4,
-      'ours: one game is too much alike from step to step',
+      'ours: steps of one environment are too similar',
     ),
     't_max': (20, 'ours; the paper has 5'),
     'learning_rate': (3e-4, 'ours, with the next'),
     'rms_epsilon': (1e-3, 'ours: gradients grow a hundredfold with speed'),
-    'max_grad_norm': (10.0, 'ours: with 40 networks died'),
+    'max_grad_norm': (10.0, 'ours: with 40, networks died'),
     'gamma': (0.98, 'ours: 8 seconds'),
-    'lstm': (True, 'ours: one picture does not show speed; not in the paper'),
+    'lstm': (True, 'ours: one image does not show speed; not in the paper'),
     'reward_clip': (0.0, 'ours: rewards are m/s'),
-    'reward_scale': (0.005, 'ours: values of some 10'),
+    'reward_scale': (0.005, 'ours: gives values of about 10'),
     'eval_frames': (2_000_000, 'ours'),
     'eval_protocol': ('plain', 'ours'),
   },
