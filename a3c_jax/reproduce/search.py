@@ -257,9 +257,7 @@ class Results:
     lines = [f'results in {paths.as_given(self._path)}']
     best = list(self.finished().values())[:_BEST]
     if best:
-      cells = [
-        [_short(name, row[name]) for name in self._shown] for row in best
-      ]
+      cells = [[_short(row, name) for name in self._shown] for row in best]
       lines.insert(0, console.table([self._shown, *cells]))
     return '\n'.join(lines)
 

@@ -273,13 +273,9 @@ def _make_recorder(options, env, label, stack) -> video_lib.VideoRecorder:
 
 def _play(envs, policy, *, options, config, recorder) -> evaluation.Summary:
   def on_episode(index, episode):
-    _logger.info(
-      'episode %d: return %g, %s steps%s',
-      index,
-      episode.raw_return,
-      f'{episode.steps:,}',
-      ', truncated' if episode.truncated else '',
-    )
+    outcome = f'return {episode.raw_return:g}, {episode.steps:,} steps'
+    truncated = ', truncated' if episode.truncated else ''
+    _logger.info('episode %d: %s%s', index, outcome, truncated)
     if recorder:
       recorder.on_episode(index)
 

@@ -111,9 +111,6 @@ class Session:
     best = bool(np.isfinite(score)) and (
       self.best is None or score > self.best['score']
     )
-    reference = reference_scores.reference(
-      config.env_name, config.eval_protocol
-    )
     row = log_lib.EvalRow(
       frames=version.frames,
       seconds=seconds,
@@ -121,8 +118,9 @@ class Session:
       policy=registry.get(config.algo).describe_policy(
         exploration_epsilon=policy_lib.EXPLORATION_EPSILON
       ),
-      human_normalized=reference
-      and reference_scores.human_normalized(score, reference),
+      human_normalized=reference_scores.normalized(
+        config.env_name, config.eval_protocol, score
+      ),
       best=best,
       **summary._asdict(),
     )

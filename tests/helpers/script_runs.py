@@ -11,6 +11,13 @@ import pytest
 import script_flags
 
 ROOT = pathlib.Path(__file__).parents[2]
+MODULE = """
+from a3c_jax.envs import catch, domain
+
+
+def make():
+  return catch.Catch(rows=5, columns=3)
+"""
 
 
 def run(script, *arguments, cwd):
@@ -30,3 +37,40 @@ def run(script, *arguments, cwd):
   finally:
     sys.modules.pop('mine', None)
   return exit_.value.code or 0, out.getvalue(), err.getvalue()
+
+
+def train_catch(path):
+  """Trains on Catch in a folder; returns the folder."""
+  code, _, err = run(
+    'catch.py',
+    '--frames=2000',
+    '--threads=2',
+    '--eval_frames=1000',
+    '--workdir=results',
+    cwd=path,
+  )
+  assert (code, err) == (0, '')
+  return path
+
+
+def train_own(path):
+  """Trains on an environment of the module `mine`; returns the folder."""
+  (path / 'mine.py').write_text(MODULE)
+  code, _, err = run(
+    'gym_env.py',
+    *('--env=mine:make', '--frames=200', '--threads=1', '--eval_frames=0'),
+    '--workdir=results',
+    cwd=path,
+  )
+  assert (code, err) == (0, '')
+  return path
+
+
+def evaluate_own(folder, *arguments):
+  """Evaluates the run of `train_own`."""
+  return run(
+    'evaluate.py',
+    *('--workdir=results', '--env=mine:make', '--episodes=2', '--threads=1'),
+    *('--csv=own.csv', *arguments),
+    cwd=folder,
+  )

@@ -10,12 +10,12 @@ import sys
 
 from processes import wait_until
 import pytest
-from reading_scripts_test import run as run_script
 from results import read_rows
+from script_runs import run as run_script
 
 from a3c_jax.reproduce import plan, published
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[2]
 SMALL = (
   '--games=catch',
   '--scale=0.01',
@@ -245,9 +245,9 @@ def test_runs_of_another_scale_are_refused(folder):
   )
   assert run_here()[0] == 0
   command = folder / 'other/runs/catch-a3c-1threads-0.003-seed1.command'
-  kept = command.read_text()
-  assert kept.startswith(str(ROOT / 'experiments/catch.py'))
-  assert ' --frames=2000 ' in kept
+  text = command.read_text()
+  assert text.startswith(str(ROOT / 'experiments/catch.py'))
+  assert ' --frames=2000 ' in text
   for given, was in [
     (('--scale=0.02',), 'with --frames=2000'),
     (('--scale=0.02', '--dry_run'), 'with --frames=2000'),
@@ -333,10 +333,10 @@ def test_table_1_of_one_game(folder):
     ),
   ],
 )
-def test_the_results_that_are_kept_draw_their_figure(name, arguments, tmp_path):
+def test_recorded_results_draw_their_figure(name, arguments, tmp_path):
   pytest.importorskip('matplotlib')
-  kept = ROOT / 'experiments/results' / name
-  shutil.copytree(kept, tmp_path / name)
+  recorded = ROOT / 'experiments/results' / name
+  shutil.copytree(recorded, tmp_path / name)
   (tmp_path / name / 'fig1.csv').unlink()
   code, out, err = run_script(
     'paper.py', 'fig1', '--threads=2', f'--workdir={name}',
@@ -344,10 +344,12 @@ def test_the_results_that_are_kept_draw_their_figure(name, arguments, tmp_path):
   )  # fmt: skip
   assert (code, err) == (0, '')
   assert 'starts' not in out
-  assert read_rows(tmp_path / name / 'fig1.csv') == read_rows(kept / 'fig1.csv')
+  assert read_rows(tmp_path / name / 'fig1.csv') == read_rows(
+    recorded / 'fig1.csv'
+  )
 
 
-def test_a_plan_that_is_stopped_goes_on(tmp_path):
+def test_a_plan_that_is_stopped_resumes(tmp_path):
   pytest.importorskip('matplotlib')
   arguments = (
     'fig1', '--games=catch', '--scale=0.2', '--threads=1', '--methods=a3c',
@@ -377,7 +379,7 @@ def test_a_plan_that_is_stopped_goes_on(tmp_path):
   assert (code, err) == (0, '')
   assert out.endswith('results/fig1.csv and .png\n')
   log = (runs.parent / f'{runs.name}.log').read_text()
-  assert re.search(r'going on at frame \d', log)
+  assert re.search(r'resuming at frame \d', log)
   last = read_rows(tmp_path / 'results/fig1.csv')
   assert max(float(row['at']) for row in first if row['x'] == 'frames') < 39_000
   assert max(float(row['at']) for row in last if row['x'] == 'frames') > 39_000

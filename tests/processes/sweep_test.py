@@ -53,7 +53,7 @@ def leave(frames, score=0.5, *, trained=9.0, evaluated=None, **config):
     (workdir / 'eval.csv').write_text(rows)
 
 
-def stop_when_told():
+def stop_at_signal():
   signal.sigwait([signal.SIGTERM])
   leave(40)
   sys.exit()
@@ -249,7 +249,7 @@ def test_so_many_runs_at_once_and_no_more(search, tmp_path):
 STOPPED = """
 if number == 1 and not workdir.exists():
   os.kill(os.getppid(), {signal})
-  stop_when_told()
+  stop_at_signal()
 assert os.getpgid(0) == os.getpid()
 leave(100)
 """
@@ -264,7 +264,7 @@ def number(request):
   assert signal.signal(request.param, before) is mine
 
 
-def test_a_signal_stops_the_runs_and_the_same_command_goes_on(search, number):
+def test_a_signal_stops_the_runs_and_the_same_command_resumes(search, number):
   body = STOPPED.format(signal=int(number))
   code, out, err = search(body, *SETTINGS, '--runs=3')
   assert (code, err) == (0, '')
@@ -290,7 +290,7 @@ if not workdir.exists():
   for _ in range(2):
     os.kill(os.getppid(), {signal})
     signal.sigwait([signal.SIGTERM])
-  print('told twice')
+  print('two signals')
 leave(100)
 """
 
@@ -304,7 +304,7 @@ def test_a_second_signal_kills_the_runs(search, number, monkeypatch):
   assert (code, err) == (0, '')
   assert started(out) == ['run-000']
   assert 'stopping 1 runs\nkilling 1 runs\n' in out
-  assert 'told twice' not in pathlib.Path('s/run-000.log').read_text()
+  assert 'two signals' not in pathlib.Path('s/run-000.log').read_text()
   assert rows() == {}
 
 
@@ -318,7 +318,7 @@ leave(100)
 """
 
 
-def test_a_killed_search_goes_on_when_what_it_left_has_ended(search, tmp_path):
+def test_a_killed_search_resumes_when_its_runs_have_ended(search, tmp_path):
   os.mkfifo(tmp_path / 'pipe')
   (tmp_path / 'script.py').write_text(BEGINNING + ORPHANS)
   arguments = (*SETTINGS, '--runs=3', '--parallel=2')
@@ -396,8 +396,8 @@ def test_flags_that_the_script_refuses_end_the_search(search):
     'error: no run has finished; s/run-000.log ends with: error: --algo=dqn: '
     'allowed: a3c\n'
   )
-  assert 'to go on' not in out
-  # Nothing has begun, so the mistake can be mended.
+  assert 'to resume' not in out
+  # No run has started, so the mistake can be corrected.
   mended = (*SETTINGS, '--log_uniform=gamma:0.5:1')
   code, _, err = search(
     'leave(100)', *mended, after=('script.py', '--algo=a3c')

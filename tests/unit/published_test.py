@@ -21,10 +21,20 @@ def test_human_normalized_scores():
   assert reference_scores.reference('alien', 'noop30') == (227.8, 7127.7)
 
 
+def test_a_score_in_percent_needs_a_reference():
+  assert reference_scores.normalized('pong', 'noop30', -3.05) == pytest.approx(
+    50
+  )
+  assert reference_scores.normalized('pong', 'sticky', -3.05) is None
+  assert reference_scores.normalized('catch', 'plain', 1.0) is None
+
+
 def test_the_scale_of_every_game_rises():
-  scales = reference_scores._references()
+  scales = [
+    reference_scores.reference(game, 'noop30') for game in published.atari57()
+  ]
   assert len(scales) == 57
-  assert all(scale.human > scale.random for scale in scales.values())
+  assert all(scale.human > scale.random for scale in scales)
 
 
 @pytest.mark.parametrize('algo', registry.names())

@@ -1,0 +1,101 @@
+"""experiments/plot.py, of runs and beside the paper."""
+
+import pytest
+import script_runs
+from script_runs import run
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+  """The folder of a short run on Catch."""
+  return script_runs.train_catch(tmp_path_factory.mktemp('trained'))
+
+
+def test_plot_draws_several_runs(trained):
+  pytest.importorskip('matplotlib')
+  for seed in (1, 2):
+    code, _, err = run(
+      'catch.py',
+      '--algo=nstep_q',
+      '--frames=1000',
+      f'--seed={seed}',
+      f'--workdir=q{seed}',
+      cwd=trained,
+    )
+    assert (code, err) == (0, '')
+  code, out, err = run(
+    'plot.py',
+    '--workdir=results',
+    'q1',
+    'q2',
+    '--out=curves.svg',
+    '--points=7',
+    cwd=trained,
+  )
+  assert (code, out, err) == (0, 'picture in curves.svg\n', '')
+  picture = (trained / 'curves.svg').read_text()
+  # Matplotlib writes the text that it draws as a comment beside it.
+  for text in (
+    'a3c',
+    'nstep_q, 2 seeds',
+    'frames',
+    'hours of training',
+    'entropy of the policy, nats',
+    'mean Q of the actions taken',
+    'norm of the gradient',
+    'lag, updates of other threads',
+    'frames per second',
+    'means over 1/7 of the axis',
+    'lowest to highest seed',
+  ):
+    assert text in picture
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'hint'),
+  [
+    ([], '--workdir=: allowed: paths'),
+    (['nowhere'], '--workdir=nowhere: config.json: No such file'),
+    (['results', '--out=curves.doc'], '--out=curves.doc: allowed: a path'),
+    (['results', '--out=nowhere/a.png'], '--out=nowhere/a.png: nowhere is no'),
+    (['results', '--points=0'], '--points=0: allowed'),
+    (['results', '--paper'], '--paper: the paper has no curve'),
+  ],
+)
+def test_plot_refuses_bad_input_in_one_line(trained, arguments, hint):
+  pytest.importorskip('matplotlib')
+  code, out, err = run('plot.py', *arguments, cwd=trained)
+  assert (code, out) == (2, '')
+  (line,) = err.splitlines()
+  assert line.startswith('error: ')
+  assert hint in line
+
+
+def test_plot_beside_the_paper(tmp_path):
+  pytest.importorskip('ale_py')
+  pytest.importorskip('matplotlib')
+  code, _, err = run(
+    'atari.py',
+    '--algo=one_step_sarsa',
+    '--frames=100',
+    '--threads=2',
+    '--eval_frames=0',
+    '--workdir=results',
+    cwd=tmp_path,
+  )
+  assert (code, err) == (0, '')
+  arguments = ('plot.py', '--workdir=results', '--paper', '--out=curves.svg')
+  code, _, err = run(*arguments, cwd=tmp_path)
+  assert (code, err.count('\n')) == (2, 1)
+  assert 'no episode of these runs has ended yet' in err
+  with (tmp_path / 'results/episodes.csv').open('a') as file:
+    for frames in (1_000_000, 20_000_000):
+      seconds, score = frames / 4000, -21
+      file.write(
+        f'one_step_sarsa,pong,1,{frames},{seconds},0,{score},{score},4000\n'
+      )
+  code, _, err = run(*arguments, cwd=tmp_path)
+  assert (code, err) == (0, '')
+  picture = (tmp_path / 'curves.svg').read_text()
+  assert 'paper, 1-step SARSA, 2 threads (Fig. S9)' in picture
+  assert 'paper, 1-step SARSA, 2 threads (Fig. S10)' in picture
