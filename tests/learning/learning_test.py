@@ -24,20 +24,22 @@ def run(domain, env, workdir, **given):
   )
 
 
+# ε reaches its end within the run.
+EXPLORES_SOON = {'exploration_anneal_frames': 10_000}
+
+
 @pytest.mark.parametrize(
   'threads, frames, given',
   [
-    (1, 40_000, {'algo': 'a3c'}),
-    (1, 60_000, {'algo': 'a3c', 'lstm': True}),
-    (2, 80_000, {'algo': 'a3c'}),
-    (2, 80_000, {'algo': 'nstep_q'}),
-    (2, 80_000, {'algo': 'one_step_q'}),
-    (2, 80_000, {'algo': 'one_step_sarsa'}),
+    (1, 20_000, {'algo': 'a3c'}),
+    (1, 30_000, {'algo': 'a3c', 'lstm': True}),
+    (2, 25_000, {'algo': 'a3c'}),
+    (2, 30_000, {'algo': 'nstep_q', **EXPLORES_SOON}),
+    (2, 30_000, {'algo': 'one_step_q', **EXPLORES_SOON}),
+    (2, 30_000, {'algo': 'one_step_sarsa', **EXPLORES_SOON}),
   ],
   ids=lambda value: (
-    '-'.join(map(str, value.values()))
-    if isinstance(value, dict)
-    else str(value)
+    '-'.join(map(str, value.values())) if isinstance(value, dict) else None
   ),
 )
 def test_catch(tmp_path, threads, frames, given):
@@ -51,15 +53,21 @@ def test_catch(tmp_path, threads, frames, given):
     anneal_frames=80_000,
     **given,
   )
-  assert result.mean_return >= (0.8 if threads == 1 else 0.7)
+  assert result.mean_return >= (0.8 if threads == 1 else 0.6)
 
 
 def test_cartpole(tmp_path):
   # Random play keeps the pole up for about 22 steps; the limit is 500.
   result = run(
-    'gym', 'CartPole-v1', tmp_path, threads=1, frames=400_000, algo='a3c'
+    'gym',
+    'CartPole-v1',
+    tmp_path,
+    threads=1,
+    envs_per_thread=4,
+    frames=100_000,
+    algo='a3c',
   )
-  assert result.mean_return >= 400
+  assert result.mean_return >= 300
 
 
 def test_pendulum(tmp_path):

@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import rlax
 
 from a3c_jax import losses
 from a3c_jax.losses import returns
 
+rlax = pytest.importorskip('rlax')
 # Of its own distributions.
 pytestmark = pytest.mark.filterwarnings('ignore::PendingDeprecationWarning')
 
