@@ -11,7 +11,7 @@ from results import read_rows
 
 from a3c_jax.envs import domain
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[2]
 MODULE = """
 import pathlib
 
