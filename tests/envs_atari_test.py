@@ -109,8 +109,8 @@ def test_breakout_lives():
 
 
 def test_a_game_that_ends_soon_after_many_no_ops_is_no_lost_life():
-  # With no-ops up to 1,000, the game of environment 0 ends at its frame 590. The
-  # next one starts at 708.
+  # With no-ops up to 1,000, the game of environment 0 ends at its frame 590,
+  # and the next one starts at 708.
   env = make('breakout', envs=4, noops=1000)
   lives = np.full(4, 5)
   ended, lost = [], []
