@@ -1,23 +1,40 @@
-# Three commands: `make train`, `make test` and `make test-torcs`. All of them set
-# up .venv first.
+# `make train` trains on Pong. `make check` takes about a minute on two cores:
+# run it before each commit. `make test` is what CI runs. `make test-torcs` needs
+# TORCS, which the others do without. All of them set up .venv first.
 PYTHON ?= python3
 FLAGS ?=
+PYTEST = .venv/bin/python -m pytest --numprocesses 2 --dist worksteal
 
-.PHONY: train test test-torcs
+.PHONY: train lint check test test-torcs wheel
 train: .venv/installed
 	.venv/bin/python experiments/atari.py --preset=quick --game=pong $(FLAGS)
 
-test: .venv/installed
+# Style, types, and which part of the library imports which.
+lint: .venv/installed
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
-	.venv/bin/python -m pytest --numprocesses 2 --dist worksteal
+	.venv/bin/basedpyright
+	.venv/bin/lint-imports
 
-# Needs TORCS, which `make test` does without.
+# The tests that start no run, no process and no engine.
+check: lint
+	$(PYTEST) a3c_jax tests/unit
+
+# All tests. Those of one folder: `.venv/bin/python -m pytest tests/runs`, or
+# `-m runs`.
+test: lint
+	$(PYTEST)
+
 test-torcs: .venv/installed
 	.venv/bin/python -m a3c_jax.envs.torcs.build
-	.venv/bin/python -m pytest --numprocesses 2 --dist worksteal tests/*torcs*
+	$(PYTEST) tests/*/*torcs*
 
-.venv/installed: setup.py constraints.txt
+# What was built before is not removed by itself, and would be in the wheel.
+wheel: .venv/installed
+	rm -rf build
+	.venv/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+
+.venv/installed: pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || \
 	  { echo "error: PYTHON=$(PYTHON): not found" >&2; exit 2; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -2,7 +2,7 @@
 
 Mnih et al. 2016, arXiv:1602.01783.
 
-Public names are imported when they are used: a loss loads no environment.
+Public names are imported at first use: a loss loads no environment.
 """
 
 import importlib
@@ -41,11 +41,12 @@ _MEMBERS = {
 }
 __all__ = [*_MODULES, *_MEMBERS]
 
-# What a program does not ask to see is not printed.
+# Without a handler of the program, nothing is printed.
 logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 
 def __getattr__(name: str) -> Any:
+  """Imports a public name at its first use."""
   if name in _MODULES:
     return importlib.import_module(_MODULES[name])
   if name in _MEMBERS:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 import contextlib
 import os
 import signal
@@ -13,7 +13,7 @@ from absl import app, flags, logging
 import jax
 
 from a3c_jax.algorithms import registry
-from a3c_jax.core import cpu, errors, output
+from a3c_jax.core import cpu, errors, output, packages
 from a3c_jax.core import signals as signals_lib
 from a3c_jax.runs import process
 from a3c_jax.settings import flags as settings_flags
@@ -22,36 +22,38 @@ from a3c_jax.settings.common import Config
 if TYPE_CHECKING:
   from a3c_jax.runs import training
 
-_LEAVING_SECONDS = 10.0  # From the end of the script to that of its process.
+_LEAVING_SECONDS = 10.0  # From the end of the script to its process's exit.
 _LONGEST = 500  # Characters of a word in a message.
-_HELP = ('--help', '-help', '-h', '-?', '--helpshort')
+HELP = ('--help', '-help', '-h', '-?', '--helpshort')
 
 
 def train(domain: str) -> None:
-  """A whole script: flags of a domain and all algorithms, and training by them.
+  """Runs a whole script: flags of a domain and all algorithms, and training.
 
   Args:
-    domain: its name. Domains and algorithms that are not of this package are
-      registered before.
+    domain: its name. Domains and algorithms from outside this package must be
+      registered before, by the script or by a module that `--import` names.
   """
-  make_config = settings_flags.define_run(domain)
+  with refused_in_one_line():
+    import_modules()
+    make_config = settings_flags.define_run(domain)
   run(lambda: run_training(make_config()))
 
 
 def run_training(config: Config, **makers: Any) -> training.Result:
-  """Trains as a script does: shows progress, and obeys signals.
+  """Trains as a script does: shows progress and handles signals.
 
-  SIGINT, SIGTERM, SIGHUP and SIGUSR1 end the run early and in good order; a
+  SIGINT, SIGTERM, SIGHUP and SIGUSR1 stop the run early, with a checkpoint. A
   second SIGINT or SIGTERM ends the process at once. If an environment hangs
-  before training, the process ends with code 1.
+  before training, the process exits with code 1.
 
   Args:
     config: everything that the run depends on.
     **makers: `make_env`, `make_learner` and `make_eval_env` of `training.run`,
-      unless they are those of the config.
+      which replace those of the config.
 
   Returns:
-    As `training.run`, which says what it raises too.
+    As `training.run`. It raises the same errors.
   """
   from a3c_jax.runs import display, training  # Not for scripts that only plot.
 
@@ -61,51 +63,97 @@ def run_training(config: Config, **makers: Any) -> training.Result:
       **makers,
       signals=signals,
       on_progress=shown.progress,
-      on_result=lambda result: shown.say(training.describe(result)),
+      on_result=lambda result: shown.print_result(training.describe(result)),
       on_hung=lambda reason: process.end_now(1),
     )
 
 
 def _value_of(name) -> str:
-  """The text of a flag; empty if it is not given or there is none."""
+  """Returns the text of a flag; '' if it is not given or not defined."""
   return str(flags.FLAGS[name].value or '') if name in flags.FLAGS else ''
 
 
 def find_users_modules() -> None:
-  """Has module:function name a file in the user's folder before a script."""
+  """Makes modules in the user's folder importable.
+
+  Only a module that the user names justifies this: the folder may hold a
+  stranger's run.
+  """
   with contextlib.suppress(FileNotFoundError):  # The folder was removed.
     sys.path.insert(0, os.getcwd())
 
 
+def _define_import(flag_values: flags.FlagValues) -> None:
+  if 'import' not in flag_values:
+    flags.DEFINE_string(
+      'import',
+      None,
+      'Your modules that register domains or algorithms. A run does not record '
+      'them: give this flag again to resume, evaluate or plot.\n'
+      'Allowed: names of modules, separated by commas.\n'
+      'Default: none (ours).',
+      flag_values=flag_values,
+      module_name='run',
+    )
+
+
+def import_modules() -> None:
+  """Imports the modules that `--import` names.
+
+  The flag is read before all others, because its modules decide which other
+  flags there are.
+
+  Raises:
+    UsageError: naming `--import` and the first module that does not exist.
+  """
+  own = flags.FlagValues()
+  _define_import(own)
+  own.set_gnu_getopt()  # Values of flags that are not known yet may precede it.
+  own(sys.argv, known_only=True)
+  if own['import'].value:
+    find_users_modules()
+    for name in own['import'].value.split(','):
+      packages.load_module(name, flag='import')
+
+
+@contextlib.contextmanager
+def refused_in_one_line() -> Iterator[None]:
+  """Ends the process with exit code 2 and one line if the input is bad."""
+  try:
+    yield
+  except (flags.Error, errors.UsageError) as error:
+    _exit_with(error, 2)
+
+
 def run(
-  main: Callable[..., None],
+  main: Callable[..., object],
   *,
   takes_arguments: bool = False,
 ) -> None:
   """Runs a script: parses flags, sets JAX up, prints errors in one line.
 
-  Setting JAX up is the script's business and never a library import's: without
-  `--device=gpu` it is for training with threads, on the CPU alone, with XLA's
-  work on the calling thread. The exit code is 2 for bad input, and 1 for any
-  other failure. Output that cannot be written is lost, and changes no exit
-  code.
+  Only scripts set JAX up; importing the library never does. Without
+  `--device=gpu` JAX uses the CPU alone, and XLA works in the calling thread.
+  The exit code is 2 for bad input and 1 for any other failure. Output that
+  cannot be written is lost and does not change the exit code.
 
   Args:
     main: the script.
-    takes_arguments: whether `main` is called with the arguments that are no
-      flags; otherwise there must not be any.
+    takes_arguments: whether `main` takes the arguments that are not flags.
+      Otherwise such arguments are bad input.
   """
   output.set_up()
+  _define_import(flags.FLAGS)
   logging.set_verbosity(logging.WARNING)
 
   def checked_main(argv):
     try:
-      # It was for the time in which the script imported its modules.
+      # That handler was for the imports of the script.
       handler = signal.getsignal(signal.SIGINT)
       if getattr(handler, '__module__', None) == 'ctrl_c':
         signal.signal(signal.SIGINT, signal.default_int_handler)
       _set_up_jax(_value_of('device'))
-      # Otherwise nothing is imported from there: it may be a stranger's run.
+      import_modules()
       if ':' in f'{_value_of("env")} {_value_of("network")}':
         find_users_modules()
       if takes_arguments:
@@ -117,6 +165,10 @@ def run(
       main()
     except errors.UsageError as error:
       _exit_with(error, 2)
+    except errors.HungError as error:
+      # What Python does at its exit may wait for what hangs.
+      _print_error(error)
+      process.end_now(1)
     except errors.RunError as error:
       _exit_with(error, 1)
     except errors.StoppedError as error:
@@ -137,7 +189,7 @@ def run(
 
 
 def _set_up_jax(device: str) -> None:
-  """Before the first computation: JAX ignores later changes.
+  """Sets JAX up before the first computation: it ignores later changes.
 
   Raises:
     UsageError: if the device is a GPU and JAX finds none.
@@ -155,7 +207,7 @@ def _set_up_jax(device: str) -> None:
 
 def _parse(argv):
   own = argv.index('--') if '--' in argv else len(argv)
-  rest = [each for each in argv[:own] if each not in _HELP]
+  rest = [each for each in argv[:own] if each not in HELP]
   try:
     arguments = flags.FLAGS(rest + argv[own:])
     if len(rest) < own:
@@ -167,7 +219,7 @@ def _parse(argv):
 
 
 def _help() -> str:
-  """What the script is, and its flags; with `--algo` those of one algorithm."""
+  """Returns the script's docstring and flags, or those of `--algo` alone."""
   algo = _value_of('algo') or None
   if algo:
     registry.get(algo)  # Refuses an unknown one.
@@ -177,11 +229,17 @@ def _help() -> str:
 
 
 def _exit_with(error, code):
+  _print_error(error)
+  sys.exit(code)
+
+
+def _print_error(error):
+  """Prints an error and its notes in one line."""
+  text = '; '.join([str(error), *getattr(error, '__notes__', [])])
   words = [
     word if len(word) <= _LONGEST else f'{word[:_LONGEST]}…'
-    for word in str(error).split()
+    for word in text.split()
   ]
-  # They may be text of a file, which must not control the terminal.
+  # Text of a file may be among them. It must not control the terminal.
   line = ''.join(c if c.isprintable() else '?' for c in ' '.join(words))
   print('error:', line, file=sys.stderr)
-  sys.exit(code)

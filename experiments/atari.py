@@ -3,7 +3,7 @@
 python experiments/atari.py --algo=nstep_q --game=breakout --threads=4
 """
 
-import ctrl_c as ctrl_c  # Before all that takes its time.
+import ctrl_c as ctrl_c  # First: the other imports take seconds.
 
 # isort: split
 from a3c_jax import command_line

@@ -1,27 +1,29 @@
-"""Measures real training against the environment alone, in one run.
+"""Measures training throughput relative to that of the emulator alone.
 
   python experiments/benchmark.py --algo=a3c --threads=2 --seconds=20
   python experiments/benchmark.py --env=HalfCheetah-v5 --pixels --threads=2
   python experiments/benchmark.py --env=labyrinth --threads=2
   python experiments/benchmark.py --env=torcs --threads=2
 
-The first is Pong. Settings that are not given are the defaults of the domain:
-for Labyrinth those of labyrinth.py, for TORCS those of torcs_racing.py, and for
-all other environments those of continuous_control.py.
+The first example is Pong. Settings that are not given are the defaults of the
+domain, which is continuous control for all names that are not a domain's.
 
-The ratio is training frames over emulator frames, both per second of processor
-time, so it depends little on how fast the machine is or what else it does.
+The main metric is `ratio`: training throughput divided by that of the emulator
+alone, both in frames per CPU-second. It depends little on the machine's speed
+and its other work.
 """
 
-import ctrl_c as ctrl_c  # Before all that takes its time.
+import ctrl_c as ctrl_c  # First: the other imports take seconds.
 
 # isort: split
+from collections.abc import Callable
 import contextlib
 import dataclasses
 import json
 import pathlib
 import tempfile
 import time
+from typing import Any
 
 from absl import flags
 import gymnasium
@@ -33,25 +35,37 @@ from a3c_jax.envs import control
 from a3c_jax.envs import domain as domain_lib
 from a3c_jax.settings import build
 from a3c_jax.settings import flags as flags_lib
+from a3c_jax.settings.common import Config
 
 _ENV = flags.DEFINE_string(
   'env',
   'pong',
-  "What to train on: 'pong', another domain such as 'labyrinth' or 'torcs' as "
-  'it is by default, or a task of continuous control.',
+  "Environment: 'pong', a domain such as 'labyrinth' or 'torcs' with its "
+  'default options, or a task of continuous control.',
 )
 _PIXELS = flags.DEFINE_boolean(
-  'pixels', False, 'Observe pictures of a task of continuous control.'
+  'pixels', False, 'Observe images of a task of continuous control.'
 )
-_JSON = flags.DEFINE_string('json', None, 'File to write the figures to.')
+_JSON = flags.DEFINE_string('json', None, 'File for the measurements.')
 _TEMPORARY = 'a temporary folder'
 _config = flags_lib.define('atari', seconds=20.0, workdir=_TEMPORARY)
 
 
-def emulator_speed(make_env, *, threads: int, seconds: float) -> np.ndarray:
-  """Agent steps of random play in all games, [2].
+def emulator_speed(
+  make_env: Callable[[], gymnasium.vector.VectorEnv],
+  *,
+  threads: int,
+  seconds: float,
+) -> np.ndarray:
+  """Measures a random policy in the environments of several threads.
 
-  Per second, and per second of processor time.
+  Args:
+    make_env: makes the environment of one thread.
+    threads: that step at the same time.
+    seconds: duration of the measurement.
+
+  Returns:
+    [2] float64, agent steps per second and per CPU-second.
   """
   envs = [make_env() for _ in range(threads)]
   for seed, env in enumerate(envs):
@@ -83,8 +97,13 @@ def emulator_speed(make_env, *, threads: int, seconds: float) -> np.ndarray:
   return sum(steps) * envs[0].num_envs / np.array(took)
 
 
-def measure(config) -> dict:
-  """Plays at random, trains, plays again; returns the figures."""
+def measure(config: Config) -> dict[str, Any]:
+  """Measures the emulator, training, and the emulator again.
+
+  Returns:
+    Frames per second and per CPU-second, their ratio, milliseconds per agent
+    step by phase, and the settings.
+  """
   make_env = build.make_env(config)
   play = lambda: (
     config.action_repeat

@@ -3,7 +3,7 @@
 python experiments/catch.py --algo=one_step_sarsa
 """
 
-import ctrl_c as ctrl_c  # Before all that takes its time.
+import ctrl_c as ctrl_c  # First: the other imports take seconds.
 
 # isort: split
 from a3c_jax import command_line

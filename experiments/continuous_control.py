@@ -5,7 +5,7 @@
 For the tasks of MuJoCo and dm_control: pip install -e '.[mujoco]'
 """
 
-import ctrl_c as ctrl_c  # Before all that takes its time.
+import ctrl_c as ctrl_c  # First: the other imports take seconds.
 
 # isort: split
 from a3c_jax import command_line

@@ -1,7 +1,7 @@
-"""Makes Ctrl-C one word while a script imports its modules: that takes seconds.
+"""Makes Ctrl-C print one word while a script imports its modules, for seconds.
 
-The first import of every script in this folder. `command_line.run` takes over
-from it.
+Every script in this folder imports it first. `command_line.run` then restores
+Python's own handler.
 """
 
 import os
@@ -18,8 +18,8 @@ def _stop(number, frame):
   os._exit(130)
 
 
-# Only in a script's own process: not where one is imported, as a test does, or
-# multiprocessing's `spawn`. A background job ignores Ctrl-C, and still does.
+# Only in a script's own process, and not if a test or multiprocessing's `spawn`
+# imports the script. A background job keeps ignoring Ctrl-C.
 _script = getattr(sys.modules['__main__'], '__file__', None) or ''
 if (
   os.path.abspath(_script).startswith(_HERE + os.sep)

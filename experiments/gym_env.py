@@ -5,7 +5,7 @@ python experiments/gym_env.py --env=my_module:make_env --env_args=level=3
 python experiments/gym_env.py --env=my_package:MyEnv-v0
 """
 
-import ctrl_c as ctrl_c  # Before all that takes its time.
+import ctrl_c as ctrl_c  # First: the other imports take seconds.
 
 # isort: split
 from a3c_jax import command_line

@@ -12,12 +12,11 @@ from collections.abc import Sequence
 import dataclasses
 import pathlib
 import textwrap
-
-import numpy as np
+from typing import Any
 
 from a3c_jax import command_line
 from a3c_jax.core import errors, fields, paths
-from a3c_jax.reproduce import curves, figures, published
+from a3c_jax.reproduce import curves, drawing, published, scores
 from a3c_jax.settings import flags as flags_lib
 
 _SUFFIXES = ('.pdf', '.png', '.svg')
@@ -33,7 +32,7 @@ _DIAGNOSTICS = {
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-  """What to draw."""
+  """Which runs to draw, and where to."""
 
   workdir: tuple[str, ...] = fields.paths(
     'Folders of runs; more may follow as arguments. Runs that differ in '
@@ -56,7 +55,7 @@ class Options:
     source='ours',
   )
   paper: bool = fields.setting(
-    "Draw the paper's curve of the same game and algorithm too.",
+    "Also draw the paper's curve of the same game and algorithm.",
     default=False,
     source='ours',
   )
@@ -85,8 +84,8 @@ def _paper_curves(groups, against) -> list[published.PaperCurve]:
   return list(found.values())
 
 
-def _draw_scores(axes, groups, against, points) -> None:
-  column, scale = {'frames': ('frames', 1), 'hours': ('seconds', 3600)}[against]
+def _draw_scores(axes, groups, against, *, points, papers) -> None:
+  column, unit = scores.AXES[against]
   for number, group in enumerate(groups):
     seeds = {run.config.seed for run in group.runs}
     many = ''
@@ -95,18 +94,18 @@ def _draw_scores(axes, groups, against, points) -> None:
       many = f', {len(group.runs)} {what}'
     curve = curves.binned(
       [
-        (run.episodes[column] / scale, run.episodes['episode_return'])
+        (run.episodes[column] / unit, run.episodes['episode_return'])
         for run in group.runs
         if run.episodes
       ],
       points,
     )
     label = textwrap.fill(group.label + many, 60)
-    figures.draw_line(axes, curve, color=f'C{number}', label=label)
+    drawing.draw_line(axes, curve, color=f'C{number}', label=label)
     for run in group.runs:
       if run.evaluations:
         axes.errorbar(
-          run.evaluations[column] / scale,
+          run.evaluations[column] / unit,
           run.evaluations['mean_return'],
           run.evaluations['standard_error'],
           color=f'C{number}',
@@ -114,10 +113,29 @@ def _draw_scores(axes, groups, against, points) -> None:
           markersize=4,
           alpha=0.7,
         )
+  right = axes.get_xlim()[1]
+  for curve in papers:
+    drawing.draw_paper(axes, curve, until=right, color='k')
+  axes.set_xlim(0.0, right)
+  axes.set_xlabel(drawing.LABELS[against])
   axes.set_ylabel('score of an episode')
+  axes.legend(fontsize='small')
 
 
-def draw(runs: Sequence[curves.Run], options: Options):
+def _draw_diagnostic(axes, groups, name, points) -> None:
+  for number, group in enumerate(groups):
+    lines = [
+      (run.train['frames'], run.train[name])
+      for run in group.runs
+      if name in run.train
+    ]
+    curve = curves.binned(lines, points)
+    drawing.draw_line(axes, curve, color=f'C{number}', label=group.label)
+  axes.set_xlabel(drawing.LABELS['frames'])
+  axes.set_ylabel(_DIAGNOSTICS[name])
+
+
+def draw(runs: Sequence[curves.Run], options: Options) -> Any:
   """The figure: scores by frames and by hours, then diagnostics by frames.
 
   Raises:
@@ -131,35 +149,20 @@ def draw(runs: Sequence[curves.Run], options: Options):
     )
   papers = {
     against: _paper_curves(groups, against) if options.paper else []
-    for against in ('frames', 'hours')
+    for against in scores.AXES
   }
   names = [
     name for name in _DIAGNOSTICS if any(name in run.train for run in runs)
   ]
   rows = 1 + (len(names) + 1) // 2
-  figure, table = figures.subplots(rows, 2, size=(11, 3.4 * rows))
-  for axes, against in zip(table[0], ('frames', 'hours'), strict=True):
-    _draw_scores(axes, groups, against, options.points)
-    right = axes.get_xlim()[1]
-    for curve in papers[against]:
-      # No further than the runs went, where the paper's go on.
-      there = np.append(True, curve.x[:-1] < right)
-      axes.plot(curve.x[there], curve.score[there], 'k--', label=curve.label)
-    axes.set_xlim(0.0, right)
-    axes.set_xlabel({'frames': 'frames', 'hours': 'hours of training'}[against])
-    axes.legend(fontsize='small')
+  figure, table = drawing.subplots(rows, 2, size=(11, 3.4 * rows))
+  for axes, against in zip(table[0], scores.AXES, strict=True):
+    _draw_scores(
+      axes, groups, against, points=options.points, papers=papers[against]
+    )
   panels = list(table[1:].flat)
   for axes, name in zip(panels, names, strict=False):
-    for number, group in enumerate(groups):
-      lines = [
-        (run.train['frames'], run.train[name])
-        for run in group.runs
-        if name in run.train
-      ]
-      curve = curves.binned(lines, options.points)
-      figures.draw_line(axes, curve, color=f'C{number}', label=group.label)
-    axes.set_xlabel('frames')
-    axes.set_ylabel(_DIAGNOSTICS[name])
+    _draw_diagnostic(axes, groups, name, options.points)
   for axes in panels[len(names) :]:
     axes.set_axis_off()
   for axes in table.flat:
@@ -177,13 +180,13 @@ def draw(runs: Sequence[curves.Run], options: Options):
 
 def main(folders: Sequence[str]) -> None:
   options = _options()
-  folders = map(paths.absolute, folders)
-  options = dataclasses.replace(options, workdir=(*options.workdir, *folders))
+  workdirs = (*options.workdir, *map(paths.absolute, folders))
+  options = dataclasses.replace(options, workdir=workdirs)
   fields.check_settings(options)
   paths.check_file(options.out, flag='out')
-  figures.check_can_draw()
-  folders = {pathlib.Path(name).resolve(): name for name in options.workdir}
-  runs = [curves.read(folder) for folder in folders.values()]
+  drawing.check_can_draw()
+  each_once = {pathlib.Path(name).resolve(): name for name in workdirs}
+  runs = [curves.read(folder) for folder in each_once.values()]
   figure = draw(runs, options)
   try:
     figure.savefig(options.out, dpi=120)

@@ -9,7 +9,7 @@ Needs the game: apt-get install torcs g++ libegl-dev libgl-dev, and then once
 python -m a3c_jax.envs.torcs.build.
 """
 
-import ctrl_c as ctrl_c  # Before all that takes its time.
+import ctrl_c as ctrl_c  # First: the other imports take seconds.
 
 # isort: split
 from a3c_jax import command_line

@@ -2,8 +2,10 @@
 
 import hashlib
 import logging
+import os
 import pathlib
 import signal
+import subprocess
 import sys
 
 import hypothesis
@@ -12,6 +14,9 @@ import marks
 import pytest
 
 from a3c_jax.core import cpu
+from a3c_jax.runs import training
+
+TESTS = pathlib.Path(__file__).parent
 
 cpu.set_up()
 # For `caplog`; the library itself leaves levels to its users.
@@ -21,7 +26,7 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 # So that a [T] that meets a [T, 1] fails aloud.
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 # Python has the folder of a script there.
-sys.path.append(str(pathlib.Path(__file__).parents[1] / 'experiments'))
+sys.path.append(str(TESTS.parent / 'experiments'))
 
 # The same examples in every run, and few of them.
 hypothesis.settings.register_profile(
@@ -40,14 +45,31 @@ def pytest_configure(config):
   processor = pathlib.Path('/proc/cpuinfo').read_bytes().partition(b'flags')[2]
   processor = hashlib.sha256(processor.partition(b'\n')[0]).hexdigest()[:8]
   folder = config.cache.mkdir(f'xla-{processor}')
-  jax.config.update('jax_compilation_cache_dir', str(folder))
-  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)
-  jax.config.update('jax_persistent_cache_min_entry_size_bytes', -1)
+  for name, value in {
+    'jax_compilation_cache_dir': str(folder),
+    'jax_persistent_cache_min_compile_time_secs': 0,
+    'jax_persistent_cache_min_entry_size_bytes': -1,
+  }.items():
+    jax.config.update(name, value)
+    os.environ[name.upper()] = str(value)  # Of the processes that tests start.
   # Another worker may be in the middle of writing it: then it is compiled.
-  config.addinivalue_line(
-    'filterwarnings',
-    'ignore:Error (reading|writing) persistent compilation cache',
-  )
+  trouble = [
+    f'ignore:Error {what} persistent compilation cache entry'
+    for what in ('reading', 'writing')
+  ]
+  for line in trouble:
+    config.addinivalue_line('filterwarnings', line)
+  os.environ['PYTHONWARNINGS'] = ','.join(trouble)
+
+
+def pytest_collection_modifyitems(items):
+  """Marks each test by its folder, which says what it costs.
+
+  The examples in docstrings cost as little as the tests in tests/unit.
+  """
+  for item in items:
+    folder = item.path.parent
+    item.add_marker(folder.name if folder.parent == TESTS else 'unit')
 
 
 def pytest_runtest_setup(item):
@@ -55,3 +77,23 @@ def pytest_runtest_setup(item):
     reason = marks.why_not(*mark.args)
     if reason:
       pytest.skip(reason)
+
+
+@pytest.fixture(autouse=True)
+def cheap(request, monkeypatch):
+  """Fails tests in tests/unit that train or start Python."""
+  if request.node.get_closest_marker('unit') is None:
+    return
+  start = subprocess.Popen.__init__
+
+  def refuse(*args, **kwargs):
+    raise AssertionError('not in tests/unit: it takes too long')
+
+  def start_others(self, args, *rest, **kwargs):
+    (refuse if args[0] == sys.executable else start)(
+      self, args, *rest, **kwargs
+    )
+
+  monkeypatch.setattr(training, 'run', refuse)
+  monkeypatch.setattr(subprocess.Popen, '__init__', start_others)
+  monkeypatch.setattr(os, 'fork', refuse)

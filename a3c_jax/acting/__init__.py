@@ -1,1 +1,1 @@
-"""Acting: an environment and an actor make segments of experience."""
+"""Acting: an actor and an environment produce segments."""

@@ -1,4 +1,4 @@
-"""Who acts: a learner with the parameters that it acts on."""
+"""Actors: a learner with the parameters it acts on."""
 
 from __future__ import annotations
 
@@ -11,44 +11,47 @@ import numpy as np
 from a3c_jax.acting import normalization
 from a3c_jax.core import types
 
-Read = Callable[[], types.Version]  # The newest version of what is shared.
+Read = Callable[[], types.Version]  # Returns the newest shared version.
 
 
 class Decision(NamedTuple):
-  """What an actor does in one step of K environments."""
+  """An actor's output in one step of K environments."""
 
   action: np.ndarray  # [K] int32 or [K, D] float32
   state: types.State  # recurrent state after the observation
   key: jax.Array  # PRNG key of the next draw
-  kept: Any = ()  # this step's part of `Segment.activations`
+  activations: Any = ()  # this step's part of `Segment.activations`
 
 
 class Actor(Protocol):
   """Acts in the K environments of one thread.
 
   Attributes:
-    version: the parameters that it acted on last.
-    decides_on_arrival: the action of a segment's last state is drawn within
-      that segment, and is the first that the next segment takes.
+    version: the version that it acted on last.
+    decides_on_arrival: whether a segment draws the action of its last
+      observation, which the next segment then executes first.
     pure_act: `act` for tracing, as `Learner.act_and_keep` with the parameters
-      of `version`; None if it cannot be a part of an XLA program.
+      of `version`; None if it cannot be part of an XLA program.
   """
 
   version: types.Version
   decides_on_arrival: bool
-  pure_act: Callable[..., tuple[jax.Array, types.State, jax.Array, Any]] | None
+  pure_act: types.ActAndKeepFn | None
 
-  def initial_state(self, num_envs: int) -> types.State:
-    """The recurrent state at the start of an episode."""
+  def initial_state(self, num_envs: int, /) -> types.State:
+    """Returns the recurrent state at the start of an episode."""
+    ...
 
   def begin_segment(self) -> types.Version:
-    """The version that the next segment begins with.
+    """Returns the version that the next segment begins with.
 
-    Observations are normalised by its statistics until the next call.
+    Its statistics normalize observations until the next call.
     """
+    ...
 
-  def normalize(self, obs: np.ndarray) -> np.ndarray:
-    """Observations [K, ...] as the network takes them."""
+  def normalize(self, obs: np.ndarray, /) -> np.ndarray:
+    """Returns observations [K, ...] as the network's input."""
+    ...
 
   def act(
     self, obs: np.ndarray, state: types.State, key: jax.Array, epsilon
@@ -58,33 +61,36 @@ class Actor(Protocol):
     Args:
       obs: [K, ...], from `normalize`.
       state: recurrent state before `obs`.
-      key: of the draws.
+      key: PRNG key of the draws.
       epsilon: [] or [K] float32, of ε-greedy exploration.
     """
+    ...
 
   def bootstrap(
     self, final_obs: np.ndarray, state: types.State, key: jax.Array, epsilon
   ) -> tuple[np.ndarray, jax.Array]:
-    """Value estimates of the final observations of truncated episodes.
+    """Estimates the values of final observations of truncated episodes.
 
     Args:
-      final_obs: [K, ...], from `normalize`; those of episodes that go on may
-        be anything.
+      final_obs: [K, ...], from `normalize`; arbitrary where no episode was
+        truncated.
       state: recurrent state before `final_obs`.
-      key: of the draws.
+      key: PRNG key of the draws.
       epsilon: as in `act`.
 
     Returns:
       [K] float32, and the key of the next draw.
     """
+    ...
 
 
 class _Actor:
-  """What all actors share."""
+  """The part that all actors share."""
 
   version: types.Version
-  decides_on_arrival = False
-  pure_act = None
+  normalize: Callable[[np.ndarray], np.ndarray]
+  decides_on_arrival: bool = False
+  pure_act: types.ActAndKeepFn | None = None
 
   def __init__(self, learner: types.Learner):
     self._learner = learner
@@ -111,7 +117,7 @@ class _Actor:
 
 
 class FixedActor(_Actor):
-  """Acts on one version for ever: evaluations and loaded policies."""
+  """Acts on one fixed version: evaluations and loaded policies."""
 
   def __init__(
     self,
@@ -120,13 +126,12 @@ class FixedActor(_Actor):
     *,
     greedy: bool = False,
   ):
-    """Fixes how actions are chosen.
+    """Sets how actions are chosen.
 
     Args:
       learner: the algorithm.
-      version: parameters, and the statistics that observations are normalised
-        by.
-      greedy: take the best action, without any chance; of a Gaussian policy
+      version: parameters, and the statistics that normalize observations.
+      greedy: whether it always takes the best action; of a Gaussian policy,
         the mean.
     """
     super().__init__(learner)
@@ -143,65 +148,56 @@ class FixedActor(_Actor):
     return Decision(np.asarray(action), state, key)
 
 
-class SnapshotActor(_Actor):
-  """Acts on the same version in a whole segment.
-
-  It keeps the activations for the gradient, if the learner takes them.
-  """
+class _TrainingActor(_Actor):
+  """Reads a version at the beginning of each segment."""
 
   def __init__(self, learner: types.Learner, read: Read):
-    """Reads nothing yet.
+    """Sets what to read, and reads nothing yet.
 
     Args:
       learner: the algorithm.
-      read: called at the beginning of each segment.
+      read: called at the beginning of each segment; `NewestActor` calls it at
+        each step too.
     """
     super().__init__(learner)
     self._read = read
-    self.pure_act = learner.act_and_keep
 
   def begin_segment(self) -> types.Version:
     self._set_version(self._read())
     return self.version
+
+
+class SnapshotActor(_TrainingActor):
+  """Acts on one version in each segment.
+
+  It caches activations for the gradient, if the learner uses them.
+  """
+
+  def __init__(self, learner: types.Learner, read: Read):
+    super().__init__(learner, read)
+    self.pure_act = learner.act_and_keep
 
   def act(self, obs, state, key, epsilon) -> Decision:
     if self.pure_act is None:
       return super().act(obs, state, key, epsilon)
-    action, state, key, kept = self.pure_act(
+    action, state, key, activations = self.pure_act(
       self.version.params, state, obs, key, epsilon
     )
-    return Decision(np.asarray(action), state, key, kept)
+    return Decision(np.asarray(action), state, key, activations)
 
 
-class NewestActor(_Actor):
-  """Acts on the newest version at each step.
+class NewestActor(_TrainingActor):
+  """Acts on the newest version at each step; for learners without a state.
 
-  Observations are normalised by the version that the segment began with: all of
-  a segment's observations are in the same units.
+  The version that a segment begins with normalizes its observations, so that
+  all of them are in the same units.
   """
 
   decides_on_arrival = True
 
-  def __init__(self, learner: types.Learner, read: Read):
-    """Reads nothing yet.
-
-    Args:
-      learner: the algorithm; without a recurrent state.
-      read: called at the beginning of each segment and at each step.
-    """
-    super().__init__(learner)
-    self._read = read
-
-  def begin_segment(self) -> types.Version:
-    self._set_version(self._read())
-    return self.version
-
   def act(self, obs, state, key, epsilon) -> Decision:
-    self.version = version = self._read()
-    action, state, key = self._learner.act(
-      version.params, state, obs, key, epsilon
-    )
-    return Decision(np.asarray(action), state, key)
+    self.version = self._read()
+    return super().act(obs, state, key, epsilon)
 
   def bootstrap(
     self, final_obs, state, key, epsilon
@@ -214,14 +210,14 @@ _IN_TRAINING = {'snapshot': SnapshotActor, 'newest': NewestActor}
 
 
 def in_training(learner: types.Learner, read: Read) -> Actor:
-  """The actor that the learner's `acting` names.
+  """Returns the actor that the learner's `acting` names.
 
   Args:
     learner: the algorithm.
     read: gives the newest version of the shared parameters.
 
   Raises:
-    ValueError: if `acting` names none.
+    ValueError: if `acting` names no actor.
   """
   if learner.acting not in _IN_TRAINING:
     raise ValueError(

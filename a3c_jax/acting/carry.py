@@ -1,4 +1,4 @@
-"""What a thread keeps from one segment to the next."""
+"""The carry: what one segment passes on to the next."""
 
 from __future__ import annotations
 
@@ -13,24 +13,16 @@ from a3c_jax.core import observations, types
 
 
 class Carry(NamedTuple):
-  """Where the K environments of one thread stand between two segments."""
+  """The state of the K environments of one thread between two segments."""
 
-  obs: np.ndarray  # [K, ...] newest observation, as the environment gave it
-  is_first: np.ndarray  # [K] bool, it is the first of its episode
-  action: np.ndarray | None  # [K, ...], drawn on arrival but not yet taken
+  obs: np.ndarray  # [K, ...] newest raw observation
+  is_first: np.ndarray  # [K] bool, obs is the first of its episode
+  action: np.ndarray | None  # [K, ...], drawn on arrival, not yet executed
   state: types.State  # recurrent state before obs
   key: jax.Array  # PRNG key of the thread
   episode_return: np.ndarray  # [K] float64, raw rewards so far
   clipped_return: np.ndarray  # [K] float64
   episode_steps: np.ndarray  # [K] int64
-
-
-class Episode(NamedTuple):
-  """One finished episode."""
-
-  raw_return: float
-  clipped_return: float
-  steps: int  # agent decisions
 
 
 def start(
@@ -40,11 +32,11 @@ def start(
   seed: int,
   key: jax.Array,
 ) -> Carry:
-  """Resets the environment with a seed and begins its first episodes.
+  """Resets the environments with a seed and returns the first carry.
 
   Raises:
-    ValueError: for a learner whose `acting` is 'newest' with a recurrent state:
-      the action that is drawn on arrival would advance it before its segment.
+    ValueError: if `acting` is 'newest' and the learner has a recurrent state.
+      An action drawn on arrival would advance it before its segment.
   """
   num_envs = env.num_envs
   state = learner.initial_state(num_envs)
@@ -66,7 +58,7 @@ def start(
 def add_up_episodes(
   before: Sequence[np.ndarray], added: Sequence[np.ndarray], done: np.ndarray
 ) -> tuple[list[np.ndarray], list[list]]:
-  """Sums over the steps of each episode.
+  """Returns sums over the steps of each episode.
 
   Args:
     before: arrays [K], the sums of unfinished episodes before these steps.
@@ -74,15 +66,16 @@ def add_up_episodes(
     done: [T, K] bool, the step is the last of its episode.
 
   Returns:
-    For each the sums [K] of the episodes that are unfinished after these steps,
-    and the sums of each episode that ended, in their order.
+    The sums [K] of the episodes that are unfinished after these steps, one
+    array per quantity; and the sums of each episode that ended, in order.
   """
   sums = [x.copy() for x in before]
   ended = []
-  for t, any_ends in enumerate(done.any(axis=1).tolist()):
+  any_ends = np.any(done, axis=1)
+  for t in range(len(done)):
     for total, y in zip(sums, added, strict=True):
       total += y[t]
-    if not any_ends:
+    if not any_ends[t]:
       continue
     for k in np.flatnonzero(done[t]):
       ended.append([total[k] for total in sums])

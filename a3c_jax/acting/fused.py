@@ -1,4 +1,4 @@
-"""Plays a segment as one XLA program, where environment and actor can.
+"""Plays a segment as one XLA program, if environment and actor allow it.
 
 The result is identical to that of `stepwise`, but the loop runs without the
 GIL, which limits throughput when there are more threads than cores.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 import functools
+from typing import Any
 
 import gymnasium
 import jax
@@ -19,13 +20,13 @@ from a3c_jax.acting import carry as carry_lib
 from a3c_jax.acting import steps as steps_lib
 from a3c_jax.core import stopwatch, types
 
-_LONGEST_PROGRAM = 32  # Steps: each is compiled for itself.
+_LONGEST_PROGRAM = 32  # Steps: XLA compiles each of them.
 
 
 def program_of(
   env: gymnasium.vector.VectorEnv, actor: actor_lib.Actor, num_steps: int
 ) -> types.EnvProgram | None:
-  """The program of the next steps, or None: they are played step by step."""
+  """Returns the program of the next steps; None if there cannot be one."""
   normalizes = actor.version.statistics is not None
   if actor.pure_act is None or normalizes or num_steps > _LONGEST_PROGRAM:
     return None
@@ -38,14 +39,14 @@ def compile_program(
   carry: carry_lib.Carry,
   num_steps: int,
 ) -> None:
-  """Compiles what `play` calls; plays nothing."""
+  """Compiles the program that `play` calls; plays nothing."""
   epsilon = np.ones(len(carry.obs), np.float32)
   arguments = _arguments(program, actor, carry, num_steps)
   _program.lower(*arguments, epsilon).compile()
 
 
 def play(
-  env: gymnasium.vector.VectorEnv,
+  env: Any,
   program: types.EnvProgram,
   actor: actor_lib.Actor,
   carry: carry_lib.Carry,
@@ -57,8 +58,8 @@ def play(
 ) -> steps_lib.Steps:
   """Plays T = `num_steps` steps as `rollout.collect` does.
 
-  `program` is that of `program_of`. The actor has begun the segment; `epsilon`
-  is [K] float32.
+  `program` is from `program_of`, and `env` has `played` as `types.EnvProgram`
+  says. The actor has begun the segment. `epsilon` is [K] float32.
   """
   on_step()
   clock.lap('other')
@@ -87,7 +88,7 @@ def play(
 
 
 def _arguments(program, actor, carry, num_steps) -> tuple:
-  """Those of `_program`, but for ε."""
+  """Returns the arguments of `_program` before ε."""
   return (
     actor.pure_act,
     actor.initial_state,
@@ -114,20 +115,22 @@ def _program(
   key,
   epsilon,
 ):
-  """`num_steps` steps without Python."""
+  """Acts and steps `num_steps` times without Python."""
   all_obs, outputs, activations = [obs], [], []
-  # Not a scan: XLA would hand over what is in its loop to its own threads.
+  # Not a scan: XLA would run the body of its loop on its own threads.
   for _ in range(num_steps):
-    action, state, key, kept = pure_act(params, state, obs, key, epsilon)
+    action, state, key, cached = pure_act(params, state, obs, key, epsilon)
     env_state, (obs, reward, done, life_loss) = step(env_state, action)
     state = steps_lib.reset_where(
       done, initial_state(len(obs)), state, jnp.where
     )
     all_obs.append(obs)
-    activations.append(kept)
-    # In one array, since each costs Python some microseconds.
+    activations.append(cached)
+    # One array, since each costs Python some microseconds.
     of_step = (action, reward, done, life_loss)
     outputs.append(jnp.stack([x.astype(jnp.float32) for x in of_step]))
   outputs = jnp.stack(outputs, axis=1)
-  kept = jax.tree.map(lambda *steps: jnp.concatenate(steps), *activations)
-  return jnp.stack(all_obs), outputs, state, key, env_state, kept
+  activations = jax.tree.map(
+    lambda *steps: jnp.concatenate(steps), *activations
+  )
+  return jnp.stack(all_obs), outputs, state, key, env_state, activations

@@ -1,4 +1,4 @@
-"""Observations in units of their own spread: running mean and variance."""
+"""Normalization of observations by their running mean and variance."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _FARTHEST = 10.0  # Standard deviations.
 
 
 def initial(shape: tuple[int, ...]) -> types.RunningStatistics:
-  """Statistics of nothing yet: observations of this shape stay as they are."""
+  """Returns statistics of no observations, with mean 0 and variance 1."""
   return types.RunningStatistics(
     np.zeros(shape), np.ones(shape), np.array(_FIRST_COUNT)
   )
 
 
 def of(obs: np.ndarray) -> types.RunningStatistics:
-  """Statistics of some observations alone.
+  """Returns the statistics of these observations alone.
 
   Args:
     obs: [N, ...], N >= 1.
@@ -36,7 +36,7 @@ def of(obs: np.ndarray) -> types.RunningStatistics:
 def merged(
   one: types.RunningStatistics, other: types.RunningStatistics
 ) -> types.RunningStatistics:
-  """Statistics of the observations of both."""
+  """Returns the statistics of the observations of both."""
   mean, variance, count = utils.update_mean_var_count_from_moments(*one, *other)
   return types.RunningStatistics(mean, variance, np.asarray(count))
 
@@ -44,15 +44,15 @@ def merged(
 def normalizer(
   statistics: types.RunningStatistics | None,
 ) -> Callable[[np.ndarray], np.ndarray]:
-  """A function from observations [..., *shape] to normalised ones.
+  """Returns the function that normalizes observations [..., *shape].
 
-      (obs - mean) / √(variance + 1e-8), at most 10 either way
+      (obs - mean) / √(variance + 1e-8), clipped to [-10, 10]
 
   Args:
     statistics: None leaves observations as they are.
 
   Returns:
-    A function that gives a new float32 array, or its argument.
+    A function that returns a new float32 array, or its argument.
   """
   if statistics is None:
     return lambda obs: obs

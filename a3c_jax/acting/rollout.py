@@ -1,4 +1,4 @@
-"""The rollout core: an environment and an actor become segments."""
+"""The rollout core: it collects segments from an environment and an actor."""
 
 from __future__ import annotations
 
@@ -12,29 +12,27 @@ from a3c_jax.acting import actor as actor_lib
 from a3c_jax.acting import carry as carry_lib
 from a3c_jax.acting import fused, normalization, stepwise
 from a3c_jax.acting import steps as steps_lib
-from a3c_jax.core import stopwatch, types
+from a3c_jax.core import events, stopwatch, types
 
 
 class RolloutSpec(NamedTuple):
-  """What a segment is, for all segments of a run."""
+  """Length, discount and rewards of all segments of a run."""
 
   steps: int  # T
   gamma: float  # γ per step
-  reward_scale: float = 1.0  # rewards are multiplied by it, before the clip
-  reward_clip: float | None = None  # largest absolute reward; None keeps all
+  reward_scale: float = 1.0  # multiplies rewards, before they are clipped
+  reward_clip: float | None = None  # largest absolute reward; None: no clip
 
 
 class Rollout(NamedTuple):
-  """One segment, and what else it gave."""
+  """One segment, and what else `collect` returns."""
 
   carry: carry_lib.Carry  # where the next segment begins
   segment: types.Segment
-  episodes: tuple[carry_lib.Episode, ...]  # that ended, in their order
-  version: types.Version  # acted on; the last one, if there were several
-  statistics: (
-    types.RunningStatistics | None
-  )  # of the raw observations that were acted
-  # on in this segment alone; None unless observations are normalised
+  episodes: tuple[events.EpisodeEnded, ...]  # in order
+  version: types.Version  # that the actor used last
+  # Of this segment's raw observations, obs[:-1]; None without normalization.
+  statistics: types.RunningStatistics | None
 
 
 def collect(
@@ -47,32 +45,31 @@ def collect(
   clock: stopwatch.Stopwatch,
   on_step: Callable[[], None] = lambda: None,
 ) -> Rollout:
-  """Plays one segment in K environments, over the ends of episodes.
+  """Plays one segment in K environments; episodes may end within it.
 
-  `env` resets in the step that ends an episode (`AutoresetMode.SAME_STEP`). If
-  a step's `info['life_loss']` [K] bool is set, the discount of that step is 0,
-  although the episode goes on.
+  A terminal step has discount 0. A truncated step has discount 0 too, and γ
+  times the bootstrap value of the final observation is added to its reward. If
+  a step's `info['life_loss']` [K] bool is set, its discount is 0, although the
+  episode continues.
 
-  A terminal step has discount 0. A truncated one has discount 0 too, and γ
-  times the bootstrap value of the final observation is added to its reward.
-
-  Where both `env` and the actor can, all steps are one XLA program (`fused`).
+  If both `env` and the actor allow it, all steps are one XLA program (`fused`).
 
   Args:
-    env: resets in the same step, raw rewards; may have a `types.EnvProgram`.
-    actor: acts.
+    env: resets in the step that ends an episode (`AutoresetMode.SAME_STEP`) and
+      returns raw rewards; may have a `types.EnvProgram`.
+    actor: chooses actions.
     carry: from `carry.start` or from the last segment.
     spec: length, discount and rewards.
     epsilon: ε of exploration, [] or [K], as a function of the emulator frames
       of the version that the segment begins with; [K] for an actor with
       `pure_act`.
-    clock: counts the time of acting and of the emulator.
-    on_step: called before every step, or once before a program; what it raises
-      ends the segment.
+    clock: measures the time of acting and of the emulator.
+    on_step: called before every step, or once before a program; an exception
+      from it ends the segment.
   """
   version = actor.begin_segment()
-  epsilon = np.asarray(epsilon(version.frames), np.float32)
-  how = {'epsilon': epsilon, 'clock': clock, 'on_step': on_step}
+  epsilon_now = np.asarray(epsilon(version.frames), np.float32)
+  how = {'epsilon': epsilon_now, 'clock': clock, 'on_step': on_step}
   program = fused.program_of(env, actor, spec.steps)
   if program:
     steps = fused.play(env, program, actor, carry, num_steps=spec.steps, **how)
@@ -97,7 +94,13 @@ def collect(
   if version.statistics is not None:
     acted_on = steps.raw_obs[:-1]
     statistics = normalization.of(acted_on.reshape(-1, *acted_on.shape[2:]))
-  return Rollout(carry, segment, episodes, actor.version, statistics)
+  return Rollout(
+    carry=carry,
+    segment=segment,
+    episodes=episodes,
+    version=actor.version,
+    statistics=statistics,
+  )
 
 
 def compile_for(
@@ -106,7 +109,7 @@ def compile_for(
   carry: carry_lib.Carry,
   num_steps: int,
 ) -> None:
-  """Compiles what `collect` will call; plays nothing."""
+  """Compiles what `collect` calls; plays nothing."""
   actor.begin_segment()
   obs = actor.normalize(carry.obs)
   epsilon = np.ones(len(obs), np.float32)
@@ -120,7 +123,7 @@ def compile_for(
 def example_segment(
   actor: actor_lib.Actor, carry: carry_lib.Carry, num_steps: int
 ) -> types.Segment:
-  """A segment of zeros, with the shapes and types of what `collect` gives."""
+  """Returns a segment of zeros with the shapes and types of `collect`'s."""
   actor.begin_segment()
   obs = actor.normalize(carry.obs)
   num_envs = len(obs)
@@ -134,12 +137,12 @@ def example_segment(
     discount_t=np.zeros((num_steps, num_envs), np.float32),
     is_first=np.zeros((num_steps + 1, num_envs), bool),
     state=carry.state,
-    activations=steps_lib.joined([decision.kept] * num_steps),
+    activations=steps_lib.joined([decision.activations] * num_steps),
   )
 
 
 def _scaled_and_clipped(reward, spec) -> np.ndarray:
-  """Rewards [T, K] float32 as the learner gets them."""
+  """Returns rewards [T, K] float32 for the learner."""
   r_t = (spec.reward_scale * reward).astype(np.float32)
   if spec.reward_clip is not None:
     np.minimum(np.maximum(r_t, -spec.reward_clip), spec.reward_clip, out=r_t)
@@ -147,7 +150,7 @@ def _scaled_and_clipped(reward, spec) -> np.ndarray:
 
 
 def _carry_after(carry, steps, r_t):
-  """The carry after these steps, and the episodes that ended in them."""
+  """Returns the carry after these steps, and the episodes that ended."""
   sums, ended = carry_lib.add_up_episodes(
     (carry.episode_return, carry.clipped_return, carry.episode_steps),
     (steps.reward, r_t, np.ones_like(steps.done, np.int64)),
@@ -165,7 +168,7 @@ def _carry_after(carry, steps, r_t):
     episode_steps=episode_steps,
   )
   episodes = tuple(
-    carry_lib.Episode(float(raw_return), float(clipped_return), int(length))
+    events.EpisodeEnded(float(raw_return), float(clipped_return), int(length))
     for raw_return, clipped_return, length in ended
   )
   return carry, episodes

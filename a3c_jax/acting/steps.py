@@ -1,4 +1,4 @@
-"""The record that both ways of playing a segment give."""
+"""The steps of a segment: what `fused` and `stepwise` return."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from a3c_jax.core import types
 
 
 class Steps(NamedTuple):
-  """What T steps of K environments gave; time first."""
+  """T steps of K environments; time first."""
 
-  raw_obs: np.ndarray  # [T+1, K, ...], as the environment gave them
-  obs: np.ndarray  # [T+1, K, ...] the same, as the network takes them
+  raw_obs: np.ndarray  # [T+1, K, ...], from the environment
+  obs: np.ndarray  # [T+1, K, ...], normalized, for the network
   action: np.ndarray  # [T+1, K, ...], 0 at T unless drawn on arrival
   reward: np.ndarray  # [T, K] raw
-  bootstrap_value: np.ndarray  # [T, K] float32, 0 but where truncated
+  bootstrap_value: np.ndarray  # [T, K] float32, 0 unless truncated
   done: np.ndarray  # [T, K] bool, the step is the last of its episode
   life_loss: np.ndarray  # [T, K] bool
   pending_action: np.ndarray | None  # [K, ...], drawn on arrival
@@ -29,7 +29,7 @@ class Steps(NamedTuple):
 
 
 def joined(activations: Sequence[Any]) -> Any:
-  """`Segment.activations`, of those of each step."""
+  """Returns `Segment.activations`, given those of each step."""
 
   def join(*steps):
     shape = (sum(map(len, steps)), *steps[0].shape[1:])
@@ -43,26 +43,26 @@ def joined(activations: Sequence[Any]) -> Any:
 def reset_where(
   done: np.ndarray, initial: types.State, state: types.State, where=np.where
 ) -> types.State:
-  """The initial state where an episode is done, else the state as it is.
+  """Returns the initial state where an episode ended, else the state.
 
   Args:
     done: [K] bool.
     initial: pytree of [K, ...].
-    state: likewise.
-    where: of NumPy, or of JAX inside a program.
+    state: pytree of [K, ...].
+    where: `np.where`, or `jnp.where` inside a program.
   """
 
-  def reset(first, kept):
-    return where(done.reshape(-1, *[1] * (kept.ndim - 1)), first, kept)
+  def reset(first, current):
+    return where(done.reshape(-1, *[1] * (current.ndim - 1)), first, current)
 
   return jax.tree.map(reset, initial, state)
 
 
 def aligned_empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-  """An array that JAX on the CPU uses in place.
+  """Returns an array that JAX on the CPU uses without a copy.
 
-  JAX copies what is not aligned to 64 bytes, and a large copy happens on
-  another thread, so the call that waits for it does too.
+  JAX copies arrays that are not aligned to 64 bytes. It copies large ones on
+  another thread, for which the call waits.
   """
   size = math.prod(shape) * dtype.itemsize
   memory = np.empty(size + 64, np.uint8)

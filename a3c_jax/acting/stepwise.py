@@ -25,7 +25,7 @@ def play(
 ) -> steps_lib.Steps:
   """Plays T = `num_steps` steps as `rollout.collect` does.
 
-  The actor has begun the segment; `epsilon` is [] or [K] float32.
+  The actor has begun the segment. `epsilon` is [] or [K] float32.
   """
   num_envs = env.num_envs
   raw_obs, obs = _empty_observations(actor, carry, num_steps)
@@ -41,8 +41,8 @@ def play(
     on_step()
     clock.lap('other')
     if action is None:
-      action, state, key, kept = actor.act(obs[t], state, key, epsilon)
-      activations.append(kept)
+      action, state, key, cached = actor.act(obs[t], state, key, epsilon)
+      activations.append(cached)
       clock.lap('acting')
     actions.append(action)
     raw_obs[t + 1], reward[t], terminated, truncated, info = env.step(action)
@@ -55,7 +55,7 @@ def play(
     life_loss[t] = _life_loss(info, ends)
     if not ends.any():
       continue
-    # After a lost life nothing counts, so its time limit has no value either.
+    # A lost life has discount 0, so a truncation in that step has no value.
     bootstraps = truncated & ~terminated & ~life_loss[t]
     if bootstraps.any():
       final_obs = _final_observations(raw_obs[t + 1], bootstraps, info)
@@ -86,11 +86,11 @@ def play(
 
 
 def _empty_observations(actor, carry, num_steps):
-  """Raw and normalised observations [T+1, K, ...], of which the first are set.
+  """Returns arrays [T+1, K, ...] of raw and normalized observations.
 
-  They are made afresh for each segment: JAX may alias them, so refilling them
-  would change a segment that is still in use. Without normalisation both are
-  the same array.
+  Only the first observations are set. Each segment needs new arrays: JAX may
+  alias them, so refilling them would change a segment that is still in use.
+  Without normalization both are the same array.
   """
   first = actor.normalize(carry.obs)
   shape = (num_steps + 1, *carry.obs.shape)
@@ -104,7 +104,7 @@ def _empty_observations(actor, carry, num_steps):
 
 
 def _final_observations(obs, truncated, info):
-  """Observations [K, ...], the final ones where episodes were truncated."""
+  """Returns observations [K, ...]; final ones where truncated."""
   final_obs = obs.copy()
   for k in np.flatnonzero(truncated):
     final_obs[k] = info['final_obs'][k]
@@ -112,7 +112,7 @@ def _final_observations(obs, truncated, info):
 
 
 def _life_loss(info, done):
-  """Marks [K] of this step, also of the last step of an episode."""
+  """Returns this step's marks [K], also of the last step of an episode."""
   lost = info.get('life_loss', False)
   if 'final_info' in info:  # There `info` is that of the reset.
     lost = np.where(done, info['final_info'].get('life_loss', False), lost)

@@ -1,4 +1,4 @@
-"""Where a worker stands between two segments."""
+"""The state of a worker between two segments."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from a3c_jax.envs import replayable
 
 
 class WorkerState(NamedTuple):
-  """All that a worker needs to resume. Its arrays are never edited."""
+  """What a worker needs to resume. Its arrays are never edited."""
 
   carry: carry_lib.Carry
   action_log: replayable.ActionLog  # of its environment

@@ -1,1 +1,1 @@
-"""What an algorithm is: one record each, and the registry that knows them."""
+"""Algorithms: the record of each, and their registry."""

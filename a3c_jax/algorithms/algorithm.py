@@ -1,4 +1,4 @@
-"""The record that describes an algorithm, and settings that several share."""
+"""The record of an algorithm, and settings that several share."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NONE: Mapping[str, Any] = MappingProxyType({})
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Hyperparameters:
-  """Base of an algorithm's own settings; by itself, of one that has none.
+  """Base of an algorithm's own settings; has none itself.
 
   Each field is a `fields.setting` with a default and a source.
   """
@@ -31,9 +31,9 @@ class Hyperparameters:
   def exploration(
     self, rng: np.random.Generator, num_envs: int
   ) -> Callable[[int], np.ndarray]:
-    """ε of each environment of one worker, [K], as a function of frames.
+    """Returns a worker's ε [K] as a function of frames.
 
-    0 unless an algorithm says otherwise: its policy explores by itself.
+    It is 0 unless overridden: a learnt policy explores by itself.
     """
     del rng
     return lambda frames: np.zeros(num_envs)
@@ -41,7 +41,7 @@ class Hyperparameters:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recurrent(Hyperparameters):
-  """Base of the hyperparameters of algorithms that may have an LSTM core."""
+  """Base of the settings of algorithms that may have an LSTM core."""
 
   lstm: bool = fields.true_or_false(
     'Put LSTM cells after the torso: 256, or 128 if actions are continuous, '
@@ -53,7 +53,7 @@ class Recurrent(Hyperparameters):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ValueBased(Hyperparameters):
-  """Base of the hyperparameters of algorithms that act ε-greedily on Q."""
+  """Base of the settings of algorithms that act ε-greedily on Q."""
 
   target_period_frames: int = fields.count(
     'Emulator frames between copies into the target network.',
@@ -61,8 +61,7 @@ class ValueBased(Hyperparameters):
     source='paper, section 8',
   )
   exploration_ends: tuple[float, ...] = fields.setting(
-    'Values of epsilon-greedy exploration of which each environment draws one '
-    'to end at.',
+    'Final values of epsilon-greedy exploration; each environment draws one.',
     'numbers from 0 to 1, separated by commas',
     lambda value: value and all(0 <= end <= 1 for end in value),
     default=(0.1, 0.01, 0.5),
@@ -84,7 +83,7 @@ class ValueBased(Hyperparameters):
   def exploration(
     self, rng: np.random.Generator, num_envs: int
   ) -> Callable[[int], np.ndarray]:
-    """Falls from 1 to an end that each environment draws."""
+    """Returns ε [K], which falls from 1 to an end that each env draws."""
     return functools.partial(
       schedules.linear,
       start=1.0,
@@ -92,7 +91,7 @@ class ValueBased(Hyperparameters):
         rng,
         self.exploration_ends,
         self.exploration_probabilities,
-        games=num_envs,
+        num_envs=num_envs,
       ),
       over=self.exploration_anneal_frames,
     )
@@ -109,23 +108,23 @@ class ValueBased(Hyperparameters):
 
 
 class Algorithm(NamedTuple):
-  """An algorithm: a value. `registry.register` makes it known to all scripts.
+  """An algorithm. `registry.register` makes it known to all scripts.
 
   Attributes:
-    name: by which `--algo` chooses it.
-    title: in figures and tables: 'A3C'.
-    hyperparameters: its own settings. Each is a flag.
+    name: the value of `--algo`.
+    title: its name in figures and tables, as 'A3C'.
+    hyperparameters: the dataclass of its own settings. Each is a flag.
     make_network: `(torso, action_space, hyperparameters)` gives the network;
       the torso maps observations [..., *shape] to features [..., F].
     make_learner: `(network, hyperparameters)` gives the learner.
-    is_policy: whether its actions are drawn from a learnt policy, so training
-      episodes show what is learnt; otherwise it acts ε-greedily, and only
-      evaluations show that.
-    continuous: whether it can take Box actions too, and not only Discrete.
-    defaults: by domain, those of its settings and of common ones that differ
-      from the rest; each with its source.
-    presets: by the name that `--preset` has, and then by domain, settings with
-      their sources. An algorithm has no such preset in other domains.
+    is_policy: whether it samples from a learnt policy, so that training
+      episodes measure the policy. Otherwise it acts ε-greedily, and only
+      evaluations measure what it has learnt.
+    continuous: whether it supports Box actions as well as Discrete ones.
+    defaults: by domain, the defaults of its own and of common settings that
+      differ from the rest, each with its source.
+    presets: by `--preset` and domain, settings with their sources. In other
+      domains the algorithm has no such preset.
   """
 
   name: str
@@ -140,24 +139,24 @@ class Algorithm(NamedTuple):
 
   @property
   def settings(self) -> dict[str, dataclasses.Field]:
-    """The fields of the hyperparameters, by name."""
+    """Returns the fields of the hyperparameters by name."""
     return {
       field.name: field for field in dataclasses.fields(self.hyperparameters)
     }
 
   def presets_in(self, domain: str) -> tuple[str, ...]:
-    """What `--preset` can be in a domain."""
+    """Returns the values of `--preset` in a domain."""
     own = (name for name, each in self.presets.items() if domain in each)
     return ('paper', *own)
 
   def describe_policy(
     self, policy: str = 'sample', *, exploration_epsilon: float
   ) -> str:
-    """How actions are chosen, for the record of a score.
+    """Describes how actions are chosen, for the record of a score.
 
     Args:
       policy: 'sample', 'greedy' or 'mean'.
-      exploration_epsilon: ε, where it is ε-greedy.
+      exploration_epsilon: ε of a value-based algorithm.
 
     Returns:
       'sampled', 'epsilon-greedy 0.05', 'greedy' or 'mean'.

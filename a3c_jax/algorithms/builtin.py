@@ -1,8 +1,8 @@
 """The four algorithms of Mnih et al. 2016, arXiv:1602.01783, as records.
 
-Sources: 'paper' is that paper, 'authors' what they wrote to reimplementers
+Sources: 'paper' is that paper. 'authors' are their letters to reimplementers
 (github.com/muupan/async-rl/wiki and
-github.com/miyosuda/async_deep_reinforce/issues/1), 'ours' was tried here.
+github.com/miyosuda/async_deep_reinforce/issues/1). 'ours' is our experiments.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from a3c_jax.algorithms import policy_based, value_based
 from a3c_jax.algorithms.algorithm import Algorithm, Recurrent, ValueBased
 from a3c_jax.core import cpu, fields, types
 
-_CELLS_OF_EACH = 128  # Of policy and value: the paper, section 9.
+_CELLS_EACH = 128  # Of the policy and of the value: the paper, section 9.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,22 +40,28 @@ class ActorCritic(Recurrent):
 
 
 def _actor_critic_network(
-  torso: nn.Module, space: gymnasium.Space, hyperparameters: ActorCritic
+  torso: nn.Module,
+  space: gymnasium.spaces.Discrete | gymnasium.spaces.Box,
+  hyperparameters: ActorCritic,
 ) -> nn.Module:
-  """One torso for both heads, or one each if actions are continuous."""
+  """Returns a network with one torso, or two if actions are continuous."""
   lstm = hyperparameters.lstm
   if isinstance(space, gymnasium.spaces.Box):
-    cores = [
-      networks.LSTMCore(_CELLS_OF_EACH) if lstm else None for _ in range(2)
-    ]
     return networks.GaussianActorCritic(
-      torso, torso.copy(), space.shape[0], *cores
+      policy_torso=torso,
+      value_torso=torso.copy(),
+      dimensions=space.shape[0],
+      policy_core=networks.LSTMCore(_CELLS_EACH) if lstm else None,
+      value_core=networks.LSTMCore(_CELLS_EACH) if lstm else None,
     )
   core = networks.LSTMCore() if lstm else None
   return networks.ActorCritic(torso, int(space.n), core)
 
 
-def _a3c(network: nn.Module, hyperparameters: ActorCritic) -> types.Learner:
+def _a3c(
+  network: networks.ActorCritic | networks.GaussianActorCritic,
+  hyperparameters: ActorCritic,
+) -> types.Learner:
   make = policy_based.a3c
   if isinstance(network, networks.GaussianActorCritic):
     make = policy_based.gaussian_a3c
@@ -77,21 +83,24 @@ A3C = Algorithm(
   defaults={
     'control': {'entropy_cost': (1e-4, 'paper, section 9')},
     'torcs': {
-      'value_cost': (0.1, 'ours: or its gradient is nearly all there is'),
+      'value_cost': (0.1, 'ours: with more, its gradient dominates'),
       'entropy_cost': (0.005, 'ours'),
     },
   },
-  # All ours, by runs on Pong: see BUILD.md, "The quick preset".
+  # All ours, from runs on Pong: see BUILD.md, "The quick preset".
   presets={
     'quick': {
       'atari': {
-        'threads': (min(cpu.cores(), 16), 'the cores: more get in their way'),
+        'threads': (
+          min(cpu.cores(), 16),
+          'one per core: more threads slow each other down',
+        ),
         'envs_per_thread': (8, 'most frames per second'),
-        'frames': (30_000_000, 'enough'),
+        'frames': (30_000_000, 'enough to learn Pong'),
         'rms_epsilon': (1e-5, 'every weight moves; as in synchronous A2C'),
         'max_grad_norm': (20.0, 'half of 40 steps; as in synchronous A2C'),
         'init_gain': (2.45, '√6, by He et al. 2015: more units stay alive'),
-        'anneal_frames': (80_000_000, 'so that it is still high at the end'),
+        'anneal_frames': (80_000_000, 'keeps it high until the end'),
       }
     }
   },
@@ -103,13 +112,13 @@ def q_network(
   space: gymnasium.spaces.Discrete,
   hyperparameters: ValueBased,
 ) -> nn.Module:
-  """The network of the value-based algorithms: Q of each action."""
+  """Returns a network that gives Q of each action."""
   del hyperparameters
   return networks.QNetwork(torso, int(space.n))
 
 
 def _value_based(
-  name: str, title: str, make: Callable[[nn.Module], types.Learner]
+  name: str, title: str, make: Callable[[types.Network], types.Learner]
 ) -> Algorithm:
   return Algorithm(
     name=name,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 import functools
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -16,18 +15,18 @@ from a3c_jax.optim import factored
 
 
 def a3c(
-  network: nn.Module, *, entropy_cost: float, value_cost: float
+  network: types.RecurrentNetwork, *, entropy_cost: float, value_cost: float
 ) -> types.Learner:
-  """Asynchronous advantage actor-critic: Mnih et al. 2016, Algorithm S3.
+  """Returns asynchronous advantage actor-critic (A3C).
 
-  The bootstrap value is the thread's own, so there are no target parameters. A
-  recurrent state is carried from segment to segment and not differentiated
-  through between them.
+  Source: Mnih et al. 2016, arXiv:1602.01783, Algorithm S3. The value network
+  itself gives bootstrap values, so there are no target parameters. A recurrent
+  state continues in the next segment; gradients stop between segments.
 
   Args:
     network: `apply(params, obs [T, K, ...], state, is_first [T, K])` gives
-      `(networks.PolicyAndValue, state)`, and `initial_state(streams)` a state,
-      as `networks.ActorCritic`.
+      `(networks.PolicyAndValue, state)`, and `initial_state(num_envs)` a state,
+      as those of `networks.ActorCritic`.
     entropy_cost: β, reward units per nat.
     value_cost: weight of the half squared value error.
   """
@@ -40,37 +39,38 @@ def a3c(
 
 
 def actor_critic(
-  network: nn.Module,
-  loss_of_stream: Callable[..., tuple[jax.Array, losses.PolicyStats]],
+  network: types.RecurrentNetwork,
+  loss_of_env: Callable[..., tuple[jax.Array, losses.PolicyStats]],
 ) -> types.Learner:
-  """As `a3c`, with any loss.
+  """Returns the learner of `a3c` with another loss.
 
   Args:
     network: as for `a3c`.
-    loss_of_stream: `(logits [T, A], v [T], a [T], r_t [T], discount_t [T],
-      v_bootstrap []) -> (loss [T], losses.PolicyStats)`, of one game; all but
-      the rewards, discounts and actions have gradients.
+    loss_of_env: `(logits [T, A], v [T], a [T], r_t [T], discount_t [T],
+      v_bootstrap []) -> (loss [T], losses.PolicyStats)`, of one environment.
+      Logits, values and the bootstrap value have gradients.
   """
   return _actor_critic(
     network,
     draw=lambda key, output: jax.random.categorical(key, output.logits),
     best=lambda output: jnp.argmax(output.logits, axis=-1),
-    loss_of_stream=loss_of_stream,
+    loss_of_env=loss_of_env,
   )
 
 
 def gaussian_a3c(
-  network: nn.Module, *, entropy_cost: float, value_cost: float
+  network: types.RecurrentNetwork, *, entropy_cost: float, value_cost: float
 ) -> types.Learner:
-  """A3C for continuous actions: Mnih et al. 2016, sections 5.3 and 9.
+  """Returns A3C for continuous actions.
 
-  Actions [K, D] float32 are drawn from a spherical Gaussian and know no bounds;
-  the environment clips what it does not take, and the loss goes by what was
-  drawn. The best action is the mean. All else is as in `a3c`.
+  Source: Mnih et al. 2016, arXiv:1602.01783, sections 5.3 and 9. Actions [K, D]
+  float32 are drawn from an unbounded spherical Gaussian. The environment clips
+  them to its bounds; the loss uses the drawn actions. The best action is the
+  mean. All else is as in `a3c`.
 
   Args:
-    network: as for `a3c`, but gives `(networks.GaussianAndValue, state)`, as
-      `networks.GaussianActorCritic`.
+    network: as for `a3c`, but with `(networks.GaussianAndValue, state)`, as
+      that of `networks.GaussianActorCritic`.
     entropy_cost: reward units per nat of differential entropy.
     value_cost: weight of the half squared value error.
   """
@@ -83,49 +83,49 @@ def gaussian_a3c(
     network,
     draw=draw,
     best=lambda output: output.mean,
-    loss_of_stream=functools.partial(
+    loss_of_env=functools.partial(
       losses.gaussian_a3c_loss, entropy_cost=entropy_cost, value_cost=value_cost
     ),
   )
 
 
 def _actor_critic(
-  network: nn.Module,
+  network: types.RecurrentNetwork,
   *,
   draw: Callable[..., jax.Array],
   best: Callable[..., jax.Array],
-  loss_of_stream: Callable[..., tuple[jax.Array, losses.PolicyStats]],
+  loss_of_env: Callable[..., tuple[jax.Array, losses.PolicyStats]],
 ) -> types.Learner:
-  """What all policies share.
+  """Returns the learner of any policy.
 
   Args:
-    network: whose output is a tuple [T, K, ...], of which the last is `v`.
+    network: its output is a tuple of [T, K, ...] arrays; the last is `v`.
     draw: `(key, output [K, ...]) -> action [K, ...]`.
     best: `(output [K, ...]) -> action [K, ...]`.
-    loss_of_stream: `(*output, a, r_t, discount_t, v_bootstrap)`, each of one
-      stream, gives the loss of each step and `losses.PolicyStats`.
+    loss_of_env: `(*output, a, r_t, discount_t, v_bootstrap)`, each of one
+      environment, gives the loss of each step and `losses.PolicyStats`.
   """
 
   def init(key, obs):
-    streams = len(obs)
-    is_first = jnp.ones((1, streams), bool)
+    num_envs = len(obs)
+    is_first = jnp.ones((1, num_envs), bool)
     return network.init(
-      key, obs[None], network.initial_state(streams), is_first
+      key, obs[None], network.initial_state(num_envs), is_first
     )
 
   def one_step(params, state, obs):
-    # The rollout hands over a zero state at the start of an episode.
+    # The rollout gives the initial state at the start of an episode.
     is_first = jnp.zeros((1, len(obs)), bool)
-    (output, state), kept = forward_cache.apply_and_keep(
+    (output, state), activations = forward_cache.apply_and_keep(
       network, params, obs[None], state, is_first
     )
-    return jax.tree.map(lambda x: x[0], output), state, kept
+    return jax.tree.map(lambda x: x[0], output), state, activations
 
   def act_and_keep(params, state, obs, key, exploration_epsilon):
     del exploration_epsilon  # The policy explores by itself.
-    output, state, kept = one_step(params, state, obs)
+    output, state, activations = one_step(params, state, obs)
     key, subkey = jax.random.split(key)
-    return draw(subkey, output), state, key, kept
+    return draw(subkey, output), state, key, activations
 
   def act(*args):
     return act_and_keep(*args)[:3]
@@ -139,21 +139,45 @@ def _actor_critic(
     output, _, _ = one_step(params, state, obs)
     return output.v, key
 
-  def loss(params, target_params, segment, kept):
-    del target_params
-    output, state = network.apply(
-      forward_cache.given(params, kept),
-      segment.obs[:-1],
-      segment.state,
-      segment.is_first[:-1],
+  def activations_of(params, segment):
+    _, activations = forward_cache.apply_and_keep(
+      network, params, *_inputs(segment)
     )
+    return activations
+
+  loss = _loss_of_segment(network, loss_of_env)
+  gradients = forward_cache.gradients(loss)
+  return types.Learner(
+    init=init,
+    initial_state=network.initial_state,
+    act=jax.jit(act),
+    greedy=jax.jit(greedy),
+    bootstrap=jax.jit(bootstrap),
+    gradients=gradients,
+    acting='snapshot',
+    uses_target=False,
+    act_and_keep=jax.jit(act_and_keep),
+    factored_gradients=factored.gradients(loss, activations_of, gradients),
+  )
+
+
+def _inputs(segment):
+  """Returns the inputs of the network for all steps of a segment."""
+  return segment.obs[:-1], segment.state, segment.is_first[:-1]
+
+
+def _loss_of_segment(network, loss_of_env):
+  """Returns the loss that `forward_cache.gradients` differentiates."""
+
+  def loss(params, target_params, segment, activations):
+    del target_params
+    variables = forward_cache.given(params, activations)
+    output, state = network.apply(variables, *_inputs(segment))
     following, _ = network.apply(
       params, segment.obs[-1:], state, segment.is_first[-1:]
     )
-    over_streams = jax.vmap(
-      loss_of_stream, in_axes=(*[1] * len(output), 1, 1, 1, 0)
-    )
-    loss_tm1, stats = over_streams(
+    over_envs = jax.vmap(loss_of_env, in_axes=(*[1] * len(output), 1, 1, 1, 0))
+    loss_tm1, stats = over_envs(
       *output,
       segment.a[:-1],
       segment.r_t,
@@ -169,26 +193,4 @@ def _actor_critic(
       'mean_v': jnp.mean(output.v),
     }
 
-  def keep(params, segment):
-    _, kept = forward_cache.apply_and_keep(
-      network,
-      params,
-      segment.obs[:-1],
-      segment.state,
-      segment.is_first[:-1],
-    )
-    return kept
-
-  gradients = forward_cache.gradients(loss)
-  return types.Learner(
-    init=init,
-    initial_state=network.initial_state,
-    act=jax.jit(act),
-    greedy=jax.jit(greedy),
-    bootstrap=jax.jit(bootstrap),
-    gradients=gradients,
-    acting='snapshot',
-    uses_target=False,
-    act_and_keep=jax.jit(act_and_keep),
-    factored_gradients=factored.gradients(loss, keep, gradients),
-  )
+  return loss

@@ -1,4 +1,4 @@
-"""The algorithms that `--algo` can name: the four of the paper, and others."""
+"""The registry of algorithms that `--algo` can name."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def register(algorithm: Algorithm) -> None:
   """Makes an algorithm known to flags, training, evaluation and figures.
 
   Raises:
-    ValueError: if the name is taken, or a setting has no default or source, or
-      another type than one of the same name of another algorithm.
+    ValueError: if the name is taken, if a setting has no default or source, or
+      if another algorithm has a setting of that name and another type.
   """
   name = algorithm.name
   if name in _algorithms:
@@ -36,28 +36,28 @@ def register(algorithm: Algorithm) -> None:
 
 
 def names() -> tuple[str, ...]:
-  """Of all algorithms, those of the paper first."""
+  """Returns the names of all algorithms; those of the paper come first."""
   return tuple(_algorithms)
 
 
 def presets() -> tuple[str, ...]:
-  """What `--preset` can be for any of them."""
+  """Returns the values of `--preset` of all algorithms."""
   own = (preset for each in _algorithms.values() for preset in each.presets)
   return ('paper', *dict.fromkeys(own))
 
 
 def continuous() -> str:
-  """The names, separated by commas, of those that take continuous actions."""
+  """Returns the names of those with continuous actions, as text."""
   return ', '.join(
     name for name, each in _algorithms.items() if each.continuous
   )
 
 
 def get(name: str) -> Algorithm:
-  """The algorithm of a name.
+  """Returns the algorithm of a name.
 
   Raises:
-    UsageError: naming `--algo` and the allowed names, if there is none.
+    UsageError: naming `--algo` and the allowed names, if there is no such one.
   """
   if name not in _algorithms:
     raise errors.UsageError(
@@ -67,7 +67,7 @@ def get(name: str) -> Algorithm:
 
 
 def _name(kind) -> str:
-  # Of a module without `from __future__ import annotations` it is a type.
+  # A type, unless its module has `from __future__ import annotations`.
   return kind if isinstance(kind, str) else inspect.formatannotation(kind)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -17,19 +16,19 @@ from a3c_jax.optim import factored
 def epsilon_greedy(
   q: jax.Array, key: jax.Array, exploration_epsilon: jax.Array
 ) -> jax.Array:
-  """With probability ε a uniform action, else the first of the best.
+  """Draws a uniform action with probability ε, else the first best one.
 
   Args:
     q: [K, A] float32.
-    key: of this draw alone.
+    key: PRNG key of this draw alone.
     exploration_epsilon: [] or [K] float32 in [0, 1].
 
   Returns:
     [K] int32.
   """
-  streams, num_actions = q.shape
-  # One draw for both, because each costs as much as a small layer.
-  chance, choice = jax.random.uniform(key, (2, streams))
+  num_envs, num_actions = q.shape
+  # One draw for both: each costs as much as a small layer.
+  chance, choice = jax.random.uniform(key, (2, num_envs))
   explore = chance < exploration_epsilon
   random_action = (choice * num_actions).astype(jnp.int32)
   return jnp.where(explore, random_action, jnp.argmax(q, axis=1))
@@ -44,18 +43,19 @@ def _greedy_bootstrap(network):
 
 
 def _make(
-  network: nn.Module,
+  network: types.Network,
   loss_of_segment: Callable[..., tuple[jax.Array, losses.ValueStats]],
-  bootstrap: Callable[..., tuple[jax.Array, jax.Array]],
+  bootstrap: types.BootstrapFn,
+  *,
   acting: str,
 ) -> types.Learner:
-  """The part that all three share; `network.apply(params, obs)` gives Q."""
+  """Returns a learner; `network.apply(params, obs)` gives Q."""
 
   def act_and_keep(params, state, obs, key, exploration_epsilon):
     key, subkey = jax.random.split(key)
-    q, kept = forward_cache.apply_and_keep(network, params, obs[None])
+    q, activations = forward_cache.apply_and_keep(network, params, obs[None])
     action = epsilon_greedy(q[0], subkey, exploration_epsilon)
-    return action, state, key, kept
+    return action, state, key, activations
 
   def act(*args):
     return act_and_keep(*args)[:3]
@@ -63,11 +63,12 @@ def _make(
   def greedy(params, state, obs):
     return jnp.argmax(network.apply(params, obs), axis=1), state
 
-  def keep(params, segment):
+  def activations_of(params, segment):
     return forward_cache.apply_and_keep(network, params, segment.obs[:-1])[1]
 
-  def summed_loss(params, target_params, segment, kept):
-    q_tm1 = network.apply(forward_cache.given(params, kept), segment.obs[:-1])
+  def summed_loss(params, target_params, segment, activations):
+    variables = forward_cache.given(params, activations)
+    q_tm1 = network.apply(variables, segment.obs[:-1])
     loss_tm1, stats = loss_of_segment(q_tm1, target_params, segment)
     # Sum, not mean: the paper accumulates dθ over the segment.
     return jnp.sum(loss_tm1), {
@@ -78,7 +79,7 @@ def _make(
   gradients = forward_cache.gradients(summed_loss)
   return types.Learner(
     init=network.init,
-    initial_state=lambda streams: (),
+    initial_state=lambda num_envs: (),
     act=jax.jit(act),
     greedy=jax.jit(greedy),
     bootstrap=jax.jit(bootstrap),
@@ -86,20 +87,25 @@ def _make(
     acting=acting,
     uses_target=True,
     act_and_keep=jax.jit(act_and_keep) if acting == 'snapshot' else None,
-    factored_gradients=factored.gradients(summed_loss, keep, gradients),
+    factored_gradients=factored.gradients(
+      summed_loss, activations_of, gradients
+    ),
   )
 
 
-def one_step_q(network: nn.Module) -> types.Learner:
-  """Asynchronous one-step Q-learning: Mnih et al. 2016, Algorithm 1.
+def one_step_q(network: types.Network) -> types.Learner:
+  """Returns asynchronous one-step Q-learning.
+
+  Source: Mnih et al. 2016, arXiv:1602.01783, Algorithm 1.
 
   Args:
-    network: maps obs [..., *shape] to Q [..., A], as `networks.QNetwork`.
+    network: maps obs [..., *shape] to Q [..., A], as that of
+      `networks.QNetwork`.
   """
 
   def loss(q_tm1, target_params, segment):
-    over_streams = jax.vmap(losses.one_step_q_loss, in_axes=1)
-    return over_streams(
+    over_envs = jax.vmap(losses.one_step_q_loss, in_axes=1)
+    return over_envs(
       q_tm1,
       segment.a[:-1],
       segment.r_t,
@@ -110,16 +116,19 @@ def one_step_q(network: nn.Module) -> types.Learner:
   return _make(network, loss, _greedy_bootstrap(network), acting='newest')
 
 
-def one_step_sarsa(network: nn.Module) -> types.Learner:
-  """Asynchronous one-step Sarsa: Mnih et al. 2016, section 4.
+def one_step_sarsa(network: types.Network) -> types.Learner:
+  """Returns asynchronous one-step Sarsa.
+
+  Source: Mnih et al. 2016, arXiv:1602.01783, section 4.
 
   Args:
-    network: maps obs [..., *shape] to Q [..., A], as `networks.QNetwork`.
+    network: maps obs [..., *shape] to Q [..., A], as that of
+      `networks.QNetwork`.
   """
 
   def loss(q_tm1, target_params, segment):
-    over_streams = jax.vmap(losses.one_step_sarsa_loss, in_axes=1)
-    return over_streams(
+    over_envs = jax.vmap(losses.one_step_sarsa_loss, in_axes=1)
+    return over_envs(
       q_tm1,
       segment.a[:-1],
       segment.r_t,
@@ -129,7 +138,7 @@ def one_step_sarsa(network: nn.Module) -> types.Learner:
     )
 
   def bootstrap(params, target_params, state, obs, key, exploration_epsilon):
-    # The action that would have been taken next; the time limit discards it.
+    # The action that would be taken next, if the episode were not truncated.
     del state
     key, subkey = jax.random.split(key)
     action = epsilon_greedy(
@@ -141,16 +150,19 @@ def one_step_sarsa(network: nn.Module) -> types.Learner:
   return _make(network, loss, bootstrap, acting='newest')
 
 
-def nstep_q(network: nn.Module) -> types.Learner:
-  """Asynchronous n-step Q-learning: Mnih et al. 2016, Algorithm S2.
+def nstep_q(network: types.Network) -> types.Learner:
+  """Returns asynchronous n-step Q-learning.
+
+  Source: Mnih et al. 2016, arXiv:1602.01783, Algorithm S2.
 
   Args:
-    network: maps obs [..., *shape] to Q [..., A], as `networks.QNetwork`.
+    network: maps obs [..., *shape] to Q [..., A], as that of
+      `networks.QNetwork`.
   """
 
   def loss(q_tm1, target_params, segment):
-    over_streams = jax.vmap(losses.nstep_q_loss, in_axes=(1, 1, 1, 1, 0))
-    return over_streams(
+    over_envs = jax.vmap(losses.nstep_q_loss, in_axes=(1, 1, 1, 1, 0))
+    return over_envs(
       q_tm1,
       segment.a[:-1],
       segment.r_t,

@@ -1,1 +1,1 @@
-"""What every other package may use: records, clocks and small conversions."""
+"""Records, checks, files, threads and clocks that all packages use."""

@@ -1,4 +1,4 @@
-"""JAX on the CPU, in the thread that calls it; processor time; cores."""
+"""JAX on the CPU, processor time and cores."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import jax
 
 
 def set_up() -> None:
-  """Makes every computation run on the CPU, in the thread that calls it.
+  """Makes JAX compute on the CPU, in the calling thread.
 
-  XLA's own pool of threads would fight the actor-learners: it gets one thread,
-  and nothing to do. Only a program's entry point should call this, before the
-  first computation, since JAX ignores it later; the library itself never does.
+  XLA's thread pool would compete with the actor-learners. It gets one thread
+  and no work. Only a program's entry point may call this, before the first
+  computation, since JAX ignores it later. The library never calls it.
   """
   os.environ['NPROC'] = '1'
   os.environ['XLA_FLAGS'] = (
@@ -25,17 +25,17 @@ def set_up() -> None:
     + os.environ.get('XLA_FLAGS', '')
   )
   jax.config.update('jax_cpu_enable_async_dispatch', False)
-  # Of the default's many loops, in a program of many steps, XLA would hand
-  # half to that thread.
+  # The default generator has many loops. In a program of many steps, XLA would
+  # run half of them on that thread.
   jax.config.update('jax_default_prng_impl', 'unsafe_rbg')
   jax.config.update('jax_platforms', 'cpu')
 
 
 def seconds() -> float:
-  """Processor time of this process and of all that it has started, on Linux.
+  """Returns the processor time of this process and its children, in seconds.
 
-  Also of those that go on, unlike `os.times`: the engine of an environment may
-  be one. Elsewhere only of those that have ended.
+  On Linux it includes running children, unlike `os.times`: the engine of an
+  environment may be one. Elsewhere it includes only children that have ended.
   """
   times = os.times()
   total = sum(times[:4])
@@ -43,9 +43,9 @@ def seconds() -> float:
   for path in pathlib.Path('/proc').glob('[0-9]*/stat'):
     try:
       text = path.read_text()
-    except OSError:  # It has just ended.
+    except OSError:  # The process has just ended.
       continue
-    # The name before them may hold anything. See proc_pid_stat(5).
+    # The name before them may contain any character. See proc_pid_stat(5).
     fields = text.rpartition(')')[2].split()
     parents[int(path.parent.name)] = int(fields[1])
     ticks[int(path.parent.name)] = sum(map(int, fields[11:15]))
@@ -57,10 +57,10 @@ def seconds() -> float:
 
 
 def cores(root: pathlib.Path = pathlib.Path('/')) -> int:
-  """How many this process may use, by its affinity and its container's quota.
+  """Returns the cores that the affinity and the container's quota allow.
 
   Args:
-    root: where /proc and /sys are looked for.
+    root: the folder that contains /proc and /sys.
   """
   if not hasattr(os, 'sched_getaffinity'):  # Not on Linux.
     return os.cpu_count() or 1
@@ -68,12 +68,12 @@ def cores(root: pathlib.Path = pathlib.Path('/')) -> int:
 
 
 def _quotas(root) -> list[int]:
-  """The CPUs, rounded up, of each control group that this process is in."""
+  """Returns the CPU quota, rounded up, of each of its control groups."""
   quotas = [sys.maxsize]
   for line in _read(root / 'proc/self/cgroup').splitlines():
     _, _, line = line.partition(':')
     controllers, _, path = line.partition(':')
-    # Groups of version 2 have no controllers in their line.
+    # The line of a group of version 2 names no controllers.
     folders = [controllers, 'cpu'] if controllers else ['']
     if controllers and 'cpu' not in controllers.split(','):
       continue

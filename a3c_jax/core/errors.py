@@ -1,4 +1,4 @@
-"""What can go wrong, by kind, and how messages show values."""
+"""Errors by kind, and values in messages."""
 
 from __future__ import annotations
 
@@ -8,26 +8,30 @@ _LONGEST = 200  # Characters of a value in a message.
 
 
 class UsageError(ValueError):
-  """What the user asked for cannot be done; the message is one clear line."""
+  """The user asked for something impossible; the message is one line."""
 
 
 class RunError(RuntimeError):
-  """A run cannot go on, for a reason outside it; the message is one line."""
+  """A run cannot continue, for an outside reason; the message is one line."""
+
+
+class HungError(RunError):
+  """A thread made no progress, so the run ended; the thread still runs."""
 
 
 class StoppedError(RuntimeError):
-  """The user stopped a run before it trained; the message says what is left."""
-
-
-def as_text(value: Any) -> str:
-  """A setting's value as on the command line, or the beginning of it."""
-  values = value if isinstance(value, tuple) else (value,)
-  try:
-    text = ','.join(map(str, values))
-  except ValueError:  # Python refuses to write a number of 5,000 digits.
-    text = 'a number of too many digits'
-  return text if len(text) <= _LONGEST else text[:_LONGEST] + '…'
+  """The user stopped a run before it trained; the message says what remains."""
 
 
 class BadGradientError(FloatingPointError):
   """Too many gradients in a row were not finite."""
+
+
+def as_text(value: Any) -> str:
+  """Returns a setting's value as on the command line, shortened if long."""
+  values = value if isinstance(value, tuple) else (value,)
+  try:
+    text = ','.join(map(str, values))
+  except ValueError:  # Python does not convert an int of 5,000 digits.
+    text = 'a number with too many digits'
+  return text if len(text) <= _LONGEST else text[:_LONGEST] + '…'

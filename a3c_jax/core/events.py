@@ -1,4 +1,4 @@
-"""What happens in a worker and is worth a row or a line of the log."""
+"""Events in a worker that become a row or a line of the log."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ INCIDENTS = ('env_restarts', 'bad_gradients')  # Columns of train.csv.
 
 
 class LearningStatistics(NamedTuple):
-  """Scalars of one gradient that was applied."""
+  """Scalars of one applied gradient."""
 
   values: np.ndarray  # [S] float32, in the order of `clipping.stat_names`
 
@@ -25,7 +25,7 @@ class EpisodeEnded(NamedTuple):
 
 
 class Incident(NamedTuple):
-  """Something went wrong in a worker, and the worker continues."""
+  """A failure after which the worker continues."""
 
   kind: str  # one of INCIDENTS
   text: str  # one line for the user
@@ -35,19 +35,18 @@ Event = LearningStatistics | EpisodeEnded | Incident
 
 
 class EventQueue:
-  """Events that belong to no contribution. Any thread adds; there is no lock.
+  """Incidents that belong to no contribution. Any thread may add; no lock.
 
-  Such an event is that an environment was restarted, or that the replay of a
-  worker's actions failed.
+  Examples: an environment was replaced; the replay of an action log failed.
   """
 
   def __init__(self):
-    self._events: collections.deque[Event] = collections.deque()
+    self._incidents: collections.deque[Incident] = collections.deque()
 
-  def add(self, event: Event) -> None:
-    """Appends an event."""
-    self._events.append(event)
+  def add(self, incident: Incident) -> None:
+    """Appends an incident."""
+    self._incidents.append(incident)
 
-  def drain(self) -> list[Event]:
-    """Removes and returns all events, in their order. For one thread alone."""
-    return [self._events.popleft() for _ in range(len(self._events))]
+  def drain(self) -> list[Incident]:
+    """Removes and returns all incidents, in order. For one thread alone."""
+    return [self._incidents.popleft() for _ in range(len(self._incidents))]

@@ -1,4 +1,4 @@
-"""Dataclass fields that know what may be in them."""
+"""Dataclass fields with checks, help and sources."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from a3c_jax.core import errors
 from a3c_jax.core import paths as paths_lib
 
 Settings = TypeVar('Settings')
-_BELOW_ONE = 1 - 2**-25  # What is less is less than 1 as float32 too.
-_LEAST = 1e-37  # Of float32, without a loss of digits.
+_BELOW_ONE = 1 - 2**-25  # Smaller values are below 1 as float32 too.
+_LEAST = 1e-37  # As float32 it keeps all digits.
 
 
 def setting(
@@ -28,17 +28,17 @@ def setting(
   path: bool = False,
   heading: str = '',
 ) -> Any:
-  """A dataclass field that knows what may be in it.
+  """Returns a dataclass field that checks its values.
 
   Args:
-    help_text: what it is, with its unit.
-    allowed: what `check` lets through, in words, or a function that says so
-      later, when all that can be chosen is known.
+    help_text: its meaning, with its unit.
+    allowed: the values that `check` accepts, in words; or a function that
+      returns these words, called when a message needs them.
     check: whether a value is allowed.
-    default: the field's default, if it has one of its own.
-    source: where that default comes from.
+    default: the field's default, if it has its own.
+    source: the source of that default.
     flag: whether the command line has a flag for it.
-    may_change: whether a run can go on with another value.
+    may_change: whether a run can resume with another value.
     path: whether it is a path, or several, for `absolute_paths`.
     heading: in `--help`, above this setting and those that follow.
   """
@@ -60,7 +60,7 @@ def one_of(
   names: tuple[str, ...] | Callable[[], tuple[str, ...]],
   **kwargs,
 ) -> Any:
-  """A `setting` that is one of some names, which a function may give."""
+  """Returns a `setting` that is one of some names; a function may give them."""
   given = names if callable(names) else lambda: names
   return setting(
     help_text,
@@ -71,13 +71,13 @@ def one_of(
 
 
 def allowed(field: dataclasses.Field) -> str:
-  """What may be in a `setting`, in words."""
-  told = field.metadata['allowed']
-  return told() if callable(told) else told
+  """Returns the allowed values of a `setting`, in words."""
+  words = field.metadata['allowed']
+  return words if isinstance(words, str) else words()
 
 
 def path(help_text: str, *, optional: bool = False, **kwargs) -> Any:
-  """A `setting` that is the path of a file or folder; if optional, or ''."""
+  """Returns a `setting` that is a path; '' is allowed if optional."""
   return setting(
     help_text,
     "a path, or '' for none" if optional else 'a path',
@@ -88,7 +88,7 @@ def path(help_text: str, *, optional: bool = False, **kwargs) -> Any:
 
 
 def paths(help_text: str, **kwargs) -> Any:
-  """A `setting` that is one path or several."""
+  """Returns a `setting` that is one path or several."""
   return setting(
     help_text,
     'paths, separated by commas',
@@ -103,7 +103,7 @@ def _is_path(value) -> bool:
 
 
 def true_or_false(help_text: str, **kwargs) -> Any:
-  """A `setting` that is either."""
+  """Returns a `setting` that is true or false."""
   return setting(
     help_text,
     'true, false',
@@ -115,7 +115,7 @@ def true_or_false(help_text: str, **kwargs) -> Any:
 def count(
   help_text: str, *, least: int = 1, most: int = 2**62, **kwargs
 ) -> Any:
-  """A `setting` that is a whole number from `least` to `most`."""
+  """Returns a `setting` that is a whole number from `least` to `most`."""
   limits = f', {least} to {most}' if most < 2**62 else f' >= {least}'
   return setting(
     help_text,
@@ -126,7 +126,7 @@ def count(
 
 
 def positive(help_text: str, *, most: float = 1e9, **kwargs) -> Any:
-  """A `setting` that is a finite number above 0, also as float32."""
+  """Returns a `setting` that is finite and above 0, also as float32."""
   return setting(
     help_text,
     f'finite and > 0, {_LEAST:g} to {most:g}',
@@ -136,7 +136,7 @@ def positive(help_text: str, *, most: float = 1e9, **kwargs) -> Any:
 
 
 def not_negative(help_text: str, *, most: float = 1e9, **kwargs) -> Any:
-  """A `setting` that is a finite number from 0 on."""
+  """Returns a `setting` that is a finite number >= 0."""
   return setting(
     help_text,
     f'finite and >= 0, at most {most:g}',
@@ -150,7 +150,7 @@ def _is_number(value) -> bool:
 
 
 def fraction(help_text: str, **kwargs) -> Any:
-  """A `setting` from 0 to 1."""
+  """Returns a `setting` from 0 to 1."""
   return setting(
     help_text,
     '0 to 1',
@@ -160,7 +160,7 @@ def fraction(help_text: str, **kwargs) -> Any:
 
 
 def decay(help_text: str, **kwargs) -> Any:
-  """A `setting` from 0 to below 1, also as float32."""
+  """Returns a `setting` from 0 to below 1, also as float32."""
   return setting(
     help_text,
     '0 <= value < 1, also as float32',
@@ -170,10 +170,10 @@ def decay(help_text: str, **kwargs) -> Any:
 
 
 def settings_of(kind: type[Settings], *values: Any) -> Settings:
-  """Checked settings; numbers of NumPy count as Python's.
+  """Returns checked settings; NumPy's numbers become Python's.
 
   Raises:
-    UsageError: as `check_settings`.
+    UsageError: naming the flag of the first value that is not allowed.
   """
   settings = kind(
     *(each.item() if isinstance(each, np.generic) else each for each in values)
@@ -183,7 +183,7 @@ def settings_of(kind: type[Settings], *values: Any) -> Settings:
 
 
 def check_settings(settings: Any) -> None:
-  """Checks every field that `setting` made.
+  """Checks the value of each `setting`.
 
   Raises:
     UsageError: naming the flag of the first value that is not allowed.
@@ -192,7 +192,7 @@ def check_settings(settings: Any) -> None:
     value = getattr(settings, field.name)
     try:
       is_allowed = bool(field.metadata['check'](value))
-    except Exception:  # Whatever a value of another type makes a check raise.
+    except Exception:  # A check of a value of another type may raise anything.
       is_allowed = False
     if not is_allowed:
       if field.metadata['path'] and isinstance(value, str):

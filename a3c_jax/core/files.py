@@ -1,4 +1,4 @@
-"""Locks and writes, also where a file system does not have all of it."""
+"""Locks and writes, also on file systems without locks or sync."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pathlib
 
 _logger = logging.getLogger(__name__)
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# Lustre without -o flock, Colab's Drive, and other file systems of FUSE.
+# From Lustre without -o flock, Colab's Drive and other FUSE file systems.
 _NOT_SUPPORTED = (
   errno.EINVAL,
   errno.ENOLCK,
@@ -26,14 +26,14 @@ _NOT_SUPPORTED = (
 def lock(file, *, folder: str) -> None:
   """Locks an open file for this process alone, until it is closed.
 
-  Where the file system has no locks, warns once and locks nothing.
+  On a file system without locks, it warns once and locks nothing.
 
   Args:
     file: open for writing.
-    folder: what the lock is for, to name it in that line: '--workdir=runs/x'.
+    folder: what the lock protects, for the warning: '--workdir=runs/x'.
 
   Raises:
-    BlockingIOError: if another process has locked it.
+    BlockingIOError: if another process holds the lock.
     OSError: if it cannot be locked for another reason.
   """
   try:
@@ -42,8 +42,8 @@ def lock(file, *, folder: str) -> None:
     if error.errno not in _NOT_SUPPORTED:
       raise
     _warn_once(
-      f'{folder}: the file system has no locks ({error.strerror}); two '
-      'processes that use it at once are not kept apart'
+      f'{folder}: the file system has no locks ({error.strerror}); nothing '
+      'prevents two processes from using it at once'
     )
 
 
@@ -53,10 +53,10 @@ def _warn_once(line):
 
 
 def sync(descriptor: int) -> None:
-  """`os.fsync`, where the file system has it.
+  """Calls `os.fsync`, if the file system has it.
 
   Raises:
-    OSError: if what was written cannot reach the disk.
+    OSError: if the data cannot reach the disk.
   """
   try:
     os.fsync(descriptor)
@@ -68,7 +68,7 @@ def sync(descriptor: int) -> None:
 def write_all(file, content: bytes) -> None:
   """Writes to an unbuffered binary file, and waits for the disk.
 
-  No buffer that would be written, and fail, once more at closing time.
+  The file has no buffer, since closing it would write, and fail, again.
 
   Raises:
     OSError: if not all of it can be written.
@@ -80,10 +80,10 @@ def write_all(file, content: bytes) -> None:
 
 
 def replace(path: pathlib.Path, content: bytes) -> None:
-  """Writes a file in the place of an older one, which is there until then.
+  """Replaces a file, or makes a new one, atomically.
 
   Raises:
-    OSError: if it cannot be written; the older one is as it was.
+    OSError: if it cannot be written; the older file is unchanged then.
   """
   new = path.with_name(f'{path.name}.new')
   try:
@@ -96,7 +96,7 @@ def replace(path: pathlib.Path, content: bytes) -> None:
 
 
 def sync_folder(path: pathlib.Path) -> None:
-  """Waits until the names in a folder are on the disk, if it can."""
+  """Waits until the names in a folder are on the disk, if possible."""
   with contextlib.suppress(OSError):
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:

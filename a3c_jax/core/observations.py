@@ -1,4 +1,4 @@
-"""Observations as networks take them."""
+"""Types of observations."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import numpy as np
 
 
 def as_network_input(obs: np.ndarray) -> np.ndarray:
-  """uint8 stays as it is, everything else becomes float32."""
+  """Returns uint8 unchanged, and everything else as float32."""
   return obs if obs.dtype == np.uint8 else np.asarray(obs, np.float32)

@@ -1,4 +1,4 @@
-"""Standard output and standard error that may be lost at any time."""
+"""Standard output and standard error that may fail at any time."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 
 
 class _Losable:
-  """A text stream that drops what cannot be written, and never raises.
+  """A text stream that drops what it cannot write, and never raises.
 
-  A reader such as `head` or `tee` ends, a terminal is closed, a disk is full:
-  none of it may end training. A character that the stream's encoding does not
-  have is written as its escape sequence.
+  Training must continue if a reader such as `head` ends, a terminal is closed
+  or a disk is full. Characters that the stream's encoding lacks are written as
+  escape sequences.
   """
 
   def __init__(self, stream: Any):
@@ -53,12 +53,12 @@ class _Losable:
 
 
 def set_up() -> None:
-  """Makes losable streams of `sys.stdout` and `sys.stderr`, for good.
+  """Makes `sys.stdout` and `sys.stderr` losable until the process exits.
 
-  Only a program's entry point should call this. Python flushes both at its
-  exit, and would end with exit code 120 if that failed.
+  Only a program's entry point should call this. Python flushes both when it
+  exits; if that failed, its exit code would be 120.
   """
-  # A closed descriptor would be the next file's, which stray output then hits.
+  # The next file would get a closed descriptor, and then stray output.
   descriptor = os.open(os.devnull, os.O_RDWR)
   while descriptor <= 2:
     descriptor = os.dup(descriptor)
@@ -71,7 +71,7 @@ def set_up() -> None:
 
 @contextlib.contextmanager
 def losable() -> Iterator[None]:
-  """Makes losable streams of `sys.stdout` and `sys.stderr` within a block."""
+  """Makes `sys.stdout` and `sys.stderr` losable within a block."""
   before = sys.stdout, sys.stderr
   sys.stdout, sys.stderr = map(_losable, before)
   try:
@@ -87,12 +87,12 @@ def _losable(stream):
 
 
 def write_now(text: str) -> None:
-  """Writes to standard output past its buffer, as a signal handler has to."""
+  """Writes to standard output without its buffer, for signal handlers."""
   with contextlib.suppress(OSError, ValueError, AttributeError):
     os.write(sys.stdout.fileno(), text.encode())
 
 
 def leave_terminal() -> None:
-  """Shows the cursor again, where the process ends without cleaning up."""
+  """Shows the cursor again, before the process ends without cleanup."""
   if sys.stdout and sys.stdout.isatty():
     write_now('\x1b[?25h\n')

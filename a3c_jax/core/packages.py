@@ -1,4 +1,4 @@
-"""Packages and functions that text names."""
+"""Packages and functions, given by name."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ import importlib
 import importlib.util
 import inspect
 import re
+import types
 from typing import Any
 
 from a3c_jax.core import errors
+
+_NAME = r'[^\W\d]\w*'
 
 
 def check_installed(
@@ -18,13 +21,13 @@ def check_installed(
   """Checks that modules can be imported, without importing them.
 
   Args:
-    what: begins the message: who wants them.
+    what: the setting that needs them; the message begins with it.
     *modules: names of packages.
-    extra: of ours, that installs them.
-    needs: what it needs besides, in words.
+    extra: of this package, that installs them.
+    needs: other requirements, in words.
 
   Raises:
-    UsageError: naming the first one that is not there.
+    UsageError: naming the first one that is missing.
   """
   for module in modules:
     if importlib.util.find_spec(module) is None:
@@ -34,50 +37,80 @@ def check_installed(
       )
 
 
-def load_function(
-  name: str, *, flag: str, arguments: Mapping[str, Any] | None = None
-) -> Callable[..., Any]:
-  """The function that 'module:function' names, to be called with arguments.
+def load_module(name: str, *, flag: str) -> types.ModuleType:
+  """Imports the module of a name.
 
   What the module raises while it is imported is the caller's to see.
 
   Raises:
-    UsageError: naming the flag, if there is no such module or function, or the
-      function does not take these arguments by their names.
+    UsageError: naming the flag, if there is no such module.
   """
-  problem = 'is not a name of that form'
-  if re.fullmatch(r'[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*', name):
+  problem = 'is not the name of a module'
+  if re.fullmatch(rf'{_NAME}(\.{_NAME})*', name):
+    module, problem = _import(name)
+    if module is not None:
+      return module
+  raise errors.UsageError(
+    f'--{flag}={errors.as_text(name)}: {problem}; allowed: modules in this '
+    'folder or installed ones, separated by commas'
+  )
+
+
+def _import(name: str) -> tuple[types.ModuleType | None, str]:
+  """Returns the module, or None and why there is none."""
+  try:
+    return importlib.import_module(name), ''
+  except ModuleNotFoundError as error:
+    # Not one that the module itself wants and does not find.
+    if not f'{name}.'.startswith(f'{error.name}.'):
+      raise
+    return None, str(error)
+
+
+def load_function(
+  name: str, *, flag: str, arguments: Mapping[str, Any] | None = None
+) -> Callable[..., Any]:
+  """Returns the function that 'module:function' names.
+
+  Exceptions while the module is imported are passed on.
+
+  Args:
+    name: 'module:function'.
+    flag: that names it.
+    arguments: the keyword arguments that the function will get.
+
+  Raises:
+    UsageError: naming the flag, if there is no such module or function, or the
+      function does not accept these arguments.
+  """
+  problem = 'is not of that form'
+  if re.fullmatch(rf'{_NAME}(\.{_NAME})*:{_NAME}', name):
     module_name, function_name = name.split(':')
-    try:
-      module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-      # Not one that the module itself wants and does not find.
-      if not f'{module_name}.'.startswith(f'{error.name}.'):
-        raise
-      problem = str(error)
-    else:
+    module, problem = _import(module_name)
+    if module is not None:
       function = getattr(module, function_name, None)
-      problem = _why_not_called(
-        function, module_name, function_name, arguments or {}
-      )
-      if not problem:
-        return function
-  with_what = f'that takes --{flag}_args' if arguments else 'without arguments'
+      if function is None:
+        problem = f'module {module_name} has no {function_name}'
+      elif not callable(function):
+        problem = 'is not a function'
+      else:
+        problem = _why_not_called(function, arguments or {})
+        if not problem:
+          return function
+  with_what = (
+    f'that accepts --{flag}_args' if arguments else 'without arguments'
+  )
   raise errors.UsageError(
     f'--{flag}={name}: {problem}; '
     f'allowed: module:function, a function {with_what}'
   )
 
 
-def _why_not_called(function, module_name, function_name, arguments) -> str:
-  if function is None:
-    return f'module {module_name} has no {function_name}'
-  if not callable(function):
-    return 'is not a function'
+def _why_not_called(function, arguments) -> str:
   try:
     inspect.signature(function).bind(**arguments)
   except TypeError as error:
     return str(error)
-  except ValueError:  # A builtin that does not tell.
+  except ValueError:  # A builtin without a signature.
     return ''
   return ''

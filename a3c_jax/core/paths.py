@@ -1,4 +1,4 @@
-"""Paths and folders in the user's words."""
+"""Paths and folders, and messages about them in the user's words."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ _GIVEN: dict[str, str] = {}  # What the user wrote, by the absolute path.
 
 
 def absolute(path: str) -> str:
-  """The absolute form of a path, with ~ for the home folder.
+  """Returns the absolute form of a path; ~ is the home folder.
 
-  It stays the same path when an environment changes the working directory.
-  `as_given` gives the text back.
+  It stays valid when an environment changes the working directory. `as_given`
+  returns the user's text.
 
   Raises:
-    UsageError: if it begins in a working directory that was removed.
+    UsageError: if it is relative and the working directory was removed.
   """
-  if '\0' in path:  # Refused later, and not what these functions take.
+  if '\0' in path:  # These functions raise; a check refuses it later.
     return path
   try:
     whole = os.path.abspath(os.path.expanduser(path))
   except FileNotFoundError as error:
     raise errors.UsageError(
-      f'{path}: the current folder is not there any more; allowed: a path '
+      f'{path}: the current folder was removed; allowed: a path '
       'that begins with /'
     ) from error
   if whole != path:
@@ -38,7 +38,7 @@ def absolute(path: str) -> str:
 
 
 def as_given(path: str | pathlib.Path) -> str:
-  """A path in the user's words, if `absolute` has made it or a parent of it."""
+  """Returns a path as the user wrote it, if `absolute` made it or a parent."""
   path = pathlib.Path(path)
   for folder in (path, *path.parents):
     given = _GIVEN.get(str(folder))
@@ -49,7 +49,7 @@ def as_given(path: str | pathlib.Path) -> str:
 
 
 def absolute_paths(settings: Any) -> dict[str, Any]:
-  """The settings that are paths, by name, `absolute` unless empty."""
+  """Returns the settings that are paths, by name; `absolute` unless empty."""
 
   def made(value):
     if isinstance(value, tuple):
@@ -64,10 +64,10 @@ def absolute_paths(settings: Any) -> dict[str, Any]:
 
 
 def make_folder(path: str, *, flag: str) -> pathlib.Path:
-  """The folder at a path, made if it is not there yet.
+  """Returns the folder at a path; makes it if it does not exist.
 
   Raises:
-    UsageError: naming the flag, if it cannot be made or written to.
+    UsageError: naming the flag, if the user cannot make it or write to it.
   """
   folder = pathlib.Path(path)
   problem = None
@@ -89,16 +89,16 @@ def make_folder(path: str, *, flag: str) -> pathlib.Path:
 def check_links(
   folder: pathlib.Path, *, flag: str, below: Sequence[str] = ()
 ) -> None:
-  """Checks that what is written to files of a folder stays in the folder.
+  """Checks that writes to the files of a folder stay in the folder.
 
   Args:
-    folder: existing.
+    folder: it must exist.
     flag: that names it.
-    below: names of folders in it whose entries count too, where they exist.
+    below: names of folders in it whose entries are checked too, if they exist.
 
   Raises:
-    UsageError: naming the first link that leads out of the folder, or the first
-      entry that is neither a file, a folder nor a link, such as a pipe.
+    UsageError: naming the first entry that is a link out of the folder, or
+      neither a file, a folder nor a link, such as a pipe.
   """
   inside = os.path.realpath(folder)
   parts = [folder, *(folder / name for name in below)]
@@ -135,17 +135,17 @@ def _leads_out(path, inside) -> str:
 
 
 def check_file(path: str, *, flag: str) -> None:
-  """Checks that a file can be written, and leaves it as it is.
+  """Checks that a file can be written; does not change it.
 
   Raises:
-    UsageError: naming the flag, if it cannot.
+    UsageError: naming the flag, if it cannot be written.
   """
   file = pathlib.Path(path)
   problem = None
   try:
     there = file.exists()
     if not file.parent.is_dir():
-      problem = f'{as_given(file.parent)} is no folder'
+      problem = f'{as_given(file.parent)} is not a folder'
     elif file.is_dir():
       problem = 'is a folder'
     elif not os.access(file if there else file.parent, os.W_OK):

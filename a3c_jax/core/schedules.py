@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 
+Value = TypeVar('Value', float, np.ndarray)
 
-def linear(
-  frames: int, *, start: float, end: float | np.ndarray, over: int
-) -> float | np.ndarray:
-  """A value that goes from `start` to `end` over the first `over` frames.
+
+def linear(frames: int, *, start: float, end: Value, over: int) -> Value:
+  """Interpolates from `start` to `end` over the first `over` frames.
 
   >>> linear(25, start=1.0, end=0.0, over=100)
   0.75
@@ -18,7 +19,7 @@ def linear(
   Args:
     frames: emulator frames so far, of all threads.
     start: value at 0 frames.
-    end: value from `over` frames on; of several, an array.
+    end: value from `over` frames on; one number or an array.
     over: emulator frames, positive.
 
   Returns:
@@ -33,20 +34,20 @@ def draw_exploration_ends(
   ends: Sequence[float],
   probabilities: Sequence[float],
   *,
-  games: int,
+  num_envs: int,
 ) -> np.ndarray:
-  """The values at which the exploration ε of a thread's games stop falling.
+  """Draws the final exploration ε of each environment of one thread.
 
-  Source: Mnih et al. 2016, arXiv:1602.01783, section 8, where each thread draws
-  from three values, and has one game.
+  Source: Mnih et al. 2016, arXiv:1602.01783, section 8, where each thread has
+  one environment and draws from three values.
 
   Args:
     rng: source of the draw.
     ends: the values to draw from.
     probabilities: of each value, adding up to 1.
-    games: K, of one thread.
+    num_envs: K, of one thread.
 
   Returns:
     [K] float64, each one of `ends`.
   """
-  return rng.choice(ends, size=games, p=probabilities)
+  return rng.choice(ends, size=num_envs, p=probabilities)

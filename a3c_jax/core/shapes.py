@@ -1,4 +1,4 @@
-"""Checks of shapes that name the argument."""
+"""Checks of shapes whose messages name the argument."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 
 
 def check_shapes(**arrays: tuple[jax.Array, str]) -> None:
-  """Checks that arrays agree on the axes that their letters name.
+  """Checks that axes with the same letter have the same length.
 
-  Works on tracers, so inside `jax.jit` it costs nothing once compiled.
+  It works on tracers: inside `jax.jit` it costs nothing once compiled.
 
   >>> check_shapes(q_tm1=(np.zeros([5, 3]), 'TA'), a_tm1=(np.zeros([5]), 'T'))
   >>> check_shapes(q_tm1=(np.zeros([5, 3]), 'TA'), a_tm1=(np.zeros([4]), 'T'))
@@ -20,12 +20,12 @@ def check_shapes(**arrays: tuple[jax.Array, str]) -> None:
   ValueError: a_tm1 has shape [4], expected [T] with T = 5 as in q_tm1
 
   Args:
-    **arrays: for each argument's name, the array and one letter per axis. A 1
+    **arrays: by the argument's name, the array and one letter per axis. A 1
       after the letter adds one: 'T1' is one axis of length T + 1.
 
   Raises:
-    ValueError: naming the first argument that has another number of axes, or
-      disagrees with an earlier one about the length of an axis.
+    ValueError: naming the first argument with another number of axes, or with
+      another length of an axis than an earlier argument.
   """
   known: dict[str, tuple[int, str]] = {}
   for name, (array, axes) in arrays.items():

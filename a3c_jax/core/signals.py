@@ -1,4 +1,4 @@
-"""Signals that ask a process to stop in good order."""
+"""Signals that ask a process to stop."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ import os
 import signal
 import threading
 import time
+from typing import Any
 
 from a3c_jax.core import output
 
-# Ctrl-C; `kill` and the end of a job; a closed terminal; SLURM's warning.
+# Ctrl-C; `kill` or the end of a job; a closed terminal; SLURM's warning.
 _NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
-# That end a process at once when they come again. The others may come several
-# times for one cause: the kernel and a shell both tell of a closed terminal.
+# A second one ends the process at once. The others may come several times for
+# one cause: the kernel and a shell both send SIGHUP for a closed terminal.
 _URGENT = (signal.SIGINT, signal.SIGTERM)
 _SAME_SECONDS = 0.5  # `timeout` sends its signal twice, one after the other.
 
 
 class Interrupted(BaseException):
-  """A signal came while `Signals.raising`; no Exception, so nobody eats it."""
+  """A signal came within `Signals.raising`. `except Exception` misses it."""
 
 
 class Signals:
-  """Notes requests to stop. A context manager, of the main thread.
+  """Handles signals that ask to stop. A context manager for the main thread.
 
-  In another thread it notes nothing, since only the main thread may. A SIGHUP
-  that was ignored, as `nohup` has it, stays ignored. Processes that are forked
-  meanwhile have the handlers that were there before: `Process.terminate`
-  must end them.
+  In another thread it does nothing, since Python allows handlers only in the
+  main thread. An ignored SIGHUP (`nohup`) stays ignored. Forked processes get
+  the earlier handlers, so that `Process.terminate` ends them.
 
   Attributes:
     received: whether a signal has come.
-    wake: called, in the handler, when the first one comes.
+    wake: the handler calls it at the first signal.
   """
 
   def __init__(
@@ -42,13 +42,12 @@ class Signals:
     *,
     notice: str = '\nstopping\n',
   ):
-    """Notes nothing yet.
+    """Sets what to do; installs no handler yet.
 
     Args:
-      again: called, in the handler, with the number of a second SIGINT or
-        SIGTERM; unless given, the process ends at once, with exit code 128 and
-        that number.
-      notice: printed at the first signal.
+      again: the handler calls it with the number of a second SIGINT or SIGTERM.
+        By default the process exits at once with code 128 + number.
+      notice: written to standard output at the first signal.
     """
     self.received = False
     self.wake: Callable[[], None] = lambda: None
@@ -56,7 +55,7 @@ class Signals:
     self._again = again or _end_process
     self._urgent_at: float | None = None
     self._raises = False
-    self._handlers: dict[int, object] = {}
+    self._handlers: dict[int, Any] = {}
 
   def __enter__(self):
     if threading.current_thread() is not threading.main_thread():
@@ -64,13 +63,13 @@ class Signals:
     _active.append(self)
     for number in _NUMBERS:
       before = signal.getsignal(number)
-      # None: a handler that is not Python's, which could not be put back.
+      # None: a handler that is not Python's, which Python cannot restore.
       if before is None or (
         number == signal.SIGHUP and before == signal.SIG_IGN
       ):
         continue
       self._handlers[number] = before
-      signal.signal(number, self._note)
+      signal.signal(number, self._handle)
     return self
 
   def __exit__(self, *exception):
@@ -79,13 +78,13 @@ class Signals:
       _active.remove(self)
 
   def renew(self) -> None:
-    """Takes signals back from who handles them since, as a simulator may."""
+    """Installs the handlers again, which a simulator may have replaced."""
     for number in self._handlers:
-      signal.signal(number, self._note)
+      signal.signal(number, self._handle)
 
   @contextlib.contextmanager
   def raising(self) -> Iterator[None]:
-    """Raises Interrupted in the main thread within the block, at a signal."""
+    """Makes a signal raise Interrupted in the main thread within the block."""
     self._raises = True
     try:
       if self.received:
@@ -99,7 +98,7 @@ class Signals:
       signal.signal(number, handler)
     self._handlers = {}
 
-  def _note(self, number, frame):
+  def _handle(self, number, frame):
     del frame
     now = time.monotonic()
     if number in _URGENT:
@@ -111,7 +110,7 @@ class Signals:
     if self.received:
       return
     self.received = True
-    # Not by print, which the handler may have interrupted.
+    # Not `print`: the handler may have interrupted one.
     output.write_now(self._notice)
     self.wake()
     if self._raises:
@@ -130,7 +129,7 @@ _masks = threading.local()
 
 
 def _before_fork():
-  # Or the child loses a signal that comes before it has its own handlers.
+  # Otherwise the child loses signals that come before it has its handlers.
   _masks.before = signal.pthread_sigmask(
     signal.SIG_BLOCK, _NUMBERS if _active else ()
   )

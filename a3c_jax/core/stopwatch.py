@@ -1,4 +1,4 @@
-"""Where the time of a thread goes."""
+"""A stopwatch for the phases of a thread."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ class Stopwatch:
   """Adds up the seconds that one thread spends in each of `PHASES`."""
 
   def __init__(self):
-    self.seconds = dict.fromkeys(PHASES, 0.0)
+    self.seconds: dict[str, float] = dict.fromkeys(PHASES, 0.0)
     self._last = time.perf_counter()
 
   def lap(self, phase: str) -> None:
-    """Counts the time since the last lap towards a phase."""
+    """Adds the time since the last lap to a phase."""
     now = time.perf_counter()
     self.seconds[phase] += now - self._last
     self._last = now
 
   def move(self, source: str, target: str, seconds: float) -> None:
-    """Moves time from one phase to another."""
+    """Moves some seconds from one phase to another."""
     self.seconds[source] -= seconds
     self.seconds[target] += seconds

@@ -1,4 +1,4 @@
-"""Rows of CSV files, of which a spreadsheet computes nothing."""
+"""Rows of CSV files that a spreadsheet does not evaluate."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ _FORMULA = ('=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠')
 
 
 def as_cells(row: Mapping[str, Any]) -> dict[str, Any]:
-  """A row of a CSV file that a spreadsheet computes nothing from.
+  """Returns a row of a CSV file without formulas.
 
-  Text that a spreadsheet takes for a formula gets an apostrophe before it, by
-  which it is text there. Numbers stay as they are, also those in text.
+  Text that a spreadsheet would evaluate gets an apostrophe before it. Numbers
+  are unchanged, also those in text.
   """
   return {name: _cell(value) for name, value in row.items()}
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-import gymnasium
 import jax
 import numpy as np
+
+if TYPE_CHECKING:  # A network or a learner loads no environment.
+  import gymnasium
 
 Params = Any  # A pytree of arrays.
 State = Any  # Recurrent state: a pytree of [K, ...] arrays, () without one.
@@ -15,14 +17,14 @@ Stats = dict[str, jax.Array]  # Named scalars of one segment.
 
 
 def trained(variables: Params) -> Params:
-  """The part of a network's variables that is learnt.
+  """Returns the trainable part of a network's variables.
 
   Args:
-    variables: a dict of collections as flax has it, of which `params` alone is
-      learnt, or any other pytree, which is learnt as a whole.
+    variables: a dict of flax's collections, of which only `params` is
+      trainable; any other pytree is trainable as a whole.
 
   Returns:
-    The same without what is not learnt; not a copy.
+    The same without the other collections; not a copy.
   """
   if isinstance(variables, dict) and 'params' in variables:
     return {'params': variables['params']}
@@ -30,83 +32,173 @@ def trained(variables: Params) -> Params:
 
 
 def with_trained(variables: Params, params: Params) -> Params:
-  """Variables with other parameters, as `trained` gives them."""
+  """Returns variables with other parameters, in the form `trained` gives."""
   if isinstance(variables, dict) and 'params' in variables:
     return variables | params
   return params
 
 
 class Segment(NamedTuple):
-  """What one thread saw in `t_max` steps of K games; time first.
+  """T steps of K environments; time first.
 
   T is `t_max`. Episodes end and start anywhere inside; nothing is padded.
   """
 
-  obs: np.ndarray  # [T+1, K, ...] uint8 or float32; obs[t] was acted on at t
-  a: np.ndarray  # [T+1, K] int32 or [T+1, K, D] float32, what `act` gave; a[T]
-  # is 0 unless the learner's `acting` is 'newest'
-  r_t: np.ndarray  # [T, K] float32, scaled and clipped, plus γ · value at a cut
-  discount_t: np.ndarray  # [T, K] float32, γ per step, 0 where no future counts
+  obs: np.ndarray  # [T+1, K, ...] uint8 or float32; the actor saw obs[t] at t
+  a: np.ndarray  # [T+1, K] int32 or [T+1, K, D] float32, from `act`; a[T] is 0
+  # unless the learner's `acting` is 'newest'
+  r_t: np.ndarray  # [T, K] float32, scaled and clipped; where an episode was
+  # truncated, γ · bootstrap value is added
+  discount_t: np.ndarray  # [T, K] float32, γ per step; 0 at the end of an
+  # episode and where a life is lost
   is_first: np.ndarray  # [T+1, K] bool, obs[t] is the first of its episode
   state: State  # recurrent state before obs[0]
-  activations: Any = ()  # what acting kept, a pytree of [T·K, ...], or nothing
+  activations: Any = ()  # cached by acting, a pytree of [T·K, ...]; or ()
+
+
+class Network(Protocol):
+  """What learners call of a network: two methods of flax's modules."""
+
+  def init(self, *args: Any, **kwargs: Any) -> Any:
+    """`(key, obs, …)` gives params."""
+    ...
+
+  def apply(self, *args: Any, **kwargs: Any) -> Any:
+    """`(params, obs, …)` gives the output."""
+    ...
+
+
+class RecurrentNetwork(Network, Protocol):
+  """A network with a recurrent state, which may be ()."""
+
+  def initial_state(self, num_envs: int, /) -> State:
+    """Returns the state at the start of an episode."""
+    ...
+
+
+class InitFn(Protocol):
+  def __call__(self, key: jax.Array, obs: Any, /) -> Params:
+    """Returns initial parameters for observations like `obs` [K, ...]."""
+    ...
+
+
+class InitialStateFn(Protocol):
+  def __call__(self, num_envs: int, /) -> State:
+    """Returns the recurrent state at the start of an episode."""
+    ...
+
+
+class ActFn(Protocol):
+  def __call__(
+    self,
+    params: Params,
+    state: State,
+    obs: Any,
+    key: jax.Array,
+    exploration_epsilon: Any,
+    /,
+  ) -> tuple[jax.Array, State, jax.Array]:
+    """Returns (action, state after `obs`, key of the next draw).
+
+    `obs` is [K, ...]; ε is [] for all environments or [K], one each.
+    """
+    ...
+
+
+class ActAndKeepFn(Protocol):
+  def __call__(
+    self,
+    params: Params,
+    state: State,
+    obs: Any,
+    key: jax.Array,
+    exploration_epsilon: Any,
+    /,
+  ) -> tuple[jax.Array, State, jax.Array, Any]:
+    """Returns what `ActFn` returns, and the activations to cache."""
+    ...
+
+
+class GreedyFn(Protocol):
+  def __call__(
+    self, params: Params, state: State, obs: Any, /
+  ) -> tuple[jax.Array, State]:
+    """Returns (best action, state after `obs`), without any chance."""
+    ...
+
+
+class BootstrapFn(Protocol):
+  def __call__(
+    self,
+    params: Params,
+    target_params: Params,
+    state: State,
+    obs: Any,
+    key: jax.Array,
+    exploration_epsilon: Any,
+    /,
+  ) -> tuple[jax.Array, jax.Array]:
+    """Returns (value [K] of the observations [K, ...], key)."""
+    ...
+
+
+class GradientsFn(Protocol):
+  def __call__(
+    self, params: Params, target_params: Params, segment: Segment, /
+  ) -> tuple[Params, Stats]:
+    """Returns (gradients, scalars to log)."""
+    ...
 
 
 class FactoredGradients(NamedTuple):
   """A second form of a Learner's gradients, for stores that accept it.
 
   Attributes:
-    dense: the `Learner.gradients` of which it is a form.
+    dense: the `Learner.gradients` that it computes in another form.
     gradients: the same, but the gradients are a `factored.Factored`.
   """
 
-  dense: Callable[..., tuple[Params, Stats]]
-  gradients: Callable[..., tuple[Any, Stats]]
+  dense: GradientsFn
+  gradients: GradientsFn
 
 
 class Learner(NamedTuple):
   """An algorithm: pure, jitted functions, built once, shared by all threads.
 
-  K is the number of games of one thread. An action is [K] int32, or [K, D]
-  float32 where the environment takes D numbers.
+  K is the number of environments of one thread. An action is [K] int32, or
+  [K, D] float32 where the environment takes D numbers.
 
   Attributes:
-    init: `(key, obs [K, ...]) -> params`. Of a dict with a collection `params`,
-      as flax has it, that one is learnt, and the others stay as they are.
-    initial_state: `(streams) -> state` at the start of an episode.
-    act: `(params, state, obs [K, ...], key, exploration_epsilon)
-      -> (action, state, key)`, with ε for all games, [], or for each, [K].
-    greedy: `(params, state, obs [K, ...]) -> (action, state)`, the best action
-      without any chance: of a Gaussian policy, its mean.
-    bootstrap: `(params, target_params, state, obs [K, ...], key,
-      exploration_epsilon) -> (value [K], key)`, the value estimate of the final
-      observation of a truncated episode.
-    gradients: `(params, target_params, segment) -> (grads, stats)`. The
-      gradients are arrays like `trained(params)`, summed over steps and
-      streams; other collections in them are left out. Stats are scalars.
-    acting: 'snapshot', on the parameters as they were when the segment began,
-      or 'newest', on the shared parameters as they are at each step.
+    init: makes parameters. Of a dict with a collection `params`, as flax has
+      it, only that collection is trained.
+    initial_state: gives the recurrent state at the start of an episode.
+    act: chooses an action and advances the recurrent state.
+    greedy: chooses the best action: of a Gaussian policy, its mean.
+    bootstrap: estimates the value of the final observation of a truncated
+      episode.
+    gradients: sums the gradients over steps and environments. They are arrays
+      like `trained(params)`; other collections in them are ignored.
+    acting: 'snapshot' acts on the parameters of the segment's beginning;
+      'newest' acts on the newest shared parameters at each step.
     uses_target: whether `target_params` matters.
-    act_and_keep: as `act`, with one more result, that step's part of
-      `Segment.activations`: `gradients` takes them for the forward pass. None
-      if the parameters of gradients are not those of acting. It is called
-      instead of `act`: whoever replaces one replaces both.
-    factored_gradients: a faster form of `gradients`, or None. It is used where
-      the store accepts it, as long as it is a form of these `gradients`:
-      whoever replaces them need not replace it.
+    act_and_keep: acts as `act` does, and also returns this step's part of
+      `Segment.activations`, which `gradients` uses as its forward pass. None
+      if acting and gradients use different parameters. It is called instead
+      of `act`: whoever replaces one replaces both.
+    factored_gradients: a faster form of `gradients`, or None. It is used if
+      the store accepts it and it is a form of these `gradients`: whoever
+      replaces `gradients` need not replace it.
   """
 
-  init: Callable[[jax.Array, np.ndarray], Params]
-  initial_state: Callable[[int], State]
-  act: Callable[..., tuple[jax.Array, State, jax.Array]]
-  greedy: Callable[[Params, State, np.ndarray], tuple[jax.Array, State]]
-  bootstrap: Callable[..., tuple[jax.Array, jax.Array]]
-  gradients: Callable[[Params, Params, Segment], tuple[Params, Stats]]
+  init: InitFn
+  initial_state: InitialStateFn
+  act: ActFn
+  greedy: GreedyFn
+  bootstrap: BootstrapFn
+  gradients: GradientsFn
   acting: str
   uses_target: bool = True
-  act_and_keep: (
-    Callable[..., tuple[jax.Array, State, jax.Array, Any]] | None
-  ) = None
+  act_and_keep: ActAndKeepFn | None = None
   factored_gradients: FactoredGradients | None = None
 
 
@@ -125,23 +217,23 @@ class Version(NamedTuple):
   target_params: Params  # None for a learner without target
   frames: int  # emulator frames so far, of all workers
   updates: int  # gradients applied so far
-  statistics: RunningStatistics | None = None  # that normalise observations
+  statistics: RunningStatistics | None = None  # that normalize observations
 
 
 class EnvProgram(NamedTuple):
-  """The steps of an environment of K games as part of an XLA program.
+  """The steps of K environments as part of an XLA program.
 
-  An environment's method `program(steps)` gives one, or None where the next
-  steps may need more than it can: a truncation. After them, `played(a, state)`
-  with the actions [steps, K] and the last state tells the environment. What
-  fails in a program ends the run, as if it were the learner's.
+  An environment's method `program(steps)` returns one, or None if a program
+  cannot do the next steps: an episode may be truncated in them. After the
+  program, `played(a, state)` gives the environment the actions [steps, K] and
+  its last state. A failure in a program ends the run, like one in the learner.
 
   Attributes:
     step: `(state, action [K]) -> (state, (obs [K, ...], reward [K], done [K]
-      bool, life_loss [K] bool))`, for tracing, as one `step` with autoreset in
-      the same step. One function for all environments of a kind, which share
-      what is compiled.
-    state: a pytree of arrays, that of the environment now.
+      bool, life_loss [K] bool))`, for tracing. It resets in the step that ends
+      an episode. All environments of a kind share one function, so that it is
+      compiled once.
+    state: the environment's present state, a pytree of arrays.
   """
 
   step: Callable[..., tuple[Any, tuple[jax.Array, ...]]]
@@ -151,6 +243,7 @@ class EnvProgram(NamedTuple):
 def program_of(
   env: gymnasium.vector.VectorEnv, steps: int
 ) -> EnvProgram | None:
-  """`env.program(steps)`; None for an environment without that method."""
-  # Its own: a wrapper must not be left out because it passes on the name.
-  return env.program(steps) if hasattr(type(env), 'program') else None
+  """Returns `env.program(steps)`; None for an env without that method."""
+  # Its class's own: a wrapper that forwards attributes must not be skipped.
+  program = getattr(type(env), 'program', None)
+  return program(env, steps) if program else None

@@ -1,4 +1,4 @@
-"""Threads that are started together, watched, and told to stop."""
+"""Threads that start, are watched and stop together."""
 
 from __future__ import annotations
 
@@ -16,60 +16,60 @@ import traceback
 
 _logger = logging.getLogger(__name__)
 
-_MOST_SECONDS = 5.0  # That count from one look at threads to the next.
+_MOST_SECONDS = 5.0  # Between two ticks; more is a pause of the process.
 _idle_loops: list[asyncio.AbstractEventLoop] = []
 
 
 class Stopped(Exception):
-  """A thread was told to return; for its body to raise, from anywhere."""
+  """A thread was asked to stop. Its body may raise this anywhere."""
 
 
 _POLL_SECONDS = 0.1
-SIGNAL_SECONDS = 0.2  # From a signal to when all threads are told of it.
-CLOSE_SECONDS = 5.0  # For an environment that nobody plays in any more.
+SIGNAL_SECONDS = 0.2  # From a signal until it stops all threads.
+CLOSE_SECONDS = 5.0  # To close an environment that is no longer used.
 _HURRY_SECONDS = 5.0
 _WAKE = object()
 _beats: collections.Counter[int] = collections.Counter()
 
 
 def beat() -> None:
-  """Notes a sign of life of the calling thread, for a `Watchdog`.
+  """Counts one sign of life of the calling thread, for a `Watchdog`.
 
-  A game's step or reset is one, so that an environment of many slow games does
-  not look as if it hung.
+  Each single environment's step or reset is one, so that a vector of many slow
+  environments does not seem to hang.
   """
   _beats[threading.get_ident()] += 1
 
 
 def beats(thread: threading.Thread) -> int:
-  """Signs of life of a thread so far, and of earlier ones with its ident."""
-  return _beats[thread.ident]
+  """Returns a thread's signs of life, and those of earlier ones of its id."""
+  return _beats[thread.ident or 0]
 
 
 class Watchdog:
-  """Notices threads that show no sign of life.
+  """Finds threads that hang: that show no sign of life for some seconds.
 
   Attributes:
-    seconds: without one, after which a thread has hung.
+    seconds: after which a thread without a sign of life hangs.
   """
 
   def __init__(self, seconds: float):
     self.seconds = seconds
     self._last: Mapping[str, object] = {}
     self._idle: dict[str, float] = {}
-    self._looked = time.perf_counter()
+    self._ticked = time.perf_counter()
 
   def tick(self, progress: Mapping[str, object]) -> list[str]:
-    """The names of those that have made none for too long.
+    """Returns the names of the threads that hang.
 
     Args:
-      progress: by name of the thread, a value that another one follows at every
-        sign of life.
+      progress: by the thread's name, a value that changes at every sign of
+        life.
     """
     now = time.perf_counter()
-    # A process that was paused as a whole has not hung.
-    passed = min(now - self._looked, _MOST_SECONDS)
-    self._looked = now
+    # A process that was paused as a whole does not hang.
+    passed = min(now - self._ticked, _MOST_SECONDS)
+    self._ticked = now
     self._idle = {
       name: self._idle[name] + passed
       if name in self._last and self._last[name] == value
@@ -88,10 +88,10 @@ def _close_idle_loops():
 
 @contextlib.contextmanager
 def _event_loop():
-  """Gives the thread an event loop, as Python does for the main thread only.
+  """Gives the thread an event loop, which environments may use.
 
-  It is for environments. It stays open, since they may keep it, and be used by
-  another thread later.
+  Python does so for the main thread only. The loop stays open, since an
+  environment may hold it, and another thread may use that environment later.
   """
   loop = None
   while loop is None or loop.is_closed():
@@ -100,7 +100,7 @@ def _event_loop():
     except IndexError:
       try:
         loop = asyncio.new_event_loop()
-      except OSError:  # Each takes three of the files that may be open.
+      except OSError:  # Each needs three of the open files allowed.
         yield
         return
   asyncio.set_event_loop(loop)
@@ -111,11 +111,12 @@ def _event_loop():
 
 
 class Workers:
-  """Threads of which the first failure ends the work of all.
+  """A group of threads that has failed as soon as one of them has.
 
   Attributes:
-    error: what the first failing thread raised, with a note naming the thread
-      (a RuntimeError from it, if it is no Exception); None while all is well.
+    error: the exception of the first thread that failed, with a note naming
+      the thread (if it is no Exception, a RuntimeError from it); None if none
+      failed.
   """
 
   def __init__(
@@ -124,15 +125,15 @@ class Workers:
     """Makes the threads; `start` starts them.
 
     Args:
-      body: what thread `i` does, given `i` and an event that is set when it
-        should return early, or raise `Stopped`.
+      body: `(i, stop)` runs in thread `i`. When the event `stop` is set, it
+        should return or raise `Stopped`.
       count: number of threads.
-      name: what one thread is called, followed by its number.
+      name: of the threads; a thread's number follows it.
     """
     self.error: BaseException | None = None
     self._running = count
     self._stop = threading.Event()
-    # Of threads that ended: what they raised, or None; _WAKE is no ending.
+    # For each thread that ended, its exception or None; _WAKE is from `wake`.
     self._endings: queue.SimpleQueue[object] = queue.SimpleQueue()
 
     def run(thread):
@@ -145,7 +146,7 @@ class Workers:
         error.add_note(f'raised in {name} thread {thread}')
         self._endings.put(error)
       except BaseException as error:
-        # SystemExit in a thread must not end the process without a word.
+        # SystemExit in a thread would end it silently.
         failure = RuntimeError(f'{name} thread {thread} raised {error!r}')
         failure.__cause__ = error
         self._endings.put(failure)
@@ -166,24 +167,24 @@ class Workers:
       thread.start()
 
   def wait(self, seconds: float) -> bool:
-    """Waits until a thread ends or `wake` is called, at most so long.
+    """Waits until a thread ends or `wake` is called, at most some seconds.
 
     Returns:
-      Whether work goes on: a thread still runs and none has failed.
+      Whether a thread still runs and none has failed.
     """
     with contextlib.suppress(queue.Empty):
       self._count(self._endings.get(timeout=seconds))
     return self._running > 0 and self.error is None
 
   def wake(self) -> None:
-    """Ends a `wait` that is going on; a signal handler may call it."""
+    """Ends a running `wait`; a signal handler may call it."""
     self._endings.put(_WAKE)
 
   def stop(self, seconds: float) -> list[str]:
-    """Tells all threads to return and waits for them, at most so long.
+    """Asks all threads to return and waits for them, at most some seconds.
 
     Returns:
-      The names of the threads that did not.
+      The names of the threads that still run.
     """
     self._stop.set()
     deadline = time.perf_counter() + seconds
@@ -195,7 +196,7 @@ class Workers:
     return [*self.alive()]
 
   def alive(self) -> dict[str, int]:
-    """The name of each thread that runs, and its signs of life so far."""
+    """Returns the signs of life of each running thread, by its name."""
     return {
       thread.name: beats(thread)
       for thread in self._threads
@@ -212,11 +213,11 @@ class Workers:
 def log_hung(
   names: Sequence[str], seconds: float, level: int = logging.ERROR
 ) -> str:
-  """Logs which threads show no sign of life, and where every thread is.
+  """Logs which threads hang, and the stacks of all threads.
 
   Args:
     names: of the threads that hang.
-    seconds: for how long they have.
+    seconds: since their last sign of life.
     level: of the message.
 
   Returns:
@@ -240,22 +241,22 @@ def call_all(
   *,
   seconds: float,
   hurry: Callable[[], bool] = lambda: False,
-  on_hung: Callable[[list[str], float], None] = lambda names, seconds: None,
+  on_hung: Callable[[list[str], float], object] = lambda names, seconds: None,
 ) -> list[BaseException]:
-  """Calls functions of which any may raise or hang, and returns all the same.
+  """Calls functions that may raise or hang, and returns in any case.
 
-  They are called in a thread, which is left behind if one hangs.
+  It calls them in a thread, and abandons the thread if one hangs.
 
   Args:
-    calls: what to call, one after the other.
-    seconds: without a sign of life, after which one hangs.
-    hurry: asked again and again; if true, a few seconds have to do.
-    on_hung: called with the thread that hangs, and for how long.
+    calls: the functions, called one after the other.
+    seconds: after which a function without a sign of life hangs.
+    hurry: polled; if true, a few seconds are enough.
+    on_hung: called with the names of threads that hang, and for how long.
 
   Returns:
-    What they raised.
+    Their exceptions.
   """
-  failures = []
+  failures: list[BaseException] = []
 
   def body(thread, stop):
     del thread, stop
@@ -270,7 +271,7 @@ def call_all(
   watchdog = Watchdog(seconds)
   calling.start()
   while calling.wait(_POLL_SECONDS):
-    beat()  # The wait has a bound of its own.
+    beat()  # This thread does not hang: its wait is bounded.
     watchdog.seconds = min(seconds, _HURRY_SECONDS) if hurry() else seconds
     hung = watchdog.tick(calling.alive())
     if hung:
@@ -285,9 +286,9 @@ def close(
   seconds: float,
   hurry: Callable[[], bool] = lambda: False,
 ) -> None:
-  """Closes environments as `call_all`.
+  """Closes environments by `call_all`.
 
-  That one raises or hangs is a warning: a run does not fail at its end.
+  If one raises or hangs, it logs a warning: that does not fail the run.
   """
   failures = call_all(
     closes,

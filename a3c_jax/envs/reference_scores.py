@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 
 class Reference(NamedTuple):
-  """Scores of random and human play, between which scores are normalized."""
+  """Raw scores of a game that are 0% and 100% of its scale."""
 
   random: float
   human: float
@@ -17,9 +17,9 @@ class Reference(NamedTuple):
 
 @functools.cache
 def rows(name: str) -> list[dict[str, str]]:
-  """The rows of a CSV file in `a3c_jax/data`."""
+  """The rows of a CSV file of the package's folder `data`, by column."""
   file = importlib.resources.files('a3c_jax') / 'data' / name
-  return list(csv.DictReader(file.read_text('utf-8').splitlines()))
+  return list(csv.DictReader(file.read_text().splitlines()))
 
 
 @functools.cache
@@ -33,21 +33,28 @@ def _references() -> dict[str, Reference]:
 
 
 def reference(game: str, protocol: str) -> Reference | None:
-  """A game's scores of random and human play; None if none are published.
-
-  Both are after up to 30 no-ops.
+  """The scores of a random and of a human player, after up to 30 no-ops.
 
   Source: Wang et al. 2016, arXiv:1511.06581, Table 2: 57 games, episodes of at
   most 30 minutes.
 
   Args:
     game: of ale-py, snake_case.
-    protocol: of the evaluation. Only 'noop30' has human scores: nobody
-      published any with sticky actions.
+    protocol: of the evaluation. Only 'noop30' has reference scores: nobody
+      published human scores with sticky actions.
+
+  Returns:
+    None if there are none.
   """
   return _references().get(game) if protocol == 'noop30' else None
 
 
 def human_normalized(score: float, reference: Reference) -> float:
-  """Percent: 0 is random play, 100 is human play."""
+  """A score in percent: 0 is random play, 100 is human play."""
   return 100 * (score - reference.random) / (reference.human - reference.random)
+
+
+def normalized(game: str, protocol: str, score: float) -> float | None:
+  """A score in percent, 100 for human play; None without a `reference`."""
+  scale = reference(game, protocol)
+  return human_normalized(score, scale) if scale else None

@@ -13,7 +13,7 @@ from a3c_jax.losses import returns
 
 
 class PolicyStats(NamedTuple):
-  """Per-step figures of an actor-critic loss."""
+  """Statistics of each step of an actor-critic loss."""
 
   policy_loss: jax.Array  # [T] float32, -log π(a|s) · advantage
   value_loss: jax.Array  # [T] float32, half squared error, before value_cost
@@ -68,7 +68,7 @@ def a3c_loss(
   entropy_cost: float,
   value_cost: float,
 ) -> tuple[jax.Array, PolicyStats]:
-  """Advantage actor-critic loss of each step, for discrete actions.
+  """Computes the actor-critic loss of each step, for discrete actions.
 
       R_T = V(s_T),    R_{t-1} = r_t + γ_t R_t
       L_{t-1} = -log π(a_{t-1}|s_{t-1}) (R_{t-1} - V(s_{t-1}))
@@ -84,7 +84,7 @@ def a3c_loss(
     a_tm1: [T] int32, actions taken, each in [0, A).
     r_t: [T] float32, reward of the step.
     discount_t: [T] float32, γ per step; 0 where the episode ended.
-    v_bootstrap: [] float32, V(s_T); without effect if `discount_t[-1]` is 0.
+    v_bootstrap: [] float32, V(s_T); no effect if `discount_t[-1]` is 0.
     entropy_cost: β, reward units per nat.
     value_cost: c, weight of the half squared value error.
 
@@ -120,25 +120,26 @@ def gaussian_a3c_loss(
   entropy_cost: float,
   value_cost: float,
 ) -> tuple[jax.Array, PolicyStats]:
-  """Advantage actor-critic loss of each step, for a spherical Gaussian policy.
+  """Computes the actor-critic loss of each step, for a Gaussian policy.
 
       log π(a|s) = -½ (|a - μ(s)|² / σ²(s) + D log 2πσ²(s))
       H(π(·|s)) = D/2 (log 2πσ²(s) + 1)
 
-  and otherwise as in `a3c_loss`. Source: Mnih et al. 2016, arXiv:1602.01783,
-  sections 5.3 and 9. The supplement prints the negative of ½ (log 2πσ² + 1) as
-  a cost; a positive `entropy_cost` here raises the entropy all the same. T is
-  the segment length, D the number of action dimensions.
+  The policy is spherical: σ² is the same in all dimensions. All else is as in
+  `a3c_loss`. Source: Mnih et al. 2016, arXiv:1602.01783, sections 5.3 and 9.
+  The supplement adds -½ (log 2πσ² + 1) as a cost. Here, too, a positive
+  `entropy_cost` raises the entropy. T is the segment length, D the number of
+  action dimensions.
 
   Args:
     mean_tm1: [T, D] float32, μ(s_{t-1}). Has a gradient.
     variance_tm1: [T] float32, σ²(s_{t-1}) > 0, one for all dimensions. Has a
       gradient.
     v_tm1: [T] float32, V(s_{t-1}). Has a gradient.
-    a_tm1: [T, D] float32, actions as sampled, before any clipping.
+    a_tm1: [T, D] float32, sampled actions, before any clipping.
     r_t: [T] float32, reward of the step.
     discount_t: [T] float32, γ per step; 0 where the episode ended.
-    v_bootstrap: [] float32, V(s_T); without effect if `discount_t[-1]` is 0.
+    v_bootstrap: [] float32, V(s_T); no effect if `discount_t[-1]` is 0.
     entropy_cost: reward units per nat of differential entropy.
     value_cost: weight of the half squared value error.
 
@@ -158,7 +159,7 @@ def gaussian_a3c_loss(
   dimensions = mean_tm1.shape[1]
   log_variance = jnp.log(variance_tm1)
   log_2pi_variance = math.log(2 * math.pi) + log_variance
-  # A constant, even where the caller computed it from the mean.
+  # A constant, even if the caller computed it from the mean.
   a_tm1 = jax.lax.stop_gradient(a_tm1)
   squared_distance = jnp.sum((a_tm1 - mean_tm1) ** 2, axis=1)
   return _actor_critic(

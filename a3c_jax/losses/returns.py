@@ -1,4 +1,4 @@
-"""Returns and advantages of one stream, time first."""
+"""Returns and advantages of one environment, time first."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from a3c_jax.core import shapes
 def nstep_returns(
   r_t: jax.Array, discount_t: jax.Array, bootstrap: jax.Array
 ) -> jax.Array:
-  """The longest return that each step of a segment has.
+  """Computes the longest return of each step within a segment.
 
       R_T = bootstrap,    R_{t-1} = r_t + γ_t R_t
 
@@ -44,7 +44,7 @@ def nstep_returns(
   return return_tm1
 
 
-# Not within: outside of `jax.jit`, each new function would be compiled anew.
+# Not nested: outside of `jax.jit`, scan compiles each new function again.
 def _step_back(return_t, reward_and_discount):
   reward, discount = reward_and_discount
   return_tm1 = reward + discount * return_t
@@ -54,12 +54,12 @@ def _step_back(return_t, reward_and_discount):
 def generalized_advantages(
   r_t: jax.Array, discount_t: jax.Array, v: jax.Array, *, lambda_: float
 ) -> jax.Array:
-  """Exponentially weighted advantages.
+  """Computes exponentially weighted advantages.
 
       δ_{t-1} = r_t + γ_t V(s_t) - V(s_{t-1}),    A_{t-1} = δ_{t-1} + γ_t λ A_t
 
-  λ = 1 is the n-step return minus the value, A3C's advantage; λ = 0 the
-  one-step temporal difference.
+  λ = 1 gives the n-step return minus the value, A3C's advantage. λ = 0 gives
+  the one-step temporal difference.
   Source: Schulman et al. 2016, arXiv:1506.02438, equation 16.
 
   >>> import numpy as np

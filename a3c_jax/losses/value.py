@@ -12,10 +12,10 @@ from a3c_jax.losses import returns
 
 
 class ValueStats(NamedTuple):
-  """Per-step figures of a value-based loss."""
+  """Statistics of each step of a value-based loss."""
 
   qa_tm1: jax.Array  # [T] float32, Q of the action taken
-  error_tm1: jax.Array  # [T] float32, target minus that
+  error_tm1: jax.Array  # [T] float32, target - qa_tm1
 
 
 def _half_squared_error(q_tm1, a_tm1, target_tm1):
@@ -31,7 +31,7 @@ def one_step_q_loss(
   discount_t: jax.Array,
   target_q_t: jax.Array,
 ) -> tuple[jax.Array, ValueStats]:
-  """Half squared one-step Q-learning error of each step.
+  """Computes half the squared one-step Q-learning error of each step.
 
       L_{t-1}(θ) = ½ (r_t + γ_t max_a Q(s_t, a; θ⁻) - Q(s_{t-1}, a_{t-1}; θ))²
 
@@ -54,7 +54,7 @@ def one_step_q_loss(
     a_tm1: [T] int32, actions taken, each in [0, A).
     r_t: [T] float32, reward of the step.
     discount_t: [T] float32, γ per step; 0 where the episode ended.
-    target_q_t: [T, A] float32, Q(s_t, ·; θ⁻); without effect where
+    target_q_t: [T, A] float32, Q(s_t, ·; θ⁻); no effect where
       `discount_t` is 0.
 
   Returns:
@@ -82,7 +82,7 @@ def one_step_sarsa_loss(
   target_q_t: jax.Array,
   a_t: jax.Array,
 ) -> tuple[jax.Array, ValueStats]:
-  """Half squared one-step Sarsa error of each step.
+  """Computes half the squared one-step Sarsa error of each step.
 
       L_{t-1}(θ) = ½ (r_t + γ_t Q(s_t, a_t; θ⁻) - Q(s_{t-1}, a_{t-1}; θ))²
 
@@ -94,9 +94,9 @@ def one_step_sarsa_loss(
     a_tm1: [T] int32, actions taken, each in [0, A).
     r_t: [T] float32, reward of the step.
     discount_t: [T] float32, γ per step; 0 where the episode ended.
-    target_q_t: [T, A] float32, Q(s_t, ·; θ⁻); without effect where
+    target_q_t: [T, A] float32, Q(s_t, ·; θ⁻); no effect where
       `discount_t` is 0.
-    a_t: [T] int32, the action really taken in s_t, each in [0, A).
+    a_t: [T] int32, the action that was taken in s_t, each in [0, A).
 
   Returns:
     [T] float32 loss in squared reward units, and ValueStats of [T] arrays.
@@ -124,7 +124,7 @@ def nstep_q_loss(
   target_q_bootstrap: jax.Array,
   selector_q_bootstrap: jax.Array | None = None,
 ) -> tuple[jax.Array, ValueStats]:
-  """Half squared n-step Q-learning error of each step of one segment.
+  """Computes half the squared n-step Q-learning error of each step.
 
       R_T = max_a Q(s_T, a; θ⁻),    R_{t-1} = r_t + γ_t R_t
       L_{t-1}(θ) = ½ (R_{t-1} - Q(s_{t-1}, a_{t-1}; θ))²
@@ -140,10 +140,10 @@ def nstep_q_loss(
     a_tm1: [T] int32, actions taken, each in [0, A).
     r_t: [T] float32, reward of the step.
     discount_t: [T] float32, γ per step; 0 where the episode ended.
-    target_q_bootstrap: [A] float32, Q(s_T, ·; θ⁻); without effect if
+    target_q_bootstrap: [A] float32, Q(s_T, ·; θ⁻); no effect if
       `discount_t[-1]` is 0.
-    selector_q_bootstrap: [A] float32, whose best action counts; None for
-      `target_q_bootstrap` itself.
+    selector_q_bootstrap: [A] float32, chooses the action of R_T; None for
+      `target_q_bootstrap`.
 
   Returns:
     [T] float32 loss in squared reward units, and ValueStats of [T] arrays.

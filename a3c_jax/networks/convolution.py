@@ -1,4 +1,4 @@
-"""Convolutions, in forms that are fast on one core."""
+"""Convolutions in forms that are fast on one core."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from a3c_jax.networks import layers
 def strided_convolution(
   x: jax.Array, kernel: jax.Array, stride: int, *, channels_first: bool = False
 ) -> jax.Array:
-  """A VALID convolution, in the forms that are fastest on the CPU.
+  """Returns a VALID convolution, in the forms that are fastest on the CPU.
 
-  Equals `jax.lax.conv_general_dilated` with that stride, whose gradient for the
-  kernel is slow. For segments of 5 steps these forms halve the gradient of the
-  small Atari network's second layer and take a fifth off the first one's.
+  Equals `jax.lax.conv_general_dilated` with that stride, whose gradient of the
+  kernel is slow. For segments of 5 steps these forms halve the time of the
+  gradient of the small Atari network's second layer. They save a fifth of the
+  first layer's.
 
   Args:
     x: [N, H, W, C], or [N, C, H, W] if channels first; float32, or uint8, which
-      counts as 0 to 1.
+      is divided by 255.
     kernel: [size, size, C, F], size a multiple of the stride.
     stride: pixels.
     channels_first: the layout of x.
@@ -35,8 +36,8 @@ def strided_convolution(
     convolve = functools.partial(_over_blocks, channels_first=channels_first)
   else:
     convolve = _over_windows
-  # What a piece of 8 images becomes in between still fits the cache. But more
-  # than 16 pieces would take long to compile.
+  # The intermediate arrays of 8 images fit the cache. More than 16 pieces
+  # would compile slowly.
   length = max(8, math.ceil(len(x) / 16))
   pieces = [
     convolve(x[first : first + length], kernel, stride)
@@ -46,14 +47,14 @@ def strided_convolution(
 
 
 def _over_blocks(x, kernel, stride, *, channels_first):
-  """As a convolution of stride 1 over blocks of stride² pixels."""
+  """Convolves with stride 1 over blocks of stride² pixels."""
   size, _, channels, features = kernel.shape
   blocks = size // stride
   height, width = x.shape[2:] if channels_first else x.shape[1:3]
   rows = (height - size) // stride + blocks
   columns = (width - size) // stride + blocks
   kernel = kernel.reshape(blocks, stride, blocks, stride, channels, features)
-  # What lies together in memory stays together: that is the faster way.
+  # Neighbours in memory stay neighbours: that is faster.
   if channels_first:
     x = x[:, :, : rows * stride, : columns * stride]
     x = x.reshape(-1, channels, rows, stride, columns, stride)
@@ -74,14 +75,14 @@ def _over_blocks(x, kernel, stride, *, channels_first):
 
 
 def _over_windows(x, kernel, stride):
-  """As one matrix product over all windows of the images."""
+  """Multiplies all windows of the images by the kernel in one product."""
   count, height, width, channels = x.shape
   size, _, _, features = kernel.shape
   rows = (height - size) // stride + 1
   columns = (width - size) // stride + 1
   blocks = size // stride
   x = x[:, :, : (columns - 1 + blocks) * stride]
-  # Pieces of `stride` pixels of a row, which lie together in memory.
+  # `stride` neighbouring pixels of a row are contiguous in memory.
   x = x.reshape(count, height, -1, stride * channels)
   windows = jnp.stack(
     [
@@ -101,13 +102,13 @@ def _over_windows(x, kernel, stride):
 
 @jax.custom_vjp
 def _product(x, kernel):
-  """x @ kernel, for many rows and few columns."""
+  """Returns x @ kernel, for many rows and few columns."""
   return x @ kernel
 
 
 def _product_backward(inputs, dy):
   x, kernel = inputs
-  # XLA takes twice as long for x.T @ dy, and would make it of the transposed.
+  # x.T @ dy takes twice as long, and without the barrier XLA computes that.
   dkernel = jax.lax.optimization_barrier(dy.T @ x).T
   return dy @ kernel.T, dkernel
 
@@ -118,7 +119,7 @@ _product.defvjp(lambda *inputs: (_product(*inputs), inputs), _product_backward)
 def _keep_last(x, axes):
   """Transposes all axes but the last."""
   if x.dtype == jnp.uint8 and x.shape[-1] == 4:
-    # As one word: four bytes one by one would take three times as long.
+    # As one word: moving four bytes one by one takes three times as long.
     words = jax.lax.bitcast_convert_type(x, jnp.uint32)
     return jax.lax.bitcast_convert_type(words.transpose(axes), jnp.uint8)
   return x.transpose(*axes, len(axes))
@@ -133,9 +134,9 @@ class Convolution(nn.Module):
 
   Attributes:
     features: F.
-    size: pixels.
-    stride: pixels.
-    channels_first: the input is [N, C, H, W].
+    size: of the square filter, in pixels.
+    stride: in pixels.
+    channels_first: whether the input is [N, C, H, W].
   """
 
   features: int
@@ -158,7 +159,7 @@ class Convolution(nn.Module):
     shape = (self.size, self.size, channels, self.features)
     kernel = self.param('kernel', init, shape)
     bias = self.param('bias', init, (self.features,))
-    # Elsewhere the device's library has forms of its own.
+    # Other devices have fast forms in their own library.
     if self.size % self.stride == 0 and jax.default_backend() == 'cpu':
       y = strided_convolution(
         x, kernel, self.stride, channels_first=self.channels_first

@@ -1,7 +1,7 @@
-"""What acting computed, kept so that the gradient need not compute it again.
+"""The cache of acting's forward pass, which the gradient uses again.
 
-Where parameters do not change within a segment, the forward pass of its
-gradient is what acting has done already.
+Where parameters do not change within a segment, acting has already done the
+forward pass of its gradient.
 """
 
 from __future__ import annotations
@@ -15,39 +15,38 @@ import jax
 from a3c_jax.core import types
 
 _COLLECTION = 'a3c_jax_activations'
-_PREFIX = 'kept_'  # Of what was kept, by the name of its layer.
+_PREFIX = 'kept_'  # Before a layer's name, of its cached activations.
 _LARGE = 2**16  # Weights.
 
 
 def apply_and_keep(
-  network: nn.Module, params: Any, *inputs: Any
+  network: types.Network, params: types.Params, *inputs: Any
 ) -> tuple[Any, Any]:
-  """`network.apply`, and what its layers computed, for `given`."""
-  output, kept = network.apply(params, *inputs, mutable=[_COLLECTION])
-  return output, kept.get(_COLLECTION, {})
+  """Returns `network.apply` and its layers' activations, for `given`."""
+  output, activations = network.apply(params, *inputs, mutable=[_COLLECTION])
+  return output, activations.get(_COLLECTION, {})
 
 
 def given(params: Any, activations: Any) -> Any:
-  """Parameters whose network need not be computed again.
+  """Returns variables with which the network reads cached activations.
 
-  `network.apply` of the result to the inputs of all steps gives what it gave in
-  each, and has the gradient that it would have: only the backward pass is left
-  to do.
+  `network.apply` of them to the inputs of all steps gives the outputs and the
+  gradient that the network would have. Only the backward pass is computed.
 
   Args:
     params: those that the activations were computed with.
-    activations: from `apply_and_keep`, of all steps at once; its inputs have
+    activations: from `apply_and_keep`, of all steps at once. The inputs have
       time as their first axis.
   """
   return params | {_COLLECTION: activations}
 
 
 def call(parent: nn.Module, layer: nn.Module, x: jax.Array) -> jax.Array:
-  """`layer(x)`; keeps it, or takes what was kept.
+  """Returns `layer(x)`; caches it, or reads it from the cache.
 
-  Only for a torso that a whole network calls once, whose rows are the steps in
-  their order: elsewhere, what was kept of one step after another would not be
-  what the layer computes for all of them.
+  Only for a torso that a whole network calls once, with one row per step in
+  order. Elsewhere the cached steps, joined, are not what the layer computes
+  for all steps at once.
 
   Args:
     parent: the torso, in its compact `__call__`.
@@ -58,38 +57,36 @@ def call(parent: nn.Module, layer: nn.Module, x: jax.Array) -> jax.Array:
     [N, ...] its output.
   """
   y = layer(x)
-  name = _PREFIX + layer.name
+  name = f'{_PREFIX}{layer.name}'
   if parent.is_initializing():
     return y
   if parent.is_mutable_collection(_COLLECTION):
-    kept = {'output': y}
+    cached = {'output': y}
     if y.ndim == 2 and x.shape[1] * y.shape[1] >= _LARGE:
-      kept['input'] = x
-    parent.put_variable(_COLLECTION, name, kept)
+      cached['input'] = x
+    parent.put_variable(_COLLECTION, name, cached)
   elif parent.has_variable(_COLLECTION, name):
     return _known(y, parent.get_variable(_COLLECTION, name)['output'])
   return y
 
 
 @jax.custom_vjp
-def _known(y, kept):
-  """What was kept, with the gradient of y: XLA leaves out what only y needs."""
+def _known(y, cached):
+  """Returns the cached value with y's gradient: XLA leaves y itself out."""
   del y
-  return kept
+  return cached
 
 
-_known.defvjp(lambda y, kept: (kept, None), lambda _, dy: (dy, dy))
+_known.defvjp(lambda y, cached: (cached, None), lambda _, dy: (dy, dy))
 
 
-def gradients(
-  loss: Callable[..., tuple[jax.Array, Any]],
-) -> Callable[..., tuple[types.Params, types.Stats]]:
-  """`Learner.gradients` of a loss, jitted, with acting's forward pass.
+def gradients(loss: Callable[..., tuple[jax.Array, Any]]) -> types.GradientsFn:
+  """Returns `Learner.gradients` of a loss, jitted, with acting's forward pass.
 
   Args:
-    loss: `(params, target_params, segment, kept) -> (loss, stats)`, which
-      applies the network once to `given(params, kept)` and all observations but
-      the last; all that has a gradient comes from there.
+    loss: `(params, target_params, segment, activations) -> (loss, stats)`. It
+      applies the network once to `given(params, activations)` and all
+      observations but the last. Only that call has a gradient.
   """
 
   def of_segment(params, target_params, segment):
@@ -103,6 +100,6 @@ def gradients(
 
 
 def layer_of(name: str) -> str | None:
-  """The layer whose output is kept under this name; None for a module."""
+  """Returns the layer that a cache entry belongs to; None for a module."""
   layer = name.removeprefix(_PREFIX)
   return None if layer == name else layer

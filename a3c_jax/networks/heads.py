@@ -12,7 +12,7 @@ from a3c_jax.networks import layers, recurrent, torsos
 
 
 def _features(torso, obs):
-  """What a torso of ours computes may be kept; of others nothing is known."""
+  """Returns the torso's features; caches the layers of a built-in torso."""
   if type(torso) in (
     torsos.NipsTorso,
     torsos.NatureTorso,
@@ -42,10 +42,10 @@ class PolicyAndValue(NamedTuple):
 
 
 class ActorCritic(nn.Module):
-  """A torso, an optional LSTM core, and a policy and a value head on it.
+  """A torso, an optional LSTM core, a policy head and a value head.
 
-  Source: Mnih et al. 2016, arXiv:1602.01783, section 4: the two share all
-  layers but the last.
+  Source: Mnih et al. 2016, arXiv:1602.01783, section 4: policy and value share
+  all layers but the last.
 
   Attributes:
     torso: maps observations to features.
@@ -57,15 +57,21 @@ class ActorCritic(nn.Module):
   num_actions: int
   core: recurrent.LSTMCore | None = None
 
-  def initial_state(self, streams: int) -> types.State:
-    """State at the start of an episode, () without a core."""
-    return self.core.initial_state(streams) if self.core else ()
+  def initial_state(self, num_envs: int) -> types.State:
+    """Returns the state at the start of an episode, () without a core."""
+    return self.core.initial_state(num_envs) if self.core else ()
 
   @nn.compact
   def __call__(
     self, obs: jax.Array, state: types.State, is_first: jax.Array
   ) -> tuple[PolicyAndValue, types.State]:
-    """Runs over obs [T, K, ...] from `state`; `is_first` is [T, K] bool."""
+    """Returns the output of each step and the last state.
+
+    Args:
+      obs: [T, K, ...].
+      state: recurrent state before obs[0].
+      is_first: [T, K] bool, the step is the first of its episode.
+    """
     x = _features(self.torso, obs)
     if self.core:
       x, state = self.core(x, state, is_first)
@@ -82,7 +88,7 @@ class GaussianAndValue(NamedTuple):
 
 
 class GaussianActorCritic(nn.Module):
-  """A spherical Gaussian policy and a value, which share nothing.
+  """A spherical Gaussian policy and a value, which share no layer.
 
       μ = linear(x),    σ² = softplus(linear(x)) = log(1 + exp(linear(x)))
 
@@ -90,10 +96,10 @@ class GaussianActorCritic(nn.Module):
 
   Attributes:
     policy_torso: maps observations to features x of the policy.
-    value_torso: another one, for the value.
+    value_torso: maps observations to features of the value.
     dimensions: D, of an action.
     policy_core: recurrent core between torso and policy, or None.
-    value_core: another one, for the value; None if the policy has none.
+    value_core: recurrent core of the value; None if the policy has none.
   """
 
   policy_torso: nn.Module
@@ -102,23 +108,29 @@ class GaussianActorCritic(nn.Module):
   policy_core: recurrent.LSTMCore | None = None
   value_core: recurrent.LSTMCore | None = None
 
-  def initial_state(self, streams: int) -> types.State:
-    """States of policy and value at the start of an episode; () without."""
-    if not self.policy_core:
+  def initial_state(self, num_envs: int) -> types.State:
+    """Returns (policy state, value state) of an episode's start, or ()."""
+    if not (self.policy_core and self.value_core):
       return ()
-    return tuple(
-      core.initial_state(streams)
-      for core in (self.policy_core, self.value_core)
+    return (
+      self.policy_core.initial_state(num_envs),
+      self.value_core.initial_state(num_envs),
     )
 
   @nn.compact
   def __call__(
     self, obs: jax.Array, state: types.State, is_first: jax.Array
   ) -> tuple[GaussianAndValue, types.State]:
-    """Runs over obs [T, K, ...] from `state`; `is_first` is [T, K] bool."""
+    """Returns the output of each step and the last state.
+
+    Args:
+      obs: [T, K, ...].
+      state: recurrent state before obs[0].
+      is_first: [T, K] bool, the step is the first of its episode.
+    """
     x = _features(self.policy_torso, obs)
     y = _features(self.value_torso, obs)
-    if self.policy_core:
+    if self.policy_core and self.value_core:
       policy_state, value_state = state
       x, policy_state = self.policy_core(x, policy_state, is_first)
       y, value_state = self.value_core(y, value_state, is_first)

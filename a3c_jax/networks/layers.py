@@ -1,4 +1,4 @@
-"""Layers and what all networks share."""
+"""The linear layer, initial weights, and scales of observations."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from a3c_jax.networks import forward_cache
 
 
 def uniform(fan_in: int) -> nn.initializers.Initializer:
+  """Returns the initializer U(-1/√fan_in, 1/√fan_in), Torch's default."""
   bound = 1 / math.sqrt(fan_in)
 
   def init(key, shape, dtype=jnp.float32):
@@ -26,37 +27,37 @@ def uniform(fan_in: int) -> nn.initializers.Initializer:
 
 
 def scale_torso_kernels(params: types.Params, gain: float) -> types.Params:
-  """Multiplies the weights, not the biases, of parts named like a torso."""
+  """Returns params with the kernels of torsos multiplied; not the biases."""
 
-  def widened(path, leaf):
+  def scale(path, leaf):
     name = jax.tree_util.keystr(path, simple=True, separator='/')
     return leaf * gain if re.search('torso/(.*/)?kernel$', name) else leaf
 
-  trained = jax.tree_util.tree_map_with_path(widened, types.trained(params))
+  trained = jax.tree_util.tree_map_with_path(scale, types.trained(params))
   return types.with_trained(params, trained)
 
 
 class Scale(NamedTuple):
-  """What observations x are scaled by: (x - offset) / span.
+  """The scale of observations x: (x - offset) / span.
 
-  Each is a number, or nested tuples of one for every number of an observation.
+  Each is one number, or nested tuples with the shape of an observation.
   """
 
   offset: float | tuple
   span: float | tuple
 
 
-_WIDEST = 1e6  # Bounds farther apart are limits of a type, or of nothing.
+_WIDEST = 1e6  # Wider bounds are those of a type, or mean nothing.
 
 
 def scale_between(
   low: np.ndarray, high: np.ndarray, dtype: np.dtype
 ) -> Scale | None:
-  """The scale that brings observations within bounds to [0, 1] or [-1, 1].
+  """Returns the scale that maps bounds to [0, 1] or [-1, 1].
 
-  A number whose bounds are both finite goes to [0, 1], or to [-1, 1] if its
-  lower bound is negative. A number stays as it is if a bound is infinite, if
-  both are equal, or if they are more than 1e6 apart.
+  A number with finite bounds is mapped to [0, 1], or to [-1, 1] if its lower
+  bound is negative. A number stays as it is if a bound is infinite, if both
+  are equal, or if they are more than 1e6 apart.
 
   Args:
     low: [...] lower bounds, as of `gymnasium.spaces.Box`.
@@ -64,10 +65,10 @@ def scale_between(
     dtype: of observations.
 
   Returns:
-    None if torsos need not be told: for bytes of 0 to 255, which they divide by
-    255 anyway, and for observations that stay as they are.
+    None if torsos need no scale: for bytes from 0 to 255, which they divide by
+    255 without one, and for observations that stay as they are.
   """
-  low, high = np.float64(low), np.float64(high)
+  low, high = np.asarray(low, np.float64), np.asarray(high, np.float64)
   with np.errstate(invalid='ignore'):  # Of two infinite bounds.
     width = high - low
     bounded = np.isfinite(width) & (width > 0) & (width <= _WIDEST)
@@ -81,7 +82,7 @@ def scale_between(
 
 
 def _as_tuples(values):
-  """One number if all are the same. Modules can be hashed with tuples alone."""
+  """Returns tuples, which modules can hash; one number if all are equal."""
   if (values == values.flat[0]).all():
     return float(values.flat[0])
 
@@ -92,7 +93,7 @@ def _as_tuples(values):
 
 
 def scaled(obs: jax.Array, scale: Scale | None) -> jax.Array:
-  """Observations [..., *shape], as floats if they are scaled here."""
+  """Returns observations [..., *shape], as float32 if there is a scale."""
   if scale is None:
     return obs
   offset, span = (np.array(values, np.float32) for values in scale)
@@ -116,13 +117,14 @@ class Linear(nn.Module):
 
 
 def as_floats(obs: jax.Array) -> jax.Array:
+  """Returns float32; bytes are divided by 255."""
   if obs.dtype == jnp.uint8:
     return obs.astype(jnp.float32) / 255
   return obs.astype(jnp.float32)
 
 
 def calling(torso, keep):
-  """How a torso calls its layers."""
+  """Returns the function by which a torso calls its layers."""
   if keep:
     return functools.partial(forward_cache.call, torso)
   return lambda layer, x: layer(x)

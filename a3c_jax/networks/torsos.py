@@ -1,4 +1,4 @@
-"""Torsos: from observations to features."""
+"""Torsos: they map observations to features."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class NipsTorso(nn.Module):
   Source: Mnih et al. 2016, arXiv:1602.01783, section 8, after Mnih et al. 2013.
 
   Attributes:
-    stacked_first: observations are [..., C, H, W] and not [..., H, W, C].
-    scale: of observations; None divides bytes by 255, and floats by nothing.
+    stacked_first: whether observations are [..., C, H, W], not [..., H, W, C].
+    scale: of observations; None divides bytes by 255 and leaves floats.
   """
 
   stacked_first: bool = False
@@ -41,8 +41,8 @@ class NatureTorso(nn.Module):
   2015.
 
   Attributes:
-    stacked_first: observations are [..., C, H, W] and not [..., H, W, C].
-    scale: of observations; None divides bytes by 255, and floats by nothing.
+    stacked_first: whether observations are [..., C, H, W], not [..., H, W, C].
+    scale: of observations; None divides bytes by 255 and leaves floats.
   """
 
   stacked_first: bool = False
@@ -65,7 +65,7 @@ class MLPTorso(nn.Module):
   Attributes:
     obs_dims: axes of one observation.
     hidden: units of each layer.
-    scale: of observations; None divides bytes by 255, and floats by nothing.
+    scale: of observations; None divides bytes by 255 and leaves floats.
   """
 
   obs_dims: int = 1
@@ -85,14 +85,14 @@ class MLPTorso(nn.Module):
 
 
 class LinearConvTorso(nn.Module):
-  """Two convolutions without any non-linearity: conv 16, conv 32.
+  """Two convolutions without a non-linearity: conv 16, conv 32.
 
   Source: Mnih et al. 2016, arXiv:1602.01783, section 9, for continuous control
-  from pixels; it gives no sizes, so these are those of `NipsTorso`.
+  from pixels. The paper gives no sizes; these are those of `NipsTorso`.
 
   Attributes:
-    stacked_first: observations are [..., C, H, W] and not [..., H, W, C].
-    scale: of observations; None divides bytes by 255, and floats by nothing.
+    stacked_first: whether observations are [..., C, H, W], not [..., H, W, C].
+    scale: of observations; None divides bytes by 255 and leaves floats.
   """
 
   stacked_first: bool = False

@@ -1,9 +1,8 @@
-"""Gradients whose global norm is bounded."""
+"""Gradients with a bounded global norm."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -11,26 +10,31 @@ import jax.numpy as jnp
 from a3c_jax.core import types
 from a3c_jax.optim import factored
 
-ClippedGradients = Callable[..., tuple[types.Params, jax.Array]]
+
+class ClippedGradients(Protocol):
+  def __call__(
+    self, params: types.Params, target_params: types.Params, segment: Any, /
+  ) -> tuple[types.Params, jax.Array]:
+    """Returns (gradients, scalars [S] float32 in the order of `stat_names`)."""
+    ...
 
 
 def clipped(
-  gradients: Callable[..., tuple[types.Params, types.Stats]],
+  gradients: types.GradientsFn,
   max_grad_norm: float | None,
 ) -> ClippedGradients:
-  """A Learner's `gradients` scaled down to a largest global norm, jitted.
+  """Returns a Learner's gradients with a bounded global norm, jitted.
 
-  One program with the gradients themselves, so it costs no further call. All
-  scalars come in one array, since each array costs Python some microseconds.
+  Gradients and norm are one program, which saves a call. All scalars are in one
+  array, since each array costs Python some microseconds.
 
   Args:
     gradients: `Learner.gradients`.
     max_grad_norm: L2 norm over all parameters; None never scales.
 
   Returns:
-    A function like `gradients`, without what is not learnt. Its second result
-    is [S] float32: the stats in the order of `stat_names`, of which the last is
-    the norm before scaling.
+    A function that gives the gradients of `types.trained` alone. The last of
+    its scalars is the norm before scaling.
   """
 
   def clipped_gradients(params, target_params, segment):
@@ -38,17 +42,21 @@ def clipped(
     grads = types.trained(grads)
     grad_norm = factored.global_norm(grads)
     if max_grad_norm is not None:
-      # A pass over all parameters would cost a quarter of the gradient.
-      grads = jax.lax.cond(
-        grad_norm > max_grad_norm,
-        lambda grads: factored.scaled(grads, max_grad_norm / grad_norm),
-        lambda grads: grads,
-        grads,
-      )
+      grads = _bounded(grads, grad_norm, max_grad_norm)
     values = [stats[name] for name in sorted(stats)]
     return grads, jnp.stack([*values, grad_norm])
 
   return jax.jit(clipped_gradients)
+
+
+def _bounded(grads, grad_norm, max_grad_norm: float):
+  # A cond: scaling by 1 would cost a quarter of the gradient's time.
+  return jax.lax.cond(
+    grad_norm > max_grad_norm,
+    lambda grads: factored.scaled(grads, max_grad_norm / grad_norm),
+    lambda grads: grads,
+    grads,
+  )
 
 
 def of_learner(
@@ -57,15 +65,15 @@ def of_learner(
   *,
   accepts_factored: bool,
 ) -> ClippedGradients:
-  """`clipped` gradients in the fastest form that their receiver accepts.
+  """Returns `clipped` gradients in the fastest form that a store accepts.
 
   Args:
-    learner: whose gradients are wanted.
+    learner: the algorithm.
     max_grad_norm: L2 norm over all parameters; None never scales.
     accepts_factored: of the store, or of the update rule.
 
   Returns:
-    As `clipped`. The gradients are `factored.Factored` if the receiver accepts
+    As `clipped`. The gradients are `factored.Factored` if the store accepts
     that and the learner has that form.
   """
   gradients = _factored_form(learner) if accepts_factored else None
@@ -83,21 +91,21 @@ def of_learner(
 def stat_names(
   learner: types.Learner, *arguments: Any, accepts_factored: bool
 ) -> list[str]:
-  """Names of the scalars that `of_learner` gives; computes nothing.
+  """Returns the names of the scalars of `of_learner`; computes nothing.
 
   Args:
     learner: as for `of_learner`.
     *arguments: of a call of its gradients.
-    accepts_factored: as for `of_learner`; then nothing is traced a second time.
+    accepts_factored: as for `of_learner`, so that JAX traces only once.
   """
   gradients = _factored_form(learner) if accepts_factored else None
   _, stats = jax.eval_shape(_opened(gradients or learner.gradients), *arguments)
   return [*sorted(stats), 'grad_norm']
 
 
-def _factored_form(learner) -> Callable[..., Any] | None:
+def _factored_form(learner) -> types.GradientsFn | None:
   form = learner.factored_gradients
-  # Whoever replaced `gradients` means the new ones.
+  # If `gradients` was replaced, the factored form is of the old ones.
   if form is None or form.dense is not learner.gradients:
     return None
   return form.gradients

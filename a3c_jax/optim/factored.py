@@ -1,8 +1,7 @@
 """Gradients of large kernels as factors; for update rules and stores alone.
 
-With few rows, the gradient of a large matrix is shorter told by what it is a
-product of, and an update rule that multiplies it out where it needs it writes
-no array of that size to memory.
+With few rows, the gradient of a large kernel is larger than its two factors. An
+update rule that multiplies them itself writes no array of that size to memory.
 """
 
 from __future__ import annotations
@@ -17,11 +16,11 @@ import jax.numpy as jnp
 from a3c_jax.core import types
 from a3c_jax.networks import forward_cache
 
-_FEW_ROWS = 10  # With more, the product is faster made by itself.
+_FEW_ROWS = 10  # With more, a dense gradient is faster.
 
 
 class _Outer(NamedTuple):
-  """The gradient of a kernel, x.T @ dy, not yet multiplied out."""
+  """The factors of a kernel's gradient x.T @ dy."""
 
   x: jax.Array  # [N, in]
   dy: jax.Array  # [N, out]
@@ -29,14 +28,14 @@ class _Outer(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Factored:
-  """A gradient, of all parameters, that may hold kernels as their factors.
+  """A gradient of all parameters in which kernels may be factors.
 
-  For JAX it is a leaf that is no array, and it has no arithmetic: `jit`, `+`
-  and optax's functions raise instead of computing with the factors. `dense`
-  gives a gradient for these.
+  JAX takes it for a leaf that is not an array, and it has no arithmetic: `jit`,
+  `+` and optax's functions raise instead of computing with the factors. `dense`
+  converts it for them.
 
   Attributes:
-    tree: like `trained(params)`, but for an `_Outer` where factors are.
+    tree: like `trained(params)`, with an `_Outer` in the place of some kernels.
   """
 
   tree: Any
@@ -44,29 +43,30 @@ class Factored:
 
 def gradients(
   loss: Callable[..., tuple[jax.Array, Any]],
-  keep: Callable[[Any, Any], Any],
-  dense_gradients: Callable[..., tuple[types.Params, types.Stats]],
+  activations_of: Callable[[types.Params, types.Segment], Any],
+  dense_gradients: types.GradientsFn,
 ) -> types.FactoredGradients:
-  """The factored form of `forward_cache.gradients(loss, keep)`.
+  """Returns the factored form of `forward_cache.gradients(loss)`.
 
   Args:
     loss: as for `forward_cache.gradients`.
-    keep: likewise.
-    dense_gradients: `Learner.gradients`, which are the same, dense.
+    activations_of: `(params, segment)` gives the activations of a segment that
+      has none.
+    dense_gradients: `Learner.gradients`, the same in the dense form.
 
   Returns:
-    Gradients with factors for each large kernel, and without in a long segment.
+    Gradients with factors for each large kernel; without in a long segment.
   """
 
   def of_segment(params, target_params, segment):
-    def loss_of(trained, kept):
+    def loss_of(trained, activations):
       variables = types.with_trained(params, trained)
-      return loss(variables, target_params, segment, kept)
+      return loss(variables, target_params, segment, activations)
 
-    kept = segment.activations or keep(params, segment)
+    activations = segment.activations or activations_of(params, segment)
     gradient = jax.grad(loss_of, argnums=(0, 1), has_aux=True)
-    (grads, kept_grads), stats = gradient(types.trained(params), kept)
-    layers = _in_factors(grads['params'], kept, kept_grads)
+    (grads, dactivations), stats = gradient(types.trained(params), activations)
+    layers = _in_factors(grads['params'], activations, dactivations)
     return grads | {'params': layers}, stats
 
   program = jax.jit(of_segment)
@@ -78,37 +78,37 @@ def gradients(
   return types.FactoredGradients(dense_gradients, factored_gradients)
 
 
-def _in_factors(grads, kept, kept_grads):
-  """Gradients with an `_Outer` for each layer whose input was kept."""
+def _in_factors(grads, activations, dactivations):
+  """Returns gradients with an `_Outer` for each layer with a cached input."""
   grads = dict(grads)
-  for name, value in kept.items():
+  for name, value in activations.items():
     layer = forward_cache.layer_of(name)
     if layer is None:
-      grads[name] = _in_factors(grads[name], value, kept_grads[name])
+      grads[name] = _in_factors(grads[name], value, dactivations[name])
     elif 'input' in value and len(value['input']) <= _FEW_ROWS:
-      outer = _Outer(value['input'], kept_grads[name]['output'])
+      outer = _Outer(value['input'], dactivations[name]['output'])
       dense = grads[layer]['Dense_0'] | {'kernel': outer}  # Of `Linear`.
       grads[layer] = grads[layer] | {'Dense_0': dense}
   return grads
 
 
 def opened(grads: Any) -> Any:
-  """The tree within `Factored`, for a jitted function; others as they are."""
+  """Returns the tree of a `Factored`, for a jitted function, or `grads`."""
   return grads.tree if isinstance(grads, Factored) else grads
 
 
 def dense(grads: Any) -> Any:
-  """A gradient of which every leaf is an array."""
+  """Returns a gradient of which every leaf is an array."""
   return multiplied_out(opened(grads))
 
 
 def multiplied_out(tree: Any) -> Any:
-  """An opened gradient with an array for each pair of factors."""
+  """Returns an opened gradient with an array for each pair of factors."""
 
   def multiply(grad):
     if not isinstance(grad, _Outer):
       return grad
-    # Written so that XLA makes it one loop with what is done to each weight.
+    # In this form XLA fuses the product with the update of each weight.
     rows = [x[:, None] * dy[None] for x, dy in zip(*grad, strict=True)]
     return sum(rows[1:], start=rows[0])
 
@@ -116,7 +116,7 @@ def multiplied_out(tree: Any) -> Any:
 
 
 def scaled(tree: Any, factor: jax.Array) -> Any:
-  """An opened gradient times a number."""
+  """Returns an opened gradient times a number."""
 
   def scale(grad):
     if isinstance(grad, _Outer):
@@ -127,12 +127,12 @@ def scaled(tree: Any, factor: jax.Array) -> Any:
 
 
 def global_norm(tree: Any) -> jax.Array:
-  """L2 norm of an opened gradient, without multiplying anything out."""
+  """Returns the L2 norm of an opened gradient from its factors."""
 
   def squared(grad):
     if isinstance(grad, _Outer):
       x, dy = grad
-      # Rounding, of the size of all rows' squares, may make it negative.
+      # Rounding, relative to the sum of squares of rows, may make it negative.
       return jnp.maximum(jnp.sum((x @ x.T) * (dy @ dy.T)), 0.0)
     return jnp.sum(grad**2)
 

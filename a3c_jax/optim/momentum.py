@@ -12,7 +12,7 @@ from a3c_jax.optim.rule import UpdateRule, of_optax
 def momentum_sgd(
   learning_rate: Callable[[int], float], *, momentum: float
 ) -> UpdateRule:
-  """Stochastic gradient descent with a momentum for each worker.
+  """Returns stochastic gradient descent, with a momentum for each worker.
 
       m ← α m + (1 - α) Δθ,    θ ← θ - η m
 

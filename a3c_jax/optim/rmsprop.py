@@ -1,4 +1,4 @@
-"""RMSProp, with statistics that are shared or of each worker."""
+"""RMSProp, with statistics that are shared or one set per worker."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from a3c_jax.optim.rule import UpdateRule, of_optax
 def shared_rmsprop(
   learning_rate: Callable[[int], float], *, decay: float, epsilon: float
 ) -> UpdateRule:
-  """RMSProp whose statistics g all workers share.
+  """Returns RMSProp with statistics g that all workers share.
 
       g ← α g + (1 - α) Δθ²,    θ ← θ - η Δθ / √(g + ε)
 
@@ -31,7 +31,10 @@ def shared_rmsprop(
 def rmsprop(
   learning_rate: Callable[[int], float], *, decay: float, epsilon: float
 ) -> UpdateRule:
-  """As `shared_rmsprop`, with a g for each worker: section 7, equation S3."""
+  """Returns `shared_rmsprop` with a g for each worker.
+
+  Source: section 7, equation S3.
+  """
   return _rule(learning_rate, decay, epsilon, per_worker=True)
 
 
@@ -45,7 +48,7 @@ def _rule(learning_rate, decay, epsilon, *, per_worker) -> UpdateRule:
 
 
 def _scale_by_rms(decay, epsilon) -> optax.GradientTransformation:
-  """optax.scale_by_rms, but a product of factors is never written to memory."""
+  """Returns optax.scale_by_rms that never writes a product to memory."""
   # g starts at 0, and ε is under the root: equations S2 and S3.
   rms = optax.scale_by_rms(
     decay=decay, eps=epsilon, initial_scale=0.0, eps_in_sqrt=True
@@ -56,7 +59,7 @@ def _scale_by_rms(decay, epsilon) -> optax.GradientTransformation:
     nu = optax.tree.update_moment(
       factored.multiplied_out(updates), state.nu, decay, order=2
     )
-    # Multiplied out a second time, which is cheaper than to store the result.
+    # Multiplying a second time is cheaper than storing the product.
     updates = factored.multiplied_out(jax.lax.optimization_barrier(updates))
     direction = jax.tree.map(
       lambda grad, square: grad * jax.lax.rsqrt(square + epsilon), updates, nu

@@ -1,9 +1,9 @@
-"""An update rule: one gradient, one step of the parameters."""
+"""An update rule: from a gradient to new parameters."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
@@ -15,25 +15,44 @@ from a3c_jax.optim import factored
 OptimizerState = Any  # A pytree of arrays.
 
 
+class RuleInitFn(Protocol):
+  def __call__(self, params: types.Params, /) -> OptimizerState:
+    """Returns the optimizer state before the first gradient."""
+    ...
+
+
+class RuleApplyFn(Protocol):
+  def __call__(
+    self,
+    params: types.Params,
+    optimizer_state: OptimizerState,
+    grads: types.Params,
+    frames: int,
+    /,
+  ) -> tuple[types.Params, OptimizerState]:
+    """Returns new parameters and the new optimizer state.
+
+    Args:
+      params: never donated, since other threads still read them.
+      optimizer_state: may be donated.
+      grads: like `trained(params)`.
+      frames: global emulator frames before the segment, a Python int.
+    """
+    ...
+
+
 class UpdateRule(NamedTuple):
-  """How a gradient becomes new parameters, its learning rate included.
+  """How a gradient becomes new parameters, with its learning rate.
 
   Attributes:
-    init: `(params) -> optimizer_state`.
-    apply: `(params, optimizer_state, grads, frames) -> (params,
-      optimizer_state)`, with gradients like `trained(params)` and the global
-      emulator frames, a Python int, before the segment. It may use up the
-      optimizer state that it gets (donation), but never the parameters, which
-      other threads still read.
+    init: makes an optimizer state.
+    apply: applies one gradient.
     per_worker: whether each worker has an optimizer state of its own.
     accepts_factored: whether gradients may be `factored.Factored`.
   """
 
-  init: Callable[[types.Params], OptimizerState]
-  apply: Callable[
-    [types.Params, OptimizerState, types.Params, int],
-    tuple[types.Params, OptimizerState],
-  ]
+  init: RuleInitFn
+  apply: RuleApplyFn
   per_worker: bool = False
   accepts_factored: bool = False
 
@@ -45,14 +64,14 @@ def of_optax(
   per_worker: bool = False,
   takes_factors: bool = False,
 ) -> UpdateRule:
-  """The rule θ ← θ - η · transformation(Δθ), one XLA program.
+  """Returns the rule θ ← θ - η · transformation(Δθ), one XLA program.
 
   Args:
     transformation: of dense gradients; it does not multiply by -η.
     learning_rate: η as a function of global emulator frames.
     per_worker: whether each worker has an optimizer state of its own.
-    takes_factors: whether the transformation multiplies factors out itself,
-      with `factored.multiplied_out`.
+    takes_factors: whether the transformation itself calls
+      `factored.multiplied_out`.
 
   Returns:
     A rule that accepts dense and factored gradients.
@@ -70,12 +89,12 @@ def of_optax(
     )
     return types.with_trained(params, trained), optimizer_state
 
-  # Only the optimizer's state may be donated: it belongs to one push at a time,
-  # while other threads go on reading parameters.
+  # Only the optimizer state may be donated: one push at a time owns it, while
+  # other threads continue to read parameters.
   program = jax.jit(update, donate_argnums=1)
 
   def apply(params, optimizer_state, grads, frames):
-    # On Python's numbers, and an argument: annealing does not recompile.
+    # Computed from Python numbers. As an argument it causes no recompilation.
     rate = np.float32(learning_rate(frames))
     return program(params, optimizer_state, factored.opened(grads), rate)
 

@@ -1,1 +1,1 @@
-"""Who holds the parameters: what a store does, and the stores."""
+"""Parameter stores: their interface, and the store behind a lock."""

@@ -1,4 +1,4 @@
-"""Parameters of one process behind one lock."""
+"""A parameter store in one process, behind one lock."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from a3c_jax.parameters.store import (
 
 
 class LockedStore:
-  """A `ParameterStore` whose contributions are applied one after another.
+  """A `ParameterStore` that applies contributions one after another.
 
-  A pytree is never edited in place, so `read` takes no lock: it hands out a
-  whole version, never half of one. `push` guards read-modify-write; gradients
-  may be stale, no update is lost. (The paper updates without a lock.)
+  A pytree is never edited in place, so `read` needs no lock: it returns a whole
+  version. `push` locks read-modify-write: gradients may be stale, but no update
+  is lost. (The paper updates without a lock.)
 
   Attributes:
-    accepts_factored: whether the update rule does.
+    accepts_factored: whether the update rule accepts factored gradients.
   """
 
   def __init__(
@@ -46,12 +46,12 @@ class LockedStore:
     """Starts at frame 0 with a fresh optimizer state.
 
     Args:
-      params: where learning starts; the target parameters start there too.
-      rule: what a gradient does to the parameters.
-      worker_states: where each worker starts; there are as many workers.
+      params: initial parameters, and initial target parameters.
+      rule: how a gradient changes the parameters.
+      worker_states: the initial state of each worker.
       target_period_frames: emulator frames between two copies into the target
         parameters; None for a learner without target.
-      statistics: of no observations yet, where they are normalised.
+      statistics: initial ones, if observations are normalized.
     """
     self.accepts_factored = rule.accepts_factored
     self._rule = rule
@@ -73,15 +73,14 @@ class LockedStore:
   def push(self, contribution: Contribution) -> Receipt:
     """Applies one contribution under the lock.
 
-    The update rule gets the frames before this segment. The target parameters
-    become the updated ones when the count crosses a multiple of the period.
+    The update rule gets the frame count before this segment. When the count
+    crosses a multiple of the period, the target parameters become the updated
+    parameters.
 
     Raises:
       IndexError: if there is no such worker; nothing is applied then.
     """
-    worker, grads, frames, read_version, worker_state, events, seen = (
-      contribution
-    )
+    worker, grads = contribution.worker, contribution.grads
     if not 0 <= worker < len(self._worker_states):
       raise IndexError(
         f'worker {worker}: there are {len(self._worker_states)} workers'
@@ -97,27 +96,36 @@ class LockedStore:
           params, self._optimizer_states[slot], grads, old.frames
         )
         updates += 1
-      total = old.frames + frames
+      frames = old.frames + contribution.frames
       period = self._target_period_frames
-      crossed = period is not None and total // period > old.frames // period
+      crossed = period is not None and frames // period > old.frames // period
       target_params = params if crossed else old.target_params
       statistics = old.statistics
-      if statistics is not None and seen is not None:
-        statistics = normalization.merged(statistics, seen)
+      if statistics is not None and contribution.statistics is not None:
+        statistics = normalization.merged(statistics, contribution.statistics)
       self._version = types.Version(
-        params, target_params, total, updates, statistics
+        params=params,
+        target_params=target_params,
+        frames=frames,
+        updates=updates,
+        statistics=statistics,
       )
-      self._worker_states[worker] = worker_state
-      receipt = Receipt(total, updates, old.updates - read_version, waited)
+      self._worker_states[worker] = contribution.worker_state
+      receipt = Receipt(
+        frames=frames,
+        version=updates,
+        staleness=old.updates - contribution.read_version,
+        lock_wait_seconds=waited,
+      )
       self._applied.append(
-        Applied(receipt, worker, time.perf_counter(), events)
+        Applied(receipt, worker, time.perf_counter(), contribution.events)
       )
     return receipt
 
   def drain(self) -> list[Applied]:
     """Returns what was applied since the last drain, in order; no lock."""
     applied = []
-    # Not until it is empty: workers may append faster than this takes.
+    # Not until it is empty: workers may append faster than this removes.
     for _ in range(len(self._applied)):
       try:
         applied.append(self._applied.popleft())
@@ -137,7 +145,7 @@ class LockedStore:
     if not self._lock.acquire(timeout=timeout):
       raise TimeoutError(f'the lock of the parameters is held for {timeout} s')
     try:
-      # Copies: the next update takes the optimizer's arrays away.
+      # Copies: the next update donates the optimizer's arrays.
       optimizer_states = jax.tree.map(np.array, self._optimizer_states)
       state = StoreState(
         self._version, optimizer_states, list(self._worker_states)
@@ -149,11 +157,11 @@ class LockedStore:
   def restore(self, state: StoreState) -> None:
     """Resumes from a captured state; no worker may run meanwhile.
 
-    If there are more workers than in the state, the new ones keep the worker
-    states and optimizer states that they began with.
+    Workers that are not in the state keep their initial worker states and
+    optimizer states.
     """
     version = state.version
-    # Copies: the optimizer's arrays are given away at each update.
+    # Copies: each update donates the optimizer's arrays.
     params, target_params, optimizer_states = jax.tree.map(
       jnp.array,
       (version.params, version.target_params, state.optimizer_states),

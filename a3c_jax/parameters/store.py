@@ -1,4 +1,4 @@
-"""What a parameter store does: workers read versions and push contributions."""
+"""The interface of a parameter store and its records."""
 
 from __future__ import annotations
 
@@ -10,25 +10,24 @@ from a3c_jax.core.events import Event
 
 
 class Contribution(NamedTuple):
-  """What one worker made of one segment.
+  """One worker's result of one segment.
 
   Plain data: it can be pickled, logged and replayed.
   """
 
   worker: int  # index, from 0
-  grads: (
-    types.Params | None
-  )  # like `trained(params)`, or `factored.Factored` if
-  # the store accepts it; None counts the frames alone
+  # Like `trained(params)`, or `factored.Factored` if the store accepts it; None
+  # counts the frames alone.
+  grads: types.Params | None
   frames: int  # emulator frames since the worker's last contribution
-  read_version: int  # updates in the parameters that the gradient is of
-  worker_state: WorkerState  # where the worker stands once this is applied
+  read_version: int  # `updates` of the version of the gradient
+  worker_state: WorkerState  # of the worker after this segment
   events: tuple[Event, ...] = ()
-  statistics: types.RunningStatistics | None = None  # of the observations seen
+  statistics: types.RunningStatistics | None = None  # of raw observations
 
 
 class Receipt(NamedTuple):
-  """What `push` tells about one contribution."""
+  """The result of one `push`."""
 
   frames: int  # emulator frames of all workers after it
   version: int  # updates of all workers after it
@@ -37,7 +36,7 @@ class Receipt(NamedTuple):
 
 
 class Applied(NamedTuple):
-  """One contribution that a store has applied, for the log."""
+  """One contribution that a store applied, for the log."""
 
   receipt: Receipt
   worker: int
@@ -46,7 +45,7 @@ class Applied(NamedTuple):
 
 
 class StoreState(NamedTuple):
-  """All of a store at one moment. Nothing changes it afterwards."""
+  """The whole state of a store at one moment. It never changes."""
 
   version: types.Version
   optimizer_states: list[Any]  # one per worker, or one for all
@@ -64,6 +63,7 @@ class ParameterStore(Protocol):
 
   def read(self) -> types.Version:
     """Returns the newest whole version. Never waits for a `push`."""
+    ...
 
   def push(self, contribution: Contribution) -> Receipt:
     """Applies one contribution.
@@ -71,31 +71,36 @@ class ParameterStore(Protocol):
     Raises:
       IndexError: if there is no such worker; nothing is applied then.
     """
+    ...
 
   def drain(self) -> list[Applied]:
     """Returns what was applied since the last drain, in order.
 
     Each is returned once, by `drain` or by `capture`. Never waits for a `push`.
     """
+    ...
 
   def capture(self, *, timeout: float = -1) -> tuple[StoreState, list[Applied]]:
     """Returns the state at one moment, and drains what was applied until then.
 
-    What is applied later is neither in the state nor among the drained.
+    Later contributions are neither in the state nor among the drained.
 
     Args:
-      timeout: seconds to wait for a `push` that does not end; -1 is no limit.
+      timeout: seconds to wait for a running `push`; -1 is no limit.
 
     Raises:
-      TimeoutError: after that; nothing is drained then.
+      TimeoutError: if the `push` has not ended; nothing is drained then.
     """
+    ...
 
   def restore(self, state: StoreState) -> None:
     """Resumes from a captured state; no worker may run meanwhile.
 
-    Workers beyond those of the state keep what they began with. What was
+    Workers that are not in the state keep their initial states. What was
     applied before and not drained is dropped.
     """
+    ...
 
   def warm_up(self, grads: types.Params) -> None:
     """Compiles the update for such gradients, and changes nothing."""
+    ...

@@ -1,4 +1,4 @@
-"""From the CSV files of runs to curves, averaged over seeds."""
+"""Reads the CSV files of runs, and averages learning curves over seeds."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NEEDED = {
 
 
 class Run(NamedTuple):
-  """What a run has written so far."""
+  """The settings and results of a run, which may still be training."""
 
   path: pathlib.Path
   config: Config
@@ -36,21 +36,21 @@ class Run(NamedTuple):
 class Group(NamedTuple):
   """Runs that differ in nothing but their seeds."""
 
-  label: str  # algorithm, and settings that tell it from other groups
+  label: str  # algorithm, and settings that distinguish it from other groups
   runs: list[Run]
 
 
 class Curve(NamedTuple):
-  """Mean and spread over the runs of a group, at N places."""
+  """Mean and spread over the runs of a group, at N positions."""
 
   x: np.ndarray  # [N] float64
-  mean: np.ndarray  # [N] float64, NaN where no run has anything
+  mean: np.ndarray  # [N] float64
   lowest: np.ndarray  # [N] float64
   highest: np.ndarray  # [N] float64
 
 
 def read(workdir: str | pathlib.Path) -> Run:
-  """Reads a run, which may be going on meanwhile.
+  """Reads a run, which may still be training.
 
   Raises:
     UsageError: if there is no run in the folder.
@@ -65,10 +65,10 @@ def read(workdir: str | pathlib.Path) -> Run:
 
 
 def _columns(path, needed) -> dict[str, np.ndarray]:
-  """Columns of numbers; rows that are not whole do not count."""
+  """Columns of numbers, without incomplete rows."""
   problem = 'is not that of a run'
   try:
-    # A row with a damaged character does not count, the others do.
+    # Only rows with damaged characters are left out.
     with path.open(newline='', errors='replace') as file:
       table = csv.DictReader(file)
       names = [name for name in table.fieldnames or () if name not in _TEXT]
@@ -96,12 +96,12 @@ def _numbers(row) -> dict[str, float] | None:
     }
   except (TypeError, ValueError):
     return None
-  places = [numbers[name] for name in ('frames', 'seconds') if name in numbers]
-  return numbers if all(0 <= place < math.inf for place in places) else None
+  positions = [numbers[x] for x in ('frames', 'seconds') if x in numbers]
+  return numbers if all(0 <= x < math.inf for x in positions) else None
 
 
 def group(runs: Sequence[Run]) -> list[Group]:
-  """Puts together runs that differ in nothing but their seeds."""
+  """Groups runs that differ in nothing but their seeds."""
   groups: list[tuple[dict[str, Any], list[Run]]] = []
   for run in runs:
     settings = fixed_settings(run.config)
@@ -122,7 +122,7 @@ def group(runs: Sequence[Run]) -> list[Group]:
 
 
 def _label(kind, kinds) -> str:
-  """What tells a kind of run from the others, in as few words as possible.
+  """The settings that distinguish a kind of run, in as few words as possible.
 
   Args:
     kind: the name of its environment, and its settings.
@@ -148,12 +148,12 @@ def binned(
 ) -> Curve | None:
   """Averages values in bins of equal width, and then over runs.
 
-  A bin in which a run has nothing lies on the line between its neighbours;
-  before a run's first and after its last bin the run does not count.
+  A bin without values of a run is interpolated from its neighbours. The run is
+  left out of the bins before its first and after its last value.
 
   Args:
-    runs: for each, places [M] and values [M], at least one of all.
-    points: N, how many bins there are between 0 and the greatest place.
+    runs: for each, positions [M] and values [M].
+    points: N, the number of bins between 0 and the greatest position.
 
   Returns:
     None if there are no values.
@@ -172,19 +172,19 @@ def binned(
     bins = np.clip(np.searchsorted(edges, x, side='left') - 1, 0, points - 1)
     counts = np.bincount(bins, minlength=points)
     sums = np.bincount(bins, weights=y, minlength=points)
-    there = counts > 0
+    filled = counts > 0
     lines.append(
       np.interp(
         centres,
-        centres[there],
-        sums[there] / counts[there],
+        centres[filled],
+        sums[filled] / counts[filled],
         left=np.nan,
         right=np.nan,
       )
     )
   table = np.array(lines)
-  somewhere = np.isfinite(table).any(axis=0)
-  table, centres = table[:, somewhere], centres[somewhere]
+  known = np.isfinite(table).any(axis=0)
+  table, centres = table[:, known], centres[known]
   return Curve(
     centres,
     np.nanmean(table, axis=0),

@@ -1,8 +1,9 @@
-"""Many runs of scripts, some at once, each a process of its own."""
+"""Runs scripts in processes, several at once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+import logging
 import math
 import os
 import pathlib
@@ -13,30 +14,34 @@ import sys
 import time
 from typing import NamedTuple
 
-import numpy as np
-
 from a3c_jax.core import files, paths
 from a3c_jax.core import signals as signals_lib
 
-REFUSED = 3  # Jobs; a script that takes the flags of none takes no other's.
+REFUSALS = 3  # So many jobs that refuse their flags stop a pool.
+_REFUSED = 2  # The exit code of a script that refuses its flags.
 _POLL_SECONDS = 0.1
+_logger = logging.getLogger(__name__)
 
 
 class Job(NamedTuple):
-  """What one process is to do."""
+  """The work of one process."""
 
-  name: str  # of its folder, and its log
-  command: tuple[str, ...]  # of Python: a script and its flags
-  text: str  # what to tell of it when it begins
+  name: str  # of its folder, and of its log
+  command: tuple[str, ...]  # arguments of Python: a script and its flags
+  text: str  # printed when it starts
 
 
-class Batch:
-  """Runs jobs, in their order, so many at once.
+class ProcessPool:
+  """Runs jobs in their order, a limited number at once.
 
-  Job 'one' is `python COMMAND --workdir=FOLDER/one` and prints into
-  FOLDER/one.log; its command is in FOLDER/one.command. While a process of an
-  earlier batch still runs, which it can if that batch was killed, its job is
-  not begun a second time.
+  Job 'one' runs `python COMMAND --workdir=FOLDER/one` and prints into
+  FOLDER/one.log. Its command is in FOLDER/one.command. A process of an earlier
+  pool may still run if that pool was killed. Its job does not start again
+  before the process has ended.
+
+  Attributes:
+    refused: whether the pool stopped because every job so far had refused its
+      flags: its script seems to refuse those of any job.
   """
 
   def __init__(
@@ -46,129 +51,131 @@ class Batch:
     *,
     parallel: int,
     environment: Mapping[str, str],
-    ended: Callable[[Job, int], None],
-    look: Callable[[], None] = lambda: None,
+    on_exit: Callable[[Job, int], None],
+    tick: Callable[[], None] = lambda: None,
     is_done: Callable[[Job], bool] = lambda job: False,
+    refusals: int | None = REFUSALS,
   ):
-    """Runs nothing yet.
+    """Starts nothing yet.
 
     Args:
       folder: existing; of all jobs.
-      jobs: what is to be done.
-      parallel: how many at once.
+      jobs: in the order in which they start.
+      parallel: how many run at once.
       environment: environment variables of the processes.
-      ended: called with a job and its exit code; not where the batch was told
-        to end before, since nobody knows then whether it would have failed.
-      look: called about every tenth of a second.
-      is_done: asked before a job begins: another batch may just have done it.
+      on_exit: called with a job and its exit code. Not called once the pool
+        was told to stop: such a job might not have failed otherwise.
+      tick: called about every tenth of a second.
+      is_done: asked before a job starts, since another pool may have run it.
+      refusals: stop when the first so many jobs have refused their flags; None
+        never stops.
     """
     self._folder = folder
     self._todo = list(jobs)
     self._parallel = parallel
     self._environment = environment
-    self._ended = ended
-    self._look = look
+    self._on_exit = on_exit
+    self._tick = tick
     self._is_done = is_done
+    self._refusals = math.inf if refusals is None else min(refusals, len(jobs))
     self._running: dict[subprocess.Popen, Job] = {}
-    self._left_behind: set[str] = set()
-    self._ends_early = False
+    self._left_running: set[str] = set()
+    self._stopping = False
+    self._codes: dict[str, int] = {}
+    self.refused = False
+
+  @property
+  def failed(self) -> dict[str, int]:
+    """Exit codes other than 0, by the names of jobs."""
+    return {name: code for name, code in self._codes.items() if code}
 
   def run(self) -> None:
-    """Runs all. `signals.Signals` stop the runs, a second one kills them.
+    """Runs all jobs. A signal of `signals.Signals` stops them, a second kills.
 
     Raises:
-      OSError: if a file cannot be written or a process not be started; the
-        runs are stopped before.
+      OSError: if a file cannot be written or a process cannot start. All
+        processes have ended by then.
     """
     again: list[int] = []
     try:
       with signals_lib.Signals(again.append, notice='') as signals:
-        stopping = False
+        signalled = False
         while self._todo or self._running:
           self._start()
           time.sleep(_POLL_SECONDS)
-          self._look()
-          if signals.received and not stopping:
-            stopping = True
-            print(f'stopping {len(self._running)} runs', flush=True)
-            self._end(signal.SIGTERM)
+          self._tick()
+          if signals.received and not signalled:
+            signalled = True
+            _logger.info('stopping %d runs', len(self._running))
+            self._stop(signal.SIGTERM)
           elif again:
             again.clear()
-            print(f'killing {len(self._running)} runs', flush=True)
-            self._end(signal.SIGKILL)
-          self._take_ended()
+            _logger.info('killing %d runs', len(self._running))
+            self._stop(signal.SIGKILL)
+          self._drain()
     finally:
-      self.end()
+      self._stop(signal.SIGTERM)
       for process in self._running:
         process.wait()
 
-  def end(self) -> None:
-    """Stops what runs, and begins no other."""
-    self._end(signal.SIGTERM)
-
   def _start(self) -> None:
     """Starts as many jobs as there is room for."""
-    left_behind = 0
+    left_running = 0
     for job in self._todo[:]:
-      if len(self._running) + left_behind >= self._parallel:
+      if len(self._running) + left_running >= self._parallel:
         return
       with (self._folder / f'{job.name}.log').open('ab') as log:
         try:
           # The process inherits the lock, so it lasts as long as the process.
           files.lock(log, folder=paths.as_given(self._folder))
         except BlockingIOError:
-          left_behind += 1
-          if job.name not in self._left_behind:
-            print(f'{job.name} runs already; waiting for its end', flush=True)
-          self._left_behind.add(job.name)
+          left_running += 1
+          if job.name not in self._left_running:
+            _logger.info('%s runs already; waiting for its end', job.name)
+          self._left_running.add(job.name)
           continue
         self._todo.remove(job)
         if self._is_done(job):
-          self._ended(job, 0)
+          self._push(job, 0)
           continue
-        files.replace(
-          _command_file(self._folder, job.name),
-          os.fsencode(f'{shlex.join(job.command)}\n'),
-        )
-        workdir = f'--workdir={paths.as_given(self._folder / job.name)}'
-        process = subprocess.Popen(
-          [sys.executable, *job.command, workdir],
-          stdin=subprocess.DEVNULL,
-          stdout=log,
-          stderr=subprocess.STDOUT,
-          env=self._environment,
-          process_group=0,  # Ctrl-C of a terminal would be a second signal.
-        )
-      self._running[process] = job
-      print(f'{job.name} begins: {job.text}', flush=True)
+        self._running[self._process(job, log)] = job
+      _logger.info('%s starts: %s', job.name, job.text)
 
-  def _end(self, number) -> None:
-    self._ends_early = True
+  def _process(self, job, log) -> subprocess.Popen:
+    files.replace(
+      _command_file(self._folder, job.name),
+      os.fsencode(f'{shlex.join(job.command)}\n'),
+    )
+    workdir = f'--workdir={paths.as_given(self._folder / job.name)}'
+    return subprocess.Popen(
+      [sys.executable, *job.command, workdir],
+      stdin=subprocess.DEVNULL,
+      stdout=log,
+      stderr=subprocess.STDOUT,
+      env=self._environment,
+      process_group=0,  # Ctrl-C of a terminal would be a second signal.
+    )
+
+  def _stop(self, number) -> None:
+    self._stopping = True
     self._todo.clear()
     for process in self._running:
       process.send_signal(number)
 
-  def _take_ended(self) -> None:
+  def _drain(self) -> None:
+    """Removes the processes that have ended."""
     for process in [p for p in self._running if p.poll() is not None]:
       job = self._running.pop(process)
-      if not self._ends_early:
-        self._ended(job, process.returncode)
+      if not self._stopping:
+        self._push(job, process.returncode)
 
-
-def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
-  """A number drawn from LogUniform(low, high), to 4 digits, within these."""
-  exact = math.exp(rng.uniform(math.log(low), math.log(high)))
-  return min(max(float(f'{exact:.4g}'), low), high)
-
-
-def are_refused(failed: Mapping[str, int], finished: Collection[str]) -> bool:
-  """Whether a script seems to refuse its flags, whatever the job.
-
-  Args:
-    failed: exit codes, by the names of jobs.
-    finished: names of jobs.
-  """
-  return not finished and {*failed.values()} == {2}
+  def _push(self, job, code) -> None:
+    self._codes[job.name] = code
+    self._on_exit(job, code)
+    only_refusals = {*self._codes.values()} == {_REFUSED}
+    if only_refusals and len(self._codes) >= self._refusals:
+      self.refused = True
+      self._stop(signal.SIGTERM)
 
 
 def _command_file(folder, name):
@@ -176,7 +183,7 @@ def _command_file(folder, name):
 
 
 def last_command(folder: pathlib.Path, name: str) -> list[str]:
-  """The script and flags that a job was last begun with; none if never."""
+  """The script and flags that a job last started with; empty without any."""
   try:
     content = _command_file(folder, name).read_bytes()
     return shlex.split(os.fsdecode(content))

@@ -1,4 +1,4 @@
-"""What the paper and its reproductions published: curves, tables, scores."""
+"""Published results of the paper and of its reproductions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from a3c_jax.algorithms import registry
 from a3c_jax.envs import reference_scores
 
-# Names in the figures of Mnih et al. 2016, by ours.
+# Names of games in the figures of Mnih et al. 2016, by ours.
 _PANELS = {
   'beam_rider': 'Beamrider',
   'breakout': 'Breakout',
@@ -25,12 +25,12 @@ _OPTIMIZERS = {
   'rmsprop': 'RMSProp',
   'shared_rmsprop': 'Shared RMSProp',
 }
-# Rows of Table 1 that are over the games and by the rule of their own papers.
+# Rows of Table 1 with the games and the rule of their own papers.
 _PLAIN = ('DQN', 'Gorila')
 THREADS = (1, 2, 4, 8, 16)  # Of the paper's curves.
-RATES = 50  # Learning rates of each of its experiments,
-RATE_RANGE = (1e-4, 1e-2)  # drawn from this, evenly on a logarithmic scale.
-SOURCES = {  # Of reproductions, and their columns.
+RATES = 50  # Learning rates of each of its experiments.
+RATE_RANGE = (1e-4, 1e-2)  # They are drawn from LogUniform of these.
+SOURCES = {  # Reproductions, and their columns.
   'NoisyNet paper': 'noisynets_paper_a3c',
   'ChainerRL': 'chainerrl_a3c_ff_5seeds',
   'PFRL': 'pfrl_a3c_ff_3seeds',
@@ -67,27 +67,27 @@ def _curves() -> dict[tuple[str, str, str], np.ndarray]:
 def paper_curve(
   game: str, algo: str, *, threads: int, against: str
 ) -> PaperCurve | None:
-  """The curve of the paper for a game and an algorithm.
+  """The paper's learning curve of a game and an algorithm.
 
-  Those of Figures 3, 4, S9 and S10: the small network without LSTM, 1 to 16
+  From Figures 3, 4, S9 and S10: the small network without LSTM, 1 to 16
   threads, the mean of the best 3 of 50 learning rates. Recovered from the paths
   in the PDF.
 
   Args:
     game: of ale-py, snake_case.
     algo: its name in the registry.
-    threads: the curve is that of the nearest number in the paper.
+    threads: selects the nearest number of threads in the paper.
     against: 'frames' or 'hours', on the authors' machine.
 
   Returns:
-    None where the paper has none.
+    None if the paper has none.
   """
   title = registry.get(algo).title
   nearest = min(THREADS, key=lambda number: abs(np.log(number / threads)))
   series = f'{title} {nearest} threads'
-  # The supplement's figures have what the others lack.
+  # The supplement's figures have the panels that the others lack.
   for figure in {'frames': ('3', 'S9'), 'hours': ('4', 'S10')}[against]:
-    curve = _curves().get((f'Fig{figure}', _PANELS.get(game), series))
+    curve = _curves().get((f'Fig{figure}', _PANELS.get(game, ''), series))
     if curve is not None:
       x, score = curve
       scale = _FRAMES_PER_EPOCH if against == 'frames' else 1
@@ -98,34 +98,32 @@ def paper_curve(
 
 
 def paper_games() -> tuple[str, ...]:
-  """The games that `paper_curve` knows."""
+  """The games that `paper_curve` has."""
   return tuple(_PANELS)
 
 
 def figure1(game: str) -> dict[str, PaperCurve]:
   """The curves of Figure 1, by hours: 16 threads, and DQN on a K40 GPU.
 
-  The mean of the best 5 of 50 learning rates; DQN's has one.
+  A curve is the mean of the best 5 of 50 learning rates; DQN has only one.
 
   Args:
     game: of ale-py, snake_case.
 
   Returns:
-    Those of the algorithms that the figure has, by their names in the
-    registry, and of 'dqn'; nothing where there are none.
+    The curves by the names of algorithms in the registry, and of 'dqn'. Empty
+    if the figure lacks the game.
   """
   titles = {name: registry.get(name).title for name in registry.names()}
-  all_curves = {
-    name: (title, _curves().get(('Fig1', _PANELS.get(game), title)))
-    for name, title in (titles | {'dqn': 'DQN'}).items()
-  }
-  return {
-    name: PaperCurve(
-      *curve, f'paper, {title} (Fig. 1)', 1 if name == 'dqn' else 16
-    )
-    for name, (title, curve) in all_curves.items()
-    if curve is not None
-  }
+  found = {}
+  for name, title in (titles | {'dqn': 'DQN'}).items():
+    curve = _curves().get(('Fig1', _PANELS.get(game, ''), title))
+    if curve is not None:
+      hours, score = curve
+      threads = 1 if name == 'dqn' else 16
+      label = f'paper, {title} (Fig. 1)'
+      found[name] = PaperCurve(hours, score, label, threads)
+  return found
 
 
 def optimizer_ranks(game: str, algo: str, optimizer: str) -> PaperCurve | None:
@@ -134,23 +132,24 @@ def optimizer_ranks(game: str, algo: str, optimizer: str) -> PaperCurve | None:
   Args:
     game: of ale-py, snake_case.
     algo: its name in the registry.
-    optimizer: one of `config.OPTIMIZERS`.
+    optimizer: as --optimizer names it.
 
   Returns:
-    None where the paper has none; x are ranks from 1 to 50.
+    None if the paper has none. x are ranks from 1 to 50.
   """
   panel = f'{registry.get(algo).title}, {_MORE_PANELS.get(game)}'
   points = _curves().get(('FigS5', panel, _OPTIMIZERS[optimizer]))
   if points is None:
     return None
-  return PaperCurve(*points, f'paper, {_OPTIMIZERS[optimizer]}', 16)
+  ranks, score = points
+  return PaperCurve(ranks, score, f'paper, {_OPTIMIZERS[optimizer]}', 16)
 
 
 def learning_rates(game: str, algo: str) -> np.ndarray | None:
   """The scatter of Figures 2 and S11.
 
   Returns:
-    [50, 2] float64, learning rates and scores; None where the paper has none.
+    [50, 2] float64, learning rates and scores; None if the paper has none.
   """
   title = registry.get(algo).title
   points = [
@@ -162,9 +161,9 @@ def learning_rates(game: str, algo: str) -> np.ndarray | None:
 
 
 def speedups(algo: str) -> dict[int, float]:
-  """The row of Table 2: by threads, how much sooner a score is reached.
+  """A row of Table 2: by threads, how many times sooner a score is reached.
 
-  Empty for an algorithm that the table lacks.
+  Empty if the table lacks the algorithm.
   """
   title = registry.get(algo).title
   return {
@@ -188,7 +187,7 @@ def table1_methods() -> tuple[str, ...]:
 
 
 def paper_scores(method: str) -> dict[str, float]:
-  """Scores of Table S3, from human starts, by game; not all have all 57."""
+  """Scores of Table S3, from human starts, by game; some methods lack some."""
   return {
     row['game']: float(row[method])
     for row in reference_scores.rows('paper_scores.csv')
@@ -199,9 +198,10 @@ def paper_scores(method: str) -> dict[str, float]:
 def paper_normalized(method: str) -> dict[str, float]:
   """Table S3 in percent of the way from random to human play, by game.
 
-  Scores and references are from human starts. Where random play is better than
-  human, in Video Pinball, the percentage is of the human score alone, but not
-  in DQN's and Gorila's rows: only so do the means come to those of Table 1.
+  Scores and references are from human starts. In Video Pinball, random play is
+  better than human play, and the percentage is of the human score alone. The
+  rows of DQN and Gorila do not have this exception: only so do the means equal
+  those of Table 1.
   """
   references = {
     row['game']: reference_scores.Reference(
@@ -219,7 +219,7 @@ def paper_normalized(method: str) -> dict[str, float]:
 
 
 def table1(method: str) -> Summary:
-  """A row of Table 1, as it is printed."""
+  """A row of Table 1, as printed in the paper."""
   (row,) = (
     row
     for row in reference_scores.rows('paper_table1.csv')
@@ -231,7 +231,7 @@ def table1(method: str) -> Summary:
 
 
 def summarize(percents: Mapping[str, float]) -> Summary:
-  """A row of Table 1, made of percentages by game.
+  """A row of Table 1, computed from percentages by game.
 
   Raises:
     ValueError: if there is no game.
@@ -243,7 +243,7 @@ def summarize(percents: Mapping[str, float]) -> Summary:
 
 
 def reproductions(game: str) -> dict[str, float]:
-  """Scores of A3C after up to 30 no-ops that others published, by source.
+  """Scores of A3C after up to 30 no-ops from reproductions, by source.
 
   Fortunato et al. 2018 (arXiv:1706.10295, the baseline of NoisyNets),
   ChainerRL 0.8.0 (5 seeds) and PFRL (3 seeds).

@@ -30,7 +30,7 @@ _logger = logging.getLogger(__name__)
 
 
 class Makers(NamedTuple):
-  """What makes the parts of a run."""
+  """Functions that make environments and the learner of a run."""
 
   env: Callable[[], replayable.Recorded]
   eval_env: Callable[[], replayable.Recorded]
@@ -71,13 +71,13 @@ class Makers(NamedTuple):
 
 
 class Parts(NamedTuple):
-  """A run that is set up: everything is made and compiled."""
+  """All parts of a run, made and compiled."""
 
   config: Config
   team: list[runtime.Worker]
   job: runtime.Job
   evaluator: evaluator_lib.Evaluator | None
-  statistics: list[str]  # names of the scalars that updates report
+  statistics: list[str]  # names of the scalars of an update
 
   @classmethod
   def assemble(
@@ -92,8 +92,9 @@ class Parts(NamedTuple):
     Args:
       config: of the run.
       makers: of its parts.
-      stage: called with what begins, in words.
-      on_made: called with what closes an environment, as soon as it is made.
+      stage: called at the start of each stage, as `setting_up.watched` says.
+      on_made: called with the function that closes an environment, as soon as
+        the environment is made.
     """
     incidents = events.EventQueue()
     team, seeds = [], []
@@ -134,11 +135,18 @@ class Parts(NamedTuple):
       )
       on_made(evaluator.close)
     stage('compiling', computes=True)
-    job = _job(config, learner, team, init_key, makers.env, incidents)
+    job = _job(
+      config,
+      learner,
+      team,
+      init_key=init_key,
+      make_env=makers.env,
+      incidents=incidents,
+    )
     statistics = _warm_up(job, team[0])
     if evaluator:
       evaluator.warm_up(job.store.read())
-    return cls(config, team, job, evaluator, statistics)
+    return cls(config, team, job, evaluator=evaluator, statistics=statistics)
 
 
 def _target_period_frames(config, learner) -> int | None:
@@ -152,7 +160,15 @@ def _target_period_frames(config, learner) -> int | None:
   return config.algorithm.target_period_frames
 
 
-def _job(config, learner, team, init_key, make_env, incidents) -> runtime.Job:
+def _job(
+  config: Config,
+  learner: types.Learner,
+  team: list[runtime.Worker],
+  *,
+  init_key: jax.Array,
+  make_env: Callable[[], replayable.Recorded],
+  incidents: events.EventQueue,
+) -> runtime.Job:
   obs = team[0].state.carry.obs
   store = locked.LockedStore(
     networks.scale_torso_kernels(learner.init(init_key, obs), config.init_gain),
@@ -187,7 +203,7 @@ def _job(config, learner, team, init_key, make_env, incidents) -> runtime.Job:
 
 
 def _warm_up(job: runtime.Job, worker: runtime.Worker) -> list[str]:
-  """Compiles all that threads call; returns the names of the statistics."""
+  """Compiles all functions of threads; returns the names of the statistics."""
   carry, steps = worker.state.carry, job.spec.steps
   actor = actor_lib.in_training(job.learner, job.store.read)
   rollout.compile_for(worker.env, actor, carry, steps)

@@ -1,4 +1,4 @@
-"""Scores of agents that do not learn: what to hold learnt ones against."""
+"""Scores of agents that do not learn, to compare learned ones with."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Act = Callable[[Any], int]  # From an environment to an action.
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-  """How long the agents play."""
+  """Options of the evaluation of baselines."""
 
   episodes: int = fields.count(
     'Episodes of each agent.', least=2, default=100, source='ours'

@@ -1,4 +1,4 @@
-"""CSV files that are cut back to a checkpoint when a run is resumed."""
+"""CSV files that are truncated to a checkpoint when a run is resumed."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class CsvFiles(contextlib.ExitStack):
 
     Args:
       workdir: existing folder.
-      positions: from `positions` of the session before; rows that a file holds
-        beyond its position are removed. Empty for a new run.
+      positions: from `positions` of the session before. Rows after the position
+        of their file are removed. Empty for a new run.
     """
     super().__init__()
     self._workdir = workdir
@@ -33,7 +33,7 @@ class CsvFiles(contextlib.ExitStack):
     self._files: dict[str, Any] = {}
 
   def open(self, name: str, columns: Sequence[str]) -> csv.DictWriter:
-    """A writer of rows; a file that has rows keeps the columns it has.
+    """Opens a file for rows; a file that has rows keeps its columns.
 
     Raises:
       OSError: if the file cannot be written.
@@ -44,7 +44,7 @@ class CsvFiles(contextlib.ExitStack):
     # Line buffering, so that whole lines reach the disk.
     file = self.enter_context(path.open('a', newline='', buffering=1))
     file.truncate(end)
-    file.seek(0, os.SEEK_END)  # Or `tell` would give the end that it had.
+    file.seek(0, os.SEEK_END)  # Otherwise `tell` returns the former end.
     self._files[name] = file
     rows = csv.DictWriter(
       file, _header(path, end) or columns, extrasaction='ignore'
@@ -54,7 +54,7 @@ class CsvFiles(contextlib.ExitStack):
     return rows
 
   def positions(self) -> dict[str, int]:
-    """Where each file ends, once all of it is on the disk."""
+    """Writes each file to the disk, and returns where it ends."""
     for file in self._files.values():
       files.sync(file.fileno())
     return {name: file.tell() for name, file in self._files.items()}
@@ -68,12 +68,12 @@ def _end_of_rows(path, position) -> int:
     content = b''
   end = content.rfind(b'\n') + 1
   if end < position:
-    _logger.warning('%s is shorter than it was: rows are lost', path)
+    _logger.warning('%s is shorter than at the checkpoint: rows are lost', path)
   return end
 
 
 def _header(path, end) -> list[str] | None:
-  """The names of the columns of a file that has rows to keep."""
+  """The names of the columns of a file that keeps rows."""
   if not end:
     return None
   with path.open(newline='') as file:

@@ -1,4 +1,4 @@
-"""Shows a run on standard output: what scripts add to the library's logger."""
+"""Shows a run on standard output. Only scripts use it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from a3c_jax.runs import log as log_lib
 
 
 class LiveLine:
-  """A line of progress that stays below all others; none but on a terminal."""
+  """A line of progress below all others. Shown only on a terminal."""
 
   def __init__(self):
     self._console = rich.console.Console(highlight=False)
@@ -31,11 +31,11 @@ class LiveLine:
 
   @property
   def shown(self) -> bool:
-    """Whether there is one now."""
+    """Whether the line is shown now."""
     return self._task is not None
 
   def update(self, text: str, *, done: float, total: float) -> None:
-    """Shows how much is done; the first call shows the line."""
+    """Updates the line; the first call shows it."""
     if self._live is None:
       return
     if self._task is None:
@@ -45,15 +45,15 @@ class LiveLine:
     self._live.refresh()
 
   def print(self, text: str) -> None:
-    """Prints text above it."""
+    """Prints text above the line."""
     if self.shown:
       self._console.print(text, markup=False)
     else:
       print(text, flush=True)
 
   def close(self) -> None:
-    """Leaves the line as it is, and the terminal to others."""
-    if self.shown:
+    """Ends the line, and releases the terminal."""
+    if self._live is not None and self.shown:
       self._live.stop()
       self._task = None
 
@@ -71,8 +71,8 @@ class Display(logging.Handler):
       str(progress), done=progress.frames, total=progress.total_frames
     )
 
-  def say(self, text: str) -> None:
-    """Prints the last words of a run, in the place of the live line."""
+  def print_result(self, text: str) -> None:
+    """Ends the live line, and prints the result of a run."""
     self._line.close()
     print(text, flush=True)
 
@@ -94,7 +94,7 @@ class Display(logging.Handler):
 
 @contextlib.contextmanager
 def shown() -> Iterator[Display]:
-  """Shows all that the library logs, within a block."""
+  """Shows all messages of the library within a block."""
   logger = logging.getLogger('a3c_jax')
   display = Display()
   before = logger.level, logger.propagate

@@ -1,94 +1,19 @@
-"""Whole episodes with fixed parameters; learns nothing."""
+"""Plays whole episodes with a fixed policy, and summarizes their returns."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 import math
 import queue
-from typing import NamedTuple
+from typing import NamedTuple, SupportsFloat
 
 import gymnasium
-import jax
 import numpy as np
 
-from a3c_jax.acting import actor as actor_lib
-from a3c_jax.core import observations, types, workers
+from a3c_jax.core import workers
 from a3c_jax.envs import replayable
+from a3c_jax.runs.policy import Policy
 from a3c_jax.settings.common import MAX_EVAL_EPISODE_FRAMES
-
-POLICIES = ('sample', 'greedy', 'mean')
-EXPLORATION_EPSILON = 0.05
-
-
-class PolicyState(NamedTuple):
-  """What a policy keeps from one step of an episode to the next."""
-
-  recurrent: types.State
-  key: jax.Array
-
-
-class Policy:
-  """A learner with fixed parameters: `policy(obs, state) -> action, state`.
-
-  Attributes:
-    params: of the learner's network.
-    frames: emulator frames of training at which they were the run's.
-  """
-
-  def __init__(
-    self,
-    learner: types.Learner,
-    version: types.Version,
-    *,
-    greedy: bool = False,
-    exploration_epsilon: float = EXPLORATION_EPSILON,
-  ):
-    """Fixes how actions are chosen.
-
-    Args:
-      learner: the algorithm.
-      version: parameters of its network, and the statistics that observations
-        are normalised by, if they are.
-      greedy: take the best action, without any chance; of a Gaussian policy
-        the mean.
-      exploration_epsilon: of a value-based learner that is not greedy; a
-        policy-based one samples from its policy.
-    """
-    self.params = version.params
-    self.frames = version.frames
-    self._actor = actor_lib.FixedActor(learner, version, greedy=greedy)
-    self._exploration_epsilon = np.float32(exploration_epsilon)
-
-  def initial_state(self, seed: int = 0, *, num_envs: int = 1) -> PolicyState:
-    """The state at the start of an episode.
-
-    Args:
-      seed: of the actions that are drawn in the episode.
-      num_envs: K, the number of environments that are played at once.
-    """
-    return PolicyState(
-      self._actor.initial_state(num_envs), jax.random.PRNGKey(seed)
-    )
-
-  def __call__(
-    self, obs: np.ndarray, state: PolicyState
-  ) -> tuple[np.ndarray, PolicyState]:
-    """What to do.
-
-    Args:
-      obs: [K, ...], as a vector environment of K games gives it.
-      state: from `initial_state` or from the step before.
-
-    Returns:
-      [K] int32 or [K, D] float32 actions, and the state for the next step.
-    """
-    decision = self._actor.act(
-      self._actor.normalize(observations.as_network_input(np.asarray(obs))),
-      state.recurrent,
-      state.key,
-      self._exploration_epsilon,
-    )
-    return decision.action, PolicyState(decision.state, decision.key)
 
 
 class Episode(NamedTuple):
@@ -96,18 +21,18 @@ class Episode(NamedTuple):
 
   raw_return: float  # undiscounted sum of raw rewards
   steps: int  # agent decisions
-  truncated: bool = False  # at the most steps that an episode may have
+  truncated: bool = False  # by the limit of evaluations
 
 
 def most_steps(max_eval_episode_frames: int, action_repeat: int) -> int:
-  """The agent decisions after which an episode is truncated."""
+  """The most agent decisions of an episode, which is truncated then."""
   return math.ceil(max_eval_episode_frames / action_repeat)
 
 
 def play_steps(
-  step: Callable[[], tuple[float, bool, bool]], *, max_steps: int
+  step: Callable[[], tuple[SupportsFloat, bool, bool]], *, max_steps: int
 ) -> Episode:
-  """Plays an episode that has begun, to its end.
+  """Plays an episode from after its reset to its end.
 
   Args:
     step: takes one step; returns its reward, terminated and truncated.
@@ -134,9 +59,9 @@ def play(
   """Plays one episode from a seeded reset to its end.
 
   Args:
-    env: of which the first game counts.
-    policy: what plays.
-    seed: of the game and of the actions.
+    env: only its first environment counts.
+    policy: chooses the actions.
+    seed: of the environment and of the actions.
     max_steps: agent decisions after which the episode is truncated.
     on_step: called before every step.
   """
@@ -154,9 +79,9 @@ def play(
 
 
 def episode_seed(seed: int, episode: int) -> int:
-  """The seed of one episode of an evaluation, which no training game has."""
+  """The seed of one episode of an evaluation. No training episode has it."""
   rng = np.random.default_rng([seed, episode])
-  # To both sides the K games of a vector environment have room: seed + k.
+  # With room on both sides for the K environments, whose seeds are seed + k.
   return int(rng.integers(replayable.TRAINING_SEEDS + 2**20, 2**31 - 2**20))
 
 
@@ -172,24 +97,24 @@ def play_all(
   ),
   on_episode: Callable[[int, Episode], None] = lambda index, episode: None,
 ) -> list[Episode]:
-  """Plays episodes, as many at once as there are environments.
+  """Plays episodes, each vector environment in a thread of its own.
 
-  Each has a seed of its own, so the result does not depend on how many are
-  played at once.
+  Each episode has its own seed, so the result does not depend on the number of
+  threads.
 
   Args:
-    envs: of which the first games count.
-    policy: what plays.
-    episodes: how many.
+    envs: only the first environment of each counts.
+    policy: chooses the actions.
+    episodes: number of episodes.
     seed: of the whole evaluation.
     max_steps: agent decisions after which an episode is truncated.
     on_step: called before every step with the number of the episode and its
       environment, in the thread that plays it.
-    on_episode: called in this thread with the number and the outcome of each,
-      in the order in which they end.
+    on_episode: called in this thread with the number of an episode and the
+      episode, in the order in which they end.
 
   Raises:
-    Exception: whatever a thread raised first.
+    Exception: what a thread raised first.
   """
   done: queue.SimpleQueue[tuple[int, Episode]] = queue.SimpleQueue()
   played: dict[int, Episode] = {}
@@ -212,7 +137,7 @@ def play_all(
       )
       done.put((index, episode))
 
-  def take():
+  def drain():
     while not done.empty():
       index, episode = done.get()
       played[index] = episode
@@ -222,17 +147,17 @@ def play_all(
   players.start()
   try:
     while players.wait(0.1):
-      take()
+      drain()
   finally:
     players.stop(10.0)
-  take()
+  drain()
   if players.error is not None:
     raise players.error
   return [played[index] for index in range(episodes)]
 
 
 class Summary(NamedTuple):
-  """What an evaluation came to."""
+  """The result of an evaluation."""
 
   episodes: int
   mean_return: float
@@ -241,7 +166,7 @@ class Summary(NamedTuple):
   lowest_return: float
   highest_return: float
   mean_steps: float  # agent decisions
-  truncated_episodes: int  # at the most frames that an episode may have
+  truncated_episodes: int  # by the limit of evaluations
 
 
 def summarize(episodes: Sequence[Episode]) -> Summary:

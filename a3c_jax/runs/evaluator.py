@@ -1,4 +1,4 @@
-"""Evaluates parameters in a thread of its own, while a run trains."""
+"""Evaluates parameters in a separate thread while a run trains."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import NamedTuple
 from a3c_jax.core import events, types, workers
 from a3c_jax.envs import replayable
 from a3c_jax.runs import evaluation
+from a3c_jax.runs import policy as policy_lib
 
 
 class Evaluated(NamedTuple):
@@ -36,12 +37,12 @@ class Evaluator:
 
     Args:
       make_env: one call at a time; the first of its environments counts.
-      learner: what acts.
-      episodes: of one evaluation.
+      learner: the algorithm.
+      episodes: number of one evaluation.
       seed: of all evaluations.
       max_steps: agent decisions after which an episode is truncated.
       max_env_restarts: how often a failed environment may be replaced.
-      incidents: where that is reported.
+      incidents: where a replacement is reported.
     """
     self._make_env = make_env
     self._env = make_env()
@@ -55,31 +56,31 @@ class Evaluator:
     self._evaluated: Evaluated | None = None
 
   def warm_up(self, version: types.Version) -> None:
-    """Compiles what acts, in this thread."""
+    """Compiles the policy, in this thread."""
     policy = self._policy(version)
     obs, _ = self._env.reset(seed=evaluation.episode_seed(self._seed, 0))
     policy(obs, policy.initial_state(num_envs=self._env.num_envs))
 
   def _policy(self, version):
-    return evaluation.Policy(self._learner, version)
+    return policy_lib.Policy(self._learner, version)
 
   @property
   def error(self) -> BaseException | None:
-    """What ended the thread, if anything did."""
+    """The exception that ended the thread; None without one."""
     return self._workers.error if self._workers else None
 
   @property
   def busy(self) -> bool:
-    """Whether an evaluation is running, or its result waits for `drain`."""
+    """Whether an evaluation is running, or `drain` has not returned it yet."""
     return self._workers is not None
 
   @property
   def progress(self) -> dict[str, int]:
-    """The name of the thread that evaluates, and its signs of life."""
+    """The name of the thread that evaluates, and its count of signs of life."""
     return self._workers.alive() if self._workers else {}
 
   def start(self, version: types.Version) -> None:
-    """Begins to evaluate a version; only while not busy."""
+    """Starts to evaluate a version; only while not busy."""
     seed = evaluation.episode_seed(self._seed, version.frames)
     policy = self._policy(version)
 
@@ -111,7 +112,7 @@ class Evaluator:
       except Exception as error:
         if error is not self._env.failure:
           raise
-        # A signal may have reached the environment's own processes too.
+        # A signal may have reached the processes of the environment too.
         if stop.wait(workers.SIGNAL_SECONDS):
           raise workers.Stopped from error
         if not self._restarts_left:
@@ -128,10 +129,13 @@ class Evaluator:
         self._env = self._make_env()
 
   def drain(self, timeout: float = 0.0) -> Evaluated | None:
-    """The result of an evaluation that has ended, once.
+    """Returns the result of an evaluation that has ended, once.
 
     Args:
-      timeout: seconds to wait for one that is running.
+      timeout: seconds to wait for an evaluation that is running.
+
+    Returns:
+      None if none has ended since the last call.
     """
     if self._workers is None or self._workers.wait(timeout):
       return None
@@ -149,8 +153,11 @@ class Evaluator:
   def stop(self, timeout: float) -> list[str]:
     """Ends an evaluation that is running, without a result.
 
+    Args:
+      timeout: seconds to wait for its thread.
+
     Returns:
-      The name of the thread, if it did not end within so many seconds.
+      The name of the thread if it did not end.
     """
     return self._workers.stop(timeout) if self._workers else []
 

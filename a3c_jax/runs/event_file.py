@@ -1,4 +1,4 @@
-"""A TensorBoard event file whose writes fail aloud, and that can be resumed."""
+"""A TensorBoard event file that can be resumed. A failing write raises."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import contextlib
 import os
 import pathlib
 import time
+from typing import Any
 
 from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter
@@ -14,14 +15,15 @@ from tensorboardX.proto import event_pb2
 
 from a3c_jax.core import files
 
+_proto: Any = event_pb2  # Protobuf makes its classes at import.
 _SUFFIX = '.a3c_jax'  # Other event files in the folder are not ours.
 
 
 class EventFile(contextlib.AbstractContextManager):
   """Scalars for TensorBoard.
 
-  All writing happens in the calling thread: a full disk raises here, where
-  tensorboardX's own `SummaryWriter` would hang a queue.
+  All writing happens in the calling thread, so a full disk raises here. With
+  `SummaryWriter` of tensorboardX, its queue would hang.
   """
 
   def __init__(self, workdir: pathlib.Path, earlier: Mapping[str, int]):
@@ -29,23 +31,23 @@ class EventFile(contextlib.AbstractContextManager):
 
     Args:
       workdir: existing folder.
-      earlier: sizes in bytes of the event files of earlier sessions, by name,
-        to which they are cut back; others of ours are removed.
+      earlier: sizes in bytes of the event files of earlier sessions, by name.
+        The files are truncated to them, and other files of ours are removed.
 
     Raises:
       OSError: if it cannot be written.
     """
     self._earlier = dict(earlier)
-    _cut_back(workdir, self._earlier)
+    _truncate(workdir, self._earlier)
     self._writer = EventsWriter(
       str(workdir / 'events'),
-      # Two sessions may begin within the second that the name tells.
+      # Two sessions may begin within the second that is in the name.
       f'.{len(self._earlier)}{_SUFFIX}',
     )
     self._path = pathlib.Path(self._writer._file_name).absolute()
 
   def sizes(self) -> dict[str, int]:
-    """Bytes of all event files, once they are on the disk, by name."""
+    """Writes all events to the disk, and returns bytes by name of the file."""
     self.flush()
     with self._path.open('rb') as events:
       files.sync(events.fileno())
@@ -53,10 +55,10 @@ class EventFile(contextlib.AbstractContextManager):
     return self._earlier | {self._path.name: size}
 
   def restart(self, frames: int) -> None:
-    """Makes a TensorBoard forget what it has read from `frames` on."""
+    """Makes TensorBoard drop what it has read from `frames` on."""
     self._write(
       frames,
-      session_log=event_pb2.SessionLog(status=event_pb2.SessionLog.START),
+      session_log=_proto.SessionLog(status=_proto.SessionLog.START),
     )
 
   def scalar(self, name: str, value: float, frames: int) -> None:
@@ -65,19 +67,19 @@ class EventFile(contextlib.AbstractContextManager):
 
   def _write(self, frames, **content):
     self._writer.write_event(
-      event_pb2.Event(wall_time=time.time(), step=frames, **content)
+      _proto.Event(wall_time=time.time(), step=frames, **content)
     )
 
   def flush(self) -> None:
-    """Hands all events over to the file."""
+    """Writes all buffered events to the file."""
     self._writer.flush()
 
   def __exit__(self, *exception):
     self._writer.close()
 
 
-def _cut_back(workdir, sizes) -> None:
-  """Cuts event files back to the sizes they had, and removes newer ones."""
+def _truncate(workdir: pathlib.Path, sizes: Mapping[str, int]) -> None:
+  """Truncates event files to earlier sizes, and removes newer files."""
   for path in workdir.glob(f'events.out.tfevents.*{_SUFFIX}'):
     if path.name not in sizes:
       path.unlink()

@@ -1,4 +1,4 @@
-"""From the folder of a run to its trained policy."""
+"""Loads the trained policy of a run from its folder."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from a3c_jax.core import errors, observations, paths, types, workers
 from a3c_jax.envs import domain as domain_lib
 from a3c_jax.envs import replayable
 from a3c_jax.envs import spaces as spaces_lib
-from a3c_jax.runs import checkpoints, evaluation
-from a3c_jax.runs import workdir as workdir_lib
+from a3c_jax.runs import checkpoint_store, checkpoints
+from a3c_jax.runs import policy as policy_lib
 from a3c_jax.settings import build
 from a3c_jax.settings import config as config_lib
+from a3c_jax.settings import record as record_lib
 
 MakeLearner = Callable[[gymnasium.vector.VectorEnv], types.Learner]
 
@@ -27,17 +28,17 @@ _LONGEST_COUNT = 19  # Digits: 2**63 frames.
 
 
 class LoadedPolicy:
-  """A trained policy, in an environment's own units: `policy(obs, state)`.
+  """A trained policy in the units of the environment: `policy(obs, state)`.
 
-  Can be pickled and copied. A pickle holds the parameters, and names the
-  functions that make the network.
+  It can be pickled and copied. A pickle holds the parameters, and the names of
+  the functions that make the network.
 
   Attributes:
     params: of the learner's network.
     frames: emulator frames of training at which they were the run's.
     spaces: of one environment.
-    learner_policy: the same policy with a learner's actions, which the vector
-      environments of `a3c_jax.envs` take.
+    learner_policy: the same policy with a learner's actions, for the vector
+      environments of `a3c_jax.envs`.
   """
 
   def __init__(
@@ -52,13 +53,13 @@ class LoadedPolicy:
     Args:
       make_learner: makes the learner from an environment with these spaces.
       spaces: of one environment.
-      how: the arguments of `evaluation.Policy`, but for the learner.
+      how: the arguments of `policy.Policy` without the learner.
       learner: from `make_learner`, if there is one already.
     """
     self._arguments = make_learner, spaces, how
     if learner is None:
       learner = make_learner(spaces_lib.OnlySpaces(spaces))
-    self.learner_policy = evaluation.Policy(learner, **how)
+    self.learner_policy = policy_lib.Policy(learner, **how)
     self.params = self.learner_policy.params
     self.frames = self.learner_policy.frames
     self.spaces = spaces
@@ -69,31 +70,31 @@ class LoadedPolicy:
 
   def initial_state(
     self, seed: int = 0, *, num_envs: int = 1
-  ) -> evaluation.PolicyState:
+  ) -> policy_lib.PolicyState:
     """The state at the start of an episode.
 
     Args:
-      seed: of the actions that are drawn in the episode.
-      num_envs: K, the number of environments that are played at once.
+      seed: of the actions that are sampled in the episode.
+      num_envs: K, the number of environments.
     """
     return self.learner_policy.initial_state(seed, num_envs=num_envs)
 
   def __call__(
-    self, obs: np.ndarray, state: evaluation.PolicyState
-  ) -> tuple[np.ndarray, evaluation.PolicyState]:
-    """The actions of K environments.
+    self, obs: np.ndarray, state: policy_lib.PolicyState
+  ) -> tuple[np.ndarray, policy_lib.PolicyState]:
+    """Chooses the actions of K environments.
 
     Args:
       obs: [K, ...], one observation of each; `obs[None]` for a single one.
       state: from `initial_state` or from the step before.
 
     Returns:
-      [K, ...] actions in the environment's own units and in the data type of
-      its action space, and the state for the next step.
+      [K, ...] actions in the units of the environment and the data type of its
+      action space, and the state for the next step.
 
     Raises:
-      ValueError: naming what was expected and what came, for observations of
-        another shape or kind, and for another number than the state is of.
+      ValueError: if the observations have another shape or kind, or another
+        number of environments than the state. It names both.
     """
     obs = self._checked(obs)
     for leaf in jax.tree.leaves(state.recurrent):
@@ -107,26 +108,33 @@ class LoadedPolicy:
 
   def _checked(self, obs) -> np.ndarray:
     """Observations in the data type of their space."""
-    space = self.spaces.observation
+    shape, dtype = _shape_and_dtype(self.spaces.observation)
     try:
       array = np.asarray(obs)
-    except ValueError:  # Arrays of several shapes: what `reset` returns, say.
+    except ValueError:  # Arrays of several shapes, such as `reset` returns.
       found = f'a {type(obs).__name__}'
     else:
       found = f'{list(array.shape)} {array.dtype}'
-      as_floats = space.dtype.kind == 'f' and array.dtype.kind in 'biuf'
+      as_floats = dtype.kind == 'f' and array.dtype.kind in 'biuf'
       if (
         array.ndim
-        and array.shape[1:] == space.shape
+        and array.shape[1:] == shape
         and len(array)
-        and (as_floats or np.can_cast(array.dtype, space.dtype, 'safe'))
+        and (as_floats or np.can_cast(array.dtype, dtype, 'safe'))
       ):
-        return array.astype(space.dtype, copy=False)
-    expected = ', '.join(map(str, ('K', *space.shape)))
+        return array.astype(dtype, copy=False)
+    expected = ', '.join(map(str, ('K', *shape)))
     raise ValueError(
-      f'observations: expected [{expected}] {space.dtype} of K environments, '
+      f'observations: expected [{expected}] {dtype} of K environments, '
       f'found {found}; obs[None] for a single environment'
     )
+
+
+def _shape_and_dtype(
+  space: gymnasium.Space,
+) -> tuple[tuple[int, ...], np.dtype]:
+  """Those of one observation, which is always an array."""
+  return space.shape or (), np.dtype(space.dtype)
 
 
 def load(
@@ -134,31 +142,31 @@ def load(
   *,
   checkpoint: str | int = 'latest',
   greedy: bool = False,
-  exploration_epsilon: float = evaluation.EXPLORATION_EPSILON,
+  exploration_epsilon: float = policy_lib.EXPLORATION_EPSILON,
   make_env: Callable[[], gymnasium.vector.VectorEnv] | None = None,
   make_learner: MakeLearner | None = None,
   trust: bool = False,
   on_problem: Callable[[str], None] = print,
 ) -> LoadedPolicy:
-  """The trained policy of a run, also while the run trains.
+  """Loads the trained policy of a run, also while the run trains.
 
-  The spaces come from config.json, so that no environment is needed. For runs
-  whose config.json has none, the environment is made.
+  The spaces are read from config.json, so no environment is needed. If
+  config.json has none, the environment is made.
 
   Args:
     workdir: of the run.
     checkpoint: 'latest', 'best' (by the evaluations during training), or a
       count of frames.
-    greedy: take the best action, without any chance; of a Gaussian policy the
+    greedy: take the best action, deterministically; of a Gaussian policy the
       mean.
     exploration_epsilon: ε of a value-based policy that is not greedy.
-    make_env: makes the environment, for its spaces; those of the run unless
-      given.
-    make_learner: makes the learner from it; that of the run unless given. A
-      pickle of the policy names this function.
-    trust: import and call what config.json names. Needed for a network, or an
-      environment, that is neither ours nor Gymnasium's; only for a workdir
-      whose origin you trust.
+    make_env: makes the environment, for its spaces. By default the spaces of
+      the run are used.
+    make_learner: makes the learner from the environment. By default it makes
+      that of the run. A pickle of the policy names this function.
+    trust: import and call the code that config.json names. Needed for a network
+      or an environment that is neither ours nor Gymnasium's. Set it only for a
+      workdir whose origin you trust.
     on_problem: called with a line for each corrupt checkpoint that was skipped.
 
   Raises:
@@ -167,8 +175,9 @@ def load(
   """
   path = pathlib.Path(paths.absolute(os.fspath(workdir)))
   checkpoint = _checked_checkpoint(checkpoint)
-  config = workdir_lib.read_config(path)
-  spaces = None if make_env else workdir_lib.read_spaces(path)
+  record = record_lib.read(path)
+  config = record.config
+  spaces = None if make_env else record_lib.spaces_of(record)
   if not trust:
     refuse_code(
       path,
@@ -182,23 +191,19 @@ def load(
   if spaces:
     learner = make_learner(spaces_lib.OnlySpaces(spaces))
   else:
-    make_env = make_env or build.make_env(
-      config, domain_lib.EnvRequest(protocol=config.eval_protocol)
+    learner, spaces = _made_with(
+      make_learner,
+      make_env
+      or build.make_env(
+        config, domain_lib.EnvRequest(protocol=config.eval_protocol)
+      ),
     )
-    with replayable.without_exit():
-      env = replayable.Recorded(make_env())
-    try:
-      learner = make_learner(env)
-      spaces = spaces_lib.of(env)
-    finally:
-      # The policy can be had, though it cannot be closed.
-      workers.call_all([env.close], seconds=workers.CLOSE_SECONDS)
-  space = spaces.observation
-  obs = observations.as_network_input(np.zeros((1, *space.shape), space.dtype))
-  like = jax.eval_shape(learner.init, jax.random.PRNGKey(0), obs)
+  shape, dtype = _shape_and_dtype(spaces.observation)
+  obs = observations.as_network_input(np.zeros((1, *shape), dtype))
+  template = jax.eval_shape(learner.init, jax.random.PRNGKey(0), obs)
   try:
     params, statistics, frames, problems = checkpoints.read_params(
-      path, checkpoint, like
+      path, checkpoint, template
     )
     if config.normalize_obs and statistics is None:
       raise checkpoints.MismatchError('it has no statistics of observations')
@@ -207,7 +212,7 @@ def load(
       f'--workdir={paths.as_given(path)}: its checkpoint does not fit, '
       f"{error}; allowed: that of the run's own network"
     ) from error
-  except (checkpoints.CorruptError, FileNotFoundError) as error:
+  except (checkpoint_store.CorruptError, FileNotFoundError) as error:
     raise errors.UsageError(
       f'--checkpoint={checkpoint}: {error}; allowed: latest, best, or the '
       'frames of one that is there'
@@ -225,6 +230,20 @@ def load(
   return LoadedPolicy(make_learner, spaces, how, learner)
 
 
+def _made_with(
+  make_learner: MakeLearner,
+  make_env: Callable[[], gymnasium.vector.VectorEnv],
+) -> tuple[types.Learner, spaces_lib.Spaces]:
+  """A learner, and the spaces of the environment that it was made with."""
+  with replayable.without_exit():
+    env = replayable.Recorded(make_env())
+  try:
+    return make_learner(env), spaces_lib.of(env)
+  finally:
+    # An environment that cannot be closed does not prevent the policy.
+    workers.call_all([env.close], seconds=workers.CLOSE_SECONDS)
+
+
 def is_checkpoint(text: str) -> bool:
   """Whether text can be the name of a checkpoint."""
   is_count = text.isdecimal() and len(text) <= _LONGEST_COUNT
@@ -233,7 +252,7 @@ def is_checkpoint(text: str) -> bool:
 
 def _checked_checkpoint(checkpoint) -> str:
   if isinstance(checkpoint, int) and abs(checkpoint) >= 10**_LONGEST_COUNT:
-    text = 'a count of more digits than there are'  # Python would not print it.
+    text = 'a count of too many digits'  # Python would not print it.
   else:
     text = str(checkpoint)
   if not is_checkpoint(text):
@@ -244,7 +263,7 @@ def _checked_checkpoint(checkpoint) -> str:
 
 
 def refuse_code(path: pathlib.Path, code: Mapping[str, str]) -> None:
-  """Raises UsageError that says what would be run, if there is anything."""
+  """Raises UsageError that names the code that would run, if there is any."""
   if not code:
     return
   named = ' '.join(f'--{flag}={text}' for flag, text in code.items())

@@ -1,4 +1,4 @@
-"""What a run writes: episodes.csv, train.csv, eval.csv, TensorBoard events."""
+"""Writes episodes.csv, train.csv, eval.csv and TensorBoard events of a run."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class EvalRow(NamedTuple):
   """One row of eval.csv."""
 
   frames: int  # emulator frames at which these parameters were the run's
-  seconds: float  # since training began, then
+  seconds: float  # since training began, at that frame
   protocol: str  # how the episodes were played
   policy: str  # how actions were chosen
   episodes: int
@@ -50,7 +50,7 @@ class EvalRow(NamedTuple):
 
 
 class Progress(NamedTuple):
-  """How far a run is."""
+  """The progress of a run."""
 
   frames: int  # emulator frames of all threads
   total_frames: int
@@ -67,11 +67,11 @@ class Progress(NamedTuple):
 
 
 class RunLog(contextlib.AbstractContextManager):
-  """Adds up what workers report, and writes it. For the main thread alone.
+  """Sums what workers report, and writes it. For the main thread alone.
 
   Attributes:
-    episodes: that ended so far.
-    seconds: the highest that a row has, since training began.
+    episodes: number of those that ended so far.
+    seconds: the highest of any row, since training began.
   """
 
   def __init__(
@@ -94,8 +94,8 @@ class RunLog(contextlib.AbstractContextManager):
       total_frames: emulator frames of the whole run.
       action_repeat: emulator frames per agent step.
       began: `time.perf_counter()` when training began.
-      position: of the checkpoint to resume from, by `position`; rows that the
-        files hold beyond it are removed. None starts new files.
+      position: from `position`, of the checkpoint to resume from. Rows after it
+        are removed. None starts new files.
 
     Raises:
       OSError: if a file cannot be written.
@@ -137,12 +137,15 @@ class RunLog(contextlib.AbstractContextManager):
     self.seconds = 0.0
 
   def position(self, frames: int) -> dict[str, Any]:
-    """Where files and sums stand, to resume from there; fit for JSON.
+    """The ends of files and the sums so far, to resume there; fit for JSON.
 
     Args:
-      frames: count of emulator frames at which they stand.
+      frames: emulator frames so far.
+
+    Raises:
+      OSError: if a file cannot be written.
     """
-    # A checkpoint must not know more than the disk.
+    # They must be on the disk before the checkpoint is.
     return {
       'positions': self._files.positions(),
       'events': self._events.sizes(),
@@ -179,7 +182,7 @@ class RunLog(contextlib.AbstractContextManager):
     return float(np.mean(self._returns)) if self._returns else float('nan')
 
   def applied(self, contributions: Sequence[store.Applied]) -> None:
-    """Adds up contributions, and writes the episodes that ended in them."""
+    """Sums contributions, and writes the episodes that ended in them."""
     for applied in contributions:
       for event in applied.events:
         if isinstance(event, events_lib.LearningStatistics):
@@ -236,7 +239,7 @@ class RunLog(contextlib.AbstractContextManager):
     _logger.info('%s', _describe(row))
 
   def progress(self, frames: int, seconds: float) -> Progress:
-    """How far the run is, at a count of frames and seconds of training."""
+    """The progress of the run at a count of frames and seconds of training."""
     began_frames, began_seconds = self._row_began
     passed = max(seconds - began_seconds, 1e-9)
     return Progress(
@@ -249,10 +252,10 @@ class RunLog(contextlib.AbstractContextManager):
   def write_row(
     self, *, frames: int, seconds: float, updates: int, learning_rate: float
   ) -> None:
-    """Writes one row of means since the last one; none without an update.
+    """Writes one row of train.csv: means since the last row.
 
-    Nor a second one at the same frame: an update may be applied when a row is
-    written, and its report arrive later. The next row has it then.
+    Writes none without an update, and none at the frame of the last row: a
+    report may arrive after the row of its frame, and is in the next row then.
     """
     if not self._updates or frames == self._row_began[0]:
       return
@@ -277,14 +280,22 @@ class RunLog(contextlib.AbstractContextManager):
       if name != 'frames' and not np.isnan(value):
         self._events.scalar(f'train/{name}', value, frames)
     self._events.flush()
-    # Where a live line shows the same, a display leaves these out.
+    # A display leaves these out if its live line shows them.
     _logger.info('%s', progress, extra={'progress': progress})
     self._row_began = (frames, seconds)
     self._sums = dict.fromkeys(self._sums, 0.0)
     self._updates = 0
 
+  def close(self) -> None:
+    """Closes the files.
+
+    Raises:
+      OSError: if a file cannot be written.
+    """
+    self._exit.close()
+
   def __exit__(self, *exception):
-    return self._exit.__exit__(*exception)
+    self.close()
 
 
 def _describe(row: EvalRow) -> str:

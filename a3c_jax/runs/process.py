@@ -1,4 +1,4 @@
-"""The end of a script's process. Only scripts call these."""
+"""Ends a script's process. Only scripts use it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from a3c_jax.core import output, workers
 
 
 def end_now(code: int) -> None:
-  """Ends the process at once; a thread that hangs cannot be joined."""
+  """Ends the process at once: a thread that hangs cannot be joined."""
   output.leave_terminal()
   for stream in (sys.stdout, sys.stderr):
     with contextlib.suppress(Exception):  # There may be none.
@@ -23,14 +23,14 @@ def end_now(code: int) -> None:
 
 
 def end_after(seconds: float, code: int) -> None:
-  """Ends the process so long after its main thread, if it has not ended.
+  """Ends the process some seconds after its main thread has ended.
 
-  What an environment leaves behind, such as a process that Python waits for,
-  must not keep a program from ending. Processes of `multiprocessing` that are
-  left are ended too. Does nothing while the main thread runs.
+  An environment may leave a process that Python waits for. That must not keep a
+  program from ending. Remaining processes of `multiprocessing` are ended too.
+  Does nothing while the main thread runs.
 
   Args:
-    seconds: that are enough to end in good order.
+    seconds: enough to end in good order.
     code: exit code of the process.
   """
 

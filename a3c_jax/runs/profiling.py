@@ -1,4 +1,4 @@
-"""A trace of some seconds of training, to see where time goes."""
+"""A trace of some seconds of training, which shows where time goes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import logging
 import jax
 
 from a3c_jax.core import paths
+from a3c_jax.runs import supervise
 from a3c_jax.runs.supervise import Outcome, Tick
 
 _logger = logging.getLogger(__name__)
@@ -15,14 +16,14 @@ _AFTER_SECONDS = 5.0
 _SECONDS = 2.0
 
 
-class Profile:
+class Profile(supervise.Service):
   """Traces two seconds of training, after the first five.
 
-  A service of a run. JAX traces one thing at a time.
+  JAX makes one trace at a time.
   """
 
   def __init__(self, folder: str):
-    """Makes the folder; none for ''.
+    """Makes the folder. Traces nothing if it is ''.
 
     Raises:
       UsageError: if it cannot be made or written to.
@@ -55,17 +56,17 @@ class Profile:
 
   def _begin(self, seconds):
     self._began = seconds
-    with self._telling():
+    with self._warning():
       jax.profiler.start_trace(self._folder, create_perfetto_trace=True)
 
   def _end(self):
     self._done = True
-    with self._telling():
+    with self._warning():
       jax.profiler.stop_trace()
       _logger.info('a trace of training is below %s', self._shown)
 
   @contextlib.contextmanager
-  def _telling(self):
+  def _warning(self):
     try:
       yield
     except Exception as error:  # Training is worth more than its trace.

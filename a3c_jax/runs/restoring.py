@@ -1,10 +1,11 @@
-"""From a checkpoint back to a run: parameters, log, environments."""
+"""Restores a run from a checkpoint: parameters, log, environments."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import logging
 import pathlib
+import threading
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,7 +22,7 @@ _PERIOD_SECONDS = 1.0
 
 
 class Restored(NamedTuple):
-  """Where a run resumes."""
+  """The state that a run resumes from."""
 
   state: store_lib.StoreState
   seconds: float  # of training so far
@@ -35,7 +36,7 @@ def read(
   store: checkpoints.Checkpoints,
   template: checkpoints.RunState,
 ) -> Restored | None:
-  """The newest checkpoint; None if the run has written nothing yet.
+  """Reads the newest checkpoint; None if the run has written nothing yet.
 
   Args:
     path: of the run.
@@ -83,78 +84,100 @@ def replay(
   make_env: Callable[[], replayable.Recorded],
   incidents: events.EventQueue,
   watchdog_seconds: float,
+  on_threads: Callable[[Callable[[], Mapping[str, int]]], None],
 ) -> None:
-  """Brings environments to where they were, each in a thread of its own.
+  """Replays the actions of unfinished episodes, each worker's in a thread.
 
-  An environment that fails, or does not repeat what it did, begins a new
+  An environment that fails, or does not repeat what it did, starts a new
   episode.
 
   Args:
     team: whose environments and states are set.
     saved: the state of each worker of the run, in their order. Workers beyond
-      them begin as they are.
+      them stay as they are.
     learner: that of the run.
     make_env: replaces an environment that fails; one call at a time.
-    incidents: where that is reported.
+    incidents: where a failure is reported.
     watchdog_seconds: without a sign of life, after which a thread hangs.
+    on_threads: called before threads start, with a function that returns the
+      names of those that still run.
 
   Raises:
     HungError: if an environment hangs.
-    Exception: whatever else a thread raised first.
+    Exception: what another thread raised first.
   """
   strangers = []
   count = min(len(saved), len(team))
 
   def body(index, stop):
     worker, state = team[index], saved[index]
-
-    def on_step():
-      if stop.is_set():
-        raise workers.Stopped
-
-    try:
-      obs = worker.env.replay(state.action_log, on_step)
-      if np.array_equal(observations.as_network_input(obs), state.carry.obs):
-        worker.state = state
-        return
-    except Exception as error:
-      if error is not worker.env.failure or isinstance(error, workers.Stopped):
-        raise
-      if stop.is_set():
-        raise workers.Stopped from error
-      incidents.add(
-        events.Incident(
-          'env_restarts',
-          f'environment of thread {index} raised {error!r}; it was replaced',
-        )
+    if not _repeats(
+      worker, state, stop, make_env=make_env, incidents=incidents
+    ):
+      strangers.append(index)
+      worker.start(
+        learner,
+        seed=replayable.next_seed(int(state.action_log.seeds[0])),
+        key=state.carry.key,
       )
-      worker.replace_env(make_env)
-    strangers.append(index)
-    worker.start(
-      learner,
-      seed=replayable.next_seed(int(state.action_log.seeds[0])),
-      key=state.carry.key,
-    )
 
   group = workers.Workers(body, count, name='replay')
   watchdog = workers.Watchdog(watchdog_seconds)
-  group.start()
-  hung = []
+  on_threads(group.alive)
   try:
-    while not hung and group.wait(_PERIOD_SECONDS):
+    group.start()
+    while group.wait(_PERIOD_SECONDS):
       hung = watchdog.tick(group.alive())
+      if hung:
+        raise errors.HungError(workers.log_hung(hung, watchdog.seconds))
   finally:
-    left = group.stop(supervise.STOP_SECONDS)
-  if hung:
-    raise supervise.HungError(workers.log_hung(hung, watchdog.seconds))
+    group.stop(supervise.STOP_SECONDS)
   if group.error is not None:
     raise group.error
-  if left:
-    raise supervise.HungError(f'did not end: {", ".join(left)}')
   if strangers:
     _logger.warning(
-      '%d of %d environments do not repeat what they did: these begin a new '
+      '%d of %d environments do not repeat what they did: these start a new '
       'episode',
       len(strangers),
       count,
     )
+
+
+def _repeats(
+  worker: runtime.Worker,
+  state: WorkerState,
+  stop: threading.Event,
+  *,
+  make_env: Callable[[], replayable.Recorded],
+  incidents: events.EventQueue,
+) -> bool:
+  """Replays a worker's actions, and sets its state.
+
+  Returns:
+    Whether its environments repeat what they did. If not, no state is set.
+  """
+
+  def on_step():
+    if stop.is_set():
+      raise workers.Stopped
+
+  try:
+    obs = worker.env.replay(state.action_log, on_step)
+  except Exception as error:
+    if error is not worker.env.failure or isinstance(error, workers.Stopped):
+      raise
+    if stop.is_set():
+      raise workers.Stopped from error
+    incidents.add(
+      events.Incident(
+        'env_restarts',
+        f'environment of thread {worker.index} raised {error!r}; it was '
+        'replaced',
+      )
+    )
+    worker.replace_env(make_env)
+    return False
+  if not np.array_equal(observations.as_network_input(obs), state.carry.obs):
+    return False
+  worker.state = state
+  return True

@@ -1,4 +1,4 @@
-"""What the main thread does for a run, once a second and at its end."""
+"""Services of a run: what the main thread does while workers train."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _logger = logging.getLogger(__name__)
 _POLL_SECONDS = 1.0
 
 
-class ProcessorTime:
+class ProcessorTime(supervise.Service):
   """Measures the processor time of training.
 
   Attributes:
@@ -27,23 +27,20 @@ class ProcessorTime:
     self.seconds = 0.0
     self._began = cpu.seconds()
 
-  def tick(self, now: Tick) -> None:
-    del now
-
   def finish(self, now: Tick, outcome: Outcome) -> None:
     del now, outcome
     self.seconds = cpu.seconds() - self._began
 
 
-class Rows:
-  """Writes what workers report, rows of train.csv, and tells of progress."""
+class Rows(supervise.Service):
+  """Writes all rows of episodes.csv and train.csv, and reports progress."""
 
   def __init__(
     self,
     session: session_lib.Session,
     on_progress: Callable[[log_lib.Progress], None],
   ):
-    """Begins now.
+    """Starts the interval of the first row.
 
     Args:
       session: whose log is written.
@@ -70,8 +67,8 @@ class Rows:
     self._session.write_row(now)
 
 
-class PeriodicCheckpoints:
-  """Saves a checkpoint every so many frames, and one at the end."""
+class PeriodicCheckpoints(supervise.Service):
+  """Saves a checkpoint every `checkpoint_frames`, and one at the end."""
 
   def __init__(self, session: session_lib.Session):
     self._session = session
@@ -86,13 +83,13 @@ class PeriodicCheckpoints:
       self._next_frames = self._after(now.version.frames)
 
   def finish(self, now: Tick, outcome: Outcome) -> None:
-    # Parameters of bad gradients are no place to resume from.
+    # A run must not resume from the parameters of bad gradients.
     if not isinstance(outcome.error, errors.BadGradientError):
       self._session.checkpoint(now.seconds, timeout=supervise.STOP_SECONDS)
 
 
-class PeriodicEvaluations:
-  """Evaluates every so many frames, and the parameters at the end.
+class PeriodicEvaluations(supervise.Service):
+  """Evaluates the parameters every `eval_frames`, and at the end.
 
   Attributes:
     hung: names of threads that did not end.
@@ -105,12 +102,12 @@ class PeriodicEvaluations:
     *,
     stop_request: signals.Signals,
   ):
-    """Begins with the first evaluation that is due.
+    """Starts no evaluation yet.
 
     Args:
       session: whose parameters are evaluated.
-      evaluator: plays in a thread of its own; None evaluates nothing.
-      stop_request: ends the evaluation at the end of the run early.
+      evaluator: evaluates in its own thread; None for no evaluations.
+      stop_request: a signal that ends also the evaluation at the end.
     """
     self.hung: list[str] = []
     self._session = session
@@ -120,7 +117,7 @@ class PeriodicEvaluations:
 
   @property
   def progress(self) -> dict[str, int]:
-    """The name of the thread that evaluates, and its signs of life."""
+    """The name of the thread that evaluates, and its count of signs of life."""
     return self._evaluator.progress if self._evaluator else {}
 
   @property
@@ -140,7 +137,7 @@ class PeriodicEvaluations:
       self._session.evaluated, self._session.config.eval_frames
     )
     if not self._evaluator.busy and now.version.frames >= due:
-      self._start(now)
+      self._start(self._evaluator, now)
     if self._evaluator.error:
       return Stop('an evaluation failed', error=self._evaluator.error)
     return None
@@ -150,41 +147,43 @@ class PeriodicEvaluations:
       return
     try:
       if self._session.frames_are_done and not (outcome.error or outcome.hung):
-        # Whatever becomes of the evaluation, training is saved.
+        # The evaluation may fail or hang: training is saved before.
         self._session.checkpoint(now.seconds)
-        self._evaluate_newest(now)
+        self._evaluate_newest(self._evaluator, now)
     finally:
       self.hung = self._evaluator.stop(supervise.STOP_SECONDS)
     if outcome.error is None:
       if self._evaluator.error:
         raise self._evaluator.error
-      self._record(self._evaluator.drain())  # One may just have ended.
+      self._record(self._evaluator.drain())  # It may have ended just now.
 
-  def _evaluate_newest(self, now):
-    evaluator, received = self._evaluator, self._stop_request
+  def _evaluate_newest(
+    self, evaluator: evaluator_lib.Evaluator, now: Tick
+  ) -> None:
+    received = self._stop_request
     watchdog = workers.Watchdog(self._session.config.watchdog_seconds)
     received.wake = evaluator.wake
     if self.are_due and not received.received:
       _logger.info('evaluating the parameters at the end')
     while self.are_due and not (received.received or evaluator.error):
       if not evaluator.busy:
-        self._start(now)
+        self._start(evaluator, now)
       self._record(evaluator.drain(_POLL_SECONDS))
       hung = watchdog.tick(evaluator.progress)
       if hung:
-        raise supervise.HungError(workers.log_hung(hung, watchdog.seconds))
+        raise errors.HungError(workers.log_hung(hung, watchdog.seconds))
 
-  def _start(self, now):
+  def _start(self, evaluator: evaluator_lib.Evaluator, now: Tick) -> None:
     self._began_seconds = now.seconds
-    self._evaluator.start(now.version)
+    evaluator.start(now.version)
 
   def _record(self, evaluated: evaluator_lib.Evaluated | None) -> None:
     if evaluated is not None:
       self._session.record_evaluation(*evaluated, self._began_seconds)
 
 
-class Deadline:
-  """Ends a run after so many seconds of training in this process; 0: never."""
+class Deadline(supervise.Service):
+  """Ends a run after some seconds of training in this process; 0 for never."""
 
   def __init__(self, seconds: float):
     self._seconds = seconds
@@ -194,11 +193,8 @@ class Deadline:
       return Stop(f'--seconds={self._seconds:g} are over')
     return None
 
-  def finish(self, now: Tick, outcome: Outcome) -> None:
-    del now, outcome
 
-
-class StopRequests:
+class StopRequests(supervise.Service):
   """Ends a run when a signal was received."""
 
   def __init__(self, received: signals.Signals):
@@ -208,19 +204,16 @@ class StopRequests:
     del now
     return Stop('a signal was received') if self._signals.received else None
 
-  def finish(self, now: Tick, outcome: Outcome) -> None:
-    del now, outcome
 
-
-class HangWatchdog:
+class HangWatchdog(supervise.Service):
   """Ends a run when one of its threads makes no progress."""
 
   def __init__(self, seconds: float, progress: Callable[[], Mapping[str, int]]):
-    """Begins now.
+    """Starts to watch.
 
     Args:
       seconds: without a sign of life, after which a thread hangs.
-      progress: the name of each thread and its signs of life so far.
+      progress: returns the name of each thread and its count of signs of life.
     """
     self._watchdog = workers.Watchdog(seconds)
     self._progress = progress
@@ -231,10 +224,7 @@ class HangWatchdog:
     if not hung:
       return None
     reason = workers.log_hung(hung, self._watchdog.seconds)
-    return Stop(reason, hung=tuple(hung))
-
-  def finish(self, now: Tick, outcome: Outcome) -> None:
-    del now, outcome
+    return Stop(reason, error=errors.HungError(reason))
 
 
 def _next_multiple(count, step):

@@ -1,4 +1,4 @@
-"""What the main thread owns while a run trains."""
+"""The state of a run in one process, owned by the main thread."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ import jax
 import numpy as np
 
 from a3c_jax.algorithms import registry
-from a3c_jax.core import errors, events, paths, types
+from a3c_jax.core import errors, events, paths, types, workers
 from a3c_jax.envs import reference_scores
 from a3c_jax.parameters import store as store_lib
 from a3c_jax.runs import assembly, evaluation, restoring, supervise
 from a3c_jax.runs import checkpoints as checkpoints_lib
 from a3c_jax.runs import log as log_lib
+from a3c_jax.runs import policy as policy_lib
 from a3c_jax.settings import build
 from a3c_jax.settings.common import Config
 
@@ -29,15 +30,15 @@ _logger = logging.getLogger(__name__)
 
 @dataclasses.dataclass
 class Session:
-  """One process's share of a run, as its services see it.
+  """One process's part of a run: what its services share.
 
   Attributes:
     config: settings of the run.
     path: the folder of its results.
-    store: who holds the parameters.
-    log: what is written.
+    store: holds the parameters.
+    log: writes rows and events.
     checkpoints: of this run.
-    incidents: of threads, that belong to no contribution.
+    incidents: that belong to no contribution.
     began: `time.perf_counter()` when training began, less the seconds of
       earlier sessions.
     session_began: the same of this session alone.
@@ -58,18 +59,22 @@ class Session:
 
   @property
   def frames_are_done(self) -> bool:
-    """Whether training has seen all its frames."""
+    """Whether training has done all its frames."""
     return self.store.read().frames >= self.config.frames
 
   def tick(self) -> supervise.Tick:
-    """One look at the run."""
+    """The progress of the run now."""
     now = time.perf_counter()
     return supervise.Tick(
       now - self.began, now - self.session_began, self.store.read()
     )
 
   def drain(self) -> None:
-    """Writes what workers have reported since the last call."""
+    """Writes all that workers have reported since the last call.
+
+    Raises:
+      RunError: if it cannot be written.
+    """
     with _naming_the_folder(self.path):
       self.log.applied(self.store.drain())
       for incident in self.incidents.drain():
@@ -92,10 +97,10 @@ class Session:
   def record_evaluation(
     self, version: types.Version, summary: evaluation.Summary, seconds: float
   ) -> None:
-    """Writes the result of an evaluation, and keeps the best parameters.
+    """Writes the result of an evaluation, and saves the best parameters.
 
     Args:
-      version: that was evaluated.
+      version: the one that was evaluated.
       summary: of its episodes.
       seconds: of training, when the evaluation began.
 
@@ -114,7 +119,7 @@ class Session:
       seconds=seconds,
       protocol=config.eval_protocol,
       policy=registry.get(config.algo).describe_policy(
-        exploration_epsilon=evaluation.EXPLORATION_EPSILON
+        exploration_epsilon=policy_lib.EXPLORATION_EPSILON
       ),
       human_normalized=reference
       and reference_scores.human_normalized(score, reference),
@@ -130,15 +135,17 @@ class Session:
         self.checkpoints.save_best(version, row._asdict())
 
   def checkpoint(self, seconds: float, *, timeout: float | None = None) -> None:
-    """Saves all that a later process needs to resume from this moment.
+    """Saves the state of the run, so that a later process can resume here.
+
+    Saves nothing if the parameters are not finite.
 
     Args:
       seconds: of training so far.
-      timeout: seconds to wait for the parameters; None for those of the
+      timeout: seconds to wait for the parameters. By default those of the
         watchdog.
 
     Raises:
-      HungError: if a thread holds the parameters for so long.
+      HungError: if a thread holds the parameters for longer.
       RunError: if the checkpoint cannot be written.
     """
     if timeout is None:
@@ -148,22 +155,21 @@ class Session:
         timeout=min(timeout, threading.TIMEOUT_MAX)
       )
     except TimeoutError as error:
-      raise supervise.HungError(
-        f'a thread holds the parameters for {timeout:g} s'
-      ) from error
+      hung = ['the thread that holds the parameters']
+      raise errors.HungError(workers.log_hung(hung, timeout)) from error
     with _naming_the_folder(self.path):
       self.log.applied(applied)
     frames = state.version.frames
     if not all(
       np.isfinite(leaf).all()
       for leaf in jax.tree.leaves(types.trained(state.version.params))
-    ):  # The last good one is worth more.
+    ):  # The last good checkpoint stays the newest.
       _logger.warning('no checkpoint: parameters are not finite')
       return
     with _naming_the_folder(self.path):
       log_position = self.log.position(frames)
     record = {
-      # No row to come may have fewer seconds than one that is kept.
+      # No later row may have fewer seconds than an earlier one.
       'seconds': max(seconds, self.log.seconds),
       'log': log_position,
       'evaluated': self.evaluated,
@@ -172,7 +178,7 @@ class Session:
     with self._naming_the_checkpoint(frames):
       self.checkpoints.save(
         checkpoints_lib.RunState(state, record),
-        best=self.best and self.best['frames'],
+        best=None if self.best is None else self.best['frames'],
       )
 
   @contextlib.contextmanager
@@ -195,12 +201,12 @@ def opened(
   path: pathlib.Path,
   restored: restoring.Restored | None,
 ) -> Iterator[Session]:
-  """A session whose log is open.
+  """Opens the log of a session, and closes it at the end.
 
   Args:
     parts: of the run.
     path: the folder of its results.
-    restored: where it resumes, if it does.
+    restored: the state it resumes from; None for a new run.
 
   Raises:
     RunError: if the results cannot be written.
@@ -208,24 +214,22 @@ def opened(
   config = parts.config
   session_began = time.perf_counter()
   began = session_began - (restored.seconds if restored else 0.0)
-  with contextlib.ExitStack() as stack:
-    with _naming_the_folder(path):
-      checkpoints = checkpoints_lib.Checkpoints(path, keep=config.keep)
-      log = stack.enter_context(
-        log_lib.RunLog(
-          path,
-          run={
-            'algo': config.algo,
-            'env': config.env_name,
-            'seed': config.seed,
-          },
-          statistics=parts.statistics,
-          total_frames=config.frames,
-          action_repeat=config.action_repeat,
-          began=began,
-          position=restored.log_position if restored else None,
-        )
-      )
+  with _naming_the_folder(path):
+    checkpoints = checkpoints_lib.Checkpoints(path, keep=config.keep)
+    log = log_lib.RunLog(
+      path,
+      run={
+        'algo': config.algo,
+        'env': config.env_name,
+        'seed': config.seed,
+      },
+      statistics=parts.statistics,
+      total_frames=config.frames,
+      action_repeat=config.action_repeat,
+      began=began,
+      position=restored.log_position if restored else None,
+    )
+  with _closing(log, path):
     yield Session(
       config,
       path,
@@ -241,6 +245,30 @@ def opened(
 
 
 @contextlib.contextmanager
+def _closing(log: log_lib.RunLog, path: pathlib.Path) -> Iterator[None]:
+  """Closes the log after a block.
+
+  Closing writes what a file still buffers, so it fails again after a row has
+  failed. That must not replace the first error.
+  """
+  failure = None
+  try:
+    yield
+  except BaseException as error:
+    failure = error
+    raise
+  finally:
+    try:
+      with _naming_the_folder(path):
+        log.close()
+    except errors.RunError as problem:
+      if failure is None:
+        raise
+      if str(problem) != str(failure):
+        failure.add_note(f'and at the end of the run: {problem}')
+
+
+@contextlib.contextmanager
 def _naming_the_folder(path: pathlib.Path) -> Iterator[None]:
   """Turns an OSError of a file of results into a RunError in one line."""
   try:
@@ -252,7 +280,7 @@ def _naming_the_folder(path: pathlib.Path) -> Iterator[None]:
         'the last checkpoint'
       )
     else:
-      rest = 'the folder is not there any more'
+      rest = 'the folder was deleted'
     raise errors.RunError(
       f'--workdir={paths.as_given(path)}: {error.strerror or error}; {rest}'
     ) from error

@@ -1,4 +1,4 @@
-"""What comes before training: it may hang, and a signal may end it."""
+"""Guards for the time before training: signals end it, and hangs are found."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from a3c_jax.core import errors, paths, signals, workers
 from a3c_jax.settings.common import Config
 
 _PERIOD_SECONDS = 1.0
-_BUSY = 10  # How many times as long something may take that computes.
+_BUSY = 10  # Computations may take so many times as long as all else.
 
 
 def resume_command(workdir: str) -> str:
-  """How to resume a run, in words."""
+  """The line that tells the user how to resume a run."""
   return f'to resume: the same command with --workdir={shlex.quote(workdir)}'
 
 
 @contextlib.contextmanager
 def stoppable(config: Config, received: signals.Signals) -> Iterator[None]:
-  """Ends what comes before training when a signal arrives.
+  """Ends a block before training when a signal arrives.
 
   Raises:
-    StoppedError: then.
+    StoppedError: if one does; says what is in the folder.
   """
   try:
     with received.raising():
@@ -52,15 +52,15 @@ def watched(
 
   Args:
     seconds: without a sign of life, after which this thread hangs.
-    on_hung: called with what hangs, in words, in another thread, once the
-      stacks of all threads are logged. Only the caller knows whether it may
-      end the process: a thread cannot be stopped from outside.
-    period_seconds: between two looks.
+    on_hung: called in another thread with what hangs, in words, after the
+      stacks of all threads were logged. Called once per stage. A thread cannot
+      be stopped from outside, and only the caller may end the process.
+    period_seconds: between two checks.
 
   Yields:
-    A function that is called with what begins, in words, and whether JAX or the
-    disk may take their time in it, which is no sign of an environment that
-    hangs.
+    A function to call at the start of each stage, with its name in words and
+    whether it computes. JAX and the disk may take long, without a hang of an
+    environment.
   """
   thread = threading.current_thread()
   stages = [('setting up', False)]
@@ -68,8 +68,9 @@ def watched(
 
   def watch():
     idle = workers.Watchdog(seconds)
-    # One that computes for ever hangs too, but a busy machine is only slow.
+    # A thread that always computes hangs too, but a busy machine is only slow.
     busy = workers.Watchdog(_BUSY * seconds)
+    reported = None
     while not done.wait(period_seconds):
       stage, computes = stages[-1]
       name = f'the main thread, {stage},'
@@ -80,7 +81,8 @@ def watched(
         (busy, (*life, cpu_seconds if computes else 0)),
       ):
         hung = watchdog.tick({name: value})
-        if hung:
+        if hung and life != reported:
+          reported = life
           on_hung(workers.log_hung(hung, watchdog.seconds))
 
   threading.Thread(target=watch, name='watchdog', daemon=True).start()

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
-from a3c_jax.core import errors, types, workers
+from a3c_jax.core import types
+from a3c_jax.core import workers as workers_lib
 
-STOP_SECONDS = 5.0  # For all threads to end, once they are told to.
-
-
-class HungError(errors.RunError):
-  """Threads made no progress, so the run ended."""
+STOP_SECONDS = 5.0  # For all threads to end after they were asked to.
 
 
 class Tick(NamedTuple):
-  """One look at a run."""
+  """The progress of a run at one moment."""
 
   seconds: float  # of training so far, earlier sessions included
   session_seconds: float  # of training so far, in this process
@@ -27,62 +24,65 @@ class Stop(NamedTuple):
 
   reason: str
   error: BaseException | None = None  # if the run has failed
-  hung: tuple[str, ...] = ()  # names of threads that made no progress
 
 
 class Outcome(NamedTuple):
   """How the workers ended."""
 
   stop: Stop | None  # what a service asked for; None if all work was done
-  error: BaseException | None  # of a worker or a service; None if all is well
+  error: BaseException | None  # of a worker or a service; None without failure
   hung: list[str]  # names of threads that did not end within STOP_SECONDS
   ended: Tick  # when the workers had ended
 
 
-class Service(Protocol):
-  """What the main thread does for a run, beside waiting."""
+class Service:
+  """One duty of the main thread while workers train. This one does nothing."""
 
   def tick(self, now: Tick) -> Stop | None:
     """Called about once a second; a Stop ends the run in good order."""
+    del now
+    return None
 
   def finish(self, now: Tick, outcome: Outcome) -> None:
-    """Called once, when the workers have ended."""
+    """Called once, after the workers have ended."""
+    del now, outcome
 
 
 def supervise(
-  workers: workers.Workers,
+  workers: workers_lib.Workers,
   services: Sequence[Service],
   *,
   read_tick: Callable[[], Tick],
   period_seconds: float,
 ) -> Outcome:
-  """Starts workers, and returns when they have ended.
+  """Starts workers, and returns after they have ended.
 
-  Never exits the process, prints, or handles a signal. A KeyboardInterrupt ends
-  the workers in good order and is the outcome's error.
+  Never exits the process, prints, or handles a signal. An exception that is
+  raised in this thread meanwhile ends the workers in good order, and is the
+  outcome's error: also a KeyboardInterrupt.
 
   Args:
     workers: not started yet.
-    services: called in their order. `finish` is called for all of them,
-      whichever raises.
-    read_tick: looks at the run.
+    services: called in their order. Each `finish` is called, also if another
+      one raises.
+    read_tick: returns the progress of the run.
     period_seconds: between two ticks.
 
   Raises:
-    Exception: what `finish` raised first, if the outcome has no error;
-      otherwise it becomes a note of that error.
+    BaseException: what a `finish` raised first, if the outcome has no error.
+      What others raise becomes notes of the first error.
   """
   stop, error = None, None
-  workers.start()
   try:
+    workers.start()
     while stop is None and workers.wait(period_seconds):
       now = read_tick()
       for service in services:
         stop = stop or service.tick(now)
-  except (Exception, KeyboardInterrupt) as raised:
+  except BaseException as raised:
     error = raised
   hung = workers.stop(STOP_SECONDS)
-  # What a thread raised first tells more than what came of it.
+  # The error of a thread comes first: the others may be its consequences.
   error = workers.error or (stop and stop.error) or error
   outcome = Outcome(stop, error, hung, read_tick())
   _finish_all(services, outcome)
@@ -90,15 +90,16 @@ def supervise(
 
 
 def _finish_all(services, outcome) -> None:
-  """Finishes all services, also if one of them raises."""
-  problems = []
+  """Finishes each service, also if another one raises."""
+  error = outcome.error
   for service in services:
     try:
       service.finish(outcome.ended, outcome)
-    except Exception as problem:
-      problems.append(problem)
-  if outcome.error is not None:
-    for problem in problems:
-      outcome.error.add_note(f'and at the end of the run: {problem}')
-  elif problems:
-    raise problems[0]
+    except BaseException as problem:
+      if error is None:
+        error = problem
+      elif str(problem) != str(error):  # Rows and checkpoints share a disk.
+        text = str(problem) or repr(problem)
+        error.add_note(f'and at the end of the run: {text}')
+  if outcome.error is None and error is not None:
+    raise error

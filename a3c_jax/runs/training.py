@@ -1,8 +1,8 @@
-"""A whole run: set up, resume, train, report."""
+"""A whole run: set it up, resume it, train, and return the result."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 import contextlib
 import logging
 import pathlib
@@ -31,6 +31,8 @@ from a3c_jax.settings.common import Config
 
 _logger = logging.getLogger(__name__)
 MakeEnv = Callable[[], gymnasium.vector.VectorEnv]
+# Gives the names of the threads that still use environments.
+Alive = Callable[[], Mapping[str, int]]
 
 
 class Result(NamedTuple):
@@ -65,30 +67,32 @@ def run(
   """Trains until `config.frames`, and leaves the results in `config.workdir`.
 
   If the folder holds a run already, that run is resumed from its newest
-  checkpoint. A KeyboardInterrupt ends a run early and in good order, with a
-  checkpoint, and is raised then. With one thread, the same config gives
-  bit-identical parameters, however often the run was stopped in between.
+  checkpoint. A KeyboardInterrupt ends a run early: a checkpoint is written, and
+  the KeyboardInterrupt is raised. With one thread, the same config gives
+  bit-identical parameters, however often the run was stopped and resumed.
 
-  Prints nothing: messages go to the logger 'a3c_jax'. Neither handles signals
-  nor ends the process, unless the caller hands over what does.
+  Prints nothing: messages go to the logger 'a3c_jax'. Handles no signals, and
+  never ends the process.
 
   Args:
-    config: everything that the run depends on.
-    make_env: called once per thread, in this thread, and again to replace an
-      environment that failed. That of `config` unless given.
-    make_learner: called once with the first environment. That of `config`
-      unless given.
-    make_eval_env: makes the environment of evaluations, of which the first one
-      counts; `make_env`, or that of `config`, unless given.
+    config: all settings of the run.
+    make_env: makes the environments of one worker. Called once per worker, in
+      this thread, and again to replace an environment that failed. By default
+      it makes that of `config`.
+    make_learner: called once, with the environments of the first worker. By
+      default it makes that of `config`.
+    make_eval_env: makes the environments of evaluations, of which the first one
+      counts. By default `make_env`, or that of `config`.
     on_progress: called about once a second, in this thread.
-    on_result: called with the result before environments are closed, which
-      may take its time.
+    on_result: called with the result before environments are closed, since
+      closing may take long.
     on_hung: called in another thread if this one hangs before training, with
-      the stage at which it does. Nothing but the end of the process ends that.
-    signals: entered by the caller; a signal ends the run early and in good
+      the stage in words. A thread cannot be stopped from outside: the caller
+      may end the process.
+    signals: entered by the caller. A signal ends the run early and in good
       order, and the result is returned.
     start: arranges the workers.
-    period_seconds: between two looks at the run.
+    period_seconds: between two ticks of the run's services.
 
   Returns:
     The result of the run.
@@ -100,7 +104,7 @@ def run(
     HungError: if a thread makes no progress for `config.watchdog_seconds`; a
       checkpoint is written before if possible.
     StoppedError: if a signal came before training began.
-    Exception: whatever a thread raised first, with a note naming the thread;
+    Exception: what a thread raised first, with a note that names the thread;
       the other threads are stopped before, and a checkpoint is written.
   """
   signals = signals or signals_lib.Signals()  # That never receives one.
@@ -116,47 +120,53 @@ def run(
       stage('making an environment')
       makers = assembly.Makers.of(config, make_env, make_learner, make_eval_env)
       parts = assembly.Parts.assemble(config, makers, stage, closing.add)
+      profile = profiling.Profile(config.profile)
     signals.renew()
-    try:
-      restored = None
-      if workdir.resumes:
-        with setting_up.stoppable(config, signals):
-          restored = _restore(parts, workdir.path)
-      workdir.claim(
-        parts.job.store.read().frames,
-        spaces_lib.to_records(spaces_lib.of(parts.team[0].env)),
-      )
-      result, hung = _train(
-        parts,
-        workdir.path,
-        restored,
-        signals=signals,
-        on_progress=on_progress,
-        start=start,
-        period_seconds=period_seconds,
-      )
-      closing.leaves_open |= bool(hung)
-      on_result(result)
-      return result
-    except supervise.HungError:
-      closing.leaves_open = True
-      raise
+    restored = None
+    if workdir.resumes:
+      with setting_up.stoppable(config, signals):
+        restored = _restore(parts, workdir.path, closing.add_users)
+    workdir.claim(
+      parts.job.store.read().frames,
+      spaces_lib.to_records(spaces_lib.of(parts.team[0].env)),
+    )
+    threads = start(parts.team, parts.job)
+    closing.add_users(threads.alive)
+    if parts.evaluator:
+      evaluator = parts.evaluator
+      closing.add_users(lambda: evaluator.progress)
+    result = _train(
+      parts,
+      threads,
+      workdir.path,
+      restored,
+      profile=profile,
+      signals=signals,
+      on_progress=on_progress,
+      period_seconds=period_seconds,
+    )
+    on_result(result)
+    return result
 
 
 class _Closing(contextlib.AbstractContextManager):
-  """Closes environments at the end, unless a thread that hangs uses them."""
+  """Closes environments at the end, unless a thread still uses them."""
 
-  def __init__(self, seconds, signals):
-    self.leaves_open = False
-    self._closes = []
+  def __init__(self, seconds: float, signals: signals_lib.Signals):
+    self._closes: list[Callable[[], None]] = []
+    self._users: list[Alive] = []
     self._seconds = seconds
     self._signals = signals
 
   def add(self, close: Callable[[], None]) -> None:
     self._closes.append(close)
 
+  def add_users(self, alive: Alive) -> None:
+    self._users.append(alive)
+
   def __exit__(self, kind, *_):
-    if not self.leaves_open:
+    # Of a thread that hangs: closing what it is in may crash the process.
+    if not any(alive() for alive in self._users):
       workers_lib.close(
         self._closes,
         seconds=self._seconds,
@@ -165,7 +175,7 @@ class _Closing(contextlib.AbstractContextManager):
 
 
 def describe(result: Result) -> str:
-  """What to tell the user at the end of a run."""
+  """Describes a result for the user: score, folder, and how to resume."""
   score = 'no episode has ended'
   if result.episodes:
     newest = min(result.episodes, 100)
@@ -182,9 +192,11 @@ def describe(result: Result) -> str:
 
 
 def _restore(
-  parts: assembly.Parts, path: pathlib.Path
+  parts: assembly.Parts,
+  path: pathlib.Path,
+  on_threads: Callable[[Alive], None],
 ) -> restoring.Restored | None:
-  """Goes back to the newest checkpoint, if the run has one yet."""
+  """Restores the newest checkpoint; None if the run has none yet."""
   config, job = parts.config, parts.job
   state, _ = job.store.capture()
   restored = restoring.read(
@@ -205,6 +217,7 @@ def _restore(
     make_env=job.make_env,
     incidents=job.incidents,
     watchdog_seconds=config.watchdog_seconds,
+    on_threads=on_threads,
   )
   states = [worker.state for worker in parts.team]
   job.store.restore(restored.state._replace(worker_states=states))
@@ -213,20 +226,17 @@ def _restore(
 
 def _train(
   parts: assembly.Parts,
+  threads: workers_lib.Workers,
   path: pathlib.Path,
   restored: restoring.Restored | None,
   *,
+  profile: profiling.Profile,
   signals: signals_lib.Signals,
   on_progress: Callable[[log_lib.Progress], None],
-  start: runtime.Runtime,
   period_seconds: float,
-) -> tuple[Result, list[str]]:
-  """Starts the workers, and ends with them.
-
-  Returns:
-    The result, and the names of threads that did not end.
-  """
-  threads = start(parts.team, parts.job)
+) -> Result:
+  """Starts the workers, and returns after they have ended."""
+  config = parts.config
   signals.wake = threads.wake
   processor_time = services.ProcessorTime()
   with session_lib.opened(parts, path, restored) as session:
@@ -239,13 +249,14 @@ def _train(
       threads,
       [
         processor_time,
-        services.Rows(session, on_progress),
-        profiling.Profile(parts.config.profile),
-        services.Deadline(parts.config.seconds),
-        services.StopRequests(signals),
+        profile,
+        # Before rows: what it reports at the end belongs to the last one.
         evaluations,
+        services.Rows(session, on_progress),
+        services.Deadline(config.seconds),
+        services.StopRequests(signals),
         services.HangWatchdog(
-          parts.config.watchdog_seconds,
+          config.watchdog_seconds,
           lambda: threads.alive() | evaluations.progress,
         ),
         services.PeriodicCheckpoints(session),
@@ -253,31 +264,46 @@ def _train(
       read_tick=session.tick,
       period_seconds=period_seconds,
     )
-  if outcome.error is not None:
-    raise outcome.error
-  if outcome.stop and outcome.stop.hung:
-    raise supervise.HungError(outcome.stop.reason)
+    if outcome.error is not None:
+      raise outcome.error
   hung = outcome.hung + evaluations.hung
   if hung:
     _logger.warning(
-      'did not end within %g s: %s; what was unfinished there is lost',
+      'did not end within %g s: %s; their unfinished segments or evaluations '
+      'are lost',
       supervise.STOP_SECONDS,
       ', '.join(hung),
     )
+  return _result(
+    parts,
+    session,
+    seconds=outcome.ended.seconds,
+    cpu_seconds=processor_time.seconds,
+    evaluated=not evaluations.are_due,
+  )
+
+
+def _result(
+  parts: assembly.Parts,
+  session: session_lib.Session,
+  *,
+  seconds: float,
+  cpu_seconds: float,
+  evaluated: bool,
+) -> Result:
   version = session.store.read()
-  result = Result(
+  return Result(
     params=version.params,
     frames=version.frames,
     updates=version.updates,
     episodes=session.log.episodes,
     mean_return=session.log.mean_return,
-    seconds=outcome.ended.seconds,
-    cpu_seconds=processor_time.seconds,
+    seconds=seconds,
+    cpu_seconds=cpu_seconds,
     phases={
       phase: sum(worker.stopwatch.seconds[phase] for worker in parts.team)
       for phase in stopwatch.PHASES
     },
-    workdir=str(path),
-    finished=session.frames_are_done and not evaluations.are_due,
+    workdir=str(session.path),
+    finished=session.frames_are_done and evaluated,
   )
-  return result, hung

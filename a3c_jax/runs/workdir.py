@@ -1,4 +1,4 @@
-"""The folder of one run: whose it is, and with what settings it goes on."""
+"""The folder of one run: its lock, its config.json, and its settings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from typing import Any
 
 from a3c_jax.core import errors, files, paths
 from a3c_jax.envs import domain as domain_lib
-from a3c_jax.envs import spaces as spaces_lib
 from a3c_jax.settings import record as record_lib
 from a3c_jax.settings.common import Config
 
@@ -40,15 +39,15 @@ class Workdir:
 
   Attributes:
     path: the folder, absolute.
-    shown: the same in the user's words.
-    goes_on: whether it holds a run that this one continues.
+    shown: the same as the user wrote it.
+    resumes: whether it holds a run, which this one resumes.
   """
 
   def __init__(self, config: Config):
-    """Looks at the folder, compares settings, and changes nothing.
+    """Checks the folder, compares settings, and changes nothing.
 
     Raises:
-      UsageError: if the folder cannot be used, or holds a run that began with
+      UsageError: if the folder cannot be used, or if it holds a run with
         another value of a setting that `config.override` does not name.
     """
     self.path = pathlib.Path(config.workdir)
@@ -77,11 +76,15 @@ class Workdir:
       unless_it_fits.pop_all()
 
   def claim(self, frames: int, spaces: Mapping[str, Any] | None = None) -> None:
-    """Writes config.json; from here on the folder is this run's.
+    """Writes config.json: the folder belongs to this run from now on.
 
     Args:
-      frames: emulator frames that the run has seen, for the record of changes.
+      frames: emulator frames so far, for the record of changes.
       spaces: from `spaces.to_records`, of the run's environments.
+
+    Raises:
+      UsageError: if the folder cannot be used.
+      RunError: if the disk is full.
     """
     new = self.path / _UNFINISHED
     try:
@@ -89,9 +92,9 @@ class Workdir:
       changes = [{'frames': frames} | change for change in self._changes]
       record = _record(self._config) | {'changes': changes, 'spaces': spaces}
       file = self._exit.enter_context(new.open('ab', buffering=0))
-      self._lock(file)  # Before a byte of it changes: it may be another's.
-      # Who has the lock of the file of this name is alone: the name goes to
-      # another file only when this one has become config.json.
+      self._lock(file)  # Before a byte of it changes: it may be another run's.
+      # Only one process can have the lock of the file of this name. The name is
+      # free for another file only after this one has become config.json.
       if not self.resumes and (self.path / 'config.json').exists():
         new.unlink(missing_ok=True)
         self._refuse(_IN_USE)
@@ -178,35 +181,8 @@ def read_config(path: pathlib.Path) -> Config:
   return record_lib.read(path).config
 
 
-def read_spaces(path: pathlib.Path) -> spaces_lib.Spaces | None:
-  """The spaces of the run in a folder; None if its config.json has none.
-
-  Raises:
-    UsageError: if its config.json is damaged.
-  """
-  try:
-    record = json.loads((path / 'config.json').read_text()).get('spaces')
-    return record and spaces_lib.from_records(record)
-  except OSError as error:
-    problem = f'config.json: {error.strerror}'
-  # Gymnasium asserts; a size that is absurd ends in the last two.
-  except (
-    ValueError,
-    TypeError,
-    KeyError,
-    AttributeError,
-    AssertionError,
-    MemoryError,
-    OverflowError,
-  ):
-    problem = 'its config.json is not that of a run'
-  raise errors.UsageError(
-    f'--workdir={paths.as_given(path)}: {problem}; allowed: the folder of a run'
-  )
-
-
 def last_row(path: pathlib.Path, name: str) -> dict[str, str]:
-  """The last row of a run's CSV file that is whole; empty without one."""
+  """The last whole row of a CSV file of a run; empty without one."""
   try:
     with (path / name).open(newline='', errors='replace') as file:
       rows = [row for row in csv.DictReader(file) if None not in row.values()]
@@ -216,8 +192,8 @@ def last_row(path: pathlib.Path, name: str) -> dict[str, str]:
 
 
 def is_finished(path: pathlib.Path) -> bool:
-  """Whether the run in a folder has done all that it was to do."""
-  if not os.path.isfile(path / 'config.json'):  # A pipe would be waited for.
+  """Whether the run in a folder has finished training and evaluations."""
+  if not os.path.isfile(path / 'config.json'):  # Reading a pipe would block.
     return False
   train = last_row(path, 'train.csv')
   evaluation = last_row(path, 'eval.csv')
@@ -228,7 +204,7 @@ def is_finished(path: pathlib.Path) -> bool:
       return True
     last = evaluation if config.get('eval_frames') else train
     return float(last['frames']) >= config['frames']
-  except Exception:  # Whatever damaged files make these raise.
+  except Exception:  # Damaged files may raise anything.
     return False
 
 

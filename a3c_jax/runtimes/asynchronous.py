@@ -1,4 +1,4 @@
-"""Asynchronous workers: each reads, plays, differentiates and pushes alone."""
+"""Asynchronous workers: each one acts, learns and pushes independently."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from a3c_jax.acting import actor as actor_lib
 from a3c_jax.acting import rollout
-from a3c_jax.core import errors, events, stopwatch
+from a3c_jax.core import errors, events, stopwatch, types
 from a3c_jax.core import workers as workers_lib
 from a3c_jax.optim import factored
 from a3c_jax.parameters.store import Contribution, WorkerState
@@ -18,7 +18,7 @@ from a3c_jax.runtimes.runtime import Job, Worker
 
 
 def workers_of(team: Sequence[Worker], job: Job) -> workers_lib.Workers:
-  """One thread for each worker, not started yet.
+  """Makes one thread for each worker, and starts none.
 
   Source: Mnih et al. 2016, arXiv:1602.01783, section 4.
   """
@@ -30,22 +30,22 @@ def workers_of(team: Sequence[Worker], job: Job) -> workers_lib.Workers:
 
 
 def work(worker: Worker, job: Job, stop: threading.Event) -> None:
-  """Plays and learns until all workers together have seen enough frames.
+  """Acts and learns until all workers together have done `job.frames`.
 
   An environment that raises is replaced, up to `job.max_env_restarts` times;
-  its unfinished segment is lost. A gradient that is not finite is dropped, its
-  frames count.
+  its unfinished segment is lost. A gradient that is not finite is dropped, but
+  its frames count.
 
   Args:
-    worker: in its own thread.
-    job: what all workers share.
-    stop: set to end the worker early. On the step-by-step path that interrupts
-      a segment, which is discarded: the state of the worker is that before it.
+    worker: works in the calling thread.
+    job: shared by all workers.
+    stop: ends the worker early when it is set. On the step-by-step path that
+      discards the unfinished segment: the worker's state is that before it.
 
   Raises:
-    workers.Stopped: if it was told to end within a segment.
+    workers.Stopped: if `stop` was set within a segment.
     BadGradientError: after more than `job.max_bad_gradients` in a row.
-    Exception: what the environment raised once too often, or anything else.
+    Exception: what the environment raised once too often, or the learner.
   """
   clock = worker.stopwatch = stopwatch.Stopwatch()
   frames = job.spec.steps * worker.env.num_envs * job.action_repeat
@@ -73,7 +73,7 @@ def work(worker: Worker, job: Job, stop: threading.Event) -> None:
         on_step=end_if_stopped,
       )
     except Exception as error:
-      _check_restart(error, worker, job, stop, restarts)
+      _check_restart(error, worker, job, stop, restarts=restarts)
       restarts += 1
       seed = worker.replace_env(job.make_env)
       carry = None
@@ -89,24 +89,21 @@ def work(worker: Worker, job: Job, stop: threading.Event) -> None:
     values = np.asarray(values)
     clock.lap('gradients')
     workers_lib.beat()
-    if np.isfinite(values[-1]):
-      bad_gradients = 0
-      learning = events.LearningStatistics(values)
-    else:
-      bad_gradients += 1
-      learning = _dropped(grads, worker, job, bad_gradients)
-      grads = None
+    finite = np.isfinite(values[-1])
+    bad_gradients = 0 if finite else bad_gradients + 1
+    learning = (
+      events.LearningStatistics(values)
+      if finite
+      else _dropped(grads, worker, job, bad_gradients)
+    )
     receipt = job.store.push(
       Contribution(
         worker=worker.index,
-        grads=grads,
+        grads=grads if finite else None,
         frames=frames,
         read_version=version.updates,
         worker_state=WorkerState(carry, worker.env.action_log()),
-        events=(
-          learning,
-          *(events.EpisodeEnded(*episode) for episode in played.episodes),
-        ),
+        events=(learning, *played.episodes),
         statistics=played.statistics,
       )
     )
@@ -114,11 +111,18 @@ def work(worker: Worker, job: Job, stop: threading.Event) -> None:
     clock.move('update', 'lock_wait', receipt.lock_wait_seconds)
 
 
-def _check_restart(error, worker, job, stop, restarts) -> None:
+def _check_restart(
+  error: Exception,
+  worker: Worker,
+  job: Job,
+  stop: threading.Event,
+  *,
+  restarts: int,
+) -> None:
   """Raises unless the environment failed and may be replaced."""
   if error is not worker.env.failure:
     raise error
-  # A signal may have reached the environment's own processes too.
+  # A signal may have reached the processes of the environment too.
   if stop.wait(workers_lib.SIGNAL_SECONDS):
     raise workers_lib.Stopped from error
   if restarts == job.max_env_restarts:
@@ -132,8 +136,14 @@ def _check_restart(error, worker, job, stop, restarts) -> None:
   )
 
 
-def _dropped(grads, worker, job, bad_gradients) -> events.Incident:
-  """What to tell of a gradient that is not finite."""
+def _dropped(
+  grads: types.Params, worker: Worker, job: Job, bad_gradients: int
+) -> events.Incident:
+  """The incident of a gradient that is not finite.
+
+  Raises:
+    BadGradientError: if there are too many in a row.
+  """
   first = _first_not_finite(grads)
   if bad_gradients > job.max_bad_gradients:
     raise errors.BadGradientError(
@@ -146,7 +156,7 @@ def _dropped(grads, worker, job, bad_gradients) -> events.Incident:
   )
 
 
-def _first_not_finite(grads) -> str:
+def _first_not_finite(grads: types.Params) -> str:
   for path, leaf in jax.tree_util.tree_leaves_with_path(factored.dense(grads)):
     if not np.isfinite(leaf).all():
       return jax.tree_util.keystr(path, simple=True, separator='/')

@@ -1,4 +1,4 @@
-"""What a runtime gets: workers that own their environments, and a job."""
+"""Workers, which own their environments, and the job that they share."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from a3c_jax.parameters.store import ParameterStore, WorkerState
 
 @dataclasses.dataclass
 class Worker:
-  """One worker and what it owns. Nobody else changes it while it works.
+  """One worker and what it owns. No other thread changes it while it works.
 
   Attributes:
     index: in [0, number of workers).
     env: K environments.
     exploration_epsilon: ε of each, [K], as a function of emulator frames.
-    state: where it begins.
-    stopwatch: adds up where its time goes, from the beginning of its work.
+    state: where its work starts; there is none before `start`.
+    stopwatch: adds up the seconds of each phase of its work.
   """
 
   index: int
   env: replayable.Recorded
   exploration_epsilon: Callable[[int], np.ndarray]
-  state: WorkerState | None = None
+  state: WorkerState = dataclasses.field(init=False)
   stopwatch: stopwatch.Stopwatch = dataclasses.field(
     default_factory=stopwatch.Stopwatch
   )
 
   def start(self, learner: types.Learner, *, seed: int, key: jax.Array) -> None:
-    """Resets the environments, which begin their first episodes."""
+    """Resets the environments, which start their first episodes."""
     carry = carry_lib.start(self.env, learner, seed=seed, key=key)
     self.state = WorkerState(carry, self.env.action_log())
 
@@ -51,13 +51,13 @@ class Worker:
 
 
 class Job(NamedTuple):
-  """What all workers share."""
+  """What all workers of a run share."""
 
   learner: types.Learner
   gradients: Callable[..., tuple[types.Params, jax.Array]]  # clipped
   store: ParameterStore
   spec: rollout.RolloutSpec
-  frames: int  # emulator frames of all workers, at which work is done
+  frames: int  # emulator frames of all workers, after which they end
   action_repeat: int  # emulator frames per agent step
   make_env: Callable[[], replayable.Recorded]  # replaces one that fails
   incidents: events.EventQueue
@@ -69,4 +69,5 @@ class Runtime(Protocol):
   """How workers are arranged."""
 
   def __call__(self, team: Sequence[Worker], job: Job) -> workers_lib.Workers:
-    """Threads that do the job, not started yet."""
+    """Makes the threads that do the job, and starts none."""
+    ...

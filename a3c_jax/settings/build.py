@@ -1,4 +1,4 @@
-"""From a Config to environments, and to a Learner that fits them."""
+"""Makes environments, the learner and the optimizer that a Config names."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import functools
 import math
 import re
 
-import flax
+from flax import errors as flax_errors
 import flax.linen as nn
 import gymnasium
 import jax
@@ -30,15 +30,15 @@ _FOR_IMAGES = {
 def make_env(
   config: Config, request: domain_lib.EnvRequest | None = None
 ) -> Callable[[], gymnasium.vector.VectorEnv]:
-  """A function that makes an environment of a Config.
+  """Returns a function that makes an environment of a Config.
 
   Args:
     config: whose domain and environment count.
-    request: what is asked of it; None for that of one training thread, with
-      `envs_per_thread` environments.
+    request: what the environment must offer. None is for a training thread,
+      with `envs_per_thread` environments.
 
   Raises:
-    UsageError: if there is no such environment, or it cannot be rendered.
+    UsageError: if there is no such environment, or it cannot render.
   """
   if request is None:
     request = domain_lib.EnvRequest(num_envs=config.envs_per_thread)
@@ -48,7 +48,7 @@ def make_env(
 def make_learner(
   config: Config, env: gymnasium.vector.VectorEnv
 ) -> types.Learner:
-  """The algorithm that a Config names, with a network that fits the spaces.
+  """Returns the learner of a Config, with a network that fits the spaces.
 
   Args:
     config: algorithm, network and its hyperparameters.
@@ -56,8 +56,8 @@ def make_learner(
       Box of one axis.
 
   Raises:
-    UsageError: if `--network` cannot be had or does not fit the observations,
-      or the algorithm does not fit the actions.
+    UsageError: if `--network` cannot be made or does not fit the observations,
+      or the algorithm does not support the actions.
   """
   algorithm = registry.get(config.algo)
   network = make_network(config, env)
@@ -65,13 +65,15 @@ def make_learner(
 
 
 def make_network(config: Config, env: gymnasium.vector.VectorEnv) -> nn.Module:
-  """The network that `make_learner` gives to the algorithm.
+  """Returns the network that `make_learner` gives to the algorithm.
 
   Raises:
     UsageError: as `make_learner`.
   """
   algorithm = registry.get(config.algo)
-  torso = make_torso(config, env.single_observation_space)
+  observations_space = env.single_observation_space
+  assert isinstance(observations_space, gymnasium.spaces.Box)  # By `boundary`.
+  torso = make_torso(config, observations_space)
   space = env.single_action_space
   if isinstance(space, gymnasium.spaces.Box) and not algorithm.continuous:
     raise errors.UsageError(
@@ -82,7 +84,7 @@ def make_network(config: Config, env: gymnasium.vector.VectorEnv) -> nn.Module:
 
 
 def learning_rate(config: Config) -> Callable[[int], float]:
-  """The learning rate as a function of global emulator frames."""
+  """Returns the learning rate as a function of global emulator frames."""
   return functools.partial(
     schedules.linear,
     start=config.learning_rate,
@@ -92,7 +94,7 @@ def learning_rate(config: Config) -> Callable[[int], float]:
 
 
 def make_update_rule(config: Config) -> rule.UpdateRule:
-  """The optimizer that a Config names, with its learning rate."""
+  """Returns the optimizer of a Config, with its learning-rate schedule."""
   rate = learning_rate(config)
   if config.optimizer == 'momentum_sgd':
     return momentum.momentum_sgd(rate, momentum=config.momentum)
@@ -104,15 +106,15 @@ def make_update_rule(config: Config) -> rule.UpdateRule:
 
 
 def make_torso(config: Config, space: gymnasium.spaces.Box) -> nn.Module:
-  """The part of the network that `--network` names.
+  """Returns the part of the network that `--network` names.
 
   Raises:
-    UsageError: if it cannot be had or does not fit the observations.
+    UsageError: if it cannot be made or does not fit the observations.
   """
   dims = len(space.shape)
   name = _name_of_torso(config, space)
   scale = None
-  if not config.normalize_obs:  # Which leaves no bounds to scale by.
+  if not config.normalize_obs:  # Normalised observations have no bounds.
     scale = networks.scale_between(space.low, space.high, space.dtype)
   if name == 'mlp':
     torso = networks.MLPTorso(dims, scale=scale)
@@ -127,7 +129,7 @@ def make_torso(config: Config, space: gymnasium.spaces.Box) -> nn.Module:
     torso = _FOR_IMAGES[name](_channels_first(config, space), scale)
   else:
     torso = _own_torso(name)
-  # Normalised observations are floats, whatever they are in the environment.
+  # Normalised observations are floats, whatever their type was.
   obs = observations.as_network_input(np.empty((0, *space.shape), space.dtype))
   dtype = np.dtype(np.float32) if config.normalize_obs else obs.dtype
   _check_features(name, torso, space, dtype)
@@ -135,11 +137,11 @@ def make_torso(config: Config, space: gymnasium.spaces.Box) -> nn.Module:
 
 
 def describe_layout(config: Config, space: gymnasium.spaces.Box) -> str | None:
-  """What is assumed of images; None if there is nothing to say.
+  """Describes how observations are read; None if that is evident.
 
   Args:
     config: whose network and domain count.
-    space: of the observations of one environment.
+    space: of one environment's observations.
   """
   shape = list(space.shape)
   name = _name_of_torso(config, space)
@@ -159,7 +161,7 @@ def describe_layout(config: Config, space: gymnasium.spaces.Box) -> str | None:
 
 
 def _channels_first(config, space) -> bool:
-  """Whether images are [C, H, W]. If the domain does not know, C is smaller."""
+  """Returns whether images are [C, H, W]; if unknown, whether C is smaller."""
   layout = domain_lib.get(config.domain).image_layout(config.environment)
   if layout is None:
     return space.shape[0] < space.shape[2]
@@ -185,21 +187,21 @@ def _own_torso(name) -> nn.Module:
 
 
 def _check_features(name, torso, space, dtype) -> None:
-  """Checks the shape of features as training asks for them; computes none."""
+  """Checks the features' shape as in training, without computing any."""
   variables = None
-  for lead in ((2, 3), (3,)):  # Steps of streams, and streams.
+  for lead in ((2, 3), (3,)):  # [T, K] of a segment, and [K] of one step.
     obs = jax.ShapeDtypeStruct(lead + space.shape, dtype)
     try:
       if variables is None:
         variables = jax.eval_shape(torso.init, jax.random.PRNGKey(0), obs)
-      # As it will be used: without random numbers, and nothing may change.
+      # As in training: no random numbers, and no variable may change.
       features = jax.eval_shape(torso.apply, variables, obs)
     except networks.ImageTooSmallError as error:
       raise errors.UsageError(
         f'--network={name}: images of shape {list(space.shape)} are too small, '
         f'{error}; allowed: mlp or module:function'
       ) from error
-    except flax.errors.FlaxError as error:
+    except flax_errors.FlaxError as error:
       problem = re.sub(r' \(https:.*', '', ' '.join(str(error).split()))
       raise errors.UsageError(
         f'--network={name}: {problem.rstrip(".")}; allowed: a module that '

@@ -20,33 +20,37 @@ MAX_EVAL_EPISODE_FRAMES = 108_000
 class Config:
   """All that a run depends on, apart from the code. Immutable.
 
-  Every algorithm and domain has the settings of this class. Those of one
-  algorithm are in `algorithm`, those of one domain in `environment`. Counts are
-  emulator frames. Make one with `config.make`, which knows the defaults.
+  The fields of this class are settings of every algorithm and domain.
+  `algorithm` holds those of the chosen algorithm. `environment` holds those of
+  the domain. Frames are emulator frames. `config.make` makes a Config and fills
+  in defaults.
   """
 
   preset: str = fields.one_of(
-    "Whose defaults hold: the paper's, or quick ones, by which Pong is learnt "
-    'within an hour on two cores (a3c on Atari).',
+    'Set of defaults. paper: those of the paper. quick: a3c learns Pong within '
+    'an hour on two cores.',
     registry.presets,
     heading='run',
   )
   algo: str = fields.one_of('Algorithm.', registry.names)
   device: str = fields.one_of(
-    'Where JAX computes. The emulators run on the CPU in any case.',
+    'Device on which JAX computes. Emulators always run on the CPU.',
     DEVICES,
     may_change=True,
   )
   threads: int = fields.count(
-    'Actor-learner threads, each with its own environments.', most=1000
+    'Actor-learner threads. Each has its own environments.', most=1000
   )
   envs_per_thread: int = fields.count(
-    'Environments of one thread, which acts in all of them by one call.',
+    'Environments per thread. One forward pass chooses all their actions.',
     most=1000,
   )
-  frames: int = fields.count('Emulator frames of training, over all threads.')
+  frames: int = fields.count(
+    'Emulator frames of training, summed over all threads.'
+  )
   seconds: float = fields.not_negative(
-    'Seconds of training after which the run stops too; 0 for no limit.',
+    'Seconds of training after which the run stops, even before --frames; 0 '
+    'for no limit.',
     may_change=True,
   )
   seed: int = fields.count(
@@ -55,40 +59,43 @@ class Config:
     most=2**31 - 1,
   )
   workdir: str = fields.path(
-    'Folder for the results: new, empty, or of a run to resume, from which '
-    'the settings come that are not given.',
+    'Folder of the results: new, empty, or that of a run, which resumes. A run '
+    'that resumes keeps the settings that are not given.',
     may_change=True,
   )
   override: tuple[str, ...] = fields.setting(
-    'Settings, separated by commas, with which a run in --workdir resumes '
-    'although it has other values.',
-    'names of flags',
+    'Settings whose values may differ from those of the run in --workdir when '
+    'it resumes.',
+    'names of flags, separated by commas',
     lambda value: all(isinstance(name, str) for name in value),
     may_change=True,
   )
   log_seconds: float = fields.positive(
-    'Seconds between rows of train.csv.', may_change=True
+    'Seconds between two rows of train.csv.', may_change=True
   )
   profile: str = fields.path(
-    'Folder for a trace of 2 seconds of training, after the first 5. While it '
-    'is written, training nearly stops for some seconds.',
+    'Folder for a JAX profiler trace of 2 seconds of training, which starts '
+    'after 5 seconds. Training almost stops while the trace is written.',
     optional=True,
     may_change=True,
   )
 
   t_max: int = fields.count(
-    'Agent steps per segment, so per update.', most=10_000, heading='learning'
+    'Agent steps per segment. Each segment gives one update.',
+    most=10_000,
+    heading='learning',
   )
-  gamma: float = fields.fraction('Discount per agent step.')
+  gamma: float = fields.fraction('Discount factor per agent step.')
   reward_clip: float = fields.not_negative(
-    'Largest reward per agent step, in absolute value; 0 for no clipping.'
+    'Rewards per agent step are clipped to this absolute value; 0 for no '
+    'clipping.'
   )
   reward_scale: float = fields.positive(
-    'What rewards are multiplied by, before they are clipped.', most=1e6
+    'Factor of the rewards, applied before they are clipped.', most=1e6
   )
   normalize_obs: bool = fields.true_or_false(
-    'Normalise observations by the mean and variance of those of all threads '
-    'so far, instead of scaling them by the bounds of their space.'
+    'Normalise observations by their running mean and variance over all '
+    'threads, instead of scaling them by the bounds of their space.'
   )
   learning_rate: float = fields.positive(
     "Learning rate at frame 0, per unit of the optimizer's direction.",
@@ -98,84 +105,91 @@ class Config:
     'Emulator frames over which the learning rate falls linearly to 0.'
   )
   max_grad_norm: float = fields.not_negative(
-    "Largest L2 norm of a segment's gradient; 0 for no clipping."
+    "A segment's gradient is scaled down to this L2 norm if its norm is "
+    'larger; 0 for no clipping.'
   )
 
-  optimizer: str = fields.one_of('Optimizer.', OPTIMIZERS, heading='optimizer')
-  rms_decay: float = fields.decay("Decay per update of RMSProp's mean square.")
-  rms_epsilon: float = fields.positive(
-    "Added to the mean square under RMSProp's root, squared gradient units."
+  optimizer: str = fields.one_of(
+    'Optimizer. shared_rmsprop: all threads share the mean squares. rmsprop: '
+    'each thread has its own. momentum_sgd: each thread has its own momentum.',
+    OPTIMIZERS,
+    heading='optimizer',
   )
-  momentum: float = fields.decay('Decay per update of momentum SGD.')
+  rms_decay: float = fields.decay("Decay of RMSProp's mean square per update.")
+  rms_epsilon: float = fields.positive(
+    "Added to the mean square inside RMSProp's square root, in squared "
+    'gradient units.'
+  )
+  momentum: float = fields.decay(
+    'Decay of the momentum of momentum_sgd per update.'
+  )
 
   network: str = fields.setting(
-    'Torso: nips (conv 16, 32, linear 256), nature (conv 32, 64, 64, linear '
-    '512), mlp (linear 64, 64), hidden200 (linear 200), linear_conv (conv 16, '
-    '32 without non-linearity), auto (nips for images, mlp otherwise; in '
-    'continuous_control.py linear_conv with an LSTM core and nips without one '
-    'for images, hidden200 otherwise), or module:function returning a flax '
-    'module.',
+    'Torso of the network. nips: conv 16, 32, linear 256. nature: conv 32, 64, '
+    '64, linear 512. mlp: linear 64, 64. hidden200: linear 200. linear_conv: '
+    'conv 16, 32 without non-linearity. auto: nips for images, otherwise mlp; '
+    'for continuous control linear_conv (nips without --lstm) for images, '
+    'otherwise hidden200. module:function: a function of yours that returns a '
+    'flax module.',
     f'{", ".join(NETWORKS)} or module:function',
     lambda value: value in NETWORKS or ':' in value,
     heading='network',
   )
   init_gain: float = fields.positive(
-    "What the torso's initial weights, uniform in ±1/√inputs, are multiplied "
-    'by, but for biases.',
+    "Factor of the torso's initial weights, which are uniform in ±1/√inputs. "
+    'It does not apply to biases.',
     most=1e3,
   )
 
   eval_frames: int = fields.count(
-    'Emulator frames between evaluations, which learn nothing and leave '
-    'training alone; 0 for none.',
+    'Emulator frames between two evaluations; 0 for none. Evaluations do not '
+    'influence training.',
     least=0,
     may_change=True,
     heading='evaluation',
   )
-  eval_episodes: int = fields.count(
-    'Episodes of an evaluation.', may_change=True
-  )
+  eval_episodes: int = fields.count('Episodes per evaluation.', may_change=True)
   max_eval_episode_frames: int = fields.count(
-    'Emulator frames after which an episode of an evaluation is truncated.',
+    'Emulator frames after which an evaluation episode is truncated.',
     may_change=True,
   )
   eval_protocol: str = fields.setting(
-    'How evaluations are played: noop30 (0 to 30 no-ops first) or sticky '
-    '(actions repeat with probability 0.25) for Atari, plain for the rest.',
+    'How evaluations are played.',
     'a protocol of the domain',
     lambda value: isinstance(value, str) and value != '',
     may_change=True,
   )
 
   checkpoint_frames: int = fields.count(
-    'Emulator frames between checkpoints.',
+    'Emulator frames between two checkpoints.',
     may_change=True,
     heading='checkpoints',
   )
   keep: int = fields.count(
-    'Checkpoints to keep, the newest ones.', may_change=True
+    'How many of the newest checkpoints are kept.', may_change=True
   )
 
   watchdog_seconds: float = fields.positive(
-    'Seconds without a step of a thread after which the run ends, with a '
-    'checkpoint and the stack of every thread.',
+    'If a thread makes no step for so many seconds, the run stops. It writes a '
+    'checkpoint and prints the stack of every thread.',
     may_change=True,
     heading='failures',
   )
   max_env_restarts: int = fields.count(
-    'How many times a thread of one process may make its environment again '
-    'after it raised something.',
+    'How many times a thread may replace an environment that raised an '
+    'exception. Resuming restarts the count.',
     least=0,
     may_change=True,
   )
   max_bad_gradients: int = fields.count(
-    'How many gradients in a row may be dropped because they are not finite.',
+    'How many gradients in a row may be dropped because they are not finite, '
+    'before the run stops.',
     least=0,
     may_change=True,
   )
 
   domain: str = fields.setting(
-    'Which kind of environment.',
+    'Domain of the environment.',
     'the name of a domain',
     lambda value: isinstance(value, str),
     flag=False,
@@ -215,7 +229,7 @@ class Config:
 
 
 def settings() -> dict[str, dataclasses.Field]:
-  """The settings that every algorithm and domain has, by name."""
+  """Returns the settings of every algorithm and domain, by name."""
   return {
     field.name: field
     for field in dataclasses.fields(Config)
@@ -224,7 +238,7 @@ def settings() -> dict[str, dataclasses.Field]:
 
 
 def sections() -> dict[str, dict[str, dataclasses.Field]]:
-  """The same, by the headings that `--help` has them under."""
+  """Returns `settings`, by their headings in `--help`."""
   found: dict[str, dict[str, dataclasses.Field]] = {}
   section: dict[str, dataclasses.Field] = {}
   for name, field in settings().items():

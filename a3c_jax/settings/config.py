@@ -1,4 +1,4 @@
-"""Makes a checked Config of what is given, of a run to resume, and defaults."""
+"""Makes a checked Config from settings, a run to resume, and defaults."""
 
 from __future__ import annotations
 
@@ -29,23 +29,25 @@ def make(
   instead: Mapping[str, Any] = MappingProxyType({}),
   **given,
 ) -> Config:
-  """A checked Config: what is given, and defaults for the rest.
+  """Returns a checked Config: the given settings, and defaults for the rest.
 
-  Where the workdir that is given holds a run, its settings take the place of
-  the defaults, but for `seconds`, `profile`, `override` and `device`.
+  If the given workdir holds a run, its settings replace the defaults, except
+  for `seconds`, `profile`, `override` and `device`.
 
   Args:
     domain: its name, such as 'atari'.
-    environment: the domain's options; None for those of the run to be resumed,
+    environment: the domain's options. None takes those of the run to resume,
       or their defaults.
-    instead: defaults of the caller's own.
-    **given: settings that all algorithms have, and those of the chosen one;
-      None counts as not given.
+    instead: the caller's own defaults.
+    **given: common settings and those of the chosen algorithm. None counts as
+      not given.
 
   Raises:
     UsageError: naming the first setting whose value is not allowed or that
-      belongs to another algorithm, or code that the run to be resumed would
-      import and that is not given.
+      belongs to another algorithm, or code that the run to resume would import
+      and that is not given.
+    TypeError: if there is no such setting, or `environment` has another type
+      than the domain's options.
   """
   of_domain = domain_lib.get(domain)
   given = {name: value for name, value in given.items() if value is not None}
@@ -60,8 +62,8 @@ def make(
   algorithm = registry.get(known.get('algo', ALGORITHM))
   allowed = {*common.settings(), *algorithm.settings}
   _check_names(given, allowed, algorithm)
-  # A run that is resumed with another algorithm is refused in the end, but not
-  # for settings that nobody gave.
+  # A run cannot resume with another algorithm. The error must name `--algo`,
+  # and not settings that nobody gave.
   known = {name: known[name] for name in known if name in allowed}
   table = defaults(
     domain,
@@ -97,7 +99,7 @@ def _of_run(run: Config) -> dict[str, Any]:
 def _new_folder(env_name, algo, seed) -> str:
   label = re.sub(r'[^\w.-]', '-', env_name)
   now = time.strftime('%Y%m%d-%H%M%S')
-  # The process too: of a sweep, several runs begin within one second.
+  # With the process: several runs of a sweep start within one second.
   return f'runs/{label}-{algo}-seed{seed}-{now}-{os.getpid()}'
 
 
@@ -129,14 +131,14 @@ def _check_names(
 def code_named(
   config: Config, *, environment: bool = True, network: bool = True
 ) -> dict[str, str]:
-  """The code that would be imported because a config.json names it, by flag.
+  """Returns the code that a config.json would have imported, by flag.
 
-  It may be a stranger's: `--network=os:abort` is a name too.
+  It may be a stranger's config.json, with `--network=os:abort`.
 
   Args:
     config: of the run.
-    environment: whether the environment is made by name.
-    network: whether the network is.
+    environment: whether the environment will be made from its name.
+    network: whether the network will be made from its name.
   """
   code = {}
   if environment:
@@ -147,15 +149,14 @@ def code_named(
 
 
 def check_not_imported(run: Config, given: Container[str]) -> None:
-  """Refuses to import what nobody but the config.json of a run names.
+  """Refuses to import code that only the config.json of a run names.
 
   Args:
-    run: to be resumed.
+    run: the one to resume.
     given: names of the flags that the user has given.
 
   Raises:
-    UsageError: naming the first flag that would decide what is imported and is
-      not given.
+    UsageError: naming the first flag that names code and is not given.
   """
   for name, value in code_named(run).items():
     if name not in given:
@@ -166,7 +167,7 @@ def check_not_imported(run: Config, given: Container[str]) -> None:
 
 
 def check_protocol(config: Config, protocol: str, *, flag: str) -> None:
-  """Checks that a run can be evaluated by a protocol.
+  """Checks that a run's domain has a protocol of evaluations.
 
   Raises:
     UsageError: naming the flag.

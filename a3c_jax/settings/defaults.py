@@ -1,8 +1,8 @@
 """The defaults of settings, by algorithm and domain, each with its source.
 
-Sources: 'paper' is Mnih et al. 2016, arXiv:1602.01783; 'authors' is what they
-wrote to reimplementers (github.com/muupan/async-rl/wiki and
-github.com/miyosuda/async_deep_reinforce/issues/1); 'ours' was tried here.
+Sources: 'paper' is Mnih et al. 2016, arXiv:1602.01783. 'authors' are their
+letters to reimplementers (github.com/muupan/async-rl/wiki and
+github.com/miyosuda/async_deep_reinforce/issues/1). 'ours' is our experiments.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _COMMON: Mapping[str, tuple[Any, str]] = {
   'frames': (40_000_000, 'ours'),
   'seconds': (0.0, 'ours'),
   'seed': (1, 'ours'),
-  'override': ((), 'none'),
+  'override': ((), 'ours'),
   'log_seconds': (10.0, 'ours'),
   'profile': ('', 'ours'),
   't_max': (5, 'paper, section 8'),
@@ -70,29 +70,29 @@ def defaults(
   preset: str = 'paper',
   environment: Any = None,
 ) -> dict[str, tuple[Any, str]]:
-  """Default value and its source, for every setting that has one.
+  """Returns default and source of the common settings and the algorithm's.
 
-  These are the common settings and those of the algorithm. What comes later
-  takes precedence: defaults of all, of the preset, of networks with an LSTM
-  core, of the domain, of its options, and of the algorithm in the domain.
+  Later ones take precedence: defaults of all, of the preset, of networks with
+  an LSTM core, of the domain, of its options, of the algorithm in the domain.
+  'workdir' and, unless a preset sets it, 'anneal_frames' have no default here.
 
   Args:
     domain: its name.
     algo: name of the algorithm.
     lstm: whether the network has an LSTM core; None for the default.
     preset: 'paper', or one of the algorithm.
-    environment: options of the domain; None if they do not matter.
+    environment: options of the domain; None ignores their defaults.
 
   Raises:
     UsageError: if there is no such domain or algorithm.
-    ValueError: naming defaults of settings that do not exist, or settings that
-      would share one flag.
+    ValueError: naming settings that do not exist but have defaults, or
+      settings of the same name.
   """
   of_domain = domain_lib.get(domain)
   algorithm = registry.get(algo)
   _check_apart(algorithm, of_domain)
-  table = dict(_COMMON) | {'algo': (algo, _COMMON['algo'][1])}
-  table |= {
+  table: dict[str, tuple[Any, str]] = dict(_COMMON)
+  table |= {'algo': (algo, _COMMON['algo'][1])} | {
     name: (field.default, field.metadata['source'])
     for name, field in algorithm.settings.items()
   }
@@ -123,7 +123,7 @@ def _check_apart(algorithm, domain) -> None:
 
 
 def _known(table, algorithm, domain) -> dict[str, tuple[Any, str]]:
-  """Without what a domain says of settings that other algorithms have."""
+  """Drops a domain's defaults for settings of other algorithms."""
   own = common.settings().keys() | algorithm.settings.keys()
   elsewhere = {
     name for algo in registry.names() for name in registry.get(algo).settings

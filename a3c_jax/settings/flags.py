@@ -1,9 +1,10 @@
-"""The absl flags of every script, made from the settings under headings."""
+"""The absl flags of every script, made from the settings, and their help."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 import dataclasses
+import functools
 import inspect
 from typing import Any, NamedTuple
 
@@ -18,42 +19,33 @@ from a3c_jax.settings.common import Config
 from a3c_jax.settings.defaults import ALGORITHM, defaults
 
 _ENVIRONMENT = 'environment'
-_ALGORITHM = 'algorithm '  # And the names of those that have the settings.
+_ALGORITHM = 'algorithm '  # The names of those with the settings follow.
 _HEADINGS = {_ENVIRONMENT, *common.sections()}
+_SOURCES = """\
+After each default is its source. paper: Mnih et al. 2016, arXiv:1602.01783.
+authors: their advice to reimplementers. ours: our choice or experiments."""
 
 # Flags belong to the script that has them defined, and to its --help.
 flags.disclaim_key_flags()
 
 
 class _Parser(flags.ArgumentParser):
-  """Says what is allowed where a value cannot be read."""
+  """Names the allowed values if it cannot read a value."""
 
   def __init__(self, convert: Callable[[str], Any], allowed: str):
     super().__init__()
-    self.syntactic_help = allowed
     self._convert = convert
+    self._allowed = allowed
 
   def parse(self, argument):
     try:
       return self._convert(argument)
     except ValueError:
-      raise ValueError(f'allowed: {self.syntactic_help}') from None
-
-
-class _Boolean(flags.BooleanFlag):
-  """Says what is allowed where a value cannot be read."""
-
-  def parse(self, argument):
-    try:
-      super().parse(argument)
-    except flags.IllegalFlagValueError:
-      raise flags.IllegalFlagValueError(
-        f'flag --{self.name}={argument}: allowed: true, false'
-      ) from None
+      raise ValueError(f'allowed: {self._allowed}') from None
 
 
 def _whole(text):
-  """Also as 40e6 or 40_000_000."""
+  """Reads 40e6 and 40_000_000 too."""
   try:
     return int(text)
   except ValueError:
@@ -64,6 +56,7 @@ def _whole(text):
 
 
 _PARSERS = {
+  'bool': _Parser(flags.BooleanParser().parse, 'true, false'),
   'str': _Parser(str, 'text'),
   'float': _Parser(float, 'a number'),
   'int': _Parser(_whole, 'a whole number'),
@@ -81,36 +74,52 @@ _PARSERS = {
 }
 
 
-def _define(
-  field: dataclasses.Field,
-  default_text: str,
-  *,
-  heading: str | None = None,
-  allowed: str = '',
-) -> None:
-  """Defines one flag, whose value is None if it is not given.
+class _Flag(flags.Flag):
+  """A flag of a setting; its value is None if it is not given."""
+
+  def __init__(
+    self, field: dataclasses.Field, help_for: Callable[[str | None], str]
+  ):
+    """Makes the flag, whose help depends on an algorithm, or None for all."""
+    # Of a module without `from __future__ import annotations` it is a type.
+    kind = field.type
+    if not isinstance(kind, str):
+      kind = inspect.formatannotation(kind)
+    self.help_for = help_for
+    super().__init__(
+      _PARSERS[kind],
+      None,
+      field.name,
+      default=None,
+      help_string=help_for(None),
+      boolean=kind == 'bool',
+    )
+
+
+def _help_text(field, default: str, *, about: str = '', allowed: str = ''):
+  """Returns the help: what it is, the allowed values, and the default.
 
   Args:
     field: a `fields.setting`.
-    default_text: the default and its source.
-    heading: in `--help`; None for the name of the script.
-    allowed: instead of what the field says.
+    default: the default and its source.
+    about: follows what the field says of itself.
+    allowed: replaces what the field allows.
   """
-  help_text = field.metadata['help']
-  # Of a module without `from __future__ import annotations` it is a type.
-  kind = field.type
-  if not isinstance(kind, str):
-    kind = inspect.formatannotation(kind)
-  if kind == 'bool':
-    help_text += f' Default: {default_text}.'
-    flag = _Boolean(field.name, None, help_text)
-    flags.DEFINE_flag(flag, module_name=heading)
-  else:
-    allowed = allowed or fields.allowed(field)
-    help_text += f' Allowed: {allowed}. Default: {default_text}.'
-    flags.DEFINE(
-      _PARSERS[kind], field.name, None, help_text, module_name=heading
-    )
+  lines = [' '.join([field.metadata['help'], about]).strip()]
+  if field.type not in ('bool', bool):
+    lines.append(f'Allowed: {allowed or fields.allowed(field)}.')
+  return '\n'.join([*lines, f'Default: {default}.'])
+
+
+def _shown(value: Any) -> str:
+  """Returns a default as one would write it on the command line."""
+  if isinstance(value, bool):
+    return str(value).lower()
+  if isinstance(value, int):
+    return f'{value:_}'
+  if isinstance(value, float):
+    return f'{value:g}'
+  return errors.as_text(value) or 'none'
 
 
 def _given(names: Sequence[str]) -> dict[str, Any]:
@@ -138,10 +147,10 @@ def define_options(options: type) -> Callable[[], Any]:
 
 def _define_options(options, *, heading=None) -> list[str]:
   for field in dataclasses.fields(options):
-    known = field.default is not None and errors.as_text(field.default)
-    default = known or 'nothing'
-    text = f'{default} ({field.metadata["source"]})'
-    _define(field, text, heading=heading)
+    known = 'none' if field.default is None else _shown(field.default)
+    text = _help_text(field, f'{known} ({field.metadata["source"]})')
+    flag = _Flag(field, lambda algo, text=text: text)
+    flags.DEFINE_flag(flag, module_name=heading)
   return [field.name for field in dataclasses.fields(options)]
 
 
@@ -149,19 +158,19 @@ def _define_environment(domain: domain_lib.Domain) -> Callable[[], Any]:
   """Defines a flag for every option of a domain.
 
   Returns:
-    A function that makes the options once flags are parsed. Those that are not
-    given are taken from the run that is resumed. It raises a UsageError if that
-    run would import an environment that is not given.
+    A function that makes the options once flags are parsed. A run that resumes
+    gives those that are not given. The function raises a UsageError if that run
+    would import an environment that is not given.
   """
   names = _define_options(domain.options, heading=_ENVIRONMENT)
 
   def make_environment():
     given = _given(names)
-    run = record.of_run(flags.FLAGS.workdir, domain.name)
+    run = record.of_run(flags.FLAGS['workdir'].value, domain.name)
     if run is None:
       made = domain.options(**given)
     else:
-      # The network is checked with the other settings.
+      # `config.make` checks the network.
       config_lib.check_not_imported(run, {'network', *given})
       made = dataclasses.replace(run.environment, **given)
     return dataclasses.replace(made, **paths.absolute_paths(made))
@@ -173,14 +182,13 @@ def define(domain: str, **instead) -> Callable[..., Config]:
   """Defines a flag for every setting of Config and of every algorithm.
 
   Args:
-    domain: the name of the one whose defaults the help gives and the Config
-      gets.
-    **instead: defaults of the script's own.
+    domain: the name of the domain of the defaults.
+    **instead: the script's own defaults.
 
   Returns:
     A function `(environment=None, **fixed) -> Config` that reads the flags once
-    they are parsed. `environment` is as for `config.make`, and `fixed` are
-    settings that the command line does not choose.
+    they are parsed. `environment` is as for `config.make`. `fixed` are settings
+    that the command line cannot change.
   """
   names = _define_settings(domain_lib.get(domain), instead)
 
@@ -205,24 +213,19 @@ def _define_settings(domain: domain_lib.Domain, instead) -> list[str]:
     for name in registry.names()
     if registry.get(name).continuous or not domain.continuous
   ]
-  tables = _tables(domain.name, algorithms, instead)
   first, *rest = common.sections().items()
   # `--algo` is in the first one.
   sections = dict([first, *_sections_of(algorithms).items(), *rest])
+  describe_setting = _describer(domain, algorithms, instead)
   for heading, settings in sections.items():
-    for name, field in settings.items():
-      of_domain = name == 'eval_protocol'
-      _define(
-        field,
-        _describe(name, tables),
-        heading=heading,
-        allowed=', '.join(domain.protocols) if of_domain else '',
-      )
+    for field in settings.values():
+      flag = _Flag(field, functools.partial(describe_setting, field))
+      flags.DEFINE_flag(flag, module_name=heading)
   return [name for settings in sections.values() for name in settings]
 
 
 def _sections_of(algorithms) -> dict[str, dict[str, dataclasses.Field]]:
-  """Settings of algorithms by heading, together where several share them."""
+  """Returns settings of algorithms by the names of those that share them."""
   owners: dict[str, list[str]] = {}
   for algo in algorithms:
     for name in registry.get(algo).settings:
@@ -234,39 +237,77 @@ def _sections_of(algorithms) -> dict[str, dict[str, dataclasses.Field]]:
   return sections
 
 
+def _describer(
+  domain: domain_lib.Domain, algorithms: Sequence[str], instead
+) -> Callable[[dataclasses.Field, str | None], str]:
+  """Returns a function from a setting and an algorithm to the help text.
+
+  The text gives the defaults of the algorithm in the domain. Without an
+  algorithm it gives those of all.
+  """
+
+  @functools.cache
+  def tables_of(algo):
+    return _tables(domain.name, [algo] if algo else algorithms, instead)
+
+  def describe_setting(field, algo):
+    about = allowed = ''
+    if field.name == 'eval_protocol':
+      allowed = ', '.join(domain.protocols)
+      about = '. '.join(f'{k}: {v}' for k, v in domain.protocols.items()) + '.'
+    elif field.name == 'preset':
+      chosen = [algo] if algo else algorithms
+      presets = [registry.get(each).presets_in(domain.name) for each in chosen]
+      allowed = ', '.join(dict.fromkeys(sum(presets, ())))
+    elif field.name == 'algo':
+      allowed = ', '.join(algorithms)
+    # The default algorithm is the same, whichever of them is described.
+    tables = tables_of(None if field.name == 'algo' else algo)
+    default = _describe_default(field.name, tables)
+    return _help_text(field, default, about=about, allowed=allowed)
+
+  return describe_setting
+
+
 class _Table(NamedTuple):
-  """Defaults, and the flag with which they hold."""
+  """Defaults, and the flag that selects them."""
 
   flag: str
   algo: str
-  defaults: dict[str, tuple[Any, str]]
+  defaults: Mapping[str, tuple[Any, str]]
 
   def has(self, name) -> bool:
     own = registry.get(self.algo).settings
     return name in own or name in common.settings()
 
 
-def _tables(domain, algorithms, instead) -> list[_Table]:
-  """The defaults without flags, and those with flags that change them."""
-  own = {name: (value, 'this script') for name, value in instead.items()}
-  algorithm = registry.get(ALGORITHM)
+def _tables(domain: str, algorithms: Sequence[str], instead) -> list[_Table]:
+  """Returns the defaults without flags, then with flags that change them.
 
-  def table(flag, algo=ALGORITHM, **given):
+  Args:
+    domain: its name.
+    algorithms: those to describe. The flags are those of the default algorithm
+      if it is among them, otherwise of the first.
+    instead: the script's own defaults.
+  """
+  own = {name: (value, 'this script') for name, value in instead.items()}
+  first = ALGORITHM if ALGORITHM in algorithms else algorithms[0]
+  algorithm = registry.get(first)
+
+  def table(flag, algo=first, **given):
     return _Table(flag, algo, defaults(domain, algo, **given) | own)
 
   _, *presets = algorithm.presets_in(domain)
-  return [
-    table(''),
-    table('--lstm', lstm=True),
-    *(table(f'--preset={preset}', preset=preset) for preset in presets),
-    *(
-      table(f'--algo={algo}', algo) for algo in algorithms if algo != ALGORITHM
-    ),
-  ]
+  tables = [table('')]
+  if 'lstm' in algorithm.settings:
+    tables.append(table('--lstm', lstm=True))
+  tables += [table(f'--preset={preset}', preset=preset) for preset in presets]
+  others = [algo for algo in algorithms if algo != first]
+  return [*tables, *(table(f'--algo={algo}', algo) for algo in others)]
 
 
-def _describe(name, tables) -> str:
-  """The default of a setting, and with which flags it is another."""
+def _describe_default(name: str, tables: Iterable[_Table]) -> str:
+  """Returns the default of a setting, and others with the flags they need."""
   first, *others = [table for table in tables if table.has(name)]
   known = first.defaults.get(name)
   text = _default_text(name, known)
@@ -283,10 +324,10 @@ def _describe(name, tables) -> str:
 def _default_text(name, default) -> str:
   if default is not None:
     value, source = default
-    return f'{errors.as_text(value) or "nothing"} ({source})'
+    return f'{_shown(value)} ({source})'
   if name == 'workdir':
-    return 'runs/ENVIRONMENT-ALGORITHM-SEED-TIME-PROCESS'
-  return '--frames (paper, section 8)'  # That of `anneal_frames`.
+    return 'runs/ENVIRONMENT-ALGORITHM-SEED-TIME-PROCESS (ours)'
+  return 'that of --frames (paper, section 8)'  # Of `anneal_frames`.
 
 
 def define_run(domain: str) -> Callable[[], Config]:
@@ -304,17 +345,21 @@ def define_run(domain: str) -> Callable[[], Config]:
 
 
 def describe(algo: str | None) -> str:
-  """The help of all flags, under their headings.
+  """Returns the help of all flags, under their headings.
 
   Args:
-    algo: the algorithm whose flags are shown; None for those of all.
+    algo: the algorithm whose flags and defaults are shown; None for all.
   """
   parts = [flags.FLAGS.main_module_help()]
-  for heading in flags.FLAGS.flags_by_module_dict():
+  for heading, found in flags.FLAGS.flags_by_module_dict().items():
     owners = heading.removeprefix(_ALGORITHM).split(', ')
     of_algorithms = heading.startswith(_ALGORITHM)
     if heading in _HEADINGS or (
       of_algorithms and (algo is None or algo in owners)
     ):
+      for flag in found:
+        if isinstance(flag, _Flag):
+          flag.help = flag.help_for(algo)
       parts.append(flags.FLAGS.module_help(heading))
+  parts.append(_SOURCES)
   return '\n'.join(part.strip('\n') + '\n' for part in parts if part)

@@ -1,4 +1,4 @@
-"""config.json of a run: its settings, written and read back."""
+"""Writes the settings of a run for config.json, and reads them back."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from a3c_jax.algorithms import registry
 from a3c_jax.core import errors, fields, paths
 from a3c_jax.envs import domain as domain_lib
+from a3c_jax.envs import spaces as spaces_lib
 from a3c_jax.settings import defaults as defaults_lib
 from a3c_jax.settings.common import Config
 
@@ -20,16 +21,17 @@ _NO_RUN = 'its config.json is not that of a run'
 
 
 class Record(NamedTuple):
-  """What config.json of a run holds, checked."""
+  """The checked content of a run's config.json."""
 
   config: Config
-  changes: list[dict[str, Any]]  # of settings, by earlier resumed runs
+  changes: list[dict[str, Any]]  # settings changed whenever the run resumed
+  spaces: Any  # from `spaces.to_records`, not checked; None without
 
 
 def to_record(config: Config) -> dict[str, Any]:
-  """The settings, fit for JSON.
+  """Returns the settings as JSON values.
 
-  Paths are in the user's words: a folder with all its runs may move elsewhere.
+  Paths are as the user gave them: a folder with all its runs may be moved.
   """
   as_given = {
     name: paths.as_given(value) if value else value
@@ -39,24 +41,24 @@ def to_record(config: Config) -> dict[str, Any]:
 
 
 def read(workdir: str | pathlib.Path) -> Record:
-  """The settings of the run in a folder, which may have been moved.
+  """Reads the settings of the run in a folder, which may have been moved.
 
-  A setting that did not exist yet when the run began has its default.
+  A setting that is newer than the run gets its default.
 
   Raises:
-    UsageError: if there is no run, its config.json is damaged, or another
-      version wrote it.
+    UsageError: if there is no run, its config.json is damaged or of another
+      version, or its domain or algorithm is not registered.
   """
   path = pathlib.Path(workdir)
   try:
     if not (path / 'config.json').is_file():
       (path / 'config.json').stat()
-      raise OSError(errno.EINVAL, 'is no file')  # From a pipe nothing comes.
+      raise OSError(errno.EINVAL, 'is no file')  # A pipe would block.
     record = json.loads((path / 'config.json').read_text())
     values, changes = record['config'], [*map(dict, record['changes'])]
     problem = _why_unknown(values)
     if not problem:
-      return Record(_from_record(values, path), changes)
+      return Record(_from_record(values, path), changes, record.get('spaces'))
   except OSError as error:
     problem = f'config.json: {error.strerror}'
   except errors.UsageError as error:
@@ -68,8 +70,32 @@ def read(workdir: str | pathlib.Path) -> Record:
   )
 
 
+def spaces_of(record: Record) -> spaces_lib.Spaces | None:
+  """The spaces of the run's environments; None if config.json has none.
+
+  Raises:
+    UsageError: if they are damaged.
+  """
+  try:
+    return record.spaces and spaces_lib.from_records(record.spaces)
+  # Gymnasium asserts. A size that is absurd raises the last two.
+  except (
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    AssertionError,
+    MemoryError,
+    OverflowError,
+  ) as error:
+    raise errors.UsageError(
+      f'--workdir={paths.as_given(record.config.workdir)}: {_NO_RUN}; allowed: '
+      'the folder of a run'
+    ) from error
+
+
 def _why_unknown(values: Mapping[str, Any]) -> str:
-  """Why these are no settings for this process; empty if they may be."""
+  """Returns why this process cannot use the settings; '' if it may."""
   if 'domain' in values and 'algorithm' not in values:
     return 'its config.json is of an earlier version of a3c_jax'
   known = {field.name for field in dataclasses.fields(Config)}
@@ -79,10 +105,15 @@ def _why_unknown(values: Mapping[str, Any]) -> str:
       'its config.json has settings that this version of a3c_jax does not '
       f'know, {errors.as_text(unknown)}'
     )
-  if values['algo'] not in registry.names():
-    return (
-      f'its algorithm {errors.as_text(values["algo"])} is not registered here'
-    )
+  for kind, name, names in (
+    ('algorithm', values['algo'], registry.names()),
+    ('domain', values['domain'], domain_lib.names()),
+  ):
+    if name not in names:
+      return (
+        f'its {kind} {errors.as_text(name)} is not registered here, which '
+        '--import of its module does'
+      )
   return ''
 
 
@@ -121,10 +152,10 @@ def _from_record(values: Mapping[str, Any], path: pathlib.Path) -> Config:
 
 
 def of_run(workdir: str | None, domain: str) -> Config | None:
-  """The settings of the run of a domain that is to be resumed, if there is one.
+  """Returns the settings of the run to resume; None without one of the domain.
 
   Raises:
-    UsageError: as `read`, where there is a config.json.
+    UsageError: as `read`, if there is a config.json.
   """
   if not isinstance(workdir, str) or not workdir:
     return None
@@ -136,9 +167,9 @@ def of_run(workdir: str | None, domain: str) -> Config | None:
 
 
 def fixed_settings(config: Config) -> dict[str, Any]:
-  """What must stay as it is when a run resumes, by the name of its flag."""
+  """Returns the settings that must not change when a run resumes, by flag."""
   record = json.loads(json.dumps(dataclasses.asdict(config)))
-  # The environment's own first: they tell more.
+  # Those of the environment first: an error names the first that differs.
   values = record.pop('environment') | record
   values |= values.pop('algorithm')
   for each in (config, config.environment, config.algorithm):

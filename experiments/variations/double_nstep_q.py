@@ -1,4 +1,4 @@
-"""Double n-step Q-learning: the online network chooses what the target rates.
+"""Double n-step Q-learning: the online network chooses the target's action.
 
 python experiments/variations/double_nstep_q.py --threads=2
 
@@ -20,14 +20,14 @@ _config = flags_lib.define('catch', frames=100_000)
 def double_nstep_q(network):
   def summed_loss(params, target_params, segment):
     q = network.apply(params, segment.obs)  # [T+1, K, A]
-    over_streams = jax.vmap(losses.nstep_q_loss, in_axes=(1, 1, 1, 1, 0, 0))
-    loss_tm1, stats = over_streams(
+    over_envs = jax.vmap(losses.nstep_q_loss, in_axes=(1, 1, 1, 1, 0, 0))
+    loss_tm1, stats = over_envs(
       q[:-1],
       segment.a[:-1],
       segment.r_t,
       segment.discount_t,
       network.apply(target_params, segment.obs[-1]),
-      q[-1],  # What is new.
+      q[-1],  # New: it chooses the action.
     )
     return jnp.sum(loss_tm1), {
       'loss': jnp.mean(loss_tm1),

@@ -1,4 +1,4 @@
-"""n-step Q-learning with a dueling head: value and advantages apart.
+"""n-step Q-learning with a dueling head: separate value and advantages.
 
 python experiments/variations/dueling_q.py --threads=2
 

@@ -20,7 +20,9 @@ from a3c_jax.settings import flags as flags_lib
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-  lambda_: float = fields.fraction('GAE λ.', default=0.95, source='Schulman')
+  lambda_: float = fields.fraction(
+    'λ of the advantages.', default=0.95, source='Schulman et al.'
+  )
 
 
 _options = flags_lib.define_options(Options)
@@ -31,21 +33,21 @@ def main() -> None:
   options = _options()
   config = _config(algo='a3c')
   fields.check_settings(options)
+  costs = dataclasses.asdict(config.algorithm)
+  del costs['lstm']  # The network has it.
 
-  def loss_of_stream(logits, v, a, r_t, discount_t, v_bootstrap):
+  def loss_of_env(logits, v, a, r_t, discount_t, v_bootstrap):
     all_v = jax.lax.stop_gradient(jnp.append(v, v_bootstrap))
-    # What is new: the λ-return, given as a reward that nothing follows.
+    # New: the λ-return, given as the reward of an episode that ends at once.
     return_tm1 = all_v[:-1] + returns.generalized_advantages(
       r_t, discount_t, all_v, lambda_=options.lambda_
     )
     none = jnp.zeros_like(discount_t)
-    costs = dataclasses.asdict(config.algorithm)
-    del costs['lstm']  # Which the network has.
     return losses.a3c_loss(logits, v, a, return_tm1, none, none[0], **costs)
 
   def make_learner(env):
     network = build.make_network(config, env)
-    return policy_based.actor_critic(network, loss_of_stream)
+    return policy_based.actor_critic(network, loss_of_env)
 
   command_line.run_training(config, make_learner=make_learner)
 

@@ -3,9 +3,8 @@
 python experiments/variations/reinforce.py --threads=2
 python experiments/variations/reinforce.py --threads=2 --nobaseline
 
-After Williams 1992. The baseline is a learnt value V(s), which leaves the mean
-of the gradient as it is. Every episode of Catch has nine steps, so segments of
-18 hold two whole ones.
+After Williams 1992. The baseline is a learnt value V(s). It leaves the mean of
+the gradient unchanged. A segment of 18 steps holds two episodes of Catch.
 """
 
 from __future__ import annotations
@@ -23,7 +22,9 @@ from a3c_jax.settings import flags as flags_lib
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-  baseline: bool = fields.setting('Use one.', default=True, source='ours')
+  baseline: bool = fields.true_or_false(
+    'Subtract a learnt baseline.', default=True, source='ours'
+  )
 
 
 _options = flags_lib.define_options(Options)
@@ -33,22 +34,23 @@ _config = flags_lib.define('catch', frames=150_000)
 def main() -> None:
   options = _options()
   config = _config(algo='a3c', t_max=18, entropy_cost=0.0)
+  costs = dataclasses.asdict(config.algorithm)
+  del costs['lstm']  # The network has it.
 
-  def loss_of_stream(logits, v, a, r_t, discount_t, v_bootstrap):
+  def loss_of_env(logits, v, a, r_t, discount_t, v_bootstrap):
     return losses.a3c_loss(
       logits,
       v if options.baseline else jnp.zeros_like(v),
       a,
       r_t,
       discount_t,
-      jnp.zeros_like(v_bootstrap),  # The return is that of the rewards alone.
-      entropy_cost=config.algorithm.entropy_cost,
-      value_cost=config.algorithm.value_cost,
+      jnp.zeros_like(v_bootstrap),  # Returns of rewards alone.
+      **costs,
     )
 
   def make_learner(env):
     network = build.make_network(config, env)
-    return policy_based.actor_critic(network, loss_of_stream)
+    return policy_based.actor_critic(network, loss_of_env)
 
   command_line.run_training(config, make_learner=make_learner)
 

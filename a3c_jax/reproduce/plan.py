@@ -1,0 +1,358 @@
+"""Which runs make a figure or table of the paper, and what they cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+import dataclasses
+import functools
+import itertools
+import math
+import pathlib
+from typing import NamedTuple
+
+import numpy as np
+
+from a3c_jax.algorithms import registry
+from a3c_jax.core import fields
+from a3c_jax.reproduce import (
+  drawing,
+  figures,
+  published,
+  scores,
+  search,
+  tables,
+)
+from a3c_jax.settings.defaults import defaults
+
+_EPOCHS = 49 * 4_000_000  # Frames of figures 3 and S9.
+_EVALUATIONS = 25  # Of a run whose learning curve they are.
+_SMALL_SPEED = 3_000  # Frames per second of one core, on small games.
+
+
+class Game(NamedTuple):
+  """A game, and how to train on it."""
+
+  script: str  # in the folder experiments
+  flags: tuple[str, ...]
+  domain: str
+
+
+class Method(NamedTuple):
+  """A curve of a figure, or a row of a table."""
+
+  algo: str
+  flags: tuple[str, ...]
+  frames: int  # at scale 1, on Atari
+  speed: int  # frames per second of one core, on Atari
+
+
+# Speeds are those of BUILD.md, "Benchmark": two threads on two cores.
+_SPEEDS = {
+  'a3c': 3_600,
+  'nstep_q': 3_500,
+  'one_step_q': 2_900,
+  'one_step_sarsa': 2_900,
+}
+_METHODS = {
+  name: Method(name, (), _EPOCHS, speed) for name, speed in _SPEEDS.items()
+}
+_NATURE = ('--network=nature',)
+# The paper's days are these frames, as the authors wrote to reimplementers.
+_TABLE1_METHODS = {
+  'a3c_1_day': Method('a3c', _NATURE, 320_000_000, 1_600),
+  'a3c_4_days': Method('a3c', _NATURE, 1_000_000_000, 1_600),
+  'a3c_lstm_4_days': Method('a3c', (*_NATURE, '--lstm'), 1_000_000_000, 1_600),
+}
+ATARI = published.atari57()
+SMALL = {
+  'catch': Game('catch.py', (), 'catch'),
+  'cartpole': Game('gym_env.py', ('--env=CartPole-v1',), 'gym'),
+}
+_FIVE = published.paper_games()
+
+
+class Figure(NamedTuple):
+  """The runs that a figure is made of at scale 1, and how it is drawn."""
+
+  games: tuple[str, ...]
+  draw: Callable[..., drawing.Drawn]
+  methods: dict[str, Method] = _METHODS
+  threads: tuple[int, ...] = (16,)
+  optimizers: tuple[str, ...] = ('shared_rmsprop',)
+  rates: int = published.RATES
+  best: int | None = None  # of 50 learning rates, which a curve averages
+  small: bool = True  # whether it can be made of small games
+
+
+FIGURES = {
+  'fig1': Figure(_FIVE, figures.figure1, best=5),
+  'fig2': Figure(_FIVE, figures.figure2),
+  'fig3': Figure(
+    _FIVE,
+    functools.partial(figures.learning_by_threads, against='frames'),
+    threads=published.THREADS,
+    best=3,
+  ),
+  'fig4': Figure(
+    _FIVE,
+    functools.partial(figures.learning_by_threads, against='hours'),
+    threads=published.THREADS,
+    best=3,
+  ),
+  'figs5': Figure(
+    ('beam_rider', 'breakout', 'seaquest', 'space_invaders'),
+    figures.figure_s5,
+    methods={name: _METHODS[name] for name in ('nstep_q', 'a3c')},
+    optimizers=('momentum_sgd', 'rmsprop', 'shared_rmsprop'),
+  ),
+  'table1': Figure(
+    ATARI, tables.table1, methods=_TABLE1_METHODS, rates=1, small=False
+  ),
+  'table2': Figure(
+    (*_FIVE, 'enduro', 'seaquest'),
+    tables.table2,
+    threads=published.THREADS,
+    best=3,
+  ),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+  """How much of a figure, and where the results go."""
+
+  scale: float = fields.setting(
+    'Share of the frames of a run, and of the learning rates to try. The '
+    'learning rate falls to 0 over all the frames of scale 1 all the same, so '
+    "curves are the first parts of the paper's.",
+    'above 0, up to 1',
+    lambda value: 0 < value <= 1,
+    default=1.0,
+    source='paper',
+  )
+  workdir: str = fields.path(
+    'Folder for the results, new or of earlier ones.',
+    default='runs/paper',
+    source='ours',
+  )
+  games: tuple[str, ...] = fields.setting(
+    "Games: the paper's 57 in the names of ale-py, catch or cartpole.",
+    'names, separated by commas',
+    default=(),
+    source="the figure's",
+  )
+  methods: tuple[str, ...] = fields.setting(
+    'Algorithms, or rows of table1.',
+    'names, separated by commas',
+    default=(),
+    source="the figure's",
+  )
+  threads: tuple[int, ...] = fields.setting(
+    'Numbers of threads.',
+    'whole numbers from 1 to 1000, separated by commas',
+    lambda value: all(1 <= count <= 1000 for count in value),
+    default=(),
+    source="the figure's, 16 or 1,2,4,8,16",
+  )
+  learning_rates: tuple[float, ...] = fields.setting(
+    'Learning rates, instead of the default and others drawn from '
+    'LogUniform(1e-4, 1e-2). The seed of a run is the place of its rate.',
+    'numbers > 0, 1e-37 to 1000, separated by commas',
+    lambda value: all(1e-37 <= rate <= 1e3 for rate in value),
+    default=(),
+    source="drawn, 50 times the scale, but for table1 the authors' one",
+  )
+  reference_score: float = fields.setting(
+    'Score to reach (table2).',
+    'a finite number',
+    lambda value: value is None or math.isfinite(value),
+    default=None,
+    source='three quarters of the way to the score that all threads reach',
+  )
+  parallel: int = fields.count(
+    'Runs at once, each with its own threads. They slow each other down, so '
+    'leave it at 1 for curves by hours.',
+    default=1,
+    source='ours',
+  )
+  dry_run: bool = fields.setting(
+    'Print the plan and its cost, and run nothing.',
+    default=False,
+    source='ours',
+  )
+
+
+class Run(NamedTuple):
+  """One run of a plan."""
+
+  game: str
+  method: str
+  threads: int
+  optimizer: str
+  learning_rate: float
+  seed: int
+  frames: int
+  command: tuple[str, ...]
+  seconds: float  # of one core, as estimated
+
+  @property
+  def name(self) -> str:
+    """The name of its folder. The same run has the same one in every figure."""
+    other = '' if self.optimizer == 'shared_rmsprop' else f'-{self.optimizer}'
+    return (
+      f'{self.game}-{self.method}{other}-{self.threads}threads-'
+      f'{self.learning_rate:g}-seed{self.seed}'
+    )
+
+
+def _game(name) -> Game:
+  return SMALL.get(name) or Game('atari.py', (f'--game={name}',), 'atari')
+
+
+def learning_rates(domain: str, count: int) -> list[float]:
+  """The domain's default, and then others that are drawn, to 4 digits."""
+  default, _ = defaults(domain)['learning_rate']
+  return [default] + [
+    search.log_uniform(np.random.default_rng(number), *published.RATE_RANGE)
+    for number in range(1, count)
+  ]
+
+
+def _share(number: int, scale: float) -> int:
+  """Rounded up; but 50 x 0.14 is 7, although that product is a little more."""
+  return max(1, math.ceil(round(number * scale, 6)))
+
+
+def make_runs(
+  figure: Figure,
+  options: Options,
+  extra: Sequence[str] = (),
+  *,
+  scripts: pathlib.Path,
+) -> list[Run]:
+  """All runs of a figure, in the order in which they start.
+
+  Args:
+    figure: one of `FIGURES`.
+    options: valid for the figure, see `plan_checks`.
+    extra: flags of all runs, after those of the plan.
+    scripts: folder of the scripts that train.
+  """
+  count = len(options.learning_rates) or _share(figure.rates, options.scale)
+  games = options.games or figure.games
+  rates = {
+    game: options.learning_rates or learning_rates(_game(game).domain, count)
+    for game in games
+  }
+  # Learning rates vary slowest, so that a plan that is stopped has something of
+  # everything.
+  combinations = itertools.product(
+    range(count),
+    games,
+    options.methods or figure.methods,
+    figure.optimizers,
+    options.threads or figure.threads,
+  )
+  runs = []
+  for number, game, method, optimizer, threads in combinations:
+    names = {
+      'threads': threads,
+      'optimizer': optimizer,
+      'learning_rate': rates[game][number],
+      'seed': number + 1,
+    }
+    kind = figure.methods[method]
+    frames, settings = _settings(kind, _game(game), options.scale)
+    command = (
+      str(scripts / _game(game).script),
+      *_game(game).flags,
+      f'--algo={kind.algo}',
+      *kind.flags,
+      *(f'--{name}={value}' for name, value in (names | settings).items()),
+      *extra,
+    )
+    runs.append(
+      Run(
+        game=game,
+        method=method,
+        frames=frames,
+        command=command,
+        seconds=frames / _speed(kind, _game(game)),
+        **names,
+      )
+    )
+  return runs
+
+
+def _speed(method: Method, game: Game) -> int:
+  return method.speed if game.domain == 'atari' else _SMALL_SPEED
+
+
+def _settings(
+  method: Method, game: Game, scale: float
+) -> tuple[int, dict[str, int | str]]:
+  """The frames of a run, and flags that depend on them."""
+  full = method.frames
+  if game.domain != 'atari':
+    full, _ = defaults(game.domain)['frames']
+  frames = _share(full, scale)
+  is_policy = registry.get(method.algo).is_policy
+  is_row = method in _TABLE1_METHODS.values()
+  settings: dict[str, int | str] = {
+    'frames': frames,
+    'anneal_frames': full,
+    'eval_frames': math.ceil(frames / (1 if is_policy else _EVALUATIONS)),
+    'eval_episodes': 30 if is_row else 10,
+  }
+  if game.domain == 'atari':
+    settings['eval_protocol'] = 'noop30'  # That of the reference scores.
+  return frames, settings
+
+
+def title(
+  name: str,
+  figure: Figure,
+  options: Options,
+  *,
+  extra: Sequence[str],
+  runs: Sequence[Run],
+) -> str:
+  """A heading: the scale, and all else that is not the paper's."""
+  frames = sorted({run.frames / 1e6 for run in runs})
+  text = (
+    f'{name} at scale {options.scale:g}: '
+    f'{" or ".join(f"{count:g}" for count in frames)} million frames per run, '
+  )
+  if options.learning_rates:
+    count = len(options.learning_rates)
+    rates = ', '.join(f'{rate:g}' for rate in options.learning_rates)
+    text += f'learning rate {rates}'
+  else:
+    count = len({run.seed for run in runs})
+    text += f'{count} of {figure.rates} learning rates'
+  if figure.best:
+    text += (
+      f', curves of the best {scores.share(count, of_50=figure.best)} (paper: '
+      f'best {figure.best} of {published.RATES})'
+    )
+  if len(figure.threads) == 1:
+    threads = runs[0].threads
+    text += f', {threads} thread' + 's' * (threads > 1)
+  if options.parallel > 1:
+    text += f', {options.parallel} runs at once'
+  return ', '.join((text, *extra))
+
+
+def draw(
+  figure: Figure,
+  options: Options,
+  trials: Sequence[scores.Trial],
+  heading: str,
+) -> drawing.Drawn:
+  """Draws a figure of what its runs have written so far."""
+  settings = {}
+  if figure.best:
+    settings['of_50'] = figure.best
+  if options.reference_score is not None:
+    settings['reference'] = options.reference_score
+  return figure.draw(trials, heading, **settings)

@@ -1,0 +1,78 @@
+"""Do they learn? With one thread and a seed, a run repeats exactly.
+
+With two it cannot, so what those must reach lies well below what they do.
+"""
+
+import pytest
+
+from a3c_jax import training
+from a3c_jax.envs import catch, gym
+from a3c_jax.settings import build, config
+
+
+def run(domain, env, workdir, **given):
+  settings = config.make(
+    domain,
+    workdir=str(workdir),
+    eval_frames=0,
+    **given,
+  )
+  return training.run(
+    settings,
+    gym.make(env, num_envs=settings.envs_per_thread),
+    lambda env: build.make_learner(settings, env),
+  )
+
+
+@pytest.mark.parametrize(
+  'threads, frames, given',
+  [
+    (1, 40_000, {'algo': 'a3c'}),
+    (1, 60_000, {'algo': 'a3c', 'lstm': True}),
+    (2, 80_000, {'algo': 'a3c'}),
+    (2, 80_000, {'algo': 'nstep_q'}),
+    (2, 80_000, {'algo': 'one_step_q'}),
+    (2, 80_000, {'algo': 'one_step_sarsa'}),
+  ],
+  ids=lambda value: (
+    '-'.join(map(str, value.values()))
+    if isinstance(value, dict)
+    else str(value)
+  ),
+)
+def test_catch(tmp_path, threads, frames, given):
+  # Staying scores -0.6 on average, the best player 1.
+  result = run(
+    'catch',
+    catch.Catch,
+    tmp_path,
+    threads=threads,
+    frames=frames,
+    anneal_frames=80_000,
+    **given,
+  )
+  assert result.mean_return >= (0.8 if threads == 1 else 0.7)
+
+
+def test_cartpole(tmp_path):
+  # Random play keeps the pole up for about 22 steps; the limit is 500.
+  result = run(
+    'gym', 'CartPole-v1', tmp_path, threads=1, frames=400_000, algo='a3c'
+  )
+  assert result.mean_return >= 400
+
+
+def test_pendulum(tmp_path):
+  # Random play scores about -1,200, the best player about -150.
+  result = run(
+    'control',
+    'Pendulum-v1',
+    tmp_path,
+    threads=1,
+    frames=100_000,
+    anneal_frames=400_000,
+    learning_rate=1e-3,
+    gamma=0.95,
+    reward_scale=0.1,
+  )
+  assert result.mean_return >= -400

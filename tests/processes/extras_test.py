@@ -1,0 +1,130 @@
+"""Each extra of the package installs all that its purpose needs."""
+
+import importlib.metadata
+
+from marks import needs_dm_control, needs_labyrinth
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+import pytest
+from short_runs import ROOT, run_python
+
+# Makes Python behave as if only some packages were installed.
+PRELUDE = """
+import importlib.metadata, sys
+finders = [*sys.meta_path]
+class Some(importlib.metadata.DistributionFinder):
+  @staticmethod
+  def find_spec(name, path=None, target=None):
+    if name.partition('.')[0] in ABSENT_MODULES:
+      return None
+    found = (finder.find_spec(name, path, target) for finder in finders)
+    return next(filter(None, found), None)
+  @staticmethod
+  def find_distributions(*args):
+    for finder in finders:
+      for found in getattr(finder, 'find_distributions', lambda *_: ())(*args):
+        if found.name not in ABSENT_PACKAGES:
+          yield found
+sys.meta_path[:] = [Some]
+"""
+
+
+def installed_by(extra):
+  """The packages that a3c_jax[extra] installs."""
+  todo = [('a3c_jax', ''), ('a3c_jax', extra)]
+  done = set()
+  while todo:
+    package = todo.pop()
+    if package in done:
+      continue
+    done.add(package)
+    try:
+      lines = importlib.metadata.requires(package[0]) or []
+    except importlib.metadata.PackageNotFoundError:
+      continue  # Of another platform, or of no use to the tests.
+    for requirement in map(Requirement, lines):
+      marker = requirement.marker
+      if not marker or marker.evaluate({'extra': package[1]}):
+        name = canonicalize_name(requirement.name)
+        todo += [(name, more) for more in ('', *requirement.extras)]
+  return {canonicalize_name(name) for name, _ in done}
+
+
+def run_with(extra, code, folder):
+  """Runs code as if only a3c_jax[extra] were installed."""
+  present = installed_by(extra)
+
+  def absent(names):
+    return {name for name in names if canonicalize_name(name) not in present}
+
+  packages = importlib.metadata.packages_distributions()
+  modules = {
+    module for module, names in packages.items() if absent(names) == set(names)
+  }
+  assert 'pytest' in modules
+  return run_python(
+    f'ABSENT_MODULES = {modules}\n'
+    f'ABSENT_PACKAGES = {absent(sum(packages.values(), []))}\n'
+    f'{PRELUDE}{code}\nprint("done")',
+    folder,
+  )
+
+
+def reset(name, **options):
+  """Code that makes and resets an environment of a domain."""
+  return (
+    'from a3c_jax.envs import domain\n'
+    f'chosen = domain.get({name!r})\n'
+    f'options = chosen.options(**{options})\n'
+    'env = chosen.make(options, domain.SINGLE)()\n'
+    'env.reset(seed=1)\n'
+    'env.close()\n'
+  )
+
+
+VIDEO = f"""
+import sys
+sys.path.append({str(ROOT / 'experiments')!r})
+import evaluate
+from a3c_jax.envs import atari, domain
+env = atari.make(atari.Options(), domain.EnvRequest(render=True))()
+videos = evaluate.Videos(env, 'videos', 1, 'name', '.')
+videos.picture(0, env)
+videos.write(0)
+"""
+
+
+@pytest.mark.parametrize(
+  ('extra', 'code'),
+  [
+    ('', reset('atari') + 'import a3c_jax.runs.training'),
+    ('', reset('control', env='Pendulum-v1')),
+    ('mujoco', reset('control', env='HalfCheetah-v5')),
+    pytest.param(
+      'mujoco',
+      reset('control', env='dm_control/cartpole-balance'),
+      marks=needs_dm_control,
+    ),
+    pytest.param('labyrinth', reset('labyrinth'), marks=needs_labyrinth),
+    (
+      'plot',
+      'from a3c_jax.reproduce import drawing\n'
+      'figure, _ = drawing.subplots(1, 1, size=(2, 2))\n'
+      'figure.savefig("picture.png")',
+    ),
+    ('video', VIDEO),
+  ],
+)
+def test_an_extra_is_enough(extra, code, tmp_path):
+  process = run_with(extra, code, tmp_path)
+  assert process.stdout.endswith('done\n'), process.stderr
+
+
+@pytest.mark.parametrize(
+  ('module', 'extra'),
+  [('matplotlib', 'plot'), ('moviepy', 'video'), ('mujoco', 'mujoco')],
+)
+def test_what_no_extra_installs_is_absent(module, extra, tmp_path):
+  assert 'done' in run_with(extra, f'import {module}', tmp_path).stdout
+  process = run_with('', f'import {module}', tmp_path)
+  assert f"No module named '{module}'" in process.stderr

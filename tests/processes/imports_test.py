@@ -1,0 +1,143 @@
+"""What imports load, what is public, and what library code leaves alone."""
+
+import ast
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+import a3c_jax
+
+PACKAGE = pathlib.Path(a3c_jax.__file__).parent
+MODULES = {
+  path.relative_to(PACKAGE).as_posix(): ast.parse(path.read_text())
+  for path in sorted(PACKAGE.rglob('*.py'))
+}
+# They own their process: its streams, signals and exit code.
+PROGRAMS = {
+  'command_line.py',
+  'core/signals.py',  # A program enters it.
+  'envs/labyrinth/supervisor.py',  # The first process of each VizDoom.
+  'envs/torcs/build.py',
+  'reproduce/process_pool.py',  # Of `paper.py` and `sweep.py` alone.
+  'runs/baselines.py',
+  'runs/display.py',
+  'runs/process.py',
+}
+
+
+def imported(tree):
+  """Top-level names of the packages that a module imports, also in functions.
+
+  `importlib.import_module` with a constant name counts too.
+  """
+  for node in ast.walk(tree):
+    if isinstance(node, ast.Import):
+      yield from (alias.name.split('.')[0] for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+      assert node.level == 0, 'a relative import'
+      yield node.module.split('.')[0]
+    elif isinstance(node, ast.Call) and node.args:
+      called = ast.unparse(node.func)
+      if called.endswith('import_module') and isinstance(
+        node.args[0], ast.Constant
+      ):
+        yield node.args[0].value.split('.')[0]
+
+
+def loaded_after(statement):
+  """Names in `sys.modules` of a fresh process after a statement."""
+  code = f'{statement}; import sys; print(*sys.modules)'
+  return subprocess.run(
+    [sys.executable, '-c', code], capture_output=True, text=True, check=True
+  ).stdout.split()
+
+
+@pytest.mark.parametrize(
+  ('names', 'not_loaded'),
+  [
+    ('losses', {'absl', 'flax', 'optax', 'rich'}),
+    ('returns', {'absl', 'flax', 'optax', 'rich'}),
+    ('schedules', {'absl', 'flax', 'jax', 'optax', 'rich'}),
+    ('networks', {'optax'}),
+    ('policy_based, value_based', {'optax'}),
+  ],
+)
+def test_a_part_loads_no_environment_and_no_run(names, not_loaded):
+  loaded = loaded_after(f'from a3c_jax import {names}')
+  rooms = ('a3c_jax.envs', 'a3c_jax.runs', 'a3c_jax.settings')
+  assert [name for name in loaded if name.startswith(rooms)] == []
+  packages = {name.split('.')[0] for name in loaded}
+  assert 'a3c_jax' in packages
+  not_loaded = not_loaded | {'gymnasium', 'orbax', 'tensorboardX'}
+  assert packages & not_loaded == set()
+
+
+def test_public_names_can_be_imported():
+  assert sorted(a3c_jax.__all__) == sorted(
+    [*a3c_jax._MODULES, *a3c_jax._MEMBERS]
+  )
+  for name in a3c_jax.__all__:
+    scope = {}
+    exec(f'from a3c_jax import {name}', scope)
+    assert scope[name] is getattr(a3c_jax, name)
+  assert set(a3c_jax.__all__) <= set(dir(a3c_jax))
+
+
+def test_public_names_are_listed_before_their_first_use():
+  listed = loaded_after('import a3c_jax; print(*dir(a3c_jax))')
+  assert set(a3c_jax.__all__) <= set(listed)
+
+
+def test_type_checkers_see_the_same_public_names():
+  (checked,) = (
+    node
+    for node in MODULES['__init__.py'].body
+    if isinstance(node, ast.If) and ast.unparse(node.test) == 'TYPE_CHECKING'
+  )
+  seen = {
+    alias.asname: f'{node.module}.{alias.name}'
+    for node in checked.body
+    for alias in node.names
+  }
+  modules = a3c_jax._MODULES
+  members = {
+    name: f'{module}.{name}' for name, module in a3c_jax._MEMBERS.items()
+  }
+  assert seen == modules | members
+
+
+def test_an_unknown_name_is_an_attribute_error():
+  with pytest.raises(AttributeError, match='no attribute nothing'):
+    _ = a3c_jax.nothing
+  with pytest.raises(ImportError):
+    exec('from a3c_jax import nothing')
+
+
+@pytest.mark.parametrize(
+  ('package', 'only_in'),
+  [
+    ('absl', {'command_line.py', 'settings/flags.py'}),
+    ('ale_py', {'envs/atari.py'}),
+    ('dm_control', {'envs/gym.py'}),
+    ('experiments', set()),
+    ('labmaze', {'envs/labyrinth/mazes.py'}),
+    ('mujoco', {'envs/mujoco.py'}),
+    ('vizdoom', {'envs/labyrinth/doom.py'}),
+  ],
+)
+def test_a_package_is_imported_in_one_place(package, only_in):
+  found = {name for name, tree in MODULES.items() if package in imported(tree)}
+  assert found == only_in
+
+
+def test_library_code_owns_no_process():
+  forbidden = {'print', 'os._exit', 'sys.exit', 'exit', 'signal.signal'}
+  owners = {
+    name
+    for name, tree in MODULES.items()
+    for node in ast.walk(tree)
+    if isinstance(node, ast.Call) and ast.unparse(node.func) in forbidden
+  }
+  assert owners == PROGRAMS

@@ -1,0 +1,127 @@
+import pathlib
+import re
+import subprocess
+
+import pytest
+
+from a3c_jax import training
+from a3c_jax.envs import domain, gym
+from a3c_jax.runs import workdir
+from a3c_jax.settings import config
+
+ROOT = pathlib.Path(__file__).parents[2]
+README = (ROOT / 'README.md').read_text()
+BLOCKS = re.findall(r'```python\n(.*?)```', README, re.DOTALL)
+
+
+def block_with(text):
+  """The only block of Python that contains a text."""
+  (block,) = [block for block in BLOCKS if text in block]
+  return block
+
+
+def test_every_block_is_run_here():
+  assert len(BLOCKS) == 4
+
+
+def test_a_domain_of_ones_own_trains_as_printed(tmp_path, monkeypatch):
+  monkeypatch.setattr(domain, '_registered', {})
+  block = block_with('domain.register')
+  assert block.endswith(
+    "train('lake')  # python lake.py --size=5 --algo=nstep_q\n"
+  )
+  exec(block, {'__name__': 'lake'})
+  options = domain.get('lake').options(size=5)
+  settings = config.make(
+    'lake',
+    environment=options,
+    algo='nstep_q',
+    workdir=str(tmp_path / 'results'),
+    threads=1,
+    frames=20,
+    eval_frames=0,
+  )
+  training.run(settings)
+  assert workdir.read_config(tmp_path / 'results').environment == options
+
+
+def test_the_research_example_runs_as_printed(tmp_path, monkeypatch, capsys):
+  block = block_with('def double_q')
+  assert len(block.splitlines()) <= 25
+  assert block.count('frames=60_000') == 1
+  monkeypatch.chdir(tmp_path)
+  exec(block.replace('frames=60_000', 'frames=600'), {})
+  assert 'results in runs/catch-one_step_q-seed1-' in capsys.readouterr().out
+  assert len(list(tmp_path.glob('runs/*/train.csv'))) == 1
+
+
+def test_the_policy_of_a_run_plays_as_printed(tmp_path, monkeypatch):
+  pytest.importorskip('ale_py')
+  settings = config.make(
+    'atari',
+    workdir=str(tmp_path / 'results'),
+    threads=1,
+    frames=20,
+    eval_frames=0,
+  )
+  training.run(settings)
+  block = block_with('atari')
+  printed = re.search("load\\('(runs/pong-a3c-.*)'\\)", block)
+  monkeypatch.chdir(tmp_path)
+  names = {}
+  exec(block.replace(printed[1], 'results'), names)
+  assert names['policy'].frames == 20
+  assert names['action'].shape == (1,)
+
+
+def test_a_policy_in_an_environments_own_units_plays_as_printed(
+  tmp_path, monkeypatch
+):
+  settings = config.make(
+    'gym',
+    environment=gym.Options(env='Pendulum-v1'),
+    workdir=str(tmp_path / 'results'),
+    threads=1,
+    frames=20,
+    eval_frames=0,
+  )
+  training.run(settings)
+  block = block_with('Pendulum-v1')
+  printed = re.search("load\\('(runs/Pendulum-v1-a3c-.*)'\\)", block)
+  monkeypatch.chdir(tmp_path)
+  names = {}
+  exec(block.replace(printed[1], 'results'), names)
+  assert names['env'].action_space.contains(names['actions'][0])
+  assert names['envs'].action_space.shape == (4, 1)
+
+
+@pytest.mark.parametrize(
+  ('training_code', 'warned', 'requeued'),
+  [(0, True, True), (1, True, False), (0, False, False), (1, False, False)],
+)
+def test_a_job_of_slurm_requeues_itself_as_printed(
+  tmp_path, training_code, warned, requeued
+):
+  (script,) = re.findall(r'```bash\n(#!/bin/bash\n.*?)```', README, re.DOTALL)
+  (tmp_path / 'job').write_text(script)
+  wait = 'for _ in {1..2000}; do sleep 0.01; done'
+  signal = f'kill -USR1 $PPID; {wait}' if warned else ':'
+  for name, text in (
+    # Training, which SLURM warns by way of the script, or which just ends.
+    ('python', f"trap 'exit {training_code}' USR1\n{signal}"),
+    ('scontrol', f'echo "$@" > {tmp_path}/requeued'),
+  ):
+    path = tmp_path / name
+    path.write_text(f'#!/bin/bash\n{text}\nexit {training_code}\n')
+    path.chmod(0o755)
+  done = subprocess.run(
+    ['bash', str(tmp_path / 'job')],
+    env={'PATH': f'{tmp_path}:/usr/bin:/bin', 'SLURM_JOB_ID': '7'},
+    capture_output=True,
+    text=True,
+    timeout=60,
+    check=False,
+  )
+  assert (done.returncode, done.stderr) == (training_code, '')
+  told = tmp_path / 'requeued'
+  assert (told.exists() and told.read_text()) == (requeued and 'requeue 7\n')

@@ -1,0 +1,438 @@
+"""The scripts as their users run them: processes, exit codes and files."""
+
+import contextlib
+import json
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+from results import read_rows
+
+from a3c_jax.algorithms import registry
+
+WAIT_SECONDS = 180.0
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def start(script, *arguments, cwd):
+  path = os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')])
+  names = ('JAX_PLATFORMS', 'NPROC', 'FORCE_COLOR', 'TTY_COMPATIBLE')
+  env = {name: text for name, text in os.environ.items() if name not in names}
+  return subprocess.Popen(
+    [sys.executable, str(ROOT / 'experiments' / script), *arguments],
+    cwd=cwd,
+    env=env | {'PYTHONPATH': path, 'PYTHONUNBUFFERED': '1'},
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+
+
+def run(script, *arguments, cwd):
+  """Exit code, stdout and stderr."""
+  process = start(script, *arguments, cwd=cwd)
+  try:
+    out, err = process.communicate(timeout=WAIT_SECONDS)
+  finally:
+    process.kill()
+  return process.returncode, out, err
+
+
+@pytest.mark.parametrize('algo', registry.names())
+def test_pong(tmp_path, algo):
+  pytest.importorskip('ale_py')
+  code, out, err = run(
+    'atari.py',
+    f'--algo={algo}',
+    '--frames=2e3',
+    '--threads=2',
+    '--eval_frames=0',
+    '--workdir=results',
+    cwd=tmp_path,
+  )
+  assert (code, err) == (0, '')
+  assert out.endswith('results in results\n')
+  workdir = tmp_path / 'results'
+  record = json.loads((workdir / 'config.json').read_text())
+  assert record['config']['algo'] == algo
+  assert record['config']['environment']['game'] == 'pong'
+  assert record['versions']['ale-py']
+  assert list(workdir.glob('events.out.tfevents.*'))
+  rows = read_rows(workdir / 'train.csv')
+  expected = (
+    'algo',
+    'env',
+    'seed',
+    'frames',
+    'seconds',
+    'frames_per_second',
+    'updates',
+    'learning_rate',
+    'loss',
+    'grad_norm',
+    'lag',
+    'lock_wait_ms',
+    'episodes',
+    'mean_return',
+  )
+  assert set(expected) <= set(rows[-1])
+  assert rows[-1]['env'] == 'pong'
+  # Segments of 5 steps of 4 frames: 2,000, and up to one more in each thread.
+  assert int(rows[-1]['frames']) in (2000, 2020)
+  assert int(rows[-1]['updates']) == int(rows[-1]['frames']) // 20
+  header = (workdir / 'episodes.csv').read_text().splitlines()[0]
+  assert header == (
+    'algo,env,seed,frames,seconds,thread,episode_return,clipped_return,'
+    'episode_frames'
+  )
+
+
+def test_benchmark(tmp_path):
+  pytest.importorskip('ale_py')
+  code, out, err = run(
+    'benchmark.py',
+    '--algo=a3c',
+    '--threads=1',
+    '--seconds=2',
+    '--json=figures.json',
+    cwd=tmp_path,
+  )
+  assert (code, err) == (0, '')
+  figures = json.loads((tmp_path / 'figures.json').read_text())
+  speeds = [
+    'train_frames_per_second',
+    'train_frames_per_cpu_second',
+    'emulator_frames_per_second',
+    'emulator_frames_per_cpu_second',
+  ]
+  assert set(figures) == {*speeds, 'ratio', 'ms_per_step', 'config'}
+  for name in speeds:
+    assert figures[name] > 0
+    assert f'{figures[name]:,.0f}' in out
+  assert figures['ratio'] == pytest.approx(
+    figures[speeds[1]] / figures[speeds[3]]
+  )
+  phases = figures['ms_per_step']
+  assert set(phases) == {
+    'playing',
+    'acting',
+    'emulator',
+    'gradients',
+    'lock_wait',
+    'update',
+    'other',
+  }
+  # The phases of the one thread are all of its time; a step is 4 frames.
+  assert sum(phases.values()) == pytest.approx(
+    4e3 / figures['train_frames_per_second'], rel=0.2
+  )
+  assert figures['config']['seconds'] == 2
+  # Training itself leaves nothing behind.
+  assert [path.name for path in tmp_path.iterdir()] == ['figures.json']
+
+
+def test_interrupt_ends_in_good_order(tmp_path):
+  # The signal must not be ignored, which background jobs of a shell inherit.
+  before = signal.signal(signal.SIGINT, signal.default_int_handler)
+  try:
+    process = start(
+      'catch.py',
+      '--frames=1e9',
+      '--threads=2',
+      '--log_seconds=0.1',
+      '--workdir=results',
+      cwd=tmp_path,
+    )
+  finally:
+    signal.signal(signal.SIGINT, before)
+  watchdog = threading.Timer(WAIT_SECONDS, process.kill)
+  watchdog.start()
+  try:
+    assert process.stdout.readline() == 'setting up 2 threads\n'
+    assert process.stdout.readline().startswith('return ')
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=WAIT_SECONDS)
+  finally:
+    watchdog.cancel()
+    process.kill()
+  assert (process.returncode, err) == (0, '')
+  assert 'stopping' in out
+  assert out.endswith(
+    'results in results\nto go on: the same command with --workdir=results\n'
+  )
+  rows = read_rows(tmp_path / 'results' / 'train.csv')
+  episodes = read_rows(tmp_path / 'results' / 'episodes.csv')
+  assert int(rows[-1]['episodes']) == len(episodes) > 0
+  # The last row counts what the threads did before they stopped.
+  assert f'{int(rows[-1]["frames"]):,} frames in' in out
+
+
+def test_ctrl_c_while_a_script_is_imported_is_one_word(tmp_path, monkeypatch):
+  # Python tells of each module when it has imported it.
+  monkeypatch.setenv('PYTHONPROFILEIMPORTTIME', '1')
+  before = signal.signal(signal.SIGINT, signal.default_int_handler)
+  try:
+    process = start('catch.py', cwd=tmp_path)
+  finally:
+    signal.signal(signal.SIGINT, before)
+  try:
+    while not process.stderr.readline().endswith('| ctrl_c\n'):
+      assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=WAIT_SECONDS)
+  finally:
+    process.kill()
+  assert (process.returncode, out) == (130, '')
+  told = [line for line in err.splitlines() if 'import time:' not in line]
+  assert told == ['stopped']
+
+
+def test_a_run_whose_output_is_lost_ends_as_it_would(tmp_path):
+  # As `| head -1` does: its reader ends.
+  process = start(
+    'catch.py',
+    *('--threads=1', '--frames=2000', '--eval_frames=1000'),
+    *('--log_seconds=0.01', '--workdir=results'),
+    cwd=tmp_path,
+  )
+  try:
+    assert process.stdout.readline() == 'setting up 1 threads\n'
+    process.stdout.close()
+    _, err = process.communicate(timeout=WAIT_SECONDS)
+    assert (process.returncode, err) == (0, '')
+  finally:
+    process.kill()
+  assert '2000' in os.listdir(tmp_path / 'results/checkpoints')
+  assert read_rows(tmp_path / 'results/eval.csv')[-1]['frames'] == '2000'
+
+
+def final_digest(workdir):
+  """Of every array that the newest checkpoint holds."""
+  newest = max((workdir / 'checkpoints').iterdir(), key=lambda p: int(p.name))
+  header = newest.read_bytes().splitlines()[0].split(b' ', 2)[2]
+  return json.loads(header)['arrays_sha256']
+
+
+def test_sigterm_leaves_a_run_that_goes_on(tmp_path):
+  arguments = ('catch.py', '--threads=2', '--workdir=results', '--frames=20000')
+  process = start(*arguments, '--log_seconds=0.1', cwd=tmp_path)
+  line = ''
+  while not line.startswith('return'):
+    line = process.stdout.readline()
+  process.send_signal(signal.SIGTERM)
+  out, err = process.communicate(timeout=WAIT_SECONDS)
+  assert (process.returncode, err) == (0, '')
+  assert '\nstopping\n' in out
+  assert out.endswith('\nto go on: the same command with --workdir=results\n')
+  code, out, err = run(*arguments, cwd=tmp_path)
+  assert (code, err) == (0, '')
+  assert 'going on at frame ' in out
+  assert 'to go on' not in out
+  rows = read_rows(tmp_path / 'results' / 'train.csv')
+  assert int(rows[-1]['frames']) >= 20_000
+
+
+def test_killed_again_and_again_a_run_ends_as_if_never_killed(tmp_path):
+  arguments = (
+    'catch.py',
+    '--algo=one_step_sarsa',
+    '--threads=1',
+    '--frames=6000',
+    '--checkpoint_frames=500',
+  )
+  moments = random.Random(0)
+  for _ in range(3):
+    process = start(*arguments, '--workdir=killed', cwd=tmp_path)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+      process.communicate(timeout=moments.uniform(4, 9))
+    process.kill()
+    process.communicate()
+  assert run(*arguments, '--workdir=killed', cwd=tmp_path)[0] == 0
+  assert run(*arguments, '--workdir=whole', cwd=tmp_path)[0] == 0
+  tables = [
+    read_rows(tmp_path / name / 'episodes.csv') for name in ('killed', 'whole')
+  ]
+  for row in [row for table in tables for row in table]:
+    del row['seconds']
+  assert tables[0] == tables[1]
+  digests = [final_digest(tmp_path / name) for name in ('killed', 'whole')]
+  assert digests[0] == digests[1]
+
+
+def test_a_thread_that_hangs_ends_the_run_with_its_stack(tmp_path):
+  (tmp_path / 'mine.py').write_text(MODULE)
+  code, _, err = run(
+    'gym_env.py',
+    '--env=mine:make_hanging',
+    '--threads=2',
+    '--watchdog_seconds=1',
+    '--workdir=results',
+    cwd=tmp_path,
+  )
+  assert code == 1
+  assert 'error: no progress of actor-learner-' in err
+  assert 'mine.py' in err
+  assert 'wait_for_ever' in err
+  frames = [
+    int(path.name) for path in (tmp_path / 'results/checkpoints').iterdir()
+  ]
+  assert max(frames) > 0
+
+
+def test_a_constructor_that_hangs_ends_the_run_with_its_stack(tmp_path):
+  (tmp_path / 'mine.py').write_text(MODULE)
+  code, out, err = run(
+    'gym_env.py',
+    '--env=mine:make_stuck',
+    '--watchdog_seconds=1',
+    '--workdir=results',
+    cwd=tmp_path,
+  )
+  assert (code, out) == (1, '')
+  assert err.startswith(
+    'error: no progress of the main thread, making an environment, for 1 s; '
+    'the stacks of all threads:\n'
+  )
+  assert 'in make_stuck' in err
+  assert not (tmp_path / 'results').exists()
+
+
+MODULE = """
+import threading
+import gymnasium
+from gymnasium import spaces
+import numpy as np
+from a3c_jax.envs import catch
+
+
+def make():
+  return catch.Catch(rows=5, columns=3)
+
+
+def make_wide():
+  env = catch.Catch()
+  env.action_space = spaces.Box(0, np.arange(40, dtype=np.float32))
+  return env
+
+
+def make_hanging():
+  env = make()
+  play, steps = env.step, []
+  def wait_for_ever():
+    threading.Event().wait()
+  def step(action):
+    steps.append(action)
+    if len(steps) == 300:
+      wait_for_ever()
+    return play(action)
+  env.step = step
+  return env
+
+
+def make_stuck():
+  threading.Event().wait()
+
+
+def make_broken():
+  env = make()
+  env.step = lambda action: {}['missing']
+  return env
+"""
+
+
+def test_own_environment_in_the_users_folder(tmp_path):
+  (tmp_path / 'mine.py').write_text(MODULE)
+  code, out, err = run(
+    'gym_env.py', '--env=mine:make', '--frames=200', '--threads=2', cwd=tmp_path
+  )
+  assert (code, err) == (0, '')
+  (workdir,) = (tmp_path / 'runs').iterdir()
+  assert workdir.name.startswith('mine-make-a3c-')
+  assert f'results in runs/{workdir.name}' in out
+  (row,) = read_rows(workdir / 'train.csv')
+  assert row['env'] == 'mine:make'
+
+
+def test_broken_environment_shows_its_own_traceback(tmp_path):
+  (tmp_path / 'mine.py').write_text(MODULE)
+  code, _, err = run('gym_env.py', '--env=mine:make_broken', cwd=tmp_path)
+  assert code == 1
+  lines = err.splitlines()
+  assert lines[-1].startswith('raised in actor-learner thread ')
+  assert lines[-2] == "KeyError: 'missing'"
+  assert 'mine.py' in err
+
+
+@pytest.mark.parametrize(
+  'script, arguments, hint',
+  [
+    ('gym_env.py', ['--env=mine:make_wide'], 'action space Box'),
+    ('gym_env.py', ['--env=CartPole-v1', '--network=nips'], 'needs images'),
+    ('catch.py', ['--algo=dqn', '--threads=2'], 'one_step_q'),
+  ],
+)
+def test_bad_input_ends_in_one_line(tmp_path, script, arguments, hint):
+  (tmp_path / 'mine.py').write_text(MODULE)
+  code, out, err = run(script, *arguments, cwd=tmp_path)
+  assert (code, out) == (2, '')
+  (line,) = err.splitlines()
+  assert line.startswith('error: ')
+  assert hint in line
+
+
+def test_benchmark_that_fails_leaves_older_figures_alone(tmp_path):
+  (tmp_path / 'old.json').write_text('{}')
+  code, _, err = run(
+    'benchmark.py',
+    '--json=old.json',
+    '--workdir=.',
+    '--seconds=1',
+    cwd=tmp_path,
+  )
+  assert (code, err.count('\n')) == (2, 1)
+  assert '--workdir=.: holds files' in err
+  assert (tmp_path / 'old.json').read_text() == '{}'
+
+
+@pytest.mark.parametrize('flag', ['--help', '-h'])
+def test_help_lists_every_flag(tmp_path, flag):
+  code, out, err = run('atari.py', flag, cwd=tmp_path)
+  text = ' '.join(out.split())
+  assert (code, err) == (0, '')
+  for name in ('learning_rate', 'frames', 'algo', 'game', 'sticky', 'workdir'):
+    assert f'--{name}:' in text
+  assert "Learning rate at frame 0, per unit of the optimizer's" in text
+  assert 'Default: 0.0007 (authors).' in text
+  assert 'Default: 0.1 (authors); with --preset=quick 1e-05 (' in text
+  assert '--[no]lstm' in text
+
+
+def test_importing_the_library_leaves_the_process_alone():
+  code = (
+    'import os, sys\n'
+    'before = dict(os.environ)\n'
+    'import a3c_jax, a3c_jax.runs.training\n'
+    'import jax\n'
+    'from jax._src import xla_bridge\n'
+    'assert not xla_bridge.backends_are_initialized()\n'
+    "assert jax.config.read('jax_cpu_enable_async_dispatch')\n"
+    "assert 'ale_py' not in sys.modules\n"
+    'added = {name for name in os.environ if name not in before}\n'
+    "assert not added & {'NPROC', 'JAX_PLATFORMS'}, added\n"
+  )
+  names = ('JAX_PLATFORMS', 'NPROC')
+  env = {name: text for name, text in os.environ.items() if name not in names}
+  path = os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')])
+  result = subprocess.run(
+    [sys.executable, '-c', code],
+    env=env | {'PYTHONPATH': path},
+    capture_output=True,
+    text=True,
+    timeout=WAIT_SECONDS,
+  )
+  assert (result.returncode, result.stderr) == (0, '')

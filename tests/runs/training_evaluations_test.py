@@ -1,0 +1,129 @@
+"""Evaluations of a run: when, of what, and which is the best."""
+
+import functools
+
+from catch_runs import (
+  Breaks,
+  Failure,
+  make_config,
+  our_threads,
+  run,
+  saved,
+)
+import gymnasium
+from gymnasium.vector import AutoresetMode
+import pytest
+from results import digest, read_rows
+from short_runs import run_config
+
+from a3c_jax.envs import catch, gym
+from a3c_jax.runs import checkpoints
+from a3c_jax.settings import build
+
+
+class Scored(catch.Catch):
+  """For evaluations: what it gives for an episode is prescribed."""
+
+  def __init__(self, scores):
+    super().__init__()
+    self._scores = iter(scores)
+
+  def reset(self, *, seed=None, options=None):
+    self._score = next(self._scores, 0.0)
+    return super().reset(seed=seed, options=options)
+
+  def step(self, action):
+    obs, reward, terminated, truncated, info = super().step(action)
+    return obs, self._score if reward else 0.0, terminated, truncated, info
+
+
+def run_scored(workdir, scores, **given):
+  settings = make_config(workdir, eval_episodes=1, **given)
+  return run_config(
+    settings,
+    gym.make(catch.Catch),
+    functools.partial(build.make_learner, settings),
+    # Evaluations begin with a reset that is not played.
+    lambda: gymnasium.vector.SyncVectorEnv(
+      [lambda: Scored([0.0, *scores])], autoreset_mode=AutoresetMode.SAME_STEP
+    ),
+  )
+
+
+def test_the_best_parameters_are_kept(tmp_path):
+  run_scored(tmp_path, [5.0], frames=100, eval_frames=10**6)
+  more = {'override': ('frames', 'anneal_frames'), 'eval_frames': 10**6}
+  run_scored(tmp_path, [4.0], frames=200, **more)
+  rows = read_rows(tmp_path / 'eval.csv')
+  assert [row['mean_return'] for row in rows] == ['5.0', '4.0']
+  assert [row['best'] for row in rows] == ['True', 'False']
+  assert saved(tmp_path / 'best') == [100]
+  result = run_scored(tmp_path, [6.0], frames=300, keep=1, **more)
+  assert saved(tmp_path / 'best') == [300]
+  best, *_ = checkpoints.read_params(tmp_path, 'best', result.params)
+  assert digest(best) == digest(result.params)
+
+
+def test_no_evaluation_where_none_is_wanted(tmp_path):
+  run(tmp_path, eval_frames=0)
+  assert read_rows(tmp_path / 'eval.csv') == []
+
+
+def test_evaluations_do_not_touch_training(tmp_path):
+  given = {'algo': 'one_step_q', 'frames': 2000}
+  plain = run(tmp_path / 'plain', **given)
+  evaluated = run(tmp_path / 'evaluated', eval_frames=1, **given)
+  assert digest(plain.params) == digest(evaluated.params)
+
+
+def test_a_score_that_is_no_number_is_never_the_best(tmp_path):
+  more = {'override': ('frames', 'anneal_frames'), 'eval_frames': 10**6}
+  run_scored(tmp_path, [float('nan')], frames=100, **more)
+  assert saved(tmp_path / 'best') == []
+  run_scored(tmp_path, [-5.0], frames=200, **more)
+  assert saved(tmp_path / 'best') == [200]
+
+
+def test_an_error_in_an_evaluation_ends_the_run(tmp_path):
+  settings = make_config(
+    tmp_path, threads=2, frames=10**9, eval_frames=100, max_env_restarts=0
+  )
+
+  def make_eval_env():
+    return gymnasium.vector.SyncVectorEnv(
+      [lambda: Breaks(at_step=3)], autoreset_mode=AutoresetMode.SAME_STEP
+    )
+
+  with pytest.raises(Failure, match='the game broke') as raised:
+    run_config(
+      settings,
+      gym.make(catch.Catch),
+      functools.partial(build.make_learner, settings),
+      make_eval_env,
+    )
+  assert raised.value.__notes__ == ['raised in evaluation thread 0']
+  assert our_threads() == []
+  frames = [int(path.name) for path in (tmp_path / 'checkpoints').iterdir()]
+  assert max(frames) >= 100
+
+
+def test_an_evaluation_without_an_end_is_bounded(tmp_path):
+  class Endless(catch.Catch):
+    def step(self, action):
+      obs, *_ = super().step(1)
+      self._ball = (0, 0)
+      return obs, 0.5, False, False, {}
+
+  settings = make_config(
+    tmp_path, eval_frames=10**6, eval_episodes=2, max_eval_episode_frames=30
+  )
+  result = run_config(
+    settings,
+    gym.make(catch.Catch),
+    functools.partial(build.make_learner, settings),
+    gym.make(Endless),
+  )
+  assert result.finished
+  (row,) = read_rows(tmp_path / 'eval.csv')
+  assert (row['mean_steps'], row['mean_return']) == ('30.0', '15.0')
+  assert (row['episodes'], row['truncated_episodes']) == ('2', '2')

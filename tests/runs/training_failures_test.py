@@ -1,0 +1,374 @@
+"""Runs whose environments, gradients or disks fail."""
+
+import functools
+import shutil
+import traceback
+
+from catch_runs import (
+  Breaks,
+  Failure,
+  Swings,
+  at_step,
+  breaking,
+  make_config,
+  our_threads,
+  run,
+  saved,
+)
+import gymnasium
+from gymnasium.vector import AutoresetMode
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from results import read_rows
+from short_runs import run_config
+
+from a3c_jax.core import errors
+from a3c_jax.envs import catch, control, gym
+from a3c_jax.runs import checkpoints, log
+from a3c_jax.settings import build, config
+
+
+def test_an_exception_in_a_thread_ends_the_run(tmp_path):
+  make_env, made = breaking(at_step=23, thread=2)
+  with pytest.raises(Failure, match='the game broke') as raised:
+    run(tmp_path, make_env, threads=3, frames=10**9, max_env_restarts=0)
+  assert raised.value.__notes__ == ['raised in actor-learner thread 2']
+  frames = [
+    frame.name for frame in traceback.extract_tb(raised.value.__traceback__)
+  ]
+  assert frames[-1] == '_fail'
+  assert 'collect' in frames
+  assert our_threads() == []
+  assert len(made) == 3
+  assert all(env.closed for env in made)
+  # The thread that failed had done four segments of five steps, two episodes.
+  rows = read_rows(tmp_path / 'episodes.csv')
+  assert [row['thread'] for row in rows].count('2') == 2
+  (row,) = read_rows(tmp_path / 'train.csv')
+  assert int(row['updates']) >= 4
+
+
+def test_an_exception_at_the_first_step_ends_the_run(tmp_path):
+  make_env, _ = breaking(at_step=1)
+  with pytest.raises(Failure):
+    run(tmp_path, make_env, threads=1, frames=10**9, max_env_restarts=0)
+  assert read_rows(tmp_path / 'train.csv') == []
+
+
+def test_an_exception_in_the_main_thread_stops_the_others(
+  tmp_path, monkeypatch
+):
+  def progress(self, frames, seconds):
+    raise Failure
+
+  monkeypatch.setattr(log.RunLog, 'progress', progress)
+  make_env, made = breaking(at_step=None)
+  with pytest.raises(Failure):
+    run(tmp_path, make_env, threads=2, frames=10**9)
+  assert our_threads() == []
+  assert all(env.closed for env in made)
+
+
+def test_environments_are_closed_when_the_learner_cannot_be_made(tmp_path):
+  def make_learner(settings, env):
+    raise Failure
+
+  make_env, made = breaking(at_step=None)
+  with pytest.raises(Failure):
+    run(tmp_path, make_env, make_learner, threads=2)
+  assert [env.closed for env in made] == [True, True]
+
+
+def test_a_broken_environment_is_replaced(tmp_path, caplog):
+  make_env, made = breaking(at_step=23, thread=1)
+  result = run(tmp_path, make_env, threads=2, frames=3000)
+  assert result.finished
+  assert len(made) == 3
+  assert made[1].closed
+  logged = caplog.text
+  assert "thread 1 raised Failure('the game broke'); replaced, 1 of" in logged
+  (*_, row) = read_rows(tmp_path / 'train.csv')
+  assert row['env_restarts'] == '1'
+
+
+def test_an_environment_that_breaks_again_and_again_ends_the_run(tmp_path):
+  def make_env():
+    return gymnasium.vector.SyncVectorEnv(
+      [lambda: Breaks(7)], autoreset_mode=AutoresetMode.SAME_STEP
+    )
+
+  with pytest.raises(Failure):
+    run(tmp_path, make_env, frames=3000, max_env_restarts=2)
+  assert len(list((tmp_path / 'checkpoints').iterdir())) >= 1
+
+
+def test_an_environment_whose_resets_fail_is_replaced(tmp_path, caplog):
+  class FailsAtReset(catch.Catch):
+    def reset(self, **kwargs):
+      raise Failure('no reset')
+
+  makers = iter(
+    [
+      lambda: Breaks(at_step=23),
+      FailsAtReset,
+      FailsAtReset,
+      catch.Catch,
+    ]
+  )
+
+  def make_env():
+    return gymnasium.vector.SyncVectorEnv(
+      [next(makers)], autoreset_mode=AutoresetMode.SAME_STEP
+    )
+
+  assert run(tmp_path, make_env, frames=1000).finished
+  logged = caplog.text
+  assert logged.count("raised Failure('no reset'); replaced") == 2
+  (row,) = read_rows(tmp_path / 'train.csv')
+  assert row['env_restarts'] == '3'
+
+
+def test_observations_that_are_not_finite_end_the_run_in_one_line(
+  tmp_path, caplog
+):
+  class Spoilt(Swings):
+    def step(self, action):
+      obs, *rest = super().step(action)
+      return obs if self._steps < 9 else obs * np.nan, *rest
+
+  settings = config.make(
+    'control',
+    workdir=str(tmp_path),
+    environment=control.Options(env='spoilt'),
+    threads=1,
+    eval_frames=0,
+  )
+  with pytest.raises(errors.RunError, match=r'Spoilt.*observation\[0\] is nan'):
+    run_config(
+      settings,
+      gym.make(Spoilt),
+      functools.partial(build.make_learner, settings),
+    )
+  assert 'replaced, 3 of at most 3 times' in caplog.text
+  assert saved(tmp_path / 'checkpoints') == [0]
+
+
+@pytest.mark.parametrize('kind', [SystemExit, KeyboardInterrupt])
+def test_an_environment_cannot_end_the_process(tmp_path, caplog, kind):
+  def leave():
+    raise kind('mine')
+
+  result = run(tmp_path / 'step', at_step(5, leave))
+  assert (result.finished, result.frames) == (True, 100)
+  logged = f'the environment raised {kind("mine")!r}'
+  assert f'raised RuntimeError({logged!r}); replaced' in caplog.text
+  with pytest.raises(RuntimeError, match='the environment raised') as raised:
+    run(tmp_path / 'constructor', leave)
+  assert isinstance(raised.value.__cause__, kind)
+  assert not (tmp_path / 'constructor').exists()
+
+
+def bad_gradients(which):
+  """A learner whose gradients of some calls are not finite."""
+  calls = []
+
+  def make_learner(settings, env):
+    learner = build.make_learner(settings, env)
+
+    def gradients(params, target_params, segment):
+      grads, stats = learner.gradients(params, target_params, segment)
+      bad = jnp.where(segment.r_t[0, 0] > 10, jnp.nan, 0.0)
+      return jax.tree.map(lambda grad: grad + bad, grads), stats
+
+    return learner._replace(gradients=gradients)
+
+  class Poisoned(catch.Catch):
+    def step(self, action):
+      calls.append(None)
+      obs, reward, *ends = super().step(action)
+      return obs, 100.0 if which(len(calls)) else reward, *ends
+
+  make_env = gym.make(Poisoned)
+  calls.clear()  # Of the trial before there is a run.
+  return make_learner, make_env
+
+
+@pytest.mark.parametrize('network', ['mlp', 'catch_runs:make_wide'])
+def test_a_gradient_that_is_not_finite_is_dropped(tmp_path, caplog, network):
+  # Steps 6, 21 and 36 are the first ones of their segments.
+  make_learner, make_env = bad_gradients(lambda step: step in (6, 21, 36))
+  result = run(
+    tmp_path,
+    make_env,
+    make_learner,
+    network=network,
+    t_max=5,
+    max_bad_gradients=1,
+    frames=500,
+  )
+  assert result.finished
+  assert result.updates == 100 - 3
+  for leaf in jax.tree.leaves(result.params):
+    assert np.isfinite(leaf).all()
+  (*_, row) = read_rows(tmp_path / 'train.csv')
+  assert row['bad_gradients'] == '3'
+  assert np.isfinite(float(row['loss']))
+  assert 'gradient of thread 0 dropped: params/' in caplog.text
+
+
+def test_too_many_bad_gradients_in_a_row_end_the_run(tmp_path):
+  make_learner, make_env = bad_gradients(lambda step: step > 100)
+  with pytest.raises(
+    errors.BadGradientError, match='3 gradients in a row.*params/'
+  ):
+    run(
+      tmp_path, make_env, make_learner, t_max=5, max_bad_gradients=2, frames=500
+    )
+  # Only the checkpoint of the beginning, none of what came to nothing.
+  assert [path.name for path in (tmp_path / 'checkpoints').iterdir()] == ['0']
+
+
+def test_a_checkpoint_that_cannot_be_written_ends_in_one_line(
+  tmp_path, monkeypatch
+):
+  run(tmp_path, frames=500)
+
+  def save(self, state, *, best):
+    raise OSError(28, 'No space left on device')
+
+  monkeypatch.setattr(checkpoints.Checkpoints, 'save', save)
+  given = {'frames': 1000, 'override': ('frames', 'anneal_frames')}
+  with pytest.raises(errors.RunError) as error:
+    run(tmp_path, **given)
+  assert str(error.value).count('\n') == 0
+  assert 'No space left on device' in str(error.value)
+  assert our_threads() == []
+  monkeypatch.undo()
+  assert run(tmp_path, **given).finished
+
+
+def test_a_failure_and_a_full_disk_are_both_reported(tmp_path, monkeypatch):
+  def save(self, state, *, best):
+    if state.store.version.frames:
+      raise OSError(28, 'No space left on device')
+
+  monkeypatch.setattr(checkpoints.Checkpoints, 'save', save)
+  make_env, _ = breaking(at_step=23)
+  with pytest.raises(Failure, match='the game broke') as raised:
+    run(tmp_path, make_env, frames=10**9, max_env_restarts=0)
+  where, disk = raised.value.__notes__
+  assert where == 'raised in actor-learner thread 0'
+  assert 'the checkpoint of frame' in disk and 'No space left' in disk
+
+
+def test_a_file_that_cannot_be_written_ends_in_one_line(tmp_path, monkeypatch):
+  def write_row(self, **figures):
+    raise OSError(28, 'No space left on device')
+
+  monkeypatch.setattr(log.RunLog, 'write_row', write_row)
+  with pytest.raises(errors.RunError, match='No space left on device'):
+    run(tmp_path, frames=500)
+  monkeypatch.undo()
+  assert run(tmp_path, frames=500).finished
+
+
+def test_a_folder_that_is_deleted_ends_the_run_in_one_line(tmp_path):
+  delete = lambda: shutil.rmtree(tmp_path / 'run')
+  with pytest.raises(errors.RunError) as error:
+    run(
+      tmp_path / 'run',
+      at_step(50, delete),
+      frames=10**6,
+      checkpoint_frames=50,
+    )
+  line = f'--workdir={tmp_path}/run: No such file or directory; '
+  assert str(error.value) == f'{line}the folder was deleted'
+  assert our_threads() == []
+
+
+def full(self, *args, **given):
+  raise OSError(28, 'No space left on device')
+
+
+@pytest.fixture
+def full_at_close(monkeypatch):
+  close = log.RunLog.close
+
+  def close_and_fail(self):
+    close(self)
+    full(self)
+
+  monkeypatch.setattr(log.RunLog, 'close', close_and_fail)
+
+
+@pytest.mark.parametrize(
+  ('what', 'name'),
+  [(checkpoints.Checkpoints, 'save'), (log.RunLog, '__init__')],
+)
+def test_a_disk_that_is_full_at_the_start_ends_in_one_line(
+  tmp_path, monkeypatch, what, name
+):
+  monkeypatch.setattr(what, name, full)
+  with pytest.raises(errors.RunError, match='^--workdir=.*No space left'):
+    run(tmp_path)
+  assert our_threads() == []
+  monkeypatch.undo()
+  assert run(tmp_path).finished
+
+
+def test_a_full_disk_that_also_fails_to_close_files_ends_in_one_line(
+  tmp_path, monkeypatch, full_at_close
+):
+  monkeypatch.setattr(log.RunLog, 'write_row', full)
+  with pytest.raises(errors.RunError, match='^--workdir=.*No space left'):
+    run(tmp_path)
+  monkeypatch.undo()
+  assert run(tmp_path).finished
+
+
+def test_files_that_cannot_be_closed_do_not_hide_a_failure(
+  tmp_path, full_at_close
+):
+  make_env, _ = breaking(at_step=23)
+  with pytest.raises(Failure) as raised:
+    run(tmp_path, make_env, frames=10**9, max_env_restarts=0)
+  assert 'No space left' in raised.value.__notes__[-1]
+
+
+def test_a_profile_that_cannot_be_written_leaves_nothing(tmp_path):
+  (tmp_path / 'file').touch()
+  with pytest.raises(errors.UsageError, match='^--profile='):
+    run(tmp_path / 'run', profile=str(tmp_path / 'file'))
+  assert not (tmp_path / 'run').exists()
+
+
+def test_parameters_that_are_not_finite_are_not_saved(tmp_path, caplog):
+  def make_learner(settings, env):
+    learner = build.make_learner(settings, env)
+    spoil = lambda leaf: leaf * jnp.inf
+    return learner._replace(
+      init=lambda key, obs: jax.tree.map(spoil, learner.init(key, obs))
+    )
+
+  result = run(tmp_path, None, make_learner, max_bad_gradients=10**6)
+  assert result.frames == 100
+  assert saved(tmp_path / 'checkpoints') == []
+  assert 'no checkpoint: parameters are not finite' in caplog.text
+
+
+def test_a_failure_in_the_evaluation_at_the_end_is_in_the_last_row(tmp_path):
+  makers = iter([lambda: Breaks(at_step=3), catch.Catch])
+  settings = make_config(tmp_path, eval_frames=10**6)
+  result = run_config(
+    settings,
+    None,
+    functools.partial(build.make_learner, settings),
+    lambda: gymnasium.vector.SyncVectorEnv(
+      [next(makers)], autoreset_mode=AutoresetMode.SAME_STEP
+    ),
+  )
+  assert result.finished
+  (row,) = read_rows(tmp_path / 'train.csv')
+  assert row['env_restarts'] == '1'

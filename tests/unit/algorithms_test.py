@@ -1,0 +1,106 @@
+"""Records of algorithms, and the registry that holds them."""
+
+import dataclasses
+
+import pytest
+
+from a3c_jax.algorithms import algorithm, registry
+from a3c_jax.algorithms.algorithm import ValueBased
+from a3c_jax.core import errors, fields
+
+PAPER = ('a3c', 'nstep_q', 'one_step_q', 'one_step_sarsa')
+
+
+@pytest.fixture
+def register(monkeypatch):
+  """Registers algorithms for one test."""
+  monkeypatch.setattr(registry, '_algorithms', dict(registry._algorithms))
+  return registry.register
+
+
+def test_the_four_of_the_paper_are_there():
+  assert registry.names() == PAPER
+  assert [registry.get(name).name for name in PAPER] == [*PAPER]
+  assert [registry.get(name).is_policy for name in PAPER] == [True] + 3 * [
+    False
+  ]
+
+
+def test_an_unknown_name_is_refused():
+  with pytest.raises(errors.UsageError, match='^--algo=dqn: .*: a3c, nstep_q'):
+    registry.get('dqn')
+
+
+@pytest.mark.parametrize('name', PAPER)
+def test_every_hyperparameter_has_a_good_default_its_source_and_help(name):
+  fields.check_settings(registry.get(name).hyperparameters())
+  for field in registry.get(name).settings.values():
+    assert field.metadata['source'] and field.metadata['help']
+
+
+@pytest.mark.parametrize(
+  'algo, policy, epsilon, expected',
+  [
+    ('a3c', 'sample', 0.05, 'sampled'),
+    ('nstep_q', 'sample', 0.05, 'epsilon-greedy 0.05'),
+    ('one_step_q', 'sample', 0.001, 'epsilon-greedy 0.001'),
+    ('a3c', 'mean', 0.05, 'mean'),
+    ('one_step_sarsa', 'greedy', 0.05, 'greedy'),
+  ],
+)
+def test_how_actions_are_chosen_is_described(algo, policy, epsilon, expected):
+  described = registry.get(algo).describe_policy(
+    policy, exploration_epsilon=epsilon
+  )
+  assert described == expected
+
+
+def test_a_registered_algorithm_is_known(register):
+  other = registry.get('nstep_q')._replace(name='other')
+  register(other)
+  assert registry.get('other') is other
+  assert registry.names() == (*PAPER, 'other')
+
+
+def test_a_name_is_taken_once(register):
+  with pytest.raises(ValueError, match='a3c is registered already'):
+    register(registry.get('a3c'))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NoSource(ValueBased):
+  depth: int = fields.count('Depth.', default=1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NoDefault(ValueBased):
+  depth: int = fields.count('Depth.', source='ours')
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OtherType:
+  lstm: int = fields.count('Number of cells.', default=1, source='ours')
+
+
+@pytest.mark.parametrize(
+  'hyperparameters, problem',
+  [
+    (NoSource, 'depth needs a default and its source'),
+    (NoDefault, 'depth needs a default and its source'),
+    (OtherType, 'lstm is .*int.*, but .*bool.* in a3c'),
+  ],
+)
+def test_records_that_would_break_flags_are_refused(
+  register, hyperparameters, problem
+):
+  record = registry.get('nstep_q')._replace(
+    name='other', hyperparameters=hyperparameters
+  )
+  with pytest.raises(ValueError, match=problem):
+    register(record)
+
+
+def test_ends_and_probabilities_of_exploration_are_as_many():
+  algorithm.ValueBased().check_together()
+  with pytest.raises(errors.UsageError, match='^--exploration_ends=0.1 with '):
+    algorithm.ValueBased(exploration_ends=(0.1,)).check_together()

@@ -1,0 +1,237 @@
+"""Which version of the parameters each part of a worker's life sees."""
+
+import itertools
+import pickle
+import threading
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from a3c_jax.acting import carry as carry_lib
+from a3c_jax.acting import normalization, rollout
+from a3c_jax.acting.worker_state import WorkerState
+from a3c_jax.core import errors, events, types
+from a3c_jax.envs import catch, gym, replayable
+from a3c_jax.optim import rule
+from a3c_jax.parameters.locked import LockedStore
+from a3c_jax.parameters.store import Contribution, Receipt
+from a3c_jax.runtimes import asynchronous, runtime
+
+T_MAX = 3
+
+
+def run(acting, *, segments, exploration=lambda frames: np.array([frames])):
+  """One worker, while another one updates before each of its actions.
+
+  An update adds 1 to the one parameter, so it tells how many there were; the
+  target is copied each time. Returns what `act` and `gradients` were given.
+  """
+  store = LockedStore(
+    np.float32(0),
+    rule.of_optax(optax.identity(), lambda frames: -1.0),
+    worker_states=[None, None],
+    target_period_frames=1,
+  )
+  acted, learnt = [], []
+
+  def act(params, recurrent, obs, key, exploration_epsilon):
+    acted.append((int(params), *map(float, exploration_epsilon)))
+    store.push(Contribution(1, np.float32(1), 100, 0, None))
+    return np.zeros(len(obs), np.int32), recurrent, key
+
+  def gradients(params, target_params, segment):
+    learnt.append((int(params), int(target_params), len(segment.r_t)))
+    return np.float32(1), np.float32([0, 1])
+
+  learner = types.Learner(
+    init=None,
+    initial_state=lambda streams: (),
+    act=act,
+    greedy=None,
+    bootstrap=None,
+    gradients=gradients,
+    acting=acting,
+  )
+  env = replayable.Recorded(gym.make(catch.Catch)())
+  # On 'newest' the last action of a segment is the first of the next.
+  frames = (T_MAX * segments + (acting == 'newest')) * 100
+  frames += T_MAX * (segments - 1) + 1
+  carry = carry_lib.start(env, learner, seed=0, key=None)
+  asynchronous.work(
+    worker_of(env, carry, exploration),
+    job_of(learner, gradients, store, frames=frames),
+    threading.Event(),
+  )
+  staleness = [
+    each.receipt.staleness for each in store.drain() if each.worker == 0
+  ]
+  return acted, learnt, staleness
+
+
+def worker_of(env, carry, exploration=lambda frames: np.zeros(1)):
+  worker = runtime.Worker(0, env, exploration)
+  worker.state = WorkerState(carry, env.action_log())
+  return worker
+
+
+def job_of(learner, gradients, store, *, frames=10**9, max_bad_gradients=0):
+  return runtime.Job(
+    learner=learner,
+    gradients=gradients,
+    store=store,
+    spec=rollout.RolloutSpec(T_MAX, gamma=0.99),
+    frames=frames,
+    action_repeat=1,
+    make_env=None,
+    incidents=events.EventQueue(),
+    max_env_restarts=0,
+    max_bad_gradients=max_bad_gradients,
+  )
+
+
+def test_on_a_snapshot_the_whole_segment_sees_the_same_parameters():
+  acted, learnt, staleness = run('snapshot', segments=2)
+  # Three actions of version 0, three updates by the other worker, one own one.
+  assert [version for version, _ in acted] == [0, 0, 0, 4, 4, 4]
+  # The gradient is of the version acted on; the target is the newest.
+  assert learnt == [(0, 3, T_MAX), (4, 7, T_MAX)]
+  assert staleness == [3, 3]
+
+
+def test_on_the_newest_each_action_sees_the_newest_parameters():
+  acted, learnt, staleness = run('newest', segments=2)
+  # A fourth action is drawn on arrival in the last state of a segment.
+  assert [version for version, _ in acted] == [0, 1, 2, 3, 5, 6, 7]
+  assert learnt == [(4, 4, T_MAX), (8, 8, T_MAX)]
+  assert staleness == [0, 0]
+
+
+@pytest.mark.parametrize('acting', ['snapshot', 'newest'])
+def test_exploration_is_that_of_the_frames_when_the_segment_began(acting):
+  acted, _, _ = run(acting, segments=2)
+  epsilons = [epsilon for _, epsilon in acted]
+  first = T_MAX + (acting == 'newest')
+  # Each action of the other worker counts 100 frames, the segment its own 3.
+  assert epsilons[:first] == [0.0] * first
+  assert set(epsilons[first:]) == {100.0 * first + T_MAX}
+
+
+class Recording:
+  """A store that gives one version, and keeps what is pushed."""
+
+  accepts_factored = False
+
+  def __init__(self, version, stop_after):
+    self.version = version
+    self.pushed = []
+    self.stop = threading.Event()
+    self._stop_after = stop_after
+
+  def read(self):
+    return self.version
+
+  def push(self, contribution):
+    self.pushed.append(contribution)
+    if len(self.pushed) == self._stop_after:
+      self.stop.set()
+    return Receipt(0, 0, 0, 0.0)
+
+
+def play(gradients, *, segments, statistics=None, **limits):
+  """What one worker contributes that plays so many segments of Catch."""
+  learner = types.Learner(
+    init=None,
+    initial_state=lambda streams: (),
+    act=lambda params, state, obs, key, epsilon: (
+      np.zeros(len(obs), np.int32),
+      state,
+      key,
+    ),
+    greedy=None,
+    bootstrap=None,
+    gradients=gradients,
+    acting='snapshot',
+  )
+  env = replayable.Recorded(gym.make(catch.Catch)())
+  store = Recording(
+    types.Version(np.float32(0), None, 0, 7, statistics), segments
+  )
+  asynchronous.work(
+    worker_of(env, carry_lib.start(env, learner, seed=0, key=None)),
+    job_of(learner, gradients, store, **limits),
+    store.stop,
+  )
+  return store.pushed
+
+
+def test_a_contribution_tells_all_of_its_segment():
+  # An episode of Catch takes 9 steps: the third segment ends the first one.
+  pushed = play(
+    lambda params, target_params, segment: (
+      np.float32(1),
+      np.float32([2, 3]),
+    ),
+    segments=4,
+  )
+  assert [each.worker for each in pushed] == [0] * 4
+  assert [each.frames for each in pushed] == [T_MAX] * 4
+  assert [each.read_version for each in pushed] == [7] * 4
+  assert [each.statistics for each in pushed] == [None] * 4
+  for number, each in enumerate(pushed, start=1):
+    learning, *ended = each.events
+    np.testing.assert_array_equal(learning.values, [2, 3])
+    assert isinstance(learning, events.LearningStatistics)
+    assert [episode.steps for episode in ended] == [9] * (number == 3)
+    assert len(each.worker_state.action_log.actions) == T_MAX * number
+    pickle.loads(pickle.dumps(each))
+
+
+def test_statistics_are_of_the_raw_observations_of_the_segment():
+  raw = []
+
+  def gradients(params, target_params, segment):
+    raw.append(segment.obs[:-1])
+    return np.float32(1), np.float32([0, 1])
+
+  given = normalization.initial((10, 5))
+  (plain,) = play(gradients, segments=1)
+  (normalized,) = play(gradients, segments=1, statistics=given)
+  assert plain.statistics is None
+  expected = normalization.of(raw[0].reshape(-1, 10, 5))
+  jax.tree.map(np.testing.assert_array_equal, normalized.statistics, expected)
+
+
+def bad_at(*calls):
+  """Gradients of which some, counted from 1, are not finite."""
+  count = itertools.count(1)
+
+  def gradients(params, target_params, segment):
+    bad = next(count) in calls
+    return {'w': np.float32('nan' if bad else 1)}, np.float32(
+      [0, 'nan' if bad else 1]
+    )
+
+  return gradients
+
+
+def test_a_bad_gradient_is_an_incident_and_its_frames_count():
+  pushed = play(bad_at(2, 4), segments=5, max_bad_gradients=1)
+  assert [each.grads is None for each in pushed] == [
+    False,
+    True,
+    False,
+    True,
+    False,
+  ]
+  assert [each.frames for each in pushed] == [T_MAX] * 5
+  for each in (pushed[1], pushed[3]):
+    incident = each.events[0]
+    assert incident.kind == 'bad_gradients'
+    assert 'thread 0' in incident.text and 'w is not finite' in incident.text
+
+
+def test_too_many_bad_gradients_in_a_row_end_the_worker():
+  with pytest.raises(errors.BadGradientError, match='2 gradients'):
+    play(bad_at(2, 4, 5), segments=6, max_bad_gradients=1)

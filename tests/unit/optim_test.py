@@ -1,0 +1,388 @@
+"""Update rules, clipping, and gradients as factors."""
+
+import pickle
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from a3c_jax import networks
+from a3c_jax.algorithms import policy_based, value_based
+from a3c_jax.core import types
+from a3c_jax.optim import clipping, factored, momentum, rmsprop, rule
+
+
+def some_grads(updates, seed=0):
+  rng = np.random.default_rng(seed)
+  return [
+    {
+      'bias': rng.normal(size=3).astype(np.float32),
+      'kernel': rng.normal(size=(2, 3)).astype(np.float32),
+    }
+    for _ in range(updates)
+  ]
+
+
+def ascent(frames):
+  """A learning rate by which parameters of 0 become what is taken from them."""
+  del frames
+  return -1.0
+
+
+def run(update_rule, grads):
+  """The directions that a rule of rate -1 takes for one gradient each."""
+  zeros = jax.tree.map(jnp.zeros_like, grads[0])
+  state = update_rule.init(zeros)
+  directions = []
+  for grad in grads:
+    direction, state = update_rule.apply(zeros, state, grad, 0)
+    directions.append(direction)
+  return directions
+
+
+RMSPROPS = [rmsprop.shared_rmsprop, rmsprop.rmsprop]
+
+
+@pytest.mark.parametrize('make', RMSPROPS)
+def test_rmsprop_by_hand(make):
+  # g = 0.01·2² = 0.04, so 2/√(0.04 + 0.05) = 2/0.3, and for a gradient of 0
+  # next 0; then g = 0.99²·0.04 + 0.01·1² and 1/√(0.039204 + 0.01 + 0.05).
+  grads = [np.float32([2.0]), np.float32([0.0]), np.float32([-1.0])]
+  found = run(make(ascent, decay=0.99, epsilon=0.05), grads)
+  np.testing.assert_allclose(
+    np.ravel(found), [2 / 0.3, 0, -1 / np.sqrt(0.099204)], rtol=1e-5
+  )
+
+
+@pytest.mark.parametrize('make', RMSPROPS)
+def test_rmsprop_is_the_papers_equation(make):
+  grads = some_grads(updates=6)
+  directions = run(make(ascent, decay=0.9, epsilon=1e-3), grads)
+  for name in ('bias', 'kernel'):
+    g = 0.0
+    for grad, direction in zip(grads, directions, strict=True):
+      g = 0.9 * g + 0.1 * grad[name] ** 2
+      expected = grad[name] / np.sqrt(g + 1e-3)
+      np.testing.assert_allclose(direction[name], expected, rtol=1e-5)
+
+
+def test_rmsprop_is_optax_rmsprop():
+  grads = some_grads(updates=6)
+  expected = rule.of_optax(
+    optax.scale_by_rms(
+      decay=0.9, eps=1e-3, initial_scale=0.0, eps_in_sqrt=True
+    ),
+    ascent,
+  )
+  found = run(rmsprop.shared_rmsprop(ascent, decay=0.9, epsilon=1e-3), grads)
+  for one, other in zip(found, run(expected, grads), strict=True):
+    jax.tree.map(
+      lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-6), one, other
+    )
+
+
+def factors(x, dy):
+  """A gradient in factors of one kernel [in, out], without a network."""
+
+  def loss(params, target_params, segment, activations):
+    # As `forward_cache.call`: the output of the layer is the cached one.
+    del target_params, segment, params
+    return jnp.sum(activations['kept_layer']['output'] * dy), {
+      'loss': jnp.ones(())
+    }
+
+  kernel = jnp.zeros((x.shape[1], dy.shape[1]))
+  params = {'params': {'layer': {'Dense_0': {'kernel': kernel}}}}
+  activations = {
+    'kept_layer': {'input': jnp.asarray(x), 'output': jnp.asarray(dy)}
+  }
+  segment = types.Segment(*[None] * 6, activations=activations)
+  form = factored.gradients(loss, None, None)
+  return lambda *_: form.gradients(params, None, segment)
+
+
+def kernel_of(grads):
+  return grads['params']['layer']['Dense_0']['kernel']
+
+
+@pytest.mark.parametrize(
+  'update_rule',
+  [
+    rmsprop.shared_rmsprop(ascent, decay=0.9, epsilon=1e-3),
+    momentum.momentum_sgd(ascent, momentum=0.5),
+    rule.of_optax(optax.scale_by_adam(), ascent),
+  ],
+)
+def test_a_gradient_in_factors_is_its_product(update_rule):
+  rng = np.random.default_rng(1)
+  pairs = []
+  for _ in range(3):
+    x, dy = rng.normal(size=(4, 2)), rng.normal(size=(4, 3))
+    grads, _ = factors(np.float32(x), np.float32(dy))()
+    np.testing.assert_allclose(
+      kernel_of(factored.dense(grads)), x.T @ dy, rtol=1e-5
+    )
+    pairs.append((grads, factored.dense(grads)))
+  zeros = jax.tree.map(jnp.zeros_like, pairs[0][1])
+  states = [update_rule.init(zeros) for _ in range(2)]
+  for pair in pairs:
+    found, expected = (
+      update_rule.apply(zeros, state, grads, 0)
+      for grads, state in zip(pair, states, strict=True)
+    )
+    jax.tree.map(
+      lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6),
+      found,
+      expected,
+    )
+    states = [found[1], expected[1]]
+
+
+def test_factors_are_clipped_as_their_product():
+  # x.T @ dy = [[4, 2]] + [[0, 1]] = [[4, 3]], of norm 5.
+  gradients = factors(
+    np.float32([[2.0], [1.0]]), np.float32([[2.0, 1.0], [0.0, 1.0]])
+  )
+  learner = learner_of(lambda *_: None)
+  learner = learner._replace(
+    factored_gradients=types.FactoredGradients(learner.gradients, gradients)
+  )
+  for max_grad_norm, expected in ((10.0, [[4, 3]]), (1.0, [[0.8, 0.6]])):
+    clipped = clipping.of_learner(learner, max_grad_norm, accepts_factored=True)
+    grads, stats = clipped(None, None, None)
+    np.testing.assert_allclose(stats, [1, 5], rtol=1e-6)
+    np.testing.assert_allclose(
+      kernel_of(factored.dense(grads)), expected, rtol=1e-6
+    )
+
+
+def learner_of(gradients):
+  return types.Learner(
+    *[None] * 5, gradients=gradients, acting='snapshot', uses_target=False
+  )
+
+
+ARITHMETIC = {
+  'global norm': optax.global_norm,
+  'tree norm': optax.tree.norm,
+  'sum of two': lambda grads: jax.tree.map(lambda x, y: x + y, grads, grads),
+  'jnp.add': lambda grads: jax.tree.map(jnp.add, grads, grads),
+  'product': lambda grads: jax.tree.map(lambda x: 0.5 * x, grads),
+  'optax.clip': lambda grads: optax.clip_by_global_norm(1.0).update(grads, ()),
+  'optax.sgd': lambda grads: optax.sgd(0.1).update(grads, ((), ())),
+  'apply_updates': lambda grads: optax.apply_updates(
+    factored.dense(grads), grads
+  ),
+  'sum of dense and factored': lambda grads: jax.tree.map(
+    jnp.add, factored.dense(grads), grads
+  ),
+  'jit': jax.jit(lambda grads: grads),
+  'finite': lambda grads: optax.tree.max(grads),
+}
+
+
+@pytest.mark.parametrize('of', [lambda x: x, lambda x: {'a': x, 'b': 1.0}])
+@pytest.mark.parametrize('name', ARITHMETIC)
+def test_whoever_computes_with_factors_fails(name, of):
+  grads, _ = factors(np.ones((2, 3), np.float32), np.ones((2, 4), np.float32))()
+  assert isinstance(grads, factored.Factored)
+  compute = ARITHMETIC[name]
+  with pytest.raises((AttributeError, TypeError, ValueError)):
+    compute(of(grads))
+
+
+def test_factors_can_be_pickled():
+  grads, _ = factors(np.ones((2, 3), np.float32), np.ones((2, 4), np.float32))()
+  again = pickle.loads(pickle.dumps(grads))
+  assert jax.tree.structure(again.tree) == jax.tree.structure(grads.tree)
+  jax.tree.map(np.testing.assert_array_equal, again.tree, grads.tree)
+
+
+def test_momentum_by_hand():
+  # m = ½·4 = 2, then ½·2 + ½·0 = 1, then ½·1 + ½·(-3) = -1.
+  grads = [np.float32([4.0]), np.float32([0.0]), np.float32([-3.0])]
+  found = run(momentum.momentum_sgd(ascent, momentum=0.5), grads)
+  np.testing.assert_allclose(np.ravel(found), [2, 1, -1])
+
+
+def test_momentum_is_the_papers_equation():
+  grads = some_grads(updates=6)
+  directions = run(momentum.momentum_sgd(ascent, momentum=0.9), grads)
+  for name in ('bias', 'kernel'):
+    m = 0.0
+    for grad, direction in zip(grads, directions, strict=True):
+      m = 0.9 * m + 0.1 * grad[name]
+      np.testing.assert_allclose(direction[name], m, rtol=1e-5)
+
+
+def test_without_decay_momentum_is_plain_descent():
+  grads = some_grads(updates=3)
+  directions = run(momentum.momentum_sgd(ascent, momentum=0.0), grads)
+  jax.tree.map(np.testing.assert_array_equal, directions, grads)
+
+
+def test_only_shared_rmsprop_is_shared():
+  settings = {'decay': 0.9, 'epsilon': 0.1}
+  assert not rmsprop.shared_rmsprop(ascent, **settings).per_worker
+  assert rmsprop.rmsprop(ascent, **settings).per_worker
+  assert momentum.momentum_sgd(ascent, momentum=0.9).per_worker
+
+
+@pytest.mark.parametrize(
+  'make',
+  [
+    lambda rate: rmsprop.shared_rmsprop(rate, decay=0.0, epsilon=0.0),
+    lambda rate: momentum.momentum_sgd(rate, momentum=0.0),
+    lambda rate: rule.of_optax(optax.scale(4.0), rate),
+  ],
+)
+def test_the_learning_rate_is_that_of_the_frames(make):
+  # Without a past, RMSProp steps by 1, momentum by 4, the last by 16.
+  update_rule = make(lambda frames: 8 - frames)
+  params, state = jnp.zeros(()), update_rule.init(jnp.zeros(()))
+  steps = []
+  for frames in (0, 6, 8):
+    new, state = update_rule.apply(params, state, jnp.full((), 4.0), frames)
+    steps.append(float(new))
+  assert steps in ([-8, -2, 0], [-32, -8, 0], [-128, -32, 0])
+
+
+def three_four_five(params, target_params, segment):
+  """Like `Learner.gradients`: global norm 5·segment with parameters of 1."""
+  del target_params
+  grads = {'bias': 3 * segment * params, 'kernel': 4 * segment * params}
+  return grads, {'loss': jnp.sum(segment)}
+
+
+def test_clipping_by_hand():
+  # Norm √(3² + 4²) = 5, over both parameters together: halved at most 2.5.
+  gradients = clipping.clipped(three_four_five, 2.5)
+  grads, stats = gradients(np.ones(1), None, 1.0)
+  np.testing.assert_allclose(grads['bias'], [1.5], rtol=1e-6)
+  np.testing.assert_allclose(grads['kernel'], [2.0], rtol=1e-6)
+  assert stats.tolist() == [1.0, 5.0]
+  for accepts_factored in (True, False):
+    names = clipping.stat_names(
+      learner_of(three_four_five),
+      np.ones(1),
+      None,
+      1.0,
+      accepts_factored=accepts_factored,
+    )
+    assert names == ['loss', 'grad_norm']
+
+
+def random_gradients(params, target_params, segment):
+  del params, target_params
+  return segment, {}
+
+
+@pytest.mark.parametrize('max_grad_norm', [1e-3, 0.5, 1.5])
+def test_norm_above_becomes_the_largest_and_keeps_its_direction(max_grad_norm):
+  [grads] = some_grads(updates=1)
+  clipped, stats = clipping.clipped(random_gradients, max_grad_norm)(
+    None, None, grads
+  )
+  norm, before = (
+    np.sqrt(sum(np.sum(leaf**2) for leaf in jax.tree.leaves(tree)))
+    for tree in (clipped, grads)
+  )
+  assert before > max_grad_norm
+  np.testing.assert_allclose(norm, max_grad_norm, rtol=1e-5)
+  np.testing.assert_allclose(stats, [before], rtol=1e-6)
+  jax.tree.map(
+    lambda found, grad: np.testing.assert_allclose(
+      found, grad * max_grad_norm / before, rtol=1e-5
+    ),
+    clipped,
+    grads,
+  )
+
+
+@pytest.mark.parametrize('max_grad_norm', [None, 100.0])
+def test_norm_below_is_untouched(max_grad_norm):
+  [grads] = some_grads(updates=1)
+  clipped, _ = clipping.clipped(random_gradients, max_grad_norm)(
+    None, None, grads
+  )
+  jax.tree.map(np.testing.assert_array_equal, clipped, grads)
+
+
+def test_no_gradient_is_no_division_by_zero():
+  gradients = clipping.clipped(three_four_five, 2.5)
+  grads, stats = gradients(np.ones(1), None, 0.0)
+  assert stats[-1] == 0
+  jax.tree.map(lambda grad: np.testing.assert_array_equal(grad, [0.0]), grads)
+
+
+def test_clipped_compiles_once():
+  traces = []
+
+  def counted(*arguments):
+    traces.append(None)
+    return three_four_five(*arguments)
+
+  gradients = clipping.clipped(counted, 2.5)
+  for segment in (1.0, 0.1, 7.0):
+    gradients(np.ones(1), None, segment)
+  assert len(traces) == 1
+
+
+def test_the_norm_is_over_what_is_learnt():
+  variables = {'params': {'w': jnp.ones(2)}, 'constants': {'c': jnp.ones(2)}}
+  gradients = clipping.clipped(lambda *_: (variables, {}), 1.0)
+  # √2 scaled down to 1.
+  grads, stats = gradients(None, None, None)
+  np.testing.assert_allclose(grads['params']['w'], [0.5**0.5] * 2, rtol=1e-6)
+  np.testing.assert_allclose(stats, [2**0.5], rtol=1e-6)
+  assert set(grads) == {'params'}
+
+
+TORSO = networks.MLPTorso(hidden=(300,))
+WIDE = {
+  'nstep_q': value_based.nstep_q(networks.QNetwork(TORSO, 3)),
+  'a3c': policy_based.a3c(
+    networks.ActorCritic(TORSO, 3), entropy_cost=0.01, value_cost=0.5
+  ),
+}
+
+
+@pytest.mark.parametrize('name', WIDE)
+@pytest.mark.parametrize('accepts_factored', [True, False])
+def test_only_who_accepts_factors_gets_them(name, accepts_factored):
+  learner = WIDE[name]
+  obs = np.random.default_rng(0).normal(size=(4, 1, 300)).astype(np.float32)
+  params = learner.init(jax.random.key(0), obs[0])
+  segment = types.Segment(
+    obs=obs,
+    a=np.zeros((4, 1), np.int32),
+    r_t=np.ones((3, 1), np.float32),
+    discount_t=np.full((3, 1), 0.9, np.float32),
+    is_first=np.zeros((4, 1), bool),
+    state=(),
+  )
+  gradients = clipping.of_learner(
+    learner, 0.5, accepts_factored=accepts_factored
+  )
+  grads, stats = gradients(params, params, segment)
+  assert isinstance(grads, factored.Factored) == accepts_factored
+  grads = factored.dense(grads)
+  assert jax.tree.structure(grads) == jax.tree.structure(params)
+  np.testing.assert_allclose(optax.tree.norm(grads), 0.5, rtol=1e-4)
+  # Whoever replaces the gradients gets the new ones, dense.
+  twice = learner._replace(
+    gradients=lambda *args: (
+      jax.tree.map(lambda grad: 2 * grad, learner.gradients(*args)[0]),
+      {'own': jnp.zeros(())},
+    )
+  )
+  own = clipping.of_learner(twice, None, accepts_factored=accepts_factored)
+  grads, own_stats = own(params, params, segment)
+  np.testing.assert_allclose(own_stats, [0, 2 * stats[-1]], rtol=1e-4)
+  assert jax.tree.structure(grads) == jax.tree.structure(params)
+  names = clipping.stat_names(
+    twice, params, params, segment, accepts_factored=accepts_factored
+  )
+  assert names == ['own', 'grad_norm']

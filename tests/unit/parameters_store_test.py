@@ -1,0 +1,252 @@
+"""What every parameter store does with contributions: nothing is lost."""
+
+import threading
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import stores
+from stores import for_each, in_threads, plain, push
+
+from a3c_jax.acting import normalization
+from a3c_jax.optim import momentum, rmsprop, rule
+from a3c_jax.parameters.locked import LockedStore
+
+RULES = [
+  rmsprop.rmsprop(lambda frames: 1.0, decay=0.5, epsilon=2.0),
+  rmsprop.shared_rmsprop(lambda frames: 1.0, decay=0.5, epsilon=2.0),
+  momentum.momentum_sgd(lambda frames: 1.0, momentum=0.5),
+]
+
+
+@pytest.fixture(params=stores.STORES, ids=lambda store: store.__name__)
+def make(request):
+  return stores.maker(request.param)
+
+
+def test_collections_other_than_params_stay_whatever_their_gradient(make):
+  # As `jax.grad` over all variables of a network gives it.
+  variables = {'params': {'w': jnp.ones(2)}, 'constants': {'c': jnp.ones(2)}}
+  store = make(variables)
+  push(store, 0, variables, frames=1)
+  after = store.read().params
+  np.testing.assert_array_equal(after['params']['w'], [0, 0])
+  np.testing.assert_array_equal(after['constants']['c'], [1, 1])
+
+
+def test_gradients_of_many_workers_add_up_exactly(make):
+  workers, updates = 8, 150
+  params = {'w': jnp.zeros((300, 300)), 'b': jnp.ones(3)}
+  store = make(params, workers=workers)
+  store.warm_up(params)
+
+  def body(worker):
+    grads = jax.tree.map(lambda leaf: jnp.full_like(leaf, worker + 1), params)
+    for _ in range(updates):
+      push(store, worker, grads, frames=worker + 1)
+
+  for_each(workers, body)
+  # 1 + 2 + … + 8 = 36 from each round, all of it subtracted at rate 1.
+  total = updates * 36
+  version = store.read()
+  np.testing.assert_array_equal(
+    version.params['w'], np.full((300, 300), -total)
+  )
+  np.testing.assert_array_equal(version.params['b'], np.full(3, 1 - total))
+  assert version.frames == total
+  assert version.updates == updates * workers
+
+
+def test_versions_are_whole_and_never_change(make):
+  params = {'big': jnp.zeros(50_000), 'small': jnp.zeros(2)}
+  store = make(params, workers=2, target_period_frames=3)
+  store.warm_up(params)
+  ones = jax.tree.map(jnp.ones_like, params)
+  written, read_versions = [], []
+
+  def write(worker):
+    try:
+      for _ in range(150):
+        push(store, worker, ones, frames=3)
+    finally:
+      written.append(worker)
+
+  def read():
+    count = 0
+    while count < 20 or len(written) < 2:
+      version = store.read()
+      read_versions.append((version, np.array(version.params['big'])))
+      for leaf in jax.tree.leaves((version.params, version.target_params)):
+        # Each update takes 1 from every number; the target follows each time.
+        assert np.unique(leaf).tolist() == [-version.updates]
+      assert version.frames == 3 * version.updates
+      count += 1
+
+  in_threads(lambda: write(0), lambda: write(1), read, read)
+  assert store.read().updates == 300
+  for version, copy in read_versions:
+    np.testing.assert_array_equal(version.params['big'], copy)
+
+
+@pytest.mark.parametrize(
+  'segments, synced',
+  [
+    # Counts 4, 8, 12, 16, 20, 24, 28: 10 is crossed, 20 is hit.
+    ([4] * 7, [False, False, True, False, True, False, False]),
+    ([10, 10], [True, True]),
+    ([9, 1, 9, 1], [False, True, False, True]),
+    # One segment over two multiples is one copy.
+    ([25, 4, 1], [True, False, True]),
+  ],
+)
+def test_target_follows_when_frames_cross_the_period(make, segments, synced):
+  store = make(target_period_frames=10)
+  target = 0.0
+  for update, (frames, sync) in enumerate(
+    zip(segments, synced, strict=True), start=1
+  ):
+    push(store, 0, jnp.ones(()), frames)
+    if sync:
+      target = -update  # The parameters after this update, not before.
+    version = store.read()
+    assert (version.params, version.target_params) == (-update, target)
+
+
+def test_target_starts_at_the_parameters(make):
+  store = make(jnp.full((), 5.0), target_period_frames=10)
+  assert store.read().target_params == 5
+  assert store.read()[2:] == (0, 0, None)
+
+
+def test_no_target_without_a_period(make):
+  store = make(target_period_frames=None)
+  assert store.read().target_params is None
+  push(store, 0, jnp.ones(()), frames=10**6)
+  assert store.read().target_params is None
+
+
+def test_optimizer_state_per_worker_by_hand(make):
+  # α = ½, ε = 2: the first gradient of 2 makes g = 2 and a step of 2/√4 = 1.
+  # A second worker with its own g steps by 1 again; with a shared g = 3, by
+  # 2/√5.
+  steps = {}
+  for make_rule in (rmsprop.rmsprop, rmsprop.shared_rmsprop):
+    update_rule = make_rule(lambda frames: 1.0, decay=0.5, epsilon=2.0)
+    store = make(update_rule=update_rule, workers=2)
+    store.warm_up(jnp.zeros(()))
+    push(store, 0, jnp.full((), 2.0), frames=1)
+    push(store, 1, jnp.full((), 2.0), frames=1)
+    steps[make_rule] = float(store.read().params)
+  assert steps[rmsprop.rmsprop] == pytest.approx(-2.0)
+  assert steps[rmsprop.shared_rmsprop] == pytest.approx(-1 - 2 / 5**0.5)
+
+
+def test_the_rule_gets_the_frames_before_the_segment(make):
+  store = make(update_rule=plain(lambda frames: 100.0 - frames))
+  receipts = [push(store, 0, jnp.ones(()), frames=10) for _ in range(3)]
+  assert store.read().params == -(100 + 90 + 80)
+  assert [receipt[:2] for receipt in receipts] == [(10, 1), (20, 2), (30, 3)]
+  assert all(receipt.lock_wait_seconds >= 0 for receipt in receipts)
+
+
+def test_staleness_counts_the_updates_in_between(make):
+  store = make(workers=2)
+  read_version = store.read().updates
+  for _ in range(3):
+    push(store, 1, jnp.ones(()), frames=1)
+  push(store, 1, None, frames=1)  # No update.
+  receipt = push(store, 0, jnp.ones(()), 1, read_version=read_version)
+  assert receipt.staleness == 3
+  receipt = push(store, 0, jnp.ones(()), 1, read_version=store.read().updates)
+  assert receipt.staleness == 0
+
+
+@pytest.mark.parametrize('update_rule', RULES)
+def test_warm_up_changes_nothing(make, update_rule):
+  warm, cold = (make(update_rule=update_rule, workers=2) for _ in range(2))
+  warm.warm_up(jnp.ones(()))
+  warm.warm_up(jnp.ones(()))
+  assert warm.read() == cold.read()
+  assert warm.drain() == []
+  for worker in (0, 1, 0):
+    for store in (warm, cold):
+      push(store, worker, jnp.full((), 2.0), frames=1)
+    assert warm.read() == cold.read()
+
+
+def test_update_compiles_once(make):
+  traces = []
+
+  def update(grads, state, params=None):
+    traces.append(threading.current_thread().name)
+    return grads, state
+
+  # The rate changes at each update and is sometimes an int.
+  update_rule = rule.of_optax(
+    optax.GradientTransformation(lambda params: jnp.zeros(()), update),
+    lambda frames: 30 - frames,
+    per_worker=True,
+  )
+  store = make(update_rule=update_rule, workers=3)
+  store.warm_up(jnp.zeros(()))
+
+  def body(worker):
+    for _ in range(3):
+      push(store, worker, jnp.ones(()), frames=1)
+
+  for_each(3, body)
+  assert traces == ['MainThread']
+  assert store.read().updates == 9
+
+
+def test_frames_without_a_gradient_count(make):
+  store = make(target_period_frames=4)
+  push(store, 0, jnp.ones(()), frames=3)
+  receipt = push(store, 0, None, frames=3)
+  assert (receipt.frames, receipt.version) == (6, 1)
+  params, target_params, *_ = store.read()
+  assert params == target_params == -1
+
+
+@pytest.mark.parametrize('worker', [-1, 2])
+def test_a_worker_that_does_not_exist_is_refused(make, worker):
+  store = make(workers=2)
+  with pytest.raises(IndexError, match=f'worker {worker}'):
+    push(store, worker, jnp.ones(()), frames=1)
+  assert (store.read().params, store.read().frames) == (0, 0)
+  assert store.drain() == []
+
+
+def test_observations_of_all_workers_count_once_each(make):
+  workers, segments = 4, 60
+  store = make(workers=workers, statistics=normalization.initial((2,)))
+  store.warm_up(jnp.ones(()))
+  observations = np.random.default_rng(0).normal(
+    [3.0, -100.0], [0.5, 20.0], (workers, segments, 5, 2)
+  )
+
+  def body(worker):
+    for segment in observations[worker]:
+      # Also where the gradient was dropped.
+      grads = None if segment[0, 0] > 3 else jnp.ones(())
+      push(store, worker, grads, 5, statistics=normalization.of(segment))
+
+  before = store.read().statistics
+  for_each(workers, body)
+  mean, variance, count = store.read().statistics
+  everything = observations.reshape(-1, 2)
+  np.testing.assert_allclose(mean, everything.mean(axis=0), rtol=1e-6)
+  np.testing.assert_allclose(variance, everything.var(axis=0), rtol=1e-4)
+  np.testing.assert_allclose(count, len(everything), atol=1e-3)
+  # Who read a version before keeps what was in it.
+  np.testing.assert_array_equal(before.mean, [0.0, 0.0])
+
+
+def test_a_locked_store_accepts_what_its_rule_accepts():
+  own = rule.UpdateRule(lambda params: (), lambda params, *_: (params, ()))
+  given = {'worker_states': ['at 0'], 'target_period_frames': None}
+  assert not LockedStore(jnp.zeros(()), own, **given).accepts_factored
+  for update_rule in (plain(), *RULES):
+    assert LockedStore(jnp.zeros(()), update_rule, **given).accepts_factored
