@@ -1,6 +1,6 @@
 """The four algorithms of Mnih et al. 2016, arXiv:1602.01783, as records.
 
-Sources: 'paper' is that paper. 'authors' are their letters to reimplementers
+Sources: 'paper' is that paper. 'authors' is what they wrote to reimplementers
 (github.com/muupan/async-rl/wiki and
 github.com/miyosuda/async_deep_reinforce/issues/1). 'ours' is our experiments.
 """

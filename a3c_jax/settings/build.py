@@ -6,6 +6,7 @@ from collections.abc import Callable
 import functools
 import math
 import re
+from typing import Any
 
 from flax import errors as flax_errors
 import flax.linen as nn
@@ -64,8 +65,10 @@ def make_learner(
   return algorithm.make_learner(network, config.algorithm)
 
 
-def make_network(config: Config, env: gymnasium.vector.VectorEnv) -> nn.Module:
+def make_network(config: Config, env: gymnasium.vector.VectorEnv) -> Any:
   """Returns the network that `make_learner` gives to the algorithm.
+
+  It is a `nn.Module`. The algorithm decides which methods it has besides.
 
   Raises:
     UsageError: as `make_learner`.

@@ -16,11 +16,11 @@ MODULES = {
 }
 # They own their process: its streams, signals and exit code.
 PROGRAMS = {
+  '__main__.py',
   'command_line.py',
   'core/signals.py',  # A program enters it.
   'envs/labyrinth/supervisor.py',  # The first process of each VizDoom.
   'envs/torcs/build.py',
-  'reproduce/process_pool.py',  # Of `paper.py` and `sweep.py` alone.
   'runs/baselines.py',
   'runs/display.py',
   'runs/process.py',
@@ -120,7 +120,7 @@ def test_an_unknown_name_is_an_attribute_error():
   [
     ('absl', {'command_line.py', 'settings/flags.py'}),
     ('ale_py', {'envs/atari.py'}),
-    ('dm_control', {'envs/gym.py'}),
+    ('dm_control', {'envs/factories.py'}),
     ('experiments', set()),
     ('labmaze', {'envs/labyrinth/mazes.py'}),
     ('mujoco', {'envs/mujoco.py'}),

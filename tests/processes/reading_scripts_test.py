@@ -132,7 +132,7 @@ def test_a_score_is_kept_though_environments_cannot_be_closed(
       '--protocol=noop30: allowed for catch: plain',
     ),
     (['--workdir=results', '--checkpoint=1e3'], '--checkpoint=1e3: allowed'),
-    (['--workdir=results', '--checkpoint=17'], '--checkpoint=17: there are'),
+    (['--workdir=results', '--checkpoint=17'], '--checkpoint=17: checkpoints'),
     (['--workdir=results', '--video=/dev/null/videos'], '--video=/dev/null'),
     (['--workdir=results', '--csv=results'], '--csv=results: '),
     (

@@ -163,7 +163,7 @@ def test_interrupt_ends_in_good_order(tmp_path):
   assert (process.returncode, err) == (0, '')
   assert 'stopping' in out
   assert out.endswith(
-    'results in results\nto go on: the same command with --workdir=results\n'
+    'results in results\nto resume: the same command with --workdir=results\n'
   )
   rows = read_rows(tmp_path / 'results' / 'train.csv')
   episodes = read_rows(tmp_path / 'results' / 'episodes.csv')
@@ -218,7 +218,7 @@ def final_digest(workdir):
   return json.loads(header)['arrays_sha256']
 
 
-def test_sigterm_leaves_a_run_that_goes_on(tmp_path):
+def test_sigterm_leaves_a_run_that_resumes(tmp_path):
   arguments = ('catch.py', '--threads=2', '--workdir=results', '--frames=20000')
   process = start(*arguments, '--log_seconds=0.1', cwd=tmp_path)
   line = ''
@@ -228,11 +228,11 @@ def test_sigterm_leaves_a_run_that_goes_on(tmp_path):
   out, err = process.communicate(timeout=WAIT_SECONDS)
   assert (process.returncode, err) == (0, '')
   assert '\nstopping\n' in out
-  assert out.endswith('\nto go on: the same command with --workdir=results\n')
+  assert out.endswith('\nto resume: the same command with --workdir=results\n')
   code, out, err = run(*arguments, cwd=tmp_path)
   assert (code, err) == (0, '')
-  assert 'going on at frame ' in out
-  assert 'to go on' not in out
+  assert 'resuming at frame ' in out
+  assert 'to resume' not in out
   rows = read_rows(tmp_path / 'results' / 'train.csv')
   assert int(rows[-1]['frames']) >= 20_000
 

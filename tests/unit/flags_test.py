@@ -15,7 +15,8 @@ from a3c_jax import command_line
 from a3c_jax.algorithms import registry
 from a3c_jax.core import fields, paths
 from a3c_jax.envs import atari, domain
-from a3c_jax.settings import common
+from a3c_jax.runs import workdir
+from a3c_jax.settings import build, common
 from a3c_jax.settings import flags as flags_lib
 from a3c_jax.settings.defaults import defaults
 
@@ -45,6 +46,13 @@ def parse(make_config, tmp_path, monkeypatch):
   return parsed
 
 
+def set_up(config):
+  """What a run does first: its environment, then its folder."""
+  build.make_env(config)
+  with workdir.Workdir(config) as folder:
+    folder.claim(0)
+
+
 @pytest.fixture
 def fail(make_config, tmp_path, monkeypatch, capsys):
   """A function (arguments) -> the one line on stderr of a script that fails."""
@@ -54,7 +62,7 @@ def fail(make_config, tmp_path, monkeypatch, capsys):
   def failed(*arguments):
     monkeypatch.setattr(sys, 'argv', ['atari.py', *arguments])
     with flagsaver.flagsaver(), pytest.raises(SystemExit) as error:
-      command_line.run(lambda: command_line.run_training(make_config()))
+      command_line.run(lambda: set_up(make_config()))
     assert error.value.code == 2
     captured = capsys.readouterr()
     assert captured.out == ''

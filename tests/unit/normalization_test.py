@@ -63,7 +63,7 @@ def test_in_two_steps_in_the_same_bits_as_gymnasium():
     obs = rng.normal(3.0, 20.0, (count, 3)).astype(np.float32)
     statistics = normalization.merged(statistics, normalization.of(obs))
     obs = obs.astype(np.float64)
-    expected = utils.update_mean_var_count_from_statistics(
+    expected = utils.update_mean_var_count_from_moments(
       *expected, obs.mean(axis=0), obs.var(axis=0), count
     )
     for one, other in zip(statistics, expected, strict=True):
