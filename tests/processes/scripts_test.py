@@ -1,10 +1,8 @@
 """The scripts as their users run them: processes, exit codes and files."""
 
-import contextlib
 import json
 import os
 import pathlib
-import random
 import signal
 import subprocess
 import sys
@@ -237,22 +235,49 @@ def test_sigterm_leaves_a_run_that_resumes(tmp_path):
   assert int(rows[-1]['frames']) >= 20_000
 
 
-def test_killed_again_and_again_a_run_ends_as_if_never_killed(tmp_path):
+KILLED = """
+import os
+import pathlib
+import signal
+from a3c_jax.envs import catch
+
+CHECKPOINT, KILL = map(int, os.environ.get('STEPS', '-1 -1').split())
+before = set(pathlib.Path().glob('killed/checkpoints/*'))
+
+
+class Killed(catch.Catch):
+  steps = 0
+
+  def step(self, action):
+    self.steps += 1
+    while self.steps == CHECKPOINT and before.issuperset(
+      pathlib.Path().glob('killed/checkpoints/*')
+    ):
+      os.sched_yield()
+    if self.steps == KILL:
+      os.kill(os.getpid(), signal.SIGKILL)
+    return super().step(action)
+"""
+
+
+def test_killed_again_and_again_a_run_ends_as_if_never_killed(
+  tmp_path, monkeypatch
+):
+  (tmp_path / 'mine.py').write_text(KILLED)
   arguments = (
-    'catch.py',
-    '--algo=one_step_sarsa',
-    '--threads=1',
-    '--frames=6000',
-    '--checkpoint_frames=500',
+    *('gym_env.py', '--env=mine:Killed', '--algo=one_step_sarsa'),
+    *('--threads=1', '--frames=4000', '--checkpoint_frames=500'),
   )
-  moments = random.Random(0)
-  for _ in range(3):
-    process = start(*arguments, '--workdir=killed', cwd=tmp_path)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-      process.communicate(timeout=moments.uniform(4, 9))
-    process.kill()
-    process.communicate()
-  assert run(*arguments, '--workdir=killed', cwd=tmp_path)[0] == 0
+  # It is killed so many steps after it has written another checkpoint.
+  for index, steps in enumerate((1, 200, 57)):
+    checkpoint = 700 * (index + 1)
+    with monkeypatch.context() as patch:
+      patch.setenv('STEPS', f'{checkpoint} {checkpoint + steps}')
+      code, _, _ = run(*arguments, '--workdir=killed', cwd=tmp_path)
+    assert code == -signal.SIGKILL
+  code, out, _ = run(*arguments, '--workdir=killed', cwd=tmp_path)
+  assert code == 0
+  assert 'resuming at frame ' in out
   assert run(*arguments, '--workdir=whole', cwd=tmp_path)[0] == 0
   tables = [
     read_rows(tmp_path / name / 'episodes.csv') for name in ('killed', 'whole')
@@ -399,9 +424,8 @@ def test_benchmark_that_fails_leaves_older_figures_alone(tmp_path):
   assert (tmp_path / 'old.json').read_text() == '{}'
 
 
-@pytest.mark.parametrize('flag', ['--help', '-h'])
-def test_help_lists_every_flag(tmp_path, flag):
-  code, out, err = run('atari.py', flag, cwd=tmp_path)
+def test_help_lists_every_flag(tmp_path):
+  code, out, err = run('atari.py', '--help', cwd=tmp_path)
   text = ' '.join(out.split())
   assert (code, err) == (0, '')
   for name in ('learning_rate', 'frames', 'algo', 'game', 'sticky', 'workdir'):

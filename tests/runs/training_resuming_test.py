@@ -29,8 +29,8 @@ from a3c_jax.runs import checkpoints
 def test_a_stopped_run_ends_in_the_same_bits(tmp_path, monkeypatch, given):
   monkeypatch.setattr(replayable, 'RESEED_STEPS', 500)
   given |= {
-    'frames': 6000,
-    'anneal_frames': 7000,
+    'frames': 4000,
+    'anneal_frames': 5000,
     'checkpoint_frames': 1000,
     'eval_frames': 500,
   }
@@ -114,7 +114,7 @@ def test_environments_that_do_not_repeat_start_new_episodes(tmp_path, caplog):
   make_env = gym.make(Unrepeatable)
   given = {'threads': 2, 'algo': 'nstep_q'}
   # Catch has 5 columns, so two episodes may be the same by chance.
-  for frames in (1000, 2000, 3000, 4000, 5000):
+  for frames in (200, 400, 600, 800, 1000):
     run(
       tmp_path,
       make_env,
