@@ -141,8 +141,11 @@ def test_fast_and_plain_gradients_of_a_segment(algo, num_envs):
 
 
 @pytest.mark.parametrize('algo', ['a3c', 'lstm', 'gaussian', 'nstep_q'])
-@pytest.mark.parametrize('steps', [5, 12])  # Of few rows and of many.
-@pytest.mark.parametrize('cached', [True, False])
+@pytest.mark.parametrize(
+  # Of few rows and of many.
+  ('steps', 'cached'),
+  [(5, True), (12, False)],
+)
 def test_gradients_are_arrays_like_what_is_trained(algo, steps, cached):
   learner = make(algo, networks.MLPTorso(hidden=(300,)))
   obs = np.zeros((1, 300), np.uint8)
