@@ -55,4 +55,4 @@ def wait_until(condition):
   end = time.monotonic() + WAIT_SECONDS
   while not condition():
     assert time.monotonic() < end
-    os.sched_yield()
+    time.sleep(0.01)

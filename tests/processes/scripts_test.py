@@ -239,6 +239,7 @@ KILLED = """
 import os
 import pathlib
 import signal
+import time
 from a3c_jax.envs import catch
 
 CHECKPOINT, KILL = map(int, os.environ.get('STEPS', '-1 -1').split())
@@ -253,7 +254,7 @@ class Killed(catch.Catch):
     while self.steps == CHECKPOINT and before.issuperset(
       pathlib.Path().glob('killed/checkpoints/*')
     ):
-      os.sched_yield()
+      time.sleep(0.01)
     if self.steps == KILL:
       os.kill(os.getpid(), signal.SIGKILL)
     return super().step(action)
