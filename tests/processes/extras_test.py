@@ -6,7 +6,7 @@ from marks import needs_dm_control, needs_labyrinth
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 import pytest
-from short_runs import ROOT, run_python
+from short_runs import run_python
 
 # Makes Python behave as if only some packages were installed.
 PRELUDE = """
@@ -82,15 +82,15 @@ def reset(name, **options):
   )
 
 
-VIDEO = f"""
-import sys
-sys.path.append({str(ROOT / 'experiments')!r})
-import evaluate
+VIDEO = """
 from a3c_jax.envs import atari, domain
+from a3c_jax.runs import video
 env = atari.make(atari.Options(), domain.EnvRequest(render=True))()
-videos = evaluate.Videos(env, 'videos', 1, 'name', '.')
-videos.picture(0, env)
-videos.write(0)
+recorder = video.VideoRecorder(
+  env, 'videos', episodes=1, label='name', temporary='.'
+)
+recorder.on_step(0, env)
+recorder.on_episode(0)
 """
 
 

@@ -78,6 +78,6 @@ def test_the_working_directory_may_be_gone(monkeypatch, tmp_path):
   (tmp_path / 'gone').mkdir()
   monkeypatch.chdir(tmp_path / 'gone')
   (tmp_path / 'gone').rmdir()
-  with pytest.raises(errors.UsageError, match='current folder is not there'):
+  with pytest.raises(errors.UsageError, match='current folder was removed'):
     claimed('catch', '--workdir=r')
   claimed('catch', f'--workdir={tmp_path}/r')
