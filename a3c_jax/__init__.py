@@ -39,7 +39,20 @@ _MEMBERS = {
   'UsageError': 'a3c_jax.core.errors',
   'load': 'a3c_jax.runs.loading',
 }
-__all__ = [*_MODULES, *_MEMBERS]
+__all__ = [
+  'Learner',
+  'LockedStore',
+  'Segment',
+  'UsageError',
+  'load',
+  'losses',
+  'networks',
+  'policy_based',
+  'returns',
+  'schedules',
+  'training',
+  'value_based',
+]
 
 # Without a handler of the program, nothing is printed.
 logging.getLogger(__name__).addHandler(logging.NullHandler())

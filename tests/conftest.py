@@ -21,8 +21,9 @@ TESTS = pathlib.Path(__file__).parent
 cpu.set_up()
 # For `caplog`; the library itself leaves levels to its users.
 logging.getLogger('a3c_jax').setLevel(logging.INFO)
-# Whatever started the tests, such as `nohup`, may ignore it.
+# Whatever started the tests, such as `nohup`, may ignore them.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # So that a [T] that meets a [T, 1] fails aloud.
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 # Python has the folder of a script there.

@@ -86,12 +86,11 @@ VIDEO = """
 from a3c_jax.envs import atari, domain
 from a3c_jax.runs import video
 env = atari.make(atari.Options(), domain.EnvRequest(render=True))()
-videos = video.VideoRecorder(
+recorder = video.VideoRecorder(
   env, 'videos', episodes=1, label='name', temporary='.'
 )
-videos.on_step(0, env)
-videos.on_step(0, env)
-videos.on_episode(0)
+recorder.on_step(0, env)
+recorder.on_episode(0)
 """
 
 
