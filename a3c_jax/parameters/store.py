@@ -53,7 +53,9 @@ class StoreState(NamedTuple):
 
 
 class ParameterStore(Protocol):
-  """Holds the parameters that many workers read and update.
+  """Owns the parameters.
+
+  Workers read versions and push gradients. Only the store replaces a version.
 
   Attributes:
     accepts_factored: whether `Contribution.grads` may be `factored.Factored`.

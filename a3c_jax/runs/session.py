@@ -1,4 +1,4 @@
-"""The state of a run in one process, owned by the main thread."""
+"""What the main thread uses to run a session; the store owns parameters."""
 
 from __future__ import annotations
 
