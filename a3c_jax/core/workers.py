@@ -14,6 +14,8 @@ import threading
 import time
 import traceback
 
+from a3c_jax.core import errors
+
 _logger = logging.getLogger(__name__)
 
 _MOST_SECONDS = 5.0  # Between two ticks; more is a pause of the process.
@@ -78,6 +80,19 @@ class Watchdog:
     }
     self._last = dict(progress)
     return [name for name, idle in self._idle.items() if idle >= self.seconds]
+
+  def check(self, progress: Mapping[str, object]) -> None:
+    """Logs the stacks of all threads if one hangs.
+
+    Args:
+      progress: as for `tick`.
+
+    Raises:
+      HungError: naming the threads that hang.
+    """
+    hung = self.tick(progress)
+    if hung:
+      raise errors.HungError(log_hung(hung, self.seconds))
 
 
 @atexit.register

@@ -129,9 +129,9 @@ class PeriodicEvaluations(supervise.Service):
       and session.evaluated < session.store.read().frames
     )
 
-  def tick(self, now: Tick) -> Stop | None:
+  def tick(self, now: Tick) -> None:
     if self._evaluator is None:
-      return None
+      return
     self._record(self._evaluator.drain())
     due = _next_multiple(
       self._session.evaluated, self._session.config.eval_frames
@@ -139,8 +139,7 @@ class PeriodicEvaluations(supervise.Service):
     if not self._evaluator.busy and now.version.frames >= due:
       self._start(self._evaluator, now)
     if self._evaluator.error:
-      return Stop('an evaluation failed', error=self._evaluator.error)
-    return None
+      raise self._evaluator.error
 
   def finish(self, now: Tick, outcome: Outcome) -> None:
     if self._evaluator is None:
@@ -169,9 +168,7 @@ class PeriodicEvaluations(supervise.Service):
       if not evaluator.busy:
         self._start(evaluator, now)
       self._record(evaluator.drain(_POLL_SECONDS))
-      hung = watchdog.tick(evaluator.progress)
-      if hung:
-        raise errors.HungError(workers.log_hung(hung, watchdog.seconds))
+      watchdog.check(evaluator.progress)
 
   def _start(self, evaluator: evaluator_lib.Evaluator, now: Tick) -> None:
     self._began_seconds = now.seconds
@@ -218,13 +215,9 @@ class HangWatchdog(supervise.Service):
     self._watchdog = workers.Watchdog(seconds)
     self._progress = progress
 
-  def tick(self, now: Tick) -> Stop | None:
+  def tick(self, now: Tick) -> None:
     del now
-    hung = self._watchdog.tick(self._progress())
-    if not hung:
-      return None
-    reason = workers.log_hung(hung, self._watchdog.seconds)
-    return Stop(reason, error=errors.HungError(reason))
+    self._watchdog.check(self._progress())
 
 
 def _next_multiple(count, step):

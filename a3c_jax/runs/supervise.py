@@ -23,7 +23,6 @@ class Stop(NamedTuple):
   """Why a service asks for the end of a run."""
 
   reason: str
-  error: BaseException | None = None  # if the run has failed
 
 
 class Outcome(NamedTuple):
@@ -39,7 +38,7 @@ class Service:
   """One duty of the main thread while workers train. This one does nothing."""
 
   def tick(self, now: Tick) -> Stop | None:
-    """Called about once a second; a Stop ends the run in good order."""
+    """Called about once a second; a Stop or an exception ends the run."""
     del now
     return None
 
@@ -83,7 +82,7 @@ def supervise(
     error = raised
   hung = workers.stop(STOP_SECONDS)
   # The error of a thread comes first: the others may be its consequences.
-  error = workers.error or (stop and stop.error) or error
+  error = workers.error or error
   outcome = Outcome(stop, error, hung, read_tick())
   _finish_all(services, outcome)
   return outcome
