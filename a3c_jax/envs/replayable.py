@@ -194,9 +194,9 @@ class Recorded(gymnasium.vector.VectorWrapper):
     seeds = log.seeds.tolist()
     with self._recording_failure():
       obs, _ = self.env.reset(seed=seeds)
-      for step in range(len(log.actions) + 1):
-        on_step()
-        workers.beat()
+    for step in range(len(log.actions) + 1):
+      on_step()  # What it raises is no failure of the environment.
+      with self._recording_failure():
         due = (log.starts == step) & (step > 0)
         if due.any():
           obs, _ = self.env.reset(seed=seeds, options={'reset_mask': due})

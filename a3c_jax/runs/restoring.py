@@ -162,7 +162,7 @@ def _repeats(
   try:
     obs = worker.env.replay(state.action_log, on_step)
   except Exception as error:
-    if error is not worker.env.failure or isinstance(error, workers.Stopped):
+    if error is not worker.env.failure:
       raise
     if stop.is_set():
       raise workers.Stopped from error
