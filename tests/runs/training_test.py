@@ -1,5 +1,6 @@
 """Whole runs, on small tasks, with real threads."""
 
+import collections
 import csv
 import dataclasses
 import functools
@@ -28,7 +29,9 @@ from a3c_jax.algorithms import value_based
 from a3c_jax.core import errors, output, workers
 from a3c_jax.envs import catch, gym, replayable
 from a3c_jax.envs import domain as domain_lib
+from a3c_jax.parameters import locked
 from a3c_jax.runs import checkpoint_store, display, training
+from a3c_jax.runtimes import asynchronous
 from a3c_jax.settings import build
 
 # (name of the thread, event) of everything compiled in this process so far.
@@ -81,6 +84,31 @@ def test_a_gain_widens_the_initial_weights_of_any_learner(tmp_path):
   np.testing.assert_allclose(kernels[1], 3 * kernels[0], atol=1e-5)
   biases = [torso['Linear_0']['Dense_0']['bias'] for torso in torsos]
   np.testing.assert_allclose(biases[1], biases[0], atol=1e-5)
+
+
+def test_a_run_takes_another_store_and_another_runtime(tmp_path):
+  class Counting(locked.LockedStore):
+    """Counts the contributions of each thread by its name."""
+
+    pushed = collections.Counter()
+
+    def push(self, contribution):
+      self.pushed[threading.current_thread().name] += 1
+      return super().push(contribution)
+
+  def in_turns(team, job):
+    """Gives all workers to one thread, one after the other."""
+
+    def body(index, stop):
+      for worker in team:
+        asynchronous.work(worker, job, stop)
+
+    return workers.Workers(body, 1, name='alone')
+
+  settings = make_config(tmp_path, threads=2, frames=100, t_max=5)
+  result = run_config(settings, make_store=Counting, runtime=in_turns)
+  assert result.updates == Counting.pushed['alone-0'] == Counting.pushed.total()
+  assert result.finished
 
 
 def test_a_learner_with_a_target_needs_an_algorithm_with_its_period(tmp_path):
