@@ -30,7 +30,7 @@ import gymnasium
 import numpy as np
 
 from a3c_jax import command_line
-from a3c_jax.core import cpu, errors, paths, workers
+from a3c_jax.core import cpu, errors, paths
 from a3c_jax.envs import control
 from a3c_jax.envs import domain as domain_lib
 from a3c_jax.settings import build
@@ -84,7 +84,7 @@ def emulator_speed(
       env.step(actions[steps[thread] % len(actions)])
       steps[thread] += 1
 
-  players = workers.Workers(play, threads, name='player')
+  players = threads.ThreadGroup.numbered(play, threads, name='player')
   began, cpu_began = time.perf_counter(), cpu.seconds()
   players.start()
   players.wait(seconds)

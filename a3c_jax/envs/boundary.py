@@ -20,7 +20,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 import numpy as np
 
-from a3c_jax.core import errors, workers
+from a3c_jax.core import errors, threads
 from a3c_jax.envs import spaces as spaces_lib
 
 _LARGEST = float(np.finfo(np.float32).max)  # Learners see float32.
@@ -184,7 +184,7 @@ class CheckedVectorEnv(gymnasium.vector.VectorEnv):
       ) from error
 
   def _first(self, k, *, seed=None, options=None):
-    workers.beat()
+    threads.beat()
     outcome = self.envs[k].reset(seed=seed, options=options)
     if not isinstance(outcome, tuple | list) or len(outcome) != 2:
       raise MisfitError(f'reset returned {_kind(outcome)}; allowed: {_RESET}')
@@ -204,7 +204,7 @@ class CheckedVectorEnv(gymnasium.vector.VectorEnv):
     infos = {}
     with self._naming():
       for k, env in enumerate(self.envs):
-        workers.beat()
+        threads.beat()
         outcome = env.step(self._to_native(actions[k]))
         if not isinstance(outcome, tuple | list) or len(outcome) != 5:
           raise MisfitError(f'step returned {_kind(outcome)}; allowed: {_STEP}')

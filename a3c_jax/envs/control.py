@@ -8,7 +8,7 @@ import dataclasses
 import gymnasium
 import numpy as np
 
-from a3c_jax.core import cpu, fields, workers
+from a3c_jax.core import cpu, fields, threads
 from a3c_jax.envs import boundary, gym, mujoco, named
 from a3c_jax.envs import domain as domain_lib
 
@@ -71,7 +71,7 @@ class Repeat(gymnasium.Wrapper):
   def step(self, action):
     total, life_lost = 0.0, False
     for _ in range(self._times):
-      workers.beat()
+      threads.beat()
       obs, reward, terminated, truncated, info = self.env.step(action)
       total += boundary.as_reward(reward)
       life_lost |= boundary.life_loss(info) or False

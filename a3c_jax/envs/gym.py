@@ -11,7 +11,7 @@ from typing import Any
 
 import gymnasium
 
-from a3c_jax.core import errors, fields, workers
+from a3c_jax.core import errors, fields, threads
 from a3c_jax.envs import boundary, factories, mujoco, named, space_checks
 from a3c_jax.envs import domain as domain_lib
 
@@ -80,7 +80,7 @@ def make(
   )
 
   def make_one():
-    workers.beat()
+    threads.beat()
     made = make_bare()
     _check_kind(made, env)
     if mujoco.simulation(made):
@@ -132,7 +132,7 @@ def _check_probe(
         raise errors.UsageError(problem) from error
   finally:
     # What closing raises does not count here. A run reports it at its end.
-    workers.call_all([to_close.close], seconds=workers.CLOSE_SECONDS)
+    threads.call_all([to_close.close], seconds=threads.CLOSE_SECONDS)
   return make_vector
 
 

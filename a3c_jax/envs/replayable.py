@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import gymnasium
 import numpy as np
 
-from a3c_jax.core import types, workers
+from a3c_jax.core import threads, types
 from a3c_jax.envs import spaces
 
 # When an episode ends at least this many steps after the environment's last
@@ -103,14 +103,14 @@ class Recorded(gymnasium.vector.VectorWrapper):
 
   @contextlib.contextmanager
   def _recording_failure(self):
-    workers.beat()
+    threads.beat()
     try:
       with without_exit():
         yield
     except Exception as error:
       self.failure = error
       raise
-    workers.beat()
+    threads.beat()
 
   def _append(self, actions):
     """Appends actions [N, K, ...] to the log."""
@@ -131,7 +131,7 @@ class Recorded(gymnasium.vector.VectorWrapper):
 
   def played(self, actions: np.ndarray, state: Any) -> None:
     """Logs the actions [N, K, ...] of a program, and passes on its state."""
-    workers.beat()
+    threads.beat()
     self._append(actions)
     env: Any = self.env  # `program` gave one, so it has `played` too.
     env.played(actions, state)
@@ -178,8 +178,8 @@ class Recorded(gymnasium.vector.VectorWrapper):
     """
     if error is not self.failure:
       raise error
-    if stop.wait(workers.SIGNAL_SECONDS):
-      raise workers.Stopped from error
+    if stop.wait(threads.SIGNAL_SECONDS):
+      raise threads.Stopped from error
 
   def abandon(self) -> None:
     """Closes a broken environment; errors of that are ignored."""

@@ -12,7 +12,7 @@ from typing import Any
 import gymnasium
 
 from a3c_jax.algorithms import registry
-from a3c_jax.core import cpu, errors, fields, paths, workers
+from a3c_jax.core import cpu, errors, fields, paths, threads
 from a3c_jax.envs import domain as domain_lib
 from a3c_jax.envs import reference_scores, replayable
 from a3c_jax.envs import spaces as spaces_lib
@@ -228,7 +228,7 @@ def _make_envs(options, config, protocol, stack) -> list[replayable.Recorded]:
   with replayable.without_exit():
     make_env = _env_maker(options, config, protocol)
   closes = []
-  stack.callback(workers.close, closes, seconds=config.watchdog_seconds)
+  stack.callback(threads.close, closes, seconds=config.watchdog_seconds)
   envs = []
   for _ in range(min(options.threads, options.episodes)):
     with replayable.without_exit():

@@ -10,7 +10,7 @@ from typing import NamedTuple, SupportsFloat
 import gymnasium
 import numpy as np
 
-from a3c_jax.core import workers
+from a3c_jax.core import threads
 from a3c_jax.envs import replayable
 from a3c_jax.runs.policy import Policy
 from a3c_jax.settings.common import MAX_EVAL_EPISODE_FRAMES
@@ -125,7 +125,7 @@ def play_all(
 
       def before_step(index=index):
         if stop.is_set():
-          raise workers.Stopped
+          raise threads.Stopped
         on_step(index, env)
 
       episode = play(
@@ -143,7 +143,7 @@ def play_all(
       played[index] = episode
       on_episode(index, episode)
 
-  players = workers.Workers(body, len(envs), name='evaluation')
+  players = threads.ThreadGroup.numbered(body, len(envs), name='evaluation')
   players.start()
   try:
     while players.wait(0.1):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import threading
 from typing import NamedTuple
 
-from a3c_jax.core import events, types, workers
+from a3c_jax.core import events, threads, types
 from a3c_jax.envs import replayable
 from a3c_jax.runs import evaluation
 from a3c_jax.runs import policy as policy_lib
@@ -52,7 +52,7 @@ class Evaluator:
     self._max_steps = max_steps
     self._restarts_left = max_env_restarts
     self._incidents = incidents
-    self._workers: workers.Workers | None = None
+    self._threads: threads.ThreadGroup | None = None
     self._evaluated: Evaluated | None = None
 
   def warm_up(self, version: types.Version) -> None:
@@ -67,38 +67,37 @@ class Evaluator:
   @property
   def error(self) -> BaseException | None:
     """The exception that ended the thread; None without one."""
-    return self._workers.error if self._workers else None
+    return self._threads.error if self._threads else None
 
   @property
   def busy(self) -> bool:
     """Whether an evaluation is running, or `drain` has not returned it yet."""
-    return self._workers is not None
+    return self._threads is not None
 
   @property
   def progress(self) -> dict[str, int]:
     """The name of the thread that evaluates, and its count of signs of life."""
-    return self._workers.alive() if self._workers else {}
+    return self._threads.alive() if self._threads else {}
 
   def start(self, version: types.Version) -> None:
     """Starts to evaluate a version; only while not busy."""
     seed = evaluation.episode_seed(self._seed, version.frames)
     policy = self._policy(version)
 
-    def body(thread, stop):
-      del thread
+    def body(stop):
       episodes = [
         self._play(policy, evaluation.episode_seed(seed, index), stop)
         for index in range(self._episodes)
       ]
       self._evaluated = Evaluated(version, evaluation.summarize(episodes))
 
-    self._workers = workers.Workers(body, 1, name='evaluation')
-    self._workers.start()
+    self._threads = threads.ThreadGroup({'evaluation': body})
+    self._threads.start()
 
   def _play(self, policy, seed, stop: threading.Event):
     def on_step():
       if stop.is_set():
-        raise workers.Stopped
+        raise threads.Stopped
 
     while True:
       try:
@@ -133,16 +132,16 @@ class Evaluator:
     Returns:
       None if none has ended since the last call.
     """
-    if self._workers is None or self._workers.wait(timeout):
+    if self._threads is None or self._threads.wait(timeout):
       return None
-    if self._workers.error is None:
-      self._workers = None
+    if self._threads.error is None:
+      self._threads = None
     evaluated, self._evaluated = self._evaluated, None
     return evaluated
 
   def wake(self) -> None:
     """Ends a `drain` that waits; a signal handler may call it."""
-    running = self._workers
+    running = self._threads
     if running:
       running.wake()
 
@@ -155,7 +154,7 @@ class Evaluator:
     Returns:
       The name of the thread if it did not end.
     """
-    return self._workers.stop(timeout) if self._workers else []
+    return self._threads.stop(timeout) if self._threads else []
 
   def close(self) -> None:
     """Closes the environment."""

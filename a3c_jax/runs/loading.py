@@ -12,7 +12,7 @@ import gymnasium
 import jax
 import numpy as np
 
-from a3c_jax.core import errors, observations, paths, types, workers
+from a3c_jax.core import errors, observations, paths, threads, types
 from a3c_jax.envs import domain as domain_lib
 from a3c_jax.envs import replayable
 from a3c_jax.envs import spaces as spaces_lib
@@ -241,7 +241,7 @@ def _made_with(
     return make_learner(env), spaces_lib.of(env)
   finally:
     # An environment that cannot be closed does not prevent the policy.
-    workers.call_all([env.close], seconds=workers.CLOSE_SECONDS)
+    threads.call_all([env.close], seconds=threads.CLOSE_SECONDS)
 
 
 def is_checkpoint(text: str) -> bool:

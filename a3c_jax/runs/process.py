@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 
-from a3c_jax.core import output, workers
+from a3c_jax.core import output, threads
 
 
 def end_now(code: int) -> None:
@@ -37,7 +37,7 @@ def end_after(seconds: float, code: int) -> None:
   def end():
     threading.main_thread().join()
     time.sleep(seconds)
-    workers.log_hung(['the end of this process'], seconds, logging.WARNING)
+    threads.log_hung(['the end of this process'], seconds, logging.WARNING)
     for process in multiprocessing.active_children():
       process.kill()
     end_now(code)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from a3c_jax.acting.worker_state import WorkerState
-from a3c_jax.core import errors, events, observations, paths, types, workers
+from a3c_jax.core import errors, events, observations, paths, threads, types
 from a3c_jax.envs import replayable
 from a3c_jax.parameters import store as store_lib
 from a3c_jax.runs import checkpoints, csv_files, supervise
@@ -121,8 +121,8 @@ def replay(
         key=state.carry.key,
       )
 
-  group = workers.Workers(body, count, name='replay')
-  watchdog = workers.Watchdog(watchdog_seconds)
+  group = threads.ThreadGroup.numbered(body, count, name='replay')
+  watchdog = threads.Watchdog(watchdog_seconds)
   on_threads(group.alive)
   try:
     group.start()
@@ -157,7 +157,7 @@ def _repeats(
 
   def on_step():
     if stop.is_set():
-      raise workers.Stopped
+      raise threads.Stopped
 
   try:
     obs = worker.env.replay(state.action_log, on_step)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 import logging
 
-from a3c_jax.core import cpu, errors, signals, workers
+from a3c_jax.core import cpu, errors, signals, threads
 from a3c_jax.runs import evaluator as evaluator_lib
 from a3c_jax.runs import log as log_lib
 from a3c_jax.runs import session as session_lib
@@ -160,7 +160,7 @@ class PeriodicEvaluations(supervise.Service):
     self, evaluator: evaluator_lib.Evaluator, now: Tick
   ) -> None:
     received = self._stop_request
-    watchdog = workers.Watchdog(self._session.config.watchdog_seconds)
+    watchdog = threads.Watchdog(self._session.config.watchdog_seconds)
     received.wake = evaluator.wake
     if self.are_due and not received.received:
       _logger.info('evaluating the parameters at the end')
@@ -212,7 +212,7 @@ class HangWatchdog(supervise.Service):
       seconds: without a sign of life, after which a thread hangs.
       progress: returns the name of each thread and its count of signs of life.
     """
-    self._watchdog = workers.Watchdog(seconds)
+    self._watchdog = threads.Watchdog(seconds)
     self._progress = progress
 
   def tick(self, now: Tick) -> None:

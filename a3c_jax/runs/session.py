@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from a3c_jax.algorithms import registry
-from a3c_jax.core import errors, events, paths, types, workers
+from a3c_jax.core import errors, events, paths, threads, types
 from a3c_jax.envs import reference_scores
 from a3c_jax.parameters import store as store_lib
 from a3c_jax.runs import assembly, evaluation, restoring, supervise
@@ -154,7 +154,7 @@ class Session:
       )
     except TimeoutError as error:
       hung = ['the thread that holds the parameters']
-      raise errors.HungError(workers.log_hung(hung, timeout)) from error
+      raise errors.HungError(threads.log_hung(hung, timeout)) from error
     with _naming_the_folder(self.path):
       self.log.applied(applied)
     frames = state.version.frames

@@ -9,7 +9,7 @@ import shlex
 import threading
 import time
 
-from a3c_jax.core import errors, paths, signals, workers
+from a3c_jax.core import errors, paths, signals, threads
 from a3c_jax.settings.common import Config
 
 _PERIOD_SECONDS = 1.0
@@ -67,14 +67,14 @@ def watched(
   done = threading.Event()
 
   def watch():
-    idle = workers.Watchdog(seconds)
+    idle = threads.Watchdog(seconds)
     # A thread that always computes hangs too, but a busy machine is only slow.
-    busy = workers.Watchdog(_BUSY * seconds)
+    busy = threads.Watchdog(_BUSY * seconds)
     reported = None
     while not done.wait(period_seconds):
       stage, computes = stages[-1]
       name = f'the main thread, {stage},'
-      life = (len(stages), workers.beats(thread))
+      life = (len(stages), threads.beats(thread))
       cpu_seconds = round(time.process_time() - time.thread_time(), 2)
       for watchdog, value in (
         (idle, (*life, cpu_seconds)),
@@ -83,7 +83,7 @@ def watched(
         hung = watchdog.tick({name: value})
         if hung and life != reported:
           reported = life
-          on_hung(workers.log_hung(hung, watchdog.seconds))
+          on_hung(threads.log_hung(hung, watchdog.seconds))
 
   threading.Thread(target=watch, name='watchdog', daemon=True).start()
   try:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from a3c_jax.core import threads as threads_lib
 from a3c_jax.core import types
-from a3c_jax.core import workers as workers_lib
 
 STOP_SECONDS = 5.0  # For all threads to end after they were asked to.
 
@@ -48,7 +48,7 @@ class Service:
 
 
 def supervise(
-  workers: workers_lib.Workers,
+  threads: threads_lib.ThreadGroup,
   services: Sequence[Service],
   *,
   read_tick: Callable[[], Tick],
@@ -61,7 +61,7 @@ def supervise(
   outcome's error: also a KeyboardInterrupt.
 
   Args:
-    workers: not started yet.
+    threads: the workers, not started yet.
     services: called in their order. Each `finish` is called, also if another
       one raises.
     read_tick: returns the progress of the run.
@@ -73,16 +73,16 @@ def supervise(
   """
   stop, error = None, None
   try:
-    workers.start()
-    while stop is None and workers.wait(period_seconds):
+    threads.start()
+    while stop is None and threads.wait(period_seconds):
       now = read_tick()
       for service in services:
         stop = stop or service.tick(now)
   except BaseException as raised:
     error = raised
-  hung = workers.stop(STOP_SECONDS)
+  hung = threads.stop(STOP_SECONDS)
   # The error of a thread comes first: the others may be its consequences.
-  error = workers.error or error
+  error = threads.error or error
   outcome = Outcome(stop, error, hung, read_tick())
   _finish_all(services, outcome)
   return outcome

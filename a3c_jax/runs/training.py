@@ -12,7 +12,7 @@ import gymnasium
 
 from a3c_jax.core import paths, stopwatch, types
 from a3c_jax.core import signals as signals_lib
-from a3c_jax.core import workers as workers_lib
+from a3c_jax.core import threads as threads_lib
 from a3c_jax.envs import spaces as spaces_lib
 from a3c_jax.parameters import locked
 from a3c_jax.parameters import store as store_lib
@@ -174,7 +174,7 @@ class _Closing(contextlib.AbstractContextManager):
   def __exit__(self, kind, *_):
     # Of a thread that hangs: closing what it is in may crash the process.
     if not any(alive() for alive in self._users):
-      workers_lib.close(
+      threads_lib.close(
         self._closes,
         seconds=self._seconds,
         hurry=lambda: kind is not None or self._signals.received,
@@ -233,7 +233,7 @@ def _restore(
 
 def _train(
   parts: assembly.Parts,
-  threads: workers_lib.Workers,
+  threads: threads_lib.ThreadGroup,
   path: pathlib.Path,
   restored: restoring.Restored | None,
   *,

@@ -11,18 +11,18 @@ import numpy as np
 from a3c_jax.acting import actor as actor_lib
 from a3c_jax.acting import rollout
 from a3c_jax.core import errors, events, stopwatch, types
-from a3c_jax.core import workers as workers_lib
+from a3c_jax.core import threads as threads_lib
 from a3c_jax.optim import factored
 from a3c_jax.parameters.store import Contribution, WorkerState
 from a3c_jax.runtimes.runtime import Job, Worker
 
 
-def workers_of(team: Sequence[Worker], job: Job) -> workers_lib.Workers:
+def workers_of(team: Sequence[Worker], job: Job) -> threads_lib.ThreadGroup:
   """Makes one thread for each worker, and starts none.
 
   Source: Mnih et al. 2016, arXiv:1602.01783, section 4.
   """
-  return workers_lib.Workers(
+  return threads_lib.ThreadGroup.numbered(
     lambda index, stop: work(team[index], job, stop),
     len(team),
     name='actor-learner',
@@ -43,7 +43,7 @@ def work(worker: Worker, job: Job, stop: threading.Event) -> None:
       discards the unfinished segment: the worker's state is that before it.
 
   Raises:
-    workers.Stopped: if `stop` was set within a segment.
+    threads.Stopped: if `stop` was set within a segment.
     BadGradientError: after more than `job.max_bad_gradients` in a row.
     Exception: what the environment raised once too often, or the learner.
   """
@@ -54,7 +54,7 @@ def work(worker: Worker, job: Job, stop: threading.Event) -> None:
 
   def end_if_stopped():
     if stop.is_set():
-      raise workers_lib.Stopped
+      raise threads_lib.Stopped
 
   actor = actor_lib.in_training(job.learner, job.store.read)
   while not stop.is_set() and job.store.read().frames < job.frames:
@@ -79,7 +79,7 @@ def work(worker: Worker, job: Job, stop: threading.Event) -> None:
       carry = None
       continue
     carry = played.carry
-    workers_lib.beat()
+    threads_lib.beat()
     clock.lap('other')
     newest = job.store.read()
     version = newest if job.learner.acting == 'newest' else played.version
@@ -88,7 +88,7 @@ def work(worker: Worker, job: Job, stop: threading.Event) -> None:
     )
     values = np.asarray(values)
     clock.lap('gradients')
-    workers_lib.beat()
+    threads_lib.beat()
     finite = np.isfinite(values[-1])
     bad_gradients = 0 if finite else bad_gradients + 1
     learning = (

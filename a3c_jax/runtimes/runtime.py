@@ -12,7 +12,7 @@ import numpy as np
 from a3c_jax.acting import carry as carry_lib
 from a3c_jax.acting import rollout
 from a3c_jax.core import events, stopwatch, types
-from a3c_jax.core import workers as workers_lib
+from a3c_jax.core import threads as threads_lib
 from a3c_jax.envs import replayable
 from a3c_jax.parameters.store import ParameterStore, WorkerState
 
@@ -68,6 +68,8 @@ class Job(NamedTuple):
 class Runtime(Protocol):
   """How workers are arranged."""
 
-  def __call__(self, team: Sequence[Worker], job: Job) -> workers_lib.Workers:
+  def __call__(
+    self, team: Sequence[Worker], job: Job
+  ) -> threads_lib.ThreadGroup:
     """Makes the threads that do the job, and starts none."""
     ...

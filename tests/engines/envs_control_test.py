@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from a3c_jax.core import errors as errors_lib
-from a3c_jax.core import fields, workers
+from a3c_jax.core import fields, threads
 from a3c_jax.envs import control, domain, gym, mujoco, replayable
 
 WAIT_SECONDS = 60.0
@@ -328,9 +328,9 @@ def test_videos_are_taken_by_the_camera_that_was_asked_for():
 def test_every_repeated_step_is_a_sign_of_life():
   env = control.Repeat(gymnasium.make('CartPole-v1'), 4)
   env.reset(seed=1)
-  before = workers.beats(threading.current_thread())
+  before = threads.beats(threading.current_thread())
   env.step(0)
-  assert workers.beats(threading.current_thread()) == before + 4
+  assert threads.beats(threading.current_thread()) == before + 4
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import threading
 from results import digest, read_rows
 
 from a3c_jax import training
-from a3c_jax.core import signals, workers
+from a3c_jax.core import signals, threads
 from a3c_jax.envs import gym
 from a3c_jax.settings import build, config
 
@@ -58,7 +58,7 @@ def make_ctrl_c(monkeypatch):
   unused = threading.Lock()
   stopping = threading.Event()
 
-  class Workers(workers.Workers):
+  class ThreadGroup(threads.ThreadGroup):
     def stop(self, seconds):
       stopping.set()
       return super().stop(seconds)
@@ -69,7 +69,7 @@ def make_ctrl_c(monkeypatch):
       signal.raise_signal(signal.SIGINT)
       stopping.wait(60)
 
-  monkeypatch.setattr(workers, 'Workers', Workers)
+  monkeypatch.setattr(threads, 'ThreadGroup', ThreadGroup)
   return ctrl_c
 
 

@@ -389,7 +389,7 @@ def test_broken_environment_shows_its_own_traceback(tmp_path):
   code, _, err = run('gym_env.py', '--env=mine:make_broken', cwd=tmp_path)
   assert code == 1
   lines = err.splitlines()
-  assert lines[-1].startswith('raised in actor-learner thread ')
+  assert lines[-1].startswith('raised in thread actor-learner-')
   assert lines[-2] == "KeyError: 'missing'"
   assert 'mine.py' in err
 

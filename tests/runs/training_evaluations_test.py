@@ -101,7 +101,7 @@ def test_an_error_in_an_evaluation_ends_the_run(tmp_path):
       functools.partial(build.make_learner, settings),
       make_eval_env,
     )
-  assert raised.value.__notes__ == ['raised in evaluation thread 0']
+  assert raised.value.__notes__ == ['raised in thread evaluation']
   assert our_threads() == []
   frames = [int(path.name) for path in (tmp_path / 'checkpoints').iterdir()]
   assert max(frames) >= 100

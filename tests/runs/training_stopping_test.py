@@ -203,7 +203,7 @@ def test_the_result_comes_before_environments_are_closed(tmp_path, caplog):
   for name, close, warning in (
     ('fail', fail, "1 of 1 environments raised AttributeError('no viewer')"),
     ('leave', leave, '1 of 1 environments raised SystemExit(3)'),
-    ('hang', hang, 'no progress of environment-close-0 for 3 s'),
+    ('hang', hang, 'no progress of environment-close for 3 s'),
   ):
     settings = make_config(tmp_path / name, watchdog_seconds=3.0)
     result = run_config(

@@ -26,7 +26,7 @@ from short_runs import WAIT_SECONDS, run_config
 import a3c_jax
 from a3c_jax import networks
 from a3c_jax.algorithms import value_based
-from a3c_jax.core import errors, output, workers
+from a3c_jax.core import errors, output, threads
 from a3c_jax.envs import catch, gym, replayable
 from a3c_jax.envs import domain as domain_lib
 from a3c_jax.parameters import locked
@@ -103,7 +103,7 @@ def test_a_run_takes_another_store_and_another_runtime(tmp_path):
       for worker in team:
         asynchronous.work(worker, job, stop)
 
-    return workers.Workers(body, 1, name='alone')
+    return threads.ThreadGroup.numbered(body, 1, name='alone')
 
   settings = make_config(tmp_path, threads=2, frames=100, t_max=5)
   result = run_config(settings, make_store=Counting, runtime=in_turns)
@@ -362,11 +362,11 @@ def test_every_step_of_an_environment_is_a_sign_of_life(tmp_path):
 
   class Slow(catch.Catch):
     def reset(self, **given):
-      beats.append(workers.beats(threading.current_thread()))
+      beats.append(threads.beats(threading.current_thread()))
       return super().reset(**given)
 
     def step(self, action):
-      beats.append(workers.beats(threading.current_thread()))
+      beats.append(threads.beats(threading.current_thread()))
       return super().step(action)
 
   env = replayable.Recorded(gym.make(Slow, num_envs=3)())

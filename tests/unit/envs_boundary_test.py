@@ -14,7 +14,7 @@ from a3c_jax.acting import actor as actor_lib
 from a3c_jax.acting import carry as carry_lib
 from a3c_jax.acting import rollout
 from a3c_jax.algorithms import policy_based, value_based
-from a3c_jax.core import errors, stopwatch, types, workers
+from a3c_jax.core import errors, stopwatch, threads, types
 from a3c_jax.envs import boundary, catch, control, gym, replayable
 
 
@@ -585,7 +585,7 @@ def test_a_signal_handler_that_a_thread_cannot_set():
 
   env = gym.make(having(reset=reset))()
   env.reset(seed=1)
-  group = workers.Workers(
+  group = threads.ThreadGroup.numbered(
     lambda thread, stop: env.reset(seed=1), 1, name='actor-learner'
   )
   group.start()

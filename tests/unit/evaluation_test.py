@@ -231,7 +231,7 @@ def test_an_error_in_an_evaluation_is_raised():
   policy = policy_lib.Policy(fixed_learner(), version_of(None))
   with pytest.raises(OSError, match='the game broke') as error:
     evaluation.play_all(envs, policy, episodes=10, seed=1)
-  assert error.value.__notes__ == ['raised in evaluation thread 1']
+  assert error.value.__notes__ == ['raised in thread evaluation-1']
 
 
 def test_a_summary_by_hand():
@@ -309,7 +309,7 @@ def test_one_that_breaks_too_often_ends_the_evaluation():
   one.start(types.Version(None, None, 10, 0))
   assert wait_for(one) is None
   assert isinstance(one.error, OSError)
-  assert one.error.__notes__ == ['raised in evaluation thread 0']
+  assert one.error.__notes__ == ['raised in thread evaluation']
 
 
 def test_an_evaluation_can_be_stopped():
@@ -324,7 +324,7 @@ def test_an_evaluation_can_be_stopped():
   one, _ = make_evaluator(lambda: Waits(length=10**9))
   one.start(types.Version(None, None, 10, 0))
   assert playing.wait(WAIT_SECONDS)
-  assert one.stop(0.01) == ['evaluation-0']
+  assert one.stop(0.01) == ['evaluation']
   release.set()
   assert one.stop(WAIT_SECONDS) == []
   assert one.error is None

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from a3c_jax.core import workers
+from a3c_jax.core import threads
 from a3c_jax.runs import supervise
 
 LONG = 120.0
@@ -38,7 +38,7 @@ class Noting:
 
 def supervised(body, *services):
   return supervise.supervise(
-    workers.Workers(body, 2, name='t'),
+    threads.ThreadGroup.numbered(body, 2, name='t'),
     services,
     read_tick=lambda: supervise.Tick(1.0, 1.0, None),
     period_seconds=0.001,
@@ -90,7 +90,7 @@ def test_what_a_worker_raises_is_the_outcome_and_services_still_finish():
   calls = []
   outcome = supervised(fail, Noting(calls, 'a'))
   assert isinstance(outcome.error, KeyError)
-  assert outcome.error.__notes__ == ['raised in t thread 1']
+  assert outcome.error.__notes__ == ['raised in thread t-1']
   assert calls[-1] == 'a finish'
 
 
@@ -145,14 +145,14 @@ def test_threads_that_do_not_end_are_named(monkeypatch):
 
 
 def test_threads_that_cannot_all_be_started_are_stopped():
-  class Limited(workers.Workers):
+  class Limited(threads.ThreadGroup):
     def start(self):
       super().start()
       raise RuntimeError("can't start new thread")
 
   calls = []
   outcome = supervise.supervise(
-    Limited(until_stopped, 2, name='t'),
+    Limited.numbered(until_stopped, 2, name='t'),
     [Noting(calls, 'a')],
     read_tick=lambda: supervise.Tick(1.0, 1.0, None),
     period_seconds=0.001,

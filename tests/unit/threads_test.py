@@ -4,14 +4,16 @@ import threading
 
 import pytest
 
-from a3c_jax.core import workers
+from a3c_jax.core import threads
 
 LONG = 60.0  # Seconds; no wait in these tests gets near it.
 
 
 def test_all_bodies_run_with_their_number():
   seen = []
-  group = workers.Workers(lambda i, stop: seen.append(i), 4, name='t')
+  group = threads.ThreadGroup.numbered(
+    lambda i, stop: seen.append(i), 4, name='t'
+  )
   group.start()
   while group.wait(LONG):
     pass
@@ -29,13 +31,13 @@ def test_the_first_error_ends_the_wait_and_names_its_thread():
       raise KeyError('mine')
     assert stop.wait(LONG)
 
-  group = workers.Workers(body, 3, name='actor')
+  group = threads.ThreadGroup.numbered(body, 3, name='actor')
   group.start()
   while group.wait(LONG):
     pass
   assert failed.is_set()
   assert isinstance(group.error, KeyError)
-  assert group.error.__notes__ == ['raised in actor thread 1']
+  assert group.error.__notes__ == ['raised in thread actor-1']
   assert group.error.__traceback__ is not None
   assert group.stop(LONG) == []
 
@@ -44,12 +46,12 @@ def test_leaving_a_thread_by_exit_is_a_failure():
   def body(thread, stop):
     raise SystemExit(0)
 
-  group = workers.Workers(body, 1, name='actor')
+  group = threads.ThreadGroup.numbered(body, 1, name='actor')
   group.start()
   while group.wait(LONG):
     pass
   assert isinstance(group.error, RuntimeError)
-  assert str(group.error) == 'actor thread 0 raised SystemExit(0)'
+  assert str(group.error) == 'thread actor-0 raised SystemExit(0)'
   assert isinstance(group.error.__cause__, SystemExit)
 
 
@@ -58,7 +60,7 @@ def test_an_error_raised_while_stopping_is_not_lost():
     assert stop.wait(LONG)
     raise ValueError('late')
 
-  group = workers.Workers(body, 1, name='t')
+  group = threads.ThreadGroup.numbered(body, 1, name='t')
   group.start()
   assert group.error is None
   assert group.stop(LONG) == []
@@ -73,7 +75,7 @@ def test_the_first_of_several_errors_is_kept():
       assert second.wait(LONG)
     raise ValueError(str(thread))
 
-  group = workers.Workers(body, 2, name='t')
+  group = threads.ThreadGroup.numbered(body, 2, name='t')
   group.start()
   while group.wait(LONG):
     pass
@@ -84,7 +86,9 @@ def test_the_first_of_several_errors_is_kept():
 
 def test_wait_goes_on_while_threads_run():
   release = threading.Event()
-  group = workers.Workers(lambda i, stop: release.wait(LONG), 1, name='t')
+  group = threads.ThreadGroup.numbered(
+    lambda i, stop: release.wait(LONG), 1, name='t'
+  )
   group.start()
   assert group.wait(0.0)
   release.set()
@@ -93,7 +97,9 @@ def test_wait_goes_on_while_threads_run():
 
 def test_hung_threads_are_named_and_do_not_keep_the_process():
   release = threading.Event()
-  group = workers.Workers(lambda i, stop: release.wait(LONG), 2, name='t')
+  group = threads.ThreadGroup.numbered(
+    lambda i, stop: release.wait(LONG), 2, name='t'
+  )
   group.start()
   assert group.stop(0.0) == ['t-0', 't-1']
   daemons = [t for t in threading.enumerate() if t.name in ('t-0', 't-1')]
@@ -104,14 +110,14 @@ def test_hung_threads_are_named_and_do_not_keep_the_process():
 
 @pytest.mark.parametrize('count', [1, 3])
 def test_stop_before_start(count):
-  group = workers.Workers(lambda i, stop: None, count, name='t')
+  group = threads.ThreadGroup.numbered(lambda i, stop: None, count, name='t')
   assert group.stop(LONG) == []
 
 
 def test_a_watchdog_counts_seconds_without_a_sign_of_life(monkeypatch):
   now = [100.0]
-  monkeypatch.setattr(workers.time, 'perf_counter', lambda: now[0])
-  watchdog = workers.Watchdog(10.0)
+  monkeypatch.setattr(threads.time, 'perf_counter', lambda: now[0])
+  watchdog = threads.Watchdog(10.0)
 
   def look(seconds, **progress):
     now[0] += seconds
@@ -133,8 +139,8 @@ def test_a_watchdog_counts_seconds_without_a_sign_of_life(monkeypatch):
 def test_a_process_that_was_paused_has_not_hung(monkeypatch):
   # As by `kill -STOP`, or a laptop that sleeps: a look counts 5 s at most.
   now = [100.0]
-  monkeypatch.setattr(workers.time, 'perf_counter', lambda: now[0])
-  watchdog = workers.Watchdog(10.0)
+  monkeypatch.setattr(threads.time, 'perf_counter', lambda: now[0])
+  watchdog = threads.Watchdog(10.0)
   found = []
   for seconds in (1, 86_400, 1, 1, 1, 1, 1):
     now[0] += seconds
@@ -147,13 +153,13 @@ def test_signs_of_life_are_those_of_a_thread():
 
   def body(thread, stop):
     for _ in range(3 * thread):
-      workers.beat()
+      threads.beat()
     if thread:
       beaten.set()
     assert go_on.wait(LONG)
 
-  before = workers.beats(threading.current_thread())
-  group = workers.Workers(body, 2, name='t')
+  before = threads.beats(threading.current_thread())
+  group = threads.ThreadGroup.numbered(body, 2, name='t')
   group.start()
   assert beaten.wait(LONG)
   counts = group.alive()
@@ -162,11 +168,13 @@ def test_signs_of_life_are_those_of_a_thread():
   # Threads may get the numbers of earlier ones.
   assert counts['t-1'] >= 3
   assert group.alive() == {}
-  assert workers.beats(threading.current_thread()) == before
+  assert threads.beats(threading.current_thread()) == before
 
 
 def test_waking_ends_a_wait_and_no_thread():
-  group = workers.Workers(lambda i, stop: stop.wait(LONG), 1, name='t')
+  group = threads.ThreadGroup.numbered(
+    lambda i, stop: stop.wait(LONG), 1, name='t'
+  )
   group.start()
   group.wake()
   assert group.wait(LONG)
@@ -182,26 +190,26 @@ def test_environments_are_closed_whatever_that_raises(caplog):
   def fail():
     raise SystemExit(3)
 
-  workers.close(
+  threads.close(
     [lambda: closed.append(1), fail, fail, lambda: closed.append(2)],
     seconds=LONG,
   )
   assert closed == [1, 2]
   assert caplog.messages == ['closing 2 of 4 environments raised SystemExit(3)']
   caplog.clear()
-  workers.close([], seconds=LONG)
+  threads.close([], seconds=LONG)
   assert caplog.messages == []
 
 
 def test_closing_that_hangs_is_logged_and_left(caplog):
   release = threading.Event()
-  workers.close([lambda: release.wait(LONG)], seconds=0.01)
+  threads.close([lambda: release.wait(LONG)], seconds=0.01)
   (message,) = caplog.messages
   release.set()
   assert message.startswith(
-    'no progress of environment-close-0 for 0.01 s; the stacks of all threads:'
+    'no progress of environment-close for 0.01 s; the stacks of all threads:'
   )
-  assert 'workers_test.py' in message
+  assert 'threads_test.py' in message
 
 
 def test_every_thread_has_an_event_loop_of_its_own():
@@ -213,7 +221,7 @@ def test_every_thread_has_an_event_loop_of_its_own():
     loops[thread] = asyncio.get_event_loop()
     loops[thread].run_until_complete(asyncio.sleep(0))
 
-  group = workers.Workers(body, 2, name='t')
+  group = threads.ThreadGroup.numbered(body, 2, name='t')
   group.start()
   while group.wait(LONG):
     pass
@@ -233,7 +241,7 @@ def test_an_event_loop_is_used_again_unless_it_was_closed():
       loops[-1].close()
 
   for _ in range(3):
-    group = workers.Workers(body, 1, name='t')
+    group = threads.ThreadGroup.numbered(body, 1, name='t')
     group.start()
     while group.wait(LONG):
       pass
@@ -247,10 +255,12 @@ def test_threads_do_without_event_loops_where_files_run_out(monkeypatch):
   def fail():
     raise OSError(errno.EMFILE, 'Too many open files')
 
-  monkeypatch.setattr(workers, '_idle_loops', [])
+  monkeypatch.setattr(threads, '_idle_loops', [])
   monkeypatch.setattr(asyncio, 'new_event_loop', fail)
   done = []
-  group = workers.Workers(lambda i, stop: done.append(i), 2, name='t')
+  group = threads.ThreadGroup.numbered(
+    lambda i, stop: done.append(i), 2, name='t'
+  )
   group.start()
   assert group.stop(LONG) == []
   assert (group.error, sorted(done)) == (None, [0, 1])

@@ -7,12 +7,14 @@ import atexit
 import collections
 from collections.abc import Callable, Mapping, Sequence
 import contextlib
+import functools
 import logging
 import queue
 import sys
 import threading
 import time
 import traceback
+from typing import Self
 
 from a3c_jax.core import errors
 
@@ -125,7 +127,7 @@ def _event_loop():
     _idle_loops.append(loop)
 
 
-class Workers:
+class ThreadGroup:
   """A group of threads that has failed as soon as one of them has.
 
   Attributes:
@@ -134,35 +136,31 @@ class Workers:
       failed.
   """
 
-  def __init__(
-    self, body: Callable[[int, threading.Event], None], count: int, *, name: str
-  ):
+  def __init__(self, bodies: Mapping[str, Callable[[threading.Event], None]]):
     """Makes the threads; `start` starts them.
 
     Args:
-      body: `(i, stop)` runs in thread `i`. When the event `stop` is set, it
-        should return or raise `Stopped`.
-      count: number of threads.
-      name: of the threads; a thread's number follows it.
+      bodies: by the name of each thread, the function that it calls. When its
+        argument is set, the function should return or raise `Stopped`.
     """
     self.error: BaseException | None = None
-    self._running = count
+    self._running = len(bodies)
     self._stop = threading.Event()
     # For each thread that ended, its exception or None; _WAKE is from `wake`.
     self._endings: queue.SimpleQueue[object] = queue.SimpleQueue()
 
-    def run(thread):
+    def run(name, body):
       try:
         with _event_loop():
-          body(thread, self._stop)
+          body(self._stop)
       except Stopped:
         self._endings.put(None)
       except Exception as error:
-        error.add_note(f'raised in {name} thread {thread}')
+        error.add_note(f'raised in thread {name}')
         self._endings.put(error)
       except BaseException as error:
         # SystemExit in a thread would end it silently.
-        failure = RuntimeError(f'{name} thread {thread} raised {error!r}')
+        failure = RuntimeError(f'thread {name} raised {error!r}')
         failure.__cause__ = error
         self._endings.put(failure)
       else:
@@ -170,11 +168,27 @@ class Workers:
 
     # Daemons: a hung thread must not keep the process from ending.
     self._threads = [
-      threading.Thread(
-        target=run, args=(thread,), name=f'{name}-{thread}', daemon=True
-      )
-      for thread in range(count)
+      threading.Thread(target=run, args=each, name=each[0], daemon=True)
+      for each in bodies.items()
     ]
+
+  @classmethod
+  def numbered(
+    cls, body: Callable[[int, threading.Event], None], count: int, *, name: str
+  ) -> Self:
+    """Returns a group of threads that all have the same body.
+
+    Args:
+      body: `(i, stop)` runs in thread `i`, as a body of `ThreadGroup`.
+      count: number of threads.
+      name: of the threads; a thread's number follows it.
+    """
+    return cls(
+      {
+        f'{name}-{index}': functools.partial(body, index)
+        for index in range(count)
+      }
+    )
 
   def start(self) -> None:
     """Starts all threads."""
@@ -273,8 +287,8 @@ def call_all(
   """
   failures: list[BaseException] = []
 
-  def body(thread, stop):
-    del thread, stop
+  def body(stop):
+    del stop
     for call in calls:
       beat()
       try:
@@ -282,7 +296,7 @@ def call_all(
       except BaseException as error:  # SystemExit too.
         failures.append(error)
 
-  calling = Workers(body, 1, name='environment-close')
+  calling = ThreadGroup({'environment-close': body})
   watchdog = Watchdog(seconds)
   calling.start()
   while calling.wait(_POLL_SECONDS):
