@@ -108,7 +108,7 @@ def measure(config: Config) -> dict[str, Any]:
   play = lambda: (
     config.action_repeat
     * emulator_speed(
-      make_env, threads=config.threads, seconds=config.seconds / 4
+      make_env, threads=config.num_workers, seconds=config.seconds / 4
     )
   )
   before = play()

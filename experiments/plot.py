@@ -71,7 +71,7 @@ def _paper_curves(groups, against) -> list[published.PaperCurve]:
     curve = published.paper_curve(
       config.env_name,
       config.algo,
-      threads=config.threads,
+      threads=config.num_workers,
       against=against,
     )
     if curve is not None and not config.lstm:

@@ -20,7 +20,7 @@ class Decision(NamedTuple):
   action: np.ndarray  # [K] int32 or [K, D] float32
   state: types.State  # recurrent state after the observation
   key: jax.Array  # PRNG key of the next draw
-  activations: Any = ()  # this step's part of `Segment.activations`
+  kept: Any = ()  # this step's part of `Segment.kept`
 
 
 class Actor(Protocol):
@@ -88,7 +88,6 @@ class _Actor:
   """The part that all actors share."""
 
   version: types.Version
-  normalize: Callable[[np.ndarray], np.ndarray]
   decides_on_arrival: bool = False
   pure_act: types.ActAndKeepFn | None = None
 
@@ -98,7 +97,10 @@ class _Actor:
 
   def _set_version(self, version):
     self.version = version
-    self.normalize = normalization.normalizer(version.statistics)
+    self._normalize = normalization.normalizer(version.statistics)
+
+  def normalize(self, obs: np.ndarray, /) -> np.ndarray:
+    return self._normalize(obs)
 
   def act(self, obs, state, key, epsilon) -> Decision:
     action, state, key = self._learner.act(
@@ -148,8 +150,8 @@ class FixedActor(_Actor):
     return Decision(np.asarray(action), state, key)
 
 
-class _TrainingActor(_Actor):
-  """Reads a version at the beginning of each segment."""
+class TrainingActor(_Actor):
+  """Base of actors that read a version at the beginning of each segment."""
 
   def __init__(self, learner: types.Learner, read: Read):
     """Sets what to read, and reads nothing yet.
@@ -167,10 +169,10 @@ class _TrainingActor(_Actor):
     return self.version
 
 
-class SnapshotActor(_TrainingActor):
+class SnapshotActor(TrainingActor):
   """Acts on one version in each segment.
 
-  It caches activations for the gradient, if the learner uses them.
+  It keeps activations for the gradient, if the learner uses them.
   """
 
   def __init__(self, learner: types.Learner, read: Read):
@@ -180,13 +182,13 @@ class SnapshotActor(_TrainingActor):
   def act(self, obs, state, key, epsilon) -> Decision:
     if self.pure_act is None:
       return super().act(obs, state, key, epsilon)
-    action, state, key, activations = self.pure_act(
+    action, state, key, kept = self.pure_act(
       self.version.params, state, obs, key, epsilon
     )
-    return Decision(np.asarray(action), state, key, activations)
+    return Decision(np.asarray(action), state, key, kept)
 
 
-class NewestActor(_TrainingActor):
+class NewestActor(TrainingActor):
   """Acts on the newest version at each step; for learners without a state.
 
   The version that a segment begins with normalizes its observations, so that

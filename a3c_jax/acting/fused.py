@@ -64,9 +64,7 @@ def play(
   on_step()
   clock.lap('other')
   arguments = _arguments(program, actor, carry, num_steps)
-  obs, outputs, state, key, env_state, activations = _program(
-    *arguments, epsilon
-  )
+  obs, outputs, state, key, env_state, kept = _program(*arguments, epsilon)
   action, reward, done, life_loss = np.asarray(outputs)
   action = action.astype(np.int32)
   env.played(action, jax.tree.map(np.asarray, env_state))
@@ -83,7 +81,8 @@ def play(
     pending_action=None,
     state=state,
     key=key,
-    activations=activations,
+    kept=kept,
+    versions=np.full(num_steps, actor.version.updates),
   )
 
 
@@ -116,21 +115,19 @@ def _program(
   epsilon,
 ):
   """Acts and steps `num_steps` times without Python."""
-  all_obs, outputs, activations = [obs], [], []
+  all_obs, outputs, kept = [obs], [], []
   # Not a scan: XLA would run the body of its loop on its own threads.
   for _ in range(num_steps):
-    action, state, key, cached = pure_act(params, state, obs, key, epsilon)
+    action, state, key, of_act = pure_act(params, state, obs, key, epsilon)
     env_state, (obs, reward, done, life_loss) = step(env_state, action)
     state = steps_lib.reset_where(
       done, initial_state(len(obs)), state, jnp.where
     )
     all_obs.append(obs)
-    activations.append(cached)
+    kept.append(of_act)
     # One array, since each costs Python some microseconds.
     of_step = (action, reward, done, life_loss)
     outputs.append(jnp.stack([x.astype(jnp.float32) for x in of_step]))
   outputs = jnp.stack(outputs, axis=1)
-  activations = jax.tree.map(
-    lambda *steps: jnp.concatenate(steps), *activations
-  )
-  return jnp.stack(all_obs), outputs, state, key, env_state, activations
+  kept = jax.tree.map(lambda *steps: jnp.concatenate(steps), *kept)
+  return jnp.stack(all_obs), outputs, state, key, env_state, kept

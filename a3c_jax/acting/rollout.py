@@ -31,6 +31,7 @@ class Rollout(NamedTuple):
   segment: types.Segment
   episodes: tuple[events.EpisodeEnded, ...]  # in order
   version: types.Version  # that the actor used last
+  acted_versions: np.ndarray  # [T] int64, `updates` of the version of each step
   # Of this segment's raw observations, obs[:-1]; None without normalization.
   statistics: types.RunningStatistics | None
 
@@ -87,7 +88,7 @@ def collect(
     ),
     is_first=np.concatenate([carry.is_first[None], done]),
     state=carry.state,
-    activations=steps.activations,
+    kept=steps.kept,
   )
   carry, episodes = _carry_after(carry, steps, r_t)
   statistics = None
@@ -99,6 +100,7 @@ def collect(
     segment=segment,
     episodes=episodes,
     version=actor.version,
+    acted_versions=steps.versions,
     statistics=statistics,
   )
 
@@ -137,7 +139,7 @@ def example_segment(
     discount_t=np.zeros((num_steps, num_envs), np.float32),
     is_first=np.zeros((num_steps + 1, num_envs), bool),
     state=carry.state,
-    activations=steps_lib.joined([decision.activations] * num_steps),
+    kept=steps_lib.joined([decision.kept] * num_steps),
   )
 
 

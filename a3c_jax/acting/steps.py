@@ -25,19 +25,18 @@ class Steps(NamedTuple):
   pending_action: np.ndarray | None  # [K, ...], drawn on arrival
   state: types.State  # recurrent state before obs[T]
   key: jax.Array  # PRNG key of the next draw
-  activations: Any  # as in `Segment`
+  kept: Any  # as in `Segment`
+  versions: np.ndarray  # [T] int64, `updates` of the version of each action
 
 
-def joined(activations: Sequence[Any]) -> Any:
-  """Returns `Segment.activations`, given those of each step."""
+def joined(kept: Sequence[Any]) -> Any:
+  """Returns `Segment.kept`, given those of each step."""
 
   def join(*steps):
     shape = (sum(map(len, steps)), *steps[0].shape[1:])
     return np.concatenate(steps, out=aligned_empty(shape, steps[0].dtype))
 
-  if not activations or activations[0] == ():
-    return ()
-  return jax.tree.map(join, *activations)
+  return jax.tree.map(join, *kept) if kept else ()
 
 
 def reset_where(

@@ -30,20 +30,23 @@ def play(
   num_envs = env.num_envs
   raw_obs, obs = _empty_observations(actor, carry, num_steps)
   normalizes = obs is not raw_obs
-  actions, activations = [], []
+  actions, kept = [], []
   reward = np.empty((num_steps, num_envs))
   bootstrap_value = np.zeros((num_steps, num_envs), np.float32)
   done = np.zeros((num_steps, num_envs), bool)
   life_loss = np.zeros((num_steps, num_envs), bool)
+  versions = np.empty(num_steps, np.int64)
   action, state, key = carry.action, carry.state, carry.key
 
   for t in range(num_steps):
     on_step()
     clock.lap('other')
     if action is None:
-      action, state, key, cached = actor.act(obs[t], state, key, epsilon)
-      activations.append(cached)
+      action, state, key, of_act = actor.act(obs[t], state, key, epsilon)
+      kept.append(of_act)
       clock.lap('acting')
+    # An action that was drawn on arrival counts as drawn now.
+    versions[t] = actor.version.updates
     actions.append(action)
     raw_obs[t + 1], reward[t], terminated, truncated, info = env.step(action)
     if normalizes:
@@ -81,7 +84,8 @@ def play(
     pending_action=action,
     state=state,
     key=key,
-    activations=steps_lib.joined(activations),
+    kept=steps_lib.joined(kept),
+    versions=versions,
   )
 
 

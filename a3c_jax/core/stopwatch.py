@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 import time
 
 PHASES = (
@@ -11,6 +12,7 @@ PHASES = (
   'gradients',
   'lock_wait',
   'update',
+  'waiting',  # for other threads
   'other',
 )
 
@@ -32,3 +34,9 @@ class Stopwatch:
     """Moves some seconds from one phase to another."""
     self.seconds[source] -= seconds
     self.seconds[target] += seconds
+
+
+def added(stopwatches: Iterable[Stopwatch]) -> dict[str, float]:
+  """Returns the seconds of each phase, of several stopwatches."""
+  seconds = [each.seconds for each in stopwatches]
+  return {phase: sum(each[phase] for each in seconds) for phase in PHASES}

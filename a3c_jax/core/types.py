@@ -53,7 +53,7 @@ class Segment(NamedTuple):
   # episode and where a life is lost
   is_first: np.ndarray  # [T+1, K] bool, obs[t] is the first of its episode
   state: State  # recurrent state before obs[0]
-  activations: Any = ()  # cached by acting, a pytree of [T·K, ...]; or ()
+  kept: Any = ()  # by acting, for the gradient: a pytree of [T·K, ...]; or ()
 
 
 class Network(Protocol):
@@ -115,7 +115,7 @@ class ActAndKeepFn(Protocol):
     exploration_epsilon: Any,
     /,
   ) -> tuple[jax.Array, State, jax.Array, Any]:
-    """Returns what `ActFn` returns, and the activations to cache."""
+    """Returns what `ActFn` returns, and what to keep for the gradients."""
     ...
 
 
@@ -182,9 +182,11 @@ class Learner(NamedTuple):
       'newest' acts on the newest shared parameters at each step.
     uses_target: whether `target_params` matters.
     act_and_keep: acts as `act` does, and also returns this step's part of
-      `Segment.activations`, which `gradients` uses as its forward pass. None
-      if acting and gradients use different parameters. It is called instead
-      of `act`: whoever replaces one replaces both.
+      `Segment.kept`: activations, which `gradients` uses as its forward pass,
+      or log-probabilities. None if it keeps nothing. It is called instead of
+      `act`: whoever replaces one replaces both.
+    keeps_activations: whether what `act_and_keep` keeps is right only for a
+      gradient at the parameters that it acted on.
     factored_gradients: a faster form of `gradients`, or None. It is used if
       the store accepts it and it is a form of these `gradients`: whoever
       replaces `gradients` need not replace it.
@@ -199,6 +201,7 @@ class Learner(NamedTuple):
   acting: str
   uses_target: bool = True
   act_and_keep: ActAndKeepFn | None = None
+  keeps_activations: bool = True
   factored_gradients: FactoredGradients | None = None
 
 

@@ -92,7 +92,7 @@ def gradients(loss: Callable[..., tuple[jax.Array, Any]]) -> types.GradientsFn:
   def of_segment(params, target_params, segment):
     def loss_of(trained):
       variables = types.with_trained(params, trained)
-      return loss(variables, target_params, segment, segment.activations or {})
+      return loss(variables, target_params, segment, segment.kept or {})
 
     return jax.grad(loss_of, has_aux=True)(types.trained(params))
 

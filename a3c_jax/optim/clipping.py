@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import jax
@@ -57,6 +58,33 @@ def _bounded(grads, grad_norm, max_grad_norm: float):
     lambda grads: grads,
     grads,
   )
+
+
+def combined(
+  max_grad_norm: float | None, *, divisor: float
+) -> Callable[..., tuple[types.Params, jax.Array]]:
+  """Returns the sum of several gradients, divided and clipped, jitted.
+
+  Args:
+    max_grad_norm: L2 norm of the result over all parameters; None never scales.
+    divisor: of the sum.
+
+  Returns:
+    `(shares) -> (gradients, scalars)`. Each share is a pair that `clipped`
+    gives. Shares are added in their order. The scalars are the means of those
+    of the shares; the last is the norm of the divided sum before clipping.
+  """
+
+  def sum_of(shares):
+    trees, values = zip(*shares, strict=True)
+    grads = jax.tree.map(lambda *leaves: sum(leaves) / divisor, *trees)
+    grad_norm = factored.global_norm(grads)
+    if max_grad_norm is not None:
+      grads = _bounded(grads, grad_norm, max_grad_norm)
+    means = jnp.mean(jnp.stack(values), axis=0)
+    return grads, means.at[-1].set(grad_norm)
+
+  return jax.jit(sum_of)
 
 
 def of_learner(

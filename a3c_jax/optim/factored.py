@@ -63,7 +63,7 @@ def gradients(
       variables = types.with_trained(params, trained)
       return loss(variables, target_params, segment, activations)
 
-    activations = segment.activations or activations_of(params, segment)
+    activations = segment.kept or activations_of(params, segment)
     gradient = jax.grad(loss_of, argnums=(0, 1), has_aux=True)
     (grads, dactivations), stats = gradient(types.trained(params), activations)
     layers = _in_factors(grads['params'], activations, dactivations)

@@ -71,12 +71,14 @@ class LockedStore:
     Raises:
       IndexError: if there is no such worker; nothing is applied then.
     """
-    worker, grads = contribution.worker, contribution.grads
-    if not 0 <= worker < len(self._worker_states):
-      raise IndexError(
-        f'worker {worker}: there are {len(self._worker_states)} workers'
-      )
-    slot = worker if self._rule.per_worker else 0
+    grads, workers = contribution.grads, len(self._worker_states)
+    for worker in (
+      *(each.worker for each in contribution.played),
+      contribution.optimizer,
+    ):
+      if not 0 <= worker < workers:
+        raise IndexError(f'worker {worker}: there are {workers} workers')
+    slot = contribution.optimizer if self._rule.per_worker else 0
     began = time.perf_counter()
     with self._lock:
       waited = time.perf_counter() - began
@@ -92,8 +94,9 @@ class LockedStore:
       crossed = period is not None and frames // period > old.frames // period
       target_params = params if crossed else old.target_params
       statistics = old.statistics
-      if statistics is not None and contribution.statistics is not None:
-        statistics = normalization.merged(statistics, contribution.statistics)
+      for each in contribution.played:
+        if statistics is not None and each.statistics is not None:
+          statistics = normalization.merged(statistics, each.statistics)
       self._version = types.Version(
         params=params,
         target_params=target_params,
@@ -101,16 +104,20 @@ class LockedStore:
         updates=updates,
         statistics=statistics,
       )
-      self._worker_states[worker] = contribution.worker_state
       receipt = Receipt(
         frames=frames,
         version=updates,
         lag=old.updates - contribution.read_version,
         lock_wait_seconds=waited,
       )
-      self._applied.append(
-        Applied(receipt, worker, time.perf_counter(), contribution.events)
-      )
+      now, of_gradient = time.perf_counter(), contribution.events
+      for each in contribution.played:
+        self._worker_states[each.worker] = each.worker_state
+        lags = old.updates - each.acted_versions
+        self._applied.append(
+          Applied(receipt, each.worker, lags, now, (*of_gradient, *each.events))
+        )
+        of_gradient = ()
     return receipt
 
   def drain(self) -> list[Applied]:

@@ -5,27 +5,38 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
+
 from a3c_jax.acting.worker_state import WorkerState
 from a3c_jax.core import types
 from a3c_jax.core.events import Event
 from a3c_jax.optim.rule import UpdateRule
 
 
+class Played(NamedTuple):
+  """What a store must know of one worker's segment."""
+
+  worker: int  # index, from 0
+  worker_state: WorkerState  # of the worker after this segment
+  acted_versions: np.ndarray  # [T] int64, `updates` of the version of each step
+  events: tuple[Event, ...] = ()
+  statistics: types.RunningStatistics | None = None  # of raw observations
+
+
 class Contribution(NamedTuple):
-  """One worker's result of one segment.
+  """One gradient, and the segments that it is of.
 
   Plain data: it can be pickled, logged and replayed.
   """
 
-  worker: int  # index, from 0
   # Like `trained(params)`, or `factored.Factored` if the store accepts it; None
   # counts the frames alone.
   grads: types.Params | None
-  frames: int  # emulator frames since the worker's last contribution
+  frames: int  # emulator frames of all its segments
   read_version: int  # `updates` of the version of the gradient
-  worker_state: WorkerState  # of the worker after this segment
-  events: tuple[Event, ...] = ()
-  statistics: types.RunningStatistics | None = None  # of raw observations
+  played: tuple[Played, ...]  # those of one worker are in their order
+  events: tuple[Event, ...] = ()  # of the gradient
+  optimizer: int = 0  # which optimizer state, if each worker has one
 
 
 class Receipt(NamedTuple):
@@ -38,10 +49,14 @@ class Receipt(NamedTuple):
 
 
 class Applied(NamedTuple):
-  """One contribution that a store applied, for the log."""
+  """One segment of a contribution that a store applied, for the log.
+
+  The events of the gradient belong to its first segment.
+  """
 
   receipt: Receipt
   worker: int
+  policy_lags: np.ndarray  # [T], updates from acting until it was applied
   time: float  # `time.perf_counter()` when it was applied
   events: tuple[Event, ...]
 

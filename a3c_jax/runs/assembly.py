@@ -12,7 +12,6 @@ import jax
 import numpy as np
 
 from a3c_jax import networks
-from a3c_jax.acting import actor as actor_lib
 from a3c_jax.acting import normalization, rollout
 from a3c_jax.algorithms import registry
 from a3c_jax.core import errors, events, types
@@ -22,6 +21,7 @@ from a3c_jax.optim import clipping
 from a3c_jax.parameters import store as store_lib
 from a3c_jax.runs import evaluation
 from a3c_jax.runs import evaluator as evaluator_lib
+from a3c_jax.runtimes import registry as runtimes
 from a3c_jax.runtimes import runtime
 from a3c_jax.settings import build
 from a3c_jax.settings.common import Config
@@ -80,6 +80,7 @@ class Parts(NamedTuple):
   config: Config
   team: list[runtime.Worker]
   job: runtime.Job
+  arrangement: runtime.Arrangement
   evaluator: evaluator_lib.Evaluator | None
   stat_names: list[str]  # names of the scalars of an update
 
@@ -102,7 +103,7 @@ class Parts(NamedTuple):
     """
     incidents = events.EventQueue()
     team, seeds = [], []
-    for index in range(config.threads):
+    for index in range(config.num_workers):
       stage(f'making the environment of thread {index}')
       env = makers.env()
       rng = np.random.default_rng([config.seed, index])
@@ -117,7 +118,7 @@ class Parts(NamedTuple):
       on_made(lambda worker=team[-1]: worker.env.close())
     stage('making the learner', computes=True)
     learner = makers.learner(team[0].env)
-    _logger.info('setting up %d threads', config.threads)
+    _logger.info('setting up %d threads', config.num_workers)
     init_key, worker_key = jax.random.split(jax.random.PRNGKey(config.seed))
     for worker, seed in zip(team, seeds, strict=True):
       stage(f'resetting the environment of thread {worker.index}')
@@ -147,10 +148,20 @@ class Parts(NamedTuple):
       makers=makers,
       incidents=incidents,
     )
-    stat_names = _warm_up(job, team[0])
+    arrangement = runtimes.get(config.runtime).arrange(
+      team, job, config.arrangement
+    )
+    segment = arrangement.warm_up()
     if evaluator:
       evaluator.warm_up(job.store.read())
-    return cls(config, team, job, evaluator=evaluator, stat_names=stat_names)
+    return cls(
+      config,
+      team,
+      job,
+      arrangement,
+      evaluator=evaluator,
+      stat_names=_stat_names(job, segment),
+    )
 
 
 def _target_period_frames(config, learner) -> int | None:
@@ -191,6 +202,8 @@ def _job(
       accepts_factored=store.accepts_factored,
     ),
     store=store,
+    max_grad_norm=config.max_grad_norm or None,
+    seed=config.seed,
     spec=rollout.RolloutSpec(
       steps=config.t_max,
       gamma=config.gamma,
@@ -206,15 +219,9 @@ def _job(
   )
 
 
-def _warm_up(job: runtime.Job, worker: runtime.Worker) -> list[str]:
-  """Compiles all functions of threads; returns the names of scalars."""
-  carry, steps = worker.state.carry, job.spec.steps
-  actor = actor_lib.in_training(job.learner, job.store.read)
-  rollout.compile_for(worker.env, actor, carry, steps)
-  segment = rollout.example_segment(actor, carry, steps)
+def _stat_names(job: runtime.Job, segment: types.Segment) -> list[str]:
+  """Returns the names of the scalars of an update; computes no gradient."""
   version = job.store.read()
-  grads, _ = job.gradients(version.params, version.target_params, segment)
-  job.store.warm_up(grads)
   return clipping.stat_names(
     job.learner,
     version.params,

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import contextlib
 import logging
 import pathlib
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +18,9 @@ from a3c_jax.parameters import store
 from a3c_jax.runs import csv_files, event_file
 
 _logger = logging.getLogger(__name__)
+# Updates between the version that a step was acted on and the update that
+# learns from it: mean, 95th percentile and maximum over the steps.
+_POLICY_LAG = ('policy_lag', 'policy_lag_p95', 'policy_lag_max')
 
 
 class EpisodeRow(NamedTuple):
@@ -80,6 +84,7 @@ class RunLog(contextlib.AbstractContextManager):
     *,
     run: Mapping[str, Any],
     stat_names: Sequence[str],
+    gauge_names: Sequence[str] = (),
     total_frames: int,
     action_repeat: int,
     began: float = 0.0,
@@ -91,6 +96,7 @@ class RunLog(contextlib.AbstractContextManager):
       workdir: existing folder.
       run: constant columns of every row, such as algo, env and seed.
       stat_names: names of the scalars that updates report, in their order.
+      gauge_names: names of the runtime's figures, in their order.
       total_frames: emulator frames of the whole run.
       action_repeat: emulator frames per agent step.
       began: `time.perf_counter()` when training began.
@@ -102,6 +108,7 @@ class RunLog(contextlib.AbstractContextManager):
     """
     self._run = tables.as_cells(run)
     self._stat_names = list(stat_names)
+    self._gauge_names = list(gauge_names)
     self._total_frames = total_frames
     self._action_repeat = action_repeat
     self._began = began
@@ -111,6 +118,7 @@ class RunLog(contextlib.AbstractContextManager):
       'frames': 0,
       'sums': dict.fromkeys([*stat_names, 'lag', 'lock_wait'], 0.0),
       'updates': 0,
+      'policy_lags': [],
       'episodes': 0,
       'incidents': dict.fromkeys(events_lib.INCIDENTS, 0),
       'returns': [],
@@ -130,6 +138,8 @@ class RunLog(contextlib.AbstractContextManager):
       self._events.restart(resumed['frames'] + 1)
     self._sums = dict(resumed['sums'])
     self._updates = resumed['updates']
+    # How many steps had each lag.
+    self._policy_lags = collections.Counter(dict(resumed['policy_lags']))
     self.episodes = resumed['episodes']
     self._incidents = dict(resumed['incidents'])
     self._returns = collections.deque(resumed['returns'], maxlen=100)
@@ -152,6 +162,7 @@ class RunLog(contextlib.AbstractContextManager):
       'frames': frames,
       'sums': dict(self._sums),
       'updates': self._updates,
+      'policy_lags': sorted(self._policy_lags.items()),
       'episodes': self.episodes,
       'incidents': dict(self._incidents),
       'returns': list(self._returns),
@@ -167,10 +178,12 @@ class RunLog(contextlib.AbstractContextManager):
       'learning_rate',
       *self._stat_names,
       'lag',
+      *_POLICY_LAG,
       'lock_wait_ms',
       'episodes',
       'mean_return',
       *events_lib.INCIDENTS,
+      *self._gauge_names,
     ]
 
   def _open(self, name, columns):
@@ -184,6 +197,7 @@ class RunLog(contextlib.AbstractContextManager):
   def applied(self, contributions: Sequence[store.Applied]) -> None:
     """Sums contributions, and writes the episodes that ended in them."""
     for applied in contributions:
+      self._policy_lags.update(applied.policy_lags.tolist())
       for event in applied.events:
         if isinstance(event, events_lib.LearningStatistics):
           self._add_statistics(event, applied.receipt)
@@ -250,9 +264,15 @@ class RunLog(contextlib.AbstractContextManager):
     )
 
   def write_row(
-    self, *, frames: int, seconds: float, updates: int, learning_rate: float
+    self,
+    *,
+    frames: int,
+    seconds: float,
+    updates: int,
+    learning_rate: float,
+    gauges: Mapping[str, float] = MappingProxyType({}),
   ) -> None:
-    """Writes one row of train.csv: means since the last row.
+    """Writes one row of train.csv: means since the last row, and gauges now.
 
     Writes none without an update, and none at the frame of the last row: a
     report may arrive after the row of its frame, and is in the next row then.
@@ -269,10 +289,12 @@ class RunLog(contextlib.AbstractContextManager):
       'learning_rate': learning_rate,
       **{name: means[name] for name in self._stat_names},
       'lag': means['lag'],
+      **_summary(self._policy_lags),
       'lock_wait_ms': 1e3 * means['lock_wait'],
       'episodes': self.episodes,
       'mean_return': progress.mean_return,
       **self._incidents,
+      **gauges,
     }
     self._train_rows.writerow(self._run | figures)
     self.seconds = max(self.seconds, seconds)
@@ -285,6 +307,7 @@ class RunLog(contextlib.AbstractContextManager):
     self._row_began = (frames, seconds)
     self._sums = dict.fromkeys(self._sums, 0.0)
     self._updates = 0
+    self._policy_lags.clear()
 
   def close(self) -> None:
     """Closes the files.
@@ -296,6 +319,18 @@ class RunLog(contextlib.AbstractContextManager):
 
   def __exit__(self, *exception):
     self.close()
+
+
+def _summary(lags: collections.Counter[int]) -> dict[str, float]:
+  """Returns the columns `_POLICY_LAG`: of steps, of which there are some."""
+  values, counts = map(np.array, zip(*sorted(lags.items()), strict=True))
+  below = np.cumsum(counts)
+  figures = (
+    (values * counts).sum() / below[-1],
+    values[np.searchsorted(below, 0.95 * below[-1])],
+    values[-1],
+  )
+  return dict(zip(_POLICY_LAG, map(float, figures), strict=True))
 
 
 def _describe(row: EvalRow) -> str:

@@ -22,6 +22,7 @@ from a3c_jax.runs import assembly, evaluation, restoring, supervise
 from a3c_jax.runs import checkpoints as checkpoints_lib
 from a3c_jax.runs import log as log_lib
 from a3c_jax.runs import policy as policy_lib
+from a3c_jax.runtimes import runtime
 from a3c_jax.settings import build
 from a3c_jax.settings.common import Config
 
@@ -36,6 +37,7 @@ class Session:
     config: settings of the run.
     path: the folder of its results.
     store: holds the parameters.
+    arrangement: of the workers.
     log: writes rows and events.
     checkpoints: of this run.
     incidents: that belong to no contribution.
@@ -49,6 +51,7 @@ class Session:
   config: Config
   path: pathlib.Path
   store: store_lib.ParameterStore
+  arrangement: runtime.Arrangement
   log: log_lib.RunLog
   checkpoints: checkpoints_lib.Checkpoints
   incidents: events.EventQueue
@@ -92,6 +95,7 @@ class Session:
         seconds=now.seconds,
         updates=now.version.updates,
         learning_rate=build.learning_rate(self.config)(now.version.frames),
+        gauges=self.arrangement.gauges(),
       )
 
   def record_evaluation(
@@ -222,6 +226,7 @@ def opened(
         'seed': config.seed,
       },
       stat_names=parts.stat_names,
+      gauge_names=[*parts.arrangement.gauges()],
       total_frames=config.frames,
       action_repeat=config.action_repeat,
       began=began,
@@ -232,6 +237,7 @@ def opened(
       config,
       path,
       store=parts.job.store,
+      arrangement=parts.arrangement,
       log=log,
       checkpoints=checkpoints,
       incidents=parts.job.incidents,

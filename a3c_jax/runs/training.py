@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import gymnasium
 
-from a3c_jax.core import paths, stopwatch, types
+from a3c_jax.core import paths, types
 from a3c_jax.core import signals as signals_lib
 from a3c_jax.core import threads as threads_lib
 from a3c_jax.envs import spaces as spaces_lib
@@ -28,8 +28,6 @@ from a3c_jax.runs import (
 from a3c_jax.runs import log as log_lib
 from a3c_jax.runs import session as session_lib
 from a3c_jax.runs import workdir as workdir_lib
-from a3c_jax.runtimes import asynchronous
-from a3c_jax.runtimes import runtime as runtime_lib
 from a3c_jax.settings.common import Config
 
 _logger = logging.getLogger(__name__)
@@ -65,7 +63,6 @@ def run(
   on_hung: Callable[[str], None] = lambda reason: None,
   signals: signals_lib.Signals | None = None,
   make_store: store_lib.MakeStore = locked.LockedStore,
-  runtime: runtime_lib.Runtime = asynchronous.workers_of,
   period_seconds: float = 1.0,
 ) -> Result:
   """Trains until `config.frames`, and leaves the results in `config.workdir`.
@@ -96,7 +93,6 @@ def run(
     signals: entered by the caller. A signal ends the run early and in good
       order, and the result is returned.
     make_store: makes the store of the parameters, once.
-    runtime: arranges the workers.
     period_seconds: between two ticks of the run's services.
 
   Returns:
@@ -137,7 +133,7 @@ def run(
       parts.job.store.read().frames,
       spaces_lib.to_records(spaces_lib.of(parts.team[0].env)),
     )
-    threads = runtime(parts.team, parts.job)
+    threads = parts.arrangement.threads()
     closing.add_users(threads.alive)
     if parts.evaluator:
       evaluator = parts.evaluator
@@ -307,10 +303,7 @@ def _result(
     mean_return=session.log.mean_return,
     seconds=seconds,
     cpu_seconds=cpu_seconds,
-    phases={
-      phase: sum(worker.stopwatch.seconds[phase] for worker in parts.team)
-      for phase in stopwatch.PHASES
-    },
+    phases=parts.arrangement.phases(),
     workdir=str(session.path),
     finished=session.frames_are_done and evaluations_done,
   )

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Callable, Sequence
 import dataclasses
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from a3c_jax.acting import carry as carry_lib
 from a3c_jax.acting import rollout
-from a3c_jax.core import events, stopwatch, types
+from a3c_jax.core import cpu, events, fields, stopwatch, types
 from a3c_jax.core import threads as threads_lib
 from a3c_jax.envs import replayable
 from a3c_jax.parameters.store import ParameterStore, WorkerState
+
+MOST_THREADS = 1000
 
 
 @dataclasses.dataclass
@@ -56,6 +59,8 @@ class Job(NamedTuple):
   learner: types.Learner
   gradients: Callable[..., tuple[types.Params, jax.Array]]  # clipped
   store: ParameterStore
+  max_grad_norm: float | None  # of `gradients`
+  seed: int
   spec: rollout.RolloutSpec
   frames: int  # emulator frames of all workers, after which they end
   action_repeat: int  # emulator frames per agent step
@@ -65,11 +70,84 @@ class Job(NamedTuple):
   max_bad_gradients: int  # in a row
 
 
-class Runtime(Protocol):
-  """How workers are arranged."""
+class Arrangement(abc.ABC):
+  """The workers of a run, arranged by a runtime."""
 
-  def __call__(
-    self, team: Sequence[Worker], job: Job
-  ) -> threads_lib.ThreadGroup:
-    """Makes the threads that do the job, and starts none."""
-    ...
+  def __init__(self, team: Sequence[Worker], job: Job):
+    self._team = team
+    self._job = job
+
+  @abc.abstractmethod
+  def warm_up(self) -> types.Segment:
+    """Compiles what its threads call; plays and changes nothing.
+
+    Returns:
+      A segment of the shape of those that give gradients.
+    """
+
+  @abc.abstractmethod
+  def threads(self) -> threads_lib.ThreadGroup:
+    """Makes the threads that do the job, once, and starts none."""
+
+  def gauges(self) -> dict[str, float]:
+    """Returns figures of this moment for train.csv; always the same names."""
+    return {}
+
+  def phases(self) -> dict[str, float]:
+    """Returns the seconds of each of `stopwatch.PHASES`, of all threads."""
+    return stopwatch.added(worker.stopwatch for worker in self._team)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+  """Base of a runtime's own settings; has none itself.
+
+  Each field is a `fields.setting` with a default and a source.
+  """
+
+  @property
+  def num_workers(self) -> int:
+    """How many workers own environments."""
+    raise NotImplementedError
+
+  def check_together(self) -> None:
+    """Raises UsageError if values are allowed one by one, but not together."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ThreadSettings(Settings):
+  """Base of the settings of runtimes whose threads all act and learn."""
+
+  threads: int = fields.count(
+    'Actor-learner threads. Each has its own environments.',
+    most=MOST_THREADS,
+    default=min(2 * cpu.cores(), 16),
+    source="twice the cores, at most the paper's 16",
+  )
+
+  @property
+  def num_workers(self) -> int:
+    return self.threads
+
+
+class Runtime(NamedTuple):
+  """A way to arrange workers. `registry.register` makes it known to scripts.
+
+  Attributes:
+    name: the value of `--runtime`.
+    settings_type: the dataclass of its own settings. Each is a flag.
+    arrange: `(team, job, settings)` gives the arrangement.
+    description: one sentence for `--help`.
+  """
+
+  name: str
+  settings_type: type[Settings]
+  arrange: Callable[[Sequence[Worker], Job, Any], Arrangement]
+  description: str
+
+  @property
+  def settings(self) -> dict[str, dataclasses.Field]:
+    """Returns the fields of its settings by name."""
+    return {
+      field.name: field for field in dataclasses.fields(self.settings_type)
+    }

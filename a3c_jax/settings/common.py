@@ -9,6 +9,8 @@ from a3c_jax.algorithms import registry
 from a3c_jax.algorithms.algorithm import Hyperparameters, Recurrent
 from a3c_jax.core import fields, paths
 from a3c_jax.envs import domain as domain_lib
+from a3c_jax.runtimes import registry as runtimes
+from a3c_jax.runtimes import runtime as runtime_lib
 
 NETWORKS = ('nips', 'nature', 'mlp', 'hidden200', 'linear_conv', 'auto')
 OPTIMIZERS = ('shared_rmsprop', 'rmsprop', 'momentum_sgd')
@@ -21,9 +23,9 @@ class Config:
   """All that a run depends on, apart from the code. Immutable.
 
   The fields of this class are settings of every algorithm and domain.
-  `algorithm` holds those of the chosen algorithm. `environment` holds those of
-  the domain. Frames are emulator frames. `config.make` makes a Config and fills
-  in defaults.
+  `algorithm` holds those of the chosen algorithm, `arrangement` those of the
+  runtime, `environment` those of the domain. Frames are emulator frames.
+  `config.make` makes a Config and fills in defaults.
   """
 
   preset: str = fields.one_of(
@@ -38,9 +40,7 @@ class Config:
     DEVICES,
     may_change=True,
   )
-  threads: int = fields.count(
-    'Actor-learner threads. Each has its own environments.', most=1000
-  )
+  runtime: str = fields.one_of('How threads are arranged.', runtimes.names)
   envs_per_thread: int = fields.count(
     'Environments per thread. One forward pass chooses all their actions.',
     most=1000,
@@ -200,6 +200,12 @@ class Config:
     dataclasses.is_dataclass,
     flag=False,
   )
+  arrangement: runtime_lib.Settings = fields.setting(
+    'Settings of the runtime.',
+    "the runtime's settings",
+    lambda value: isinstance(value, runtime_lib.Settings),
+    flag=False,
+  )
   algorithm: Hyperparameters = fields.setting(
     'Hyperparameters of the algorithm.',
     "the algorithm's hyperparameters",
@@ -221,6 +227,11 @@ class Config:
   def action_repeat(self) -> int:
     """Emulator frames per agent step."""
     return domain_lib.get(self.domain).action_repeat(self.environment)
+
+  @property
+  def num_workers(self) -> int:
+    """How many threads own environments."""
+    return self.arrangement.num_workers
 
   @property
   def lstm(self) -> bool:

@@ -14,7 +14,9 @@ from a3c_jax.algorithms import registry
 from a3c_jax.algorithms.algorithm import Algorithm
 from a3c_jax.core import errors, fields, paths
 from a3c_jax.envs import domain as domain_lib
-from a3c_jax.settings import common, record
+from a3c_jax.runtimes import registry as runtimes
+from a3c_jax.runtimes.runtime import Runtime
+from a3c_jax.settings import common, owners, record
 from a3c_jax.settings.common import Config
 from a3c_jax.settings.defaults import ALGORITHM, defaults
 
@@ -60,20 +62,23 @@ def make(
   _check_environment(environment, of_domain)
   known = dict(instead) | (_of_run(run) if run else {}) | given
   algorithm = registry.get(known.get('algo', ALGORITHM))
-  allowed = {*common.settings(), *algorithm.settings}
-  _check_names(given, allowed, algorithm)
-  # A run cannot resume with another algorithm. The error must name `--algo`,
-  # and not settings that nobody gave.
-  known = {name: known[name] for name in known if name in allowed}
   table = defaults(
     domain,
     algorithm.name,
     lstm=known.get('lstm'),
     preset=known.get('preset', 'paper'),
+    runtime=known.get('runtime'),
     environment=environment,
   )
+  runtime = runtimes.get(table['runtime'][0])
+  allowed = {*common.settings(), *algorithm.settings, *runtime.settings}
+  _check_names(given, allowed, algorithm, runtime)
+  # A run cannot resume with another algorithm or runtime. The error must name
+  # that flag, and not settings that nobody gave.
+  known = {name: known[name] for name in known if name in allowed}
   values = {name: value for name, (value, _) in table.items()} | known
   own = {name: values.pop(name) for name in algorithm.settings}
+  arrangement = {name: values.pop(name) for name in runtime.settings}
   values.setdefault('anneal_frames', values['frames'])
   if 'workdir' not in values:
     label = of_domain.env_name(environment)
@@ -82,10 +87,11 @@ def make(
     **values,
     domain=domain,
     environment=environment,
+    arrangement=runtime.settings_type(**arrangement),
     algorithm=algorithm.hyperparameters(**own),
   )
-  fields.check_settings(config)
-  fields.check_settings(config.algorithm)
+  for each in (config, config.arrangement, config.algorithm):
+    fields.check_settings(each)
   _check_together(config)
   return config
 
@@ -93,7 +99,11 @@ def make(
 def _of_run(run: Config) -> dict[str, Any]:
   names = common.settings().keys() - _OF_ONE_START
   own = {name: getattr(run, name) for name in names}
-  return own | dataclasses.asdict(run.algorithm)
+  return (
+    own
+    | dataclasses.asdict(run.arrangement)
+    | dataclasses.asdict(run.algorithm)
+  )
 
 
 def _new_folder(env_name, algo, seed) -> str:
@@ -113,18 +123,22 @@ def _check_environment(environment, domain) -> None:
 
 
 def _check_names(
-  given: Iterable[str], allowed: Container[str], algorithm: Algorithm
+  given: Iterable[str],
+  allowed: Container[str],
+  algorithm: Algorithm,
+  runtime: Runtime,
 ) -> None:
   for name in given:
     if name in allowed:
       continue
-    if not any(
-      name in registry.get(each).settings for each in registry.names()
-    ):
+    if name not in owners.all_settings():
       raise TypeError(f'{name}: there is no such setting')
-    own = ', '.join(algorithm.settings) or 'the settings of all algorithms'
+    owner, own = f'--algo={algorithm.name}', algorithm.settings
+    if name in owners.of_runtimes():
+      owner, own = f'--runtime={runtime.name}', runtime.settings
     raise errors.UsageError(
-      f'--{name}: not a setting of --algo={algorithm.name}; allowed: {own}'
+      f'--{name}: not a setting of {owner}; allowed: '
+      + (', '.join(own) or 'the settings of all')
     )
 
 
@@ -189,9 +203,9 @@ def _check_together(config: Config) -> None:
       f'--algo={config.algo}: {", ".join(presets)}'
     )
   check_protocol(config, config.eval_protocol, flag='eval_protocol')
-  if config.threads * config.envs_per_thread > _MOST_ENVS:
+  if config.num_workers * config.envs_per_thread > _MOST_ENVS:
     raise errors.UsageError(
-      f'--threads={config.threads} with --envs_per_thread='
+      f'{config.num_workers} threads with --envs_per_thread='
       f'{config.envs_per_thread}: allowed: {_MOST_ENVS} environments in all'
     )
   if domain_lib.get(config.domain).continuous and not algorithm.continuous:
@@ -200,3 +214,4 @@ def _check_together(config: Config) -> None:
       f'{registry.continuous()}'
     )
   config.algorithm.check_together()
+  config.arrangement.check_together()

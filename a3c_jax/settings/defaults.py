@@ -12,20 +12,18 @@ import dataclasses
 from typing import Any
 
 from a3c_jax.algorithms import registry
-from a3c_jax.core import cpu
 from a3c_jax.envs import domain as domain_lib
-from a3c_jax.settings import common
+from a3c_jax.runtimes import registry as runtimes
+from a3c_jax.settings import common, owners
 
 ALGORITHM = 'a3c'  # The paper's best.
+RUNTIME = 'asynchronous'
 # For every algorithm and domain.
 _COMMON: Mapping[str, tuple[Any, str]] = {
   'preset': ('paper', 'ours'),
   'algo': (ALGORITHM, "the paper's best"),
   'device': ('cpu', 'paper'),
-  'threads': (
-    min(2 * cpu.cores(), 16),
-    "twice the cores, at most the paper's 16",
-  ),
+  'runtime': (RUNTIME, 'paper, section 4'),
   'envs_per_thread': (1, 'paper, section 4'),
   'frames': (40_000_000, 'ours'),
   'seconds': (0.0, 'ours'),
@@ -68,6 +66,7 @@ def defaults(
   *,
   lstm: bool | None = None,
   preset: str = 'paper',
+  runtime: str | None = None,
   environment: Any = None,
 ) -> dict[str, tuple[Any, str]]:
   """Returns default and source of the common settings and the algorithm's.
@@ -81,6 +80,7 @@ def defaults(
     algo: name of the algorithm.
     lstm: whether the network has an LSTM core; None for the default.
     preset: 'paper', or one of the algorithm.
+    runtime: name of the runtime; None for the default.
     environment: options of the domain; None ignores their defaults.
 
   Raises:
@@ -107,14 +107,21 @@ def defaults(
   table |= algorithm.presets.get(preset, {}).get(domain, {})
   table |= _LSTM if lstm else {}
   table |= specific
-  return _known(table, algorithm, domain)
+  of_runtime = runtimes.get(runtime or table['runtime'][0])
+  if runtime:
+    table['runtime'] = (runtime, _COMMON['runtime'][1])
+  own = {
+    name: (field.default, field.metadata['source'])
+    for name, field in of_runtime.settings.items()
+  }
+  return _known(own | table, algorithm, of_runtime, domain)
 
 
 def _check_apart(algorithm, domain) -> None:
   options = {field.name for field in dataclasses.fields(domain.options)}
   own = algorithm.settings.keys()
-  shared = own & common.settings().keys() | options & own
-  shared |= options & common.settings().keys()
+  others = common.settings().keys() | owners.of_runtimes()
+  shared = own & others | options & own | options & others
   if shared:
     raise ValueError(
       f'algorithm {algorithm.name} in domain {domain.name}: more than one '
@@ -122,12 +129,10 @@ def _check_apart(algorithm, domain) -> None:
     )
 
 
-def _known(table, algorithm, domain) -> dict[str, tuple[Any, str]]:
-  """Drops a domain's defaults for settings of other algorithms."""
-  own = common.settings().keys() | algorithm.settings.keys()
-  elsewhere = {
-    name for algo in registry.names() for name in registry.get(algo).settings
-  }
+def _known(table, algorithm, runtime, domain) -> dict[str, tuple[Any, str]]:
+  """Drops defaults for settings of other algorithms and runtimes."""
+  own = {*common.settings(), *algorithm.settings, *runtime.settings}
+  elsewhere = owners.all_settings()
   unknown = table.keys() - own - elsewhere
   if unknown:
     raise ValueError(

@@ -13,13 +13,15 @@ from absl import flags
 from a3c_jax.algorithms import registry
 from a3c_jax.core import errors, fields, paths
 from a3c_jax.envs import domain as domain_lib
+from a3c_jax.runtimes import registry as runtimes
 from a3c_jax.settings import common, record
 from a3c_jax.settings import config as config_lib
 from a3c_jax.settings.common import Config
-from a3c_jax.settings.defaults import ALGORITHM, defaults
+from a3c_jax.settings.defaults import ALGORITHM, RUNTIME, defaults
 
 _ENVIRONMENT = 'environment'
 _ALGORITHM = 'algorithm '  # The names of those with the settings follow.
+_RUNTIME = 'runtime '  # Likewise.
 _HEADINGS = {_ENVIRONMENT, *common.sections()}
 _SOURCES = """\
 After each default is its source. paper: Mnih et al. 2016, arXiv:1602.01783.
@@ -214,8 +216,17 @@ def _define_settings(domain: domain_lib.Domain, instead) -> list[str]:
     if registry.get(name).continuous or not domain.continuous
   ]
   first, *rest = common.sections().items()
-  # `--algo` is in the first one.
-  sections = dict([first, *_sections_of(algorithms).items(), *rest])
+  # `--algo` and `--runtime` are in the first one.
+  sections = dict([first])
+  for prefix, owners in (
+    (_ALGORITHM, {algo: registry.get(algo).settings for algo in algorithms}),
+    (
+      _RUNTIME,
+      {name: runtimes.get(name).settings for name in runtimes.names()},
+    ),
+  ):
+    sections |= _sections_of(prefix, owners)
+  sections |= dict(rest)
   describe_setting = _describer(domain, algorithms, instead)
   for heading, settings in sections.items():
     for field in settings.values():
@@ -224,16 +235,23 @@ def _define_settings(domain: domain_lib.Domain, instead) -> list[str]:
   return [name for settings in sections.values() for name in settings]
 
 
-def _sections_of(algorithms) -> dict[str, dict[str, dataclasses.Field]]:
-  """Returns settings of algorithms by the names of those that share them."""
+def _sections_of(
+  prefix: str, settings: Mapping[str, Mapping[str, dataclasses.Field]]
+) -> dict[str, dict[str, dataclasses.Field]]:
+  """Returns settings by the names of those that share them.
+
+  Args:
+    prefix: of each heading.
+    settings: of each owner.
+  """
   owners: dict[str, list[str]] = {}
-  for algo in algorithms:
-    for name in registry.get(algo).settings:
-      owners.setdefault(name, []).append(algo)
+  for owner, names in settings.items():
+    for name in names:
+      owners.setdefault(name, []).append(owner)
   sections: dict[str, dict[str, dataclasses.Field]] = {}
-  for name, algos in owners.items():
-    section = sections.setdefault(_ALGORITHM + ', '.join(algos), {})
-    section[name] = registry.get(algos[0]).settings[name]
+  for name, found in owners.items():
+    section = sections.setdefault(prefix + ', '.join(found), {})
+    section[name] = settings[found[0]][name]
   return sections
 
 
@@ -261,6 +279,11 @@ def _describer(
       allowed = ', '.join(dict.fromkeys(sum(presets, ())))
     elif field.name == 'algo':
       allowed = ', '.join(algorithms)
+    elif field.name == 'runtime':
+      about = '. '.join(
+        f'{name}: {runtimes.get(name).description}' for name in runtimes.names()
+      )
+      about += '.'
     # The default algorithm is the same, whichever of them is described.
     tables = tables_of(None if field.name == 'algo' else algo)
     default = _describe_default(field.name, tables)
@@ -277,8 +300,7 @@ class _Table(NamedTuple):
   defaults: Mapping[str, tuple[Any, str]]
 
   def has(self, name) -> bool:
-    own = registry.get(self.algo).settings
-    return name in own or name in common.settings()
+    return name in self.defaults or name in common.settings()
 
 
 def _tables(domain: str, algorithms: Sequence[str], instead) -> list[_Table]:
@@ -303,7 +325,12 @@ def _tables(domain: str, algorithms: Sequence[str], instead) -> list[_Table]:
     tables.append(table('--lstm', lstm=True))
   tables += [table(f'--preset={preset}', preset=preset) for preset in presets]
   others = [algo for algo in algorithms if algo != first]
-  return [*tables, *(table(f'--algo={algo}', algo) for algo in others)]
+  tables += [table(f'--algo={algo}', algo) for algo in others]
+  return tables + [
+    table(f'--runtime={name}', runtime=name)
+    for name in runtimes.names()
+    if name != RUNTIME
+  ]
 
 
 def _describe_default(name: str, tables: Iterable[_Table]) -> str:
@@ -314,7 +341,7 @@ def _describe_default(name: str, tables: Iterable[_Table]) -> str:
   flags_of: dict[str, list[str]] = {}
   for table in others:
     other = table.defaults.get(name)
-    if other != known and name != 'algo':
+    if other != known and name not in ('algo', 'runtime'):
       flags_of.setdefault(_default_text(name, other), []).append(table.flag)
   for other_text, names in flags_of.items():
     text += f'; with {" or ".join(names)} {other_text}'
@@ -354,8 +381,10 @@ def describe(algo: str | None) -> str:
   for heading, found in flags.FLAGS.flags_by_module_dict().items():
     owners = heading.removeprefix(_ALGORITHM).split(', ')
     of_algorithms = heading.startswith(_ALGORITHM)
-    if heading in _HEADINGS or (
-      of_algorithms and (algo is None or algo in owners)
+    if (
+      heading in _HEADINGS
+      or heading.startswith(_RUNTIME)
+      or (of_algorithms and (algo is None or algo in owners))
     ):
       for flag in found:
         if isinstance(flag, _Flag):

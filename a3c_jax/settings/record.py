@@ -14,6 +14,7 @@ from a3c_jax.algorithms import registry
 from a3c_jax.core import errors, fields, paths
 from a3c_jax.envs import domain as domain_lib
 from a3c_jax.envs import spaces as spaces_lib
+from a3c_jax.runtimes import registry as runtimes
 from a3c_jax.settings import defaults as defaults_lib
 from a3c_jax.settings.common import Config
 
@@ -96,7 +97,7 @@ def spaces_of(record: Record) -> spaces_lib.Spaces | None:
 
 def _why_unknown(values: Mapping[str, Any]) -> str:
   """Returns why this process cannot use the settings; '' if it may."""
-  if 'domain' in values and 'algorithm' not in values:
+  if 'domain' in values and not {'algorithm', 'arrangement'} <= values.keys():
     return 'its config.json is of an earlier version of a3c_jax'
   known = {field.name for field in dataclasses.fields(Config)}
   unknown = ', '.join(sorted(values.keys() - known))
@@ -108,6 +109,7 @@ def _why_unknown(values: Mapping[str, Any]) -> str:
   for kind, name, names in (
     ('algorithm', values['algo'], registry.names()),
     ('domain', values['domain'], domain_lib.names()),
+    ('runtime', values['runtime'], runtimes.names()),
   ):
     if name not in names:
       return (
@@ -128,11 +130,14 @@ def _from_record(values: Mapping[str, Any], path: pathlib.Path) -> Config:
     algo,
     lstm=hyperparameters.get('lstm'),
     preset=values.get('preset', 'paper'),
+    runtime=values['runtime'],
     environment=environment,
   )
   known = {name: value for name, (value, _) in table.items()}
   algorithm = registry.get(algo)
   own = {name: known.pop(name) for name in algorithm.settings}
+  runtime = runtimes.get(values['runtime'])
+  of_runtime = {name: known.pop(name) for name in runtime.settings}
   known |= {
     name: tuple(value) if isinstance(value, list) else value
     for name, value in values.items()
@@ -142,6 +147,9 @@ def _from_record(values: Mapping[str, Any], path: pathlib.Path) -> Config:
     | {
       'workdir': str(path),
       'environment': environment,
+      'arrangement': domain_lib.from_record(
+        runtime.settings_type, of_runtime | values['arrangement']
+      ),
       'algorithm': domain_lib.from_record(
         algorithm.hyperparameters, own | hyperparameters
       ),
@@ -171,8 +179,9 @@ def fixed_settings(config: Config) -> dict[str, Any]:
   record = json.loads(json.dumps(dataclasses.asdict(config)))
   # Those of the environment first: an error names the first that differs.
   values = record.pop('environment') | record
-  values |= values.pop('algorithm')
-  for each in (config, config.environment, config.algorithm):
+  values |= values.pop('arrangement') | values.pop('algorithm')
+  owners = (config, config.environment, config.arrangement, config.algorithm)
+  for each in owners:
     for field in dataclasses.fields(each):
       if field.metadata['may_change']:
         del values[field.name]

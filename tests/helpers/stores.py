@@ -12,7 +12,7 @@ import optax
 
 from a3c_jax.optim import rule
 from a3c_jax.parameters.locked import LockedStore
-from a3c_jax.parameters.store import Contribution
+from a3c_jax.parameters.store import Contribution, Played
 
 STORES = [LockedStore]
 WAIT_SECONDS = 60.0
@@ -41,8 +41,26 @@ def maker(store):
 
 
 def push(store, worker, grads, frames, **given):
-  arguments = {'read_version': 0, 'worker_state': None}
-  return store.push(Contribution(worker, grads, frames, **arguments | given))
+  return store.push(contribution(worker, grads, frames, **given))
+
+
+def contribution(
+  worker,
+  grads,
+  frames,
+  *,
+  read_version=0,
+  worker_state=None,
+  acted_versions=(0,),
+  of_gradient=(),
+  **played,
+):
+  """What a worker of the asynchronous runtime pushes after one segment."""
+  acted_versions = np.array(acted_versions)
+  segment = Played(worker, worker_state, acted_versions, **played)
+  return Contribution(
+    grads, frames, read_version, (segment,), of_gradient, optimizer=worker
+  )
 
 
 def in_threads(*bodies):

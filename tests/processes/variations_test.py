@@ -117,7 +117,7 @@ def test_the_online_network_chooses_in_double_q():
     discount_t=np.full((2, 1), 0.5, np.float32),
     is_first=np.zeros((3, 1), bool),
     state=(),
-    activations=(),
+    kept=(),
   )
   q, chosen = (network.apply(each, obs)[:, 0] for each in (params, target))
   assert int(q[2].argmax()) != int(chosen[2].argmax())

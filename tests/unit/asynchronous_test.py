@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import optax
 import pytest
+from stores import push
 
 from a3c_jax.acting import carry as carry_lib
 from a3c_jax.acting import normalization, rollout
@@ -16,7 +17,7 @@ from a3c_jax.core import errors, events, types
 from a3c_jax.envs import catch, gym, replayable
 from a3c_jax.optim import rule
 from a3c_jax.parameters.locked import LockedStore
-from a3c_jax.parameters.store import Contribution, Receipt
+from a3c_jax.parameters.store import Receipt
 from a3c_jax.runtimes import asynchronous, runtime
 
 T_MAX = 3
@@ -38,7 +39,7 @@ def run(acting, *, segments, exploration=lambda frames: np.array([frames])):
 
   def act(params, recurrent, obs, key, exploration_epsilon):
     acted.append((int(params), *map(float, exploration_epsilon)))
-    store.push(Contribution(1, np.float32(1), 100, 0, None))
+    push(store, 1, np.float32(1), 100)
     return np.zeros(len(obs), np.int32), recurrent, key
 
   def gradients(params, target_params, segment):
@@ -79,6 +80,8 @@ def job_of(learner, gradients, store, *, frames=10**9, max_bad_gradients=0):
     learner=learner,
     gradients=gradients,
     store=store,
+    max_grad_norm=None,
+    seed=0,
     spec=rollout.RolloutSpec(T_MAX, gamma=0.99),
     frames=frames,
     action_repeat=1,
@@ -173,16 +176,16 @@ def test_a_contribution_tells_all_of_its_segment():
     ),
     segments=4,
   )
-  assert [each.worker for each in pushed] == [0] * 4
+  assert [played.worker for each in pushed for played in each.played] == [0] * 4
   assert [each.frames for each in pushed] == [T_MAX] * 4
   assert [each.read_version for each in pushed] == [7] * 4
-  assert [each.statistics for each in pushed] == [None] * 4
+  assert [each.played[0].statistics for each in pushed] == [None] * 4
   for number, each in enumerate(pushed, start=1):
-    learning, *ended = each.events
+    (learning,), ended = each.events, each.played[0].events
     np.testing.assert_array_equal(learning.values, [2, 3])
     assert isinstance(learning, events.LearningStatistics)
     assert [episode.steps for episode in ended] == [9] * (number == 3)
-    assert len(each.worker_state.action_log.actions) == T_MAX * number
+    assert len(each.played[0].worker_state.action_log.actions) == T_MAX * number
     pickle.loads(pickle.dumps(each))
 
 
@@ -196,9 +199,10 @@ def test_statistics_are_of_the_raw_observations_of_the_segment():
   given = normalization.initial((10, 5))
   (plain,) = play(gradients, segments=1)
   (normalized,) = play(gradients, segments=1, statistics=given)
-  assert plain.statistics is None
+  assert plain.played[0].statistics is None
   expected = normalization.of(raw[0].reshape(-1, 10, 5))
-  jax.tree.map(np.testing.assert_array_equal, normalized.statistics, expected)
+  found = normalized.played[0].statistics
+  jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
 def bad_at(*calls):

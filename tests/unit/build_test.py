@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import stores
 
 from a3c_jax import networks
 from a3c_jax.algorithms import registry
@@ -15,7 +16,6 @@ from a3c_jax.envs import atari
 from a3c_jax.envs import domain as domain_lib
 from a3c_jax.optim import clipping, factored
 from a3c_jax.parameters.locked import LockedStore
-from a3c_jax.parameters.store import Contribution
 from a3c_jax.settings import build, common, config
 
 IMAGE = spaces.Box(0, 255, (40, 44, 3), np.uint8)
@@ -426,7 +426,7 @@ def test_only_the_collection_params_is_learnt(algo, space, optimizer):
   grads, stats = gradients(before, before, segment)
   assert set(factored.dense(grads)) == {'params'}
   assert np.isfinite(stats).all()
-  store.push(Contribution(0, grads, 10, 0, None))
+  stores.push(store, 0, grads, 10)
   after = store.read().params
   kept = {'constants', 'counter'}
   assert set(after) == {'params', *kept}

@@ -4,11 +4,13 @@ import itertools
 import math
 
 import pytest
+import settings
 
 from a3c_jax.algorithms import registry
 from a3c_jax.algorithms.algorithm import Hyperparameters
 from a3c_jax.core import errors, fields
 from a3c_jax.envs import control, domain
+from a3c_jax.runtimes import registry as runtimes
 from a3c_jax.settings import common, config
 from a3c_jax.settings.defaults import defaults
 
@@ -21,7 +23,16 @@ BAD = {
   'preset': ['fast', '', 'Paper'],
   'algo': ['dqn', '', 'A3C'],
   'device': ['tpu', '', 'GPU'],
+  'runtime': ['threads', '', 'Queues'],
   'threads': TOO_SMALL,
+  'reduce': ['max', ''],
+  'agents': [0, 1001],
+  'predictors': [0, 1001],
+  'trainers': [0, 1001],
+  'min_training_segments': [0, 1001],
+  'training_queue': [0, 1.5],
+  'prediction_batch': [0, 1001],
+  'inject_lag': [-1, 0.5],
   'frames': TOO_SMALL,
   'seconds': NEGATIVE,
   'seed': [-1, 2**31, NAN],
@@ -73,22 +84,17 @@ def make(domain='atari', **given):
 
 
 FIELDS = common.settings()
-ALGO_OF = {}  # The first algorithm that has a setting, and that setting.
-for _algo in registry.names():
-  for _name, _field in registry.get(_algo).settings.items():
-    ALGO_OF.setdefault(_name, _algo)
-    FIELDS.setdefault(_name, _field)
+OWNER_OF = {}  # The first algorithm or runtime that has a setting.
+for _flag, _registry in (('algo', registry), ('runtime', runtimes)):
+  for _owner in _registry.names():
+    for _name, _field in _registry.get(_owner).settings.items():
+      OWNER_OF.setdefault(_name, {_flag: _owner})
+      FIELDS.setdefault(_name, _field)
 
 
 def make_with(name, value):
-  """A Config with one setting, and the algorithm that has it."""
-  algo = {'algo': ALGO_OF[name]} if name in ALGO_OF else {}
-  return make(**algo, **{name: value})
-
-
-def setting(made, name):
-  """A setting, wherever in a Config it is."""
-  return getattr(made.algorithm if name in ALGO_OF else made, name)
+  """A Config with one setting, and the algorithm or runtime that has it."""
+  return make(**OWNER_OF.get(name, {}), **{name: value})
 
 
 @pytest.mark.parametrize(('name', 'value'), BAD_VALUES)
@@ -126,7 +132,7 @@ def test_one_message_word_for_word():
 
 def test_every_flag_has_bad_values_above():
   # Both values of the first two are good; folders judge the others.
-  good = {'lstm', 'normalize_obs', 'override', 'profile'}
+  good = {'adjust', 'lstm', 'normalize_obs', 'override', 'profile'}
   assert set(FIELDS) - set(BAD) == good
 
 
@@ -144,17 +150,17 @@ def test_defaults_pass_their_own_checks(domain, algo):
   assert made.algo == algo
   for name, (value, source) in defaults(domain, algo).items():
     assert source
-    assert setting(made, name) == value
+    assert settings.value_of(made, name) == value
 
 
 @pytest.mark.parametrize(
   ('domain', 'algo'), itertools.product(DOMAINS, registry.names())
 )
 def test_every_setting_but_two_has_a_default(domain, algo):
-  settings = {*common.settings(), *registry.get(algo).settings}
+  names = {*settings.fields_of(algo)}
   table = defaults(domain, algo)
-  assert settings - set(table) == {'workdir', 'anneal_frames'}
-  assert set(table) <= settings
+  assert names - set(table) == {'workdir', 'anneal_frames'}
+  assert set(table) <= names
 
 
 def test_what_comes_later_among_defaults_takes_precedence(monkeypatch):
@@ -237,8 +243,10 @@ def test_a_preset_changes_defaults_and_nothing_else():
   assert 'rms_epsilon' in changed
   assert all(quick[name][1] for name in changed)  # Each has its reason.
   made = make(preset='quick')
-  assert all(getattr(made, name) == quick[name][0] for name in changed)
-  instead = {name: getattr(make(), name) for name in changed}
+  assert all(
+    settings.value_of(made, name) == quick[name][0] for name in changed
+  )
+  instead = {name: settings.value_of(make(), name) for name in changed}
   assert make(preset='quick', **instead) == dataclasses.replace(
     make(), preset='quick'
   )
@@ -359,7 +367,7 @@ def test_ends_alone_do_not_fit_the_default_probabilities():
 )
 def test_good_values_at_the_edge(given):
   [(name, value)] = given.items()
-  assert setting(make_with(name, value), name) == value
+  assert settings.value_of(make_with(name, value), name) == value
 
 
 def test_none_counts_as_not_given():
@@ -416,8 +424,8 @@ def test_an_unknown_setting():
   ],
 )
 def test_no_setting_overflows(name, value):
-  made = make(algo=ALGO_OF.get(name))
-  owner = made.algorithm if name in ALGO_OF else made
+  made = make(**OWNER_OF.get(name, {}))
+  owner = settings.owner_of(made, name)
   with pytest.raises(errors.UsageError) as error:
     fields.check_settings(dataclasses.replace(owner, **{name: value}))
   assert str(error.value).startswith(f'--{name}=')

@@ -89,7 +89,7 @@ def acted_segment(learner, params, num_envs, shape=(4, 84, 84), steps=STEPS):
     discount_t=discount_t,
     is_first=is_first,
     state=first_state,
-    activations=steps_lib.joined(activations),
+    kept=steps_lib.joined(activations),
   )
 
 
@@ -120,7 +120,7 @@ def test_fast_and_plain_gradients_of_a_segment(algo, num_envs):
     init(jax.random.key(1), obs),
   )
   segment = acted_segment(fast, params, num_envs)
-  without = segment._replace(activations=())
+  without = segment._replace(kept=())
   form = fast.factored_gradients
   grads, stats = form.gradients(params, target_params, segment)
   torsos = [name for name in grads.tree['params'] if name.endswith('torso')]
@@ -152,7 +152,7 @@ def test_gradients_are_arrays_like_what_is_trained(algo, steps, cached):
   params = learner.init(jax.random.key(0), obs)
   segment = acted_segment(learner, params, 1, (300,), steps)
   if not cached:
-    segment = segment._replace(activations=())
+    segment = segment._replace(kept=())
   variables = params | {'constants': {'c': jnp.ones(2)}}
   grads, stats = learner.gradients(variables, params, segment)
   assert jax.tree.structure(grads) == jax.tree.structure(params)
@@ -177,10 +177,8 @@ def test_activations_stand_for_the_forward_pass():
   params = learner.init(jax.random.key(0), obs)
   segment = acted_segment(learner, params, 2, shape)
   # Less than 0 before a ReLU is 0 behind it: the bias of the head is left.
-  changed = jax.tree.map(lambda cached: -jnp.abs(cached), segment.activations)
-  _, stats = learner.gradients(
-    params, params, segment._replace(activations=changed)
-  )
+  changed = jax.tree.map(lambda cached: -jnp.abs(cached), segment.kept)
+  _, stats = learner.gradients(params, params, segment._replace(kept=changed))
   bias = params['params']['Linear_0']['Dense_0']['bias']
   np.testing.assert_allclose(
     stats['mean_q'], np.mean(bias[segment.a[:-1]]), rtol=1e-5
@@ -242,10 +240,10 @@ def test_of_own_torsos_nothing_is_cached(own, algo):
   obs = np.zeros((1, num_envs, *shape), np.uint8)
   params = learner.init(jax.random.key(0), obs[0])
   segment = acted_segment(learner, params, num_envs, shape)
-  assert not jax.tree.leaves(segment.activations)
+  assert not jax.tree.leaves(segment.kept)
   assert_close(
     learner.gradients(params, params, segment),
-    plain.gradients(params, params, segment._replace(activations=())),
+    plain.gradients(params, params, segment._replace(kept=())),
   )
 
 

@@ -10,6 +10,7 @@ from absl import flags
 from absl.testing import flagsaver
 import pytest
 import script_flags
+import settings
 
 from a3c_jax import command_line
 from a3c_jax.algorithms import registry
@@ -176,13 +177,12 @@ def other_value(field, default):
 
 @pytest.mark.parametrize('algo', registry.names())
 def test_every_flag_reaches_the_config(parse, algo):
-  settings = registry.get(algo).settings
   table = {name: value for name, (value, _) in defaults('atari', algo).items()}
   table |= {'workdir': '', 'anneal_frames': 1}
   given = {
     name: other_value(field, table[name])
-    for name, field in (common.settings() | settings).items()
-    if name not in ('algo', 'preset')
+    for name, field in settings.fields_of(algo).items()
+    if name not in ('algo', 'preset', 'runtime')
   }
   texts = {
     name: ','.join(map(str, value)) if isinstance(value, tuple) else value
@@ -193,10 +193,7 @@ def test_every_flag_reaches_the_config(parse, algo):
   )
   for name in ('workdir', 'profile'):
     given[name] = os.path.abspath(given[name])
-  found = {
-    name: getattr(parsed.algorithm if name in settings else parsed, name)
-    for name in given
-  }
+  found = {name: settings.value_of(parsed, name) for name in given}
   assert found == given
   assert parsed.algo == algo
   assert isinstance(parsed.algorithm, registry.get(algo).hyperparameters)
@@ -211,8 +208,7 @@ def test_flags_left_out_keep_the_defaults(parse):
   table = defaults('atari')
   parsed = parse()
   for name, (value, _) in table.items():
-    owner = parsed if name in common.settings() else parsed.algorithm
-    assert getattr(owner, name) == value
+    assert settings.value_of(parsed, name) == value
   assert parsed.anneal_frames == parsed.frames
   shown = lambda config: paths.as_given(config.workdir)
   assert shown(parsed).startswith('runs/pong-a3c-')

@@ -31,7 +31,7 @@ def write_one_row_of_each(log, frames):
     events.LearningStatistics(np.array([0.5])),
   )
   receipt = store.Receipt(frames, 1, 1, 0.001)
-  log.applied([store.Applied(receipt, 0, 1.5, happened)])
+  log.applied([store.Applied(receipt, 0, np.zeros(5, int), 1.5, happened)])
   log.write_row(frames=frames, seconds=1.5, updates=1, learning_rate=0.1)
   log.evaluation(
     log_lib.EvalRow(

@@ -24,6 +24,9 @@ TRAIN_COLUMNS = [
   'loss',
   'entropy',
   'lag',
+  'policy_lag',
+  'policy_lag_p95',
+  'policy_lag_max',
   'lock_wait_ms',
   'episodes',
   'mean_return',
@@ -51,22 +54,22 @@ def make_log(workdir, **changes):
   return log_lib.RunLog(workdir, **arguments | changes)
 
 
-def applied(*happened, frames=100, lag=0, lock_wait=0.0, thread=0):
+def applied(*happened, frames=100, lag=0, lock_wait=0.0, thread=0, lags=(0,)):
   """A contribution that was applied 1.25 seconds after training began."""
   receipt = store.Receipt(frames, 1, lag, lock_wait)
-  return store.Applied(receipt, thread, 1.25, happened)
+  return store.Applied(receipt, thread, np.array(lags, int), 1.25, happened)
 
 
-def update(loss=0.0, entropy=0.0, lag=0, lock_wait=0.0):
+def update(loss=0.0, entropy=0.0, lag=0, lock_wait=0.0, lags=(0,)):
   values = np.array([loss, entropy], np.float32)
   return applied(
-    events.LearningStatistics(values), lag=lag, lock_wait=lock_wait
+    events.LearningStatistics(values), lag=lag, lock_wait=lock_wait, lags=lags
   )
 
 
 def episode(frames=100, episode_return=5.0, thread=0):
   ended = events.EpisodeEnded(episode_return, 2.0, 10)
-  return applied(ended, frames=frames, thread=thread)
+  return applied(ended, frames=frames, thread=thread, lags=())
 
 
 def report(log, *contributions):
@@ -103,8 +106,10 @@ def read_scalars(workdir):
 
 def test_rows_are_means_since_the_last_row(tmp_path):
   with make_log(tmp_path) as log:
-    report(log, update(loss=1.0, lag=1, lock_wait=0.002))
-    report(log, update(loss=4.0, entropy=1.0, lag=2, lock_wait=0.004))
+    report(log, update(loss=1.0, lag=1, lock_wait=0.002, lags=[1] * 18))
+    report(
+      log, update(loss=4.0, entropy=1.0, lag=2, lock_wait=0.004, lags=[2, 5])
+    )
     report(log, episode(episode_return=5.0), episode(episode_return=8.0))
     log.write_row(frames=100, seconds=2.0, updates=2, learning_rate=0.5)
     report(log, update(loss=-3.0))
@@ -124,6 +129,9 @@ def test_rows_are_means_since_the_last_row(tmp_path):
       'loss': 2.5,
       'entropy': 0.5,
       'lag': 1.5,
+      'policy_lag': 1.25,  # (18 · 1 + 2 + 5) / 20
+      'policy_lag_p95': 2,
+      'policy_lag_max': 5,
       'lock_wait_ms': pytest.approx(3),
       'episodes': 2,
       'mean_return': 6.5,
@@ -140,6 +148,9 @@ def test_rows_are_means_since_the_last_row(tmp_path):
       'loss': -3,
       'entropy': 0,
       'lag': 0,
+      'policy_lag': 0,
+      'policy_lag_p95': 0,
+      'policy_lag_max': 0,
       'lock_wait_ms': 0,
       'episodes': 2,
       'mean_return': 6.5,

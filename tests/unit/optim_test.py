@@ -98,7 +98,7 @@ def factors(x, dy):
   activations = {
     'kept_layer': {'input': jnp.asarray(x), 'output': jnp.asarray(dy)}
   }
-  segment = types.Segment(*[None] * 6, activations=activations)
+  segment = types.Segment(*[None] * 6, kept=activations)
   form = factored.gradients(loss, None, None)
   return lambda *_: form.gradients(params, None, segment)
 

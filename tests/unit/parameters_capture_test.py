@@ -9,14 +9,13 @@ import numpy as np
 import optax
 import pytest
 import stores
-from stores import assert_same, in_threads, push
+from stores import assert_same, contribution, in_threads, push
 
 from a3c_jax import networks
 from a3c_jax.acting import normalization
 from a3c_jax.algorithms import value_based
 from a3c_jax.core import events, types
 from a3c_jax.optim import clipping, factored, rmsprop, rule
-from a3c_jax.parameters.store import Contribution
 
 
 @pytest.fixture(params=stores.STORES, ids=lambda store: store.__name__)
@@ -250,18 +249,18 @@ def test_contributions_can_be_logged_and_replayed(make, form):
     version = first.read()
     grads, stats = gradients(version.params, version.target_params, segment)
     assert isinstance(grads, factored.Factored) == (form == 'factored')
-    contribution = Contribution(
-      worker=0,
-      grads=grads,
-      frames=3,
+    given = contribution(
+      0,
+      grads,
+      3,
       read_version=version.updates,
       worker_state=f'at {count}',
-      events=(events.LearningStatistics(np.asarray(stats)),),
+      of_gradient=(events.LearningStatistics(np.asarray(stats)),),
       statistics=normalization.of(segment.obs.reshape(-1, *SHAPE)),
     )
-    log.append(pickle.dumps(contribution))
-    assert 'Contribution(worker=0' in repr(contribution)
-    first.push(contribution)
+    log.append(pickle.dumps(given))
+    assert 'Contribution(grads=' in repr(given)
+    first.push(given)
   for content in log:
     second.push(pickle.loads(content))
   assert_same(first.capture()[0], second.capture()[0])

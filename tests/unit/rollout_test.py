@@ -477,12 +477,12 @@ def test_what_acting_kept_is_joined_in_the_order_of_steps():
     )
   )
   _, segment, _ = collect(env, learner, start(env, learner), steps=3)
-  kept = segment.activations['obs']
+  kept = segment.kept['obs']
   np.testing.assert_array_equal(kept, segment.obs[:-1].reshape(6, 1))
   assert kept.ctypes.data % 64 == 0
   learner = learner._replace(act_and_keep=None)
   _, segment, _ = collect(env, learner, start(env, learner), steps=3)
-  assert segment.activations == ()
+  assert segment.kept == ()
 
 
 def test_the_learner_sees_normalised_observations():

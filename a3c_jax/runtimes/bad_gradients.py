@@ -1,0 +1,58 @@
+"""Drops gradients that are not finite."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+
+from a3c_jax.core import errors, events, types
+from a3c_jax.optim import factored
+
+
+class BadGradients:
+  """Drops gradients that are not finite, until there are too many in a row."""
+
+  def __init__(self, most: int, source: str):
+    """Starts with none.
+
+    Args:
+      most: how many in a row may be dropped.
+      source: where they come from, in words.
+    """
+    self._most = most
+    self._source = source
+    self._in_a_row = 0
+
+  def checked(
+    self, grads: types.Params, values: np.ndarray
+  ) -> tuple[types.Params | None, events.Event]:
+    """Returns the gradients, or None instead, and the event to report.
+
+    Args:
+      grads: dense or factored.
+      values: [S] float32, the scalars of the update; the last is their norm.
+
+    Raises:
+      BadGradientError: if there are too many in a row.
+    """
+    if np.isfinite(values[-1]):
+      self._in_a_row = 0
+      return grads, events.LearningStatistics(values)
+    self._in_a_row += 1
+    first = _first_not_finite(grads)
+    if self._in_a_row > self._most:
+      raise errors.BadGradientError(
+        f'{self._in_a_row} gradients in a row are not finite; in the last, '
+        f'{first} is the first'
+      )
+    return None, events.Incident(
+      'bad_gradients',
+      f'gradient of {self._source} dropped: {first} is not finite',
+    )
+
+
+def _first_not_finite(grads: types.Params) -> str:
+  for path, leaf in jax.tree_util.tree_leaves_with_path(factored.dense(grads)):
+    if not np.isfinite(leaf).all():
+      return jax.tree_util.keystr(path, simple=True, separator='/')
+  return 'the global norm'

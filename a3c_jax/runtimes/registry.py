@@ -1,0 +1,50 @@
+"""The registry of runtimes that `--runtime` can name."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from a3c_jax.core import errors
+from a3c_jax.runtimes import asynchronous, queues, synchronous
+from a3c_jax.runtimes.runtime import Runtime
+
+_runtimes: dict[str, Runtime] = {}
+
+
+def register(runtime: Runtime) -> None:
+  """Makes a runtime known to flags and training.
+
+  Raises:
+    ValueError: if the name is taken, or a setting has no default or source.
+  """
+  if runtime.name in _runtimes:
+    raise ValueError(f'runtime {runtime.name} is registered already')
+  for field in runtime.settings.values():
+    if field.default is dataclasses.MISSING or not field.metadata['source']:
+      raise ValueError(
+        f'{runtime.name}: {field.name} needs a default and its source'
+      )
+  _runtimes[runtime.name] = runtime
+
+
+def names() -> tuple[str, ...]:
+  """Returns the names of all runtimes; those of this package come first."""
+  return tuple(_runtimes)
+
+
+def get(name: str) -> Runtime:
+  """Returns the runtime of a name.
+
+  Raises:
+    UsageError: naming `--runtime` and the allowed names, if there is no such
+      one.
+  """
+  if name not in _runtimes:
+    raise errors.UsageError(
+      f'--runtime={errors.as_text(name)}: allowed: {", ".join(names())}'
+    )
+  return _runtimes[name]
+
+
+for _runtime in (asynchronous.RUNTIME, synchronous.RUNTIME, queues.RUNTIME):
+  register(_runtime)

@@ -1,0 +1,180 @@
+"""Synchronous workers: one update per round, from the gradients of all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+import dataclasses
+import threading
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from a3c_jax.acting import actor as actor_lib
+from a3c_jax.core import fields, threads, types
+from a3c_jax.optim import clipping
+from a3c_jax.parameters.store import Contribution, Played
+from a3c_jax.runtimes import player as player_lib
+from a3c_jax.runtimes import runtime, warm_up
+from a3c_jax.runtimes.bad_gradients import BadGradients
+from a3c_jax.runtimes.runtime import Job, Worker
+
+_POLL_SECONDS = 0.2  # Between two signs of life of a thread that waits.
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings(runtime.ThreadSettings):
+  """Settings of synchronous workers."""
+
+  reduce: str = fields.one_of(
+    'How the gradients of all environments become one, each of which is summed '
+    'over the steps of its segment. sum: as in A3C, so more environments make '
+    'larger updates. mean: the sum divided by the number of environments.',
+    ('sum', 'mean'),
+    default='sum',
+    source='paper, algorithm S3: gradients are summed',
+  )
+
+
+class Share(NamedTuple):
+  """One worker's part of a round."""
+
+  grads: types.Params  # dense, not clipped
+  values: np.ndarray  # [S] float32, as `clipping.clipped` gives
+  played: Played
+  frames: int
+
+
+class Round:
+  """Where threads meet: the last one to arrive acts for all of them.
+
+  Unlike `threading.Barrier` it shows signs of life of those that wait, and a
+  thread that is stopped does not break it.
+  """
+
+  def __init__(self, count: int, act: Callable[[list[Any]], None]):
+    """Starts the first round.
+
+    Args:
+      count: threads that must arrive.
+      act: called with what they brought, in the order of their indices.
+    """
+    self._count = count
+    self._act = act
+    self._condition = threading.Condition()
+    self._brought: dict[int, Any] = {}
+    self._number = 0
+
+  def meet(self, index: int, brought: Any, stop: threading.Event) -> bool:
+    """Waits until all threads have met and one of them has acted.
+
+    Args:
+      index: of the calling thread, in [0, count).
+      brought: for `act`.
+      stop: ends the wait when it is set.
+
+    Returns:
+      Whether the calling thread has acted.
+
+    Raises:
+      Stopped: if `stop` was set before all had arrived.
+      Exception: what `act` raised, in the thread that called it.
+    """
+    with self._condition:
+      number = self._number
+      self._brought[index] = brought
+      if len(self._brought) < self._count:
+        while self._number == number:
+          if stop.is_set():
+            raise threads.Stopped
+          self._condition.wait(_POLL_SECONDS)
+          threads.beat()
+        return False
+    # Without the lock: those who wait must be able to see `stop`.
+    self._act([self._brought[i] for i in range(self._count)])
+    with self._condition:
+      self._brought = {}
+      self._number += 1
+      self._condition.notify_all()
+    return True
+
+
+class Synchronous(runtime.Arrangement):
+  """One thread for each worker; all of them act on the same parameters.
+
+  Every worker plays a segment and computes its gradient. The last one adds up
+  all gradients in the order of workers, clips the sum and updates once. So
+  the result does not depend on which thread is faster.
+
+  Source: Clemente et al. 2017, arXiv:1705.04862, algorithm 1, with the
+  gradient computed in parts, by those who played.
+  """
+
+  def __init__(self, team: Sequence[Worker], job: Job, settings: Settings):
+    super().__init__(team, job)
+    num_envs = sum(worker.env.num_envs for worker in team)
+    self._gradients = clipping.clipped(job.learner.gradients, None)
+    self._combined = clipping.combined(
+      job.max_grad_norm, divisor=num_envs if settings.reduce == 'mean' else 1.0
+    )
+    self._bad = BadGradients(job.max_bad_gradients, 'a round of all threads')
+    self._round = Round(len(team), self._update)
+
+  def warm_up(self) -> types.Segment:
+    job, version = self._job, self._job.store.read()
+    segment = warm_up.acting(
+      self._team[0], job, actor_lib.in_training(job.learner, job.store.read)
+    )
+    share = self._gradients(version.params, version.target_params, segment)
+    grads, _ = self._combined([share] * len(self._team))
+    job.store.warm_up(grads)
+    return segment
+
+  def threads(self) -> threads.ThreadGroup:
+    return threads.ThreadGroup.numbered(
+      lambda index, stop: self._work(self._team[index], stop),
+      len(self._team),
+      name='actor-learner',
+    )
+
+  def _work(self, worker: Worker, stop: threading.Event) -> None:
+    job = self._job
+    # No update comes within a round, so the newest version is the round's.
+    actor = actor_lib.in_training(job.learner, job.store.read)
+    player = player_lib.Player(worker, job, actor, stop)
+    while not stop.is_set() and job.store.read().frames < job.frames:
+      segment, played = player.play()
+      version = job.store.read()
+      grads, values = self._gradients(
+        version.params, version.target_params, segment.segment
+      )
+      values = np.asarray(values)  # Waits for the gradient.
+      player.clock.lap('gradients')
+      threads.beat()
+      share = Share(grads, values, played, player.frames)
+      acted = self._round.meet(worker.index, share, stop)
+      player.clock.lap('update' if acted else 'waiting')
+
+  def _update(self, shares: list[Share]) -> None:
+    """Applies one round; every other thread waits meanwhile."""
+    job, version = self._job, self._job.store.read()
+    grads, values = self._combined(
+      [(share.grads, share.values) for share in shares]
+    )
+    grads, event = self._bad.checked(grads, np.asarray(values))
+    job.store.push(
+      Contribution(
+        grads=grads,
+        frames=sum(share.frames for share in shares),
+        read_version=version.updates,
+        played=tuple(share.played for share in shares),
+        events=(event,),
+      )
+    )
+
+
+RUNTIME = runtime.Runtime(
+  name='synchronous',
+  settings_type=Settings,
+  arrange=Synchronous,
+  description='all threads update together, once per round (A2C, PAAC)',
+)
