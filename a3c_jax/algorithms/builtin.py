@@ -13,7 +13,7 @@ import dataclasses
 import flax.linen as nn
 import gymnasium
 
-from a3c_jax import networks
+from a3c_jax import losses, networks
 from a3c_jax.algorithms import policy_based, value_based
 from a3c_jax.algorithms.algorithm import Algorithm, Recurrent, ValueBased
 from a3c_jax.core import cpu, fields, types
@@ -36,6 +36,14 @@ class ActorCritic(Recurrent):
     most=1e6,
     default=0.5,
     source='authors',
+  )
+  lag_correction: str = fields.one_of(
+    'Correction of the lag between the policy that acted and the one that '
+    'learns. epsilon: log(π + 1e-6) in the place of log π. vtrace: targets and '
+    'advantages of V-trace. Without lag, vtrace changes nothing.',
+    losses.CORRECTIONS,
+    default='none',
+    source='paper',
   )
 
 
@@ -69,6 +77,7 @@ def _a3c(
     network,
     entropy_cost=hyperparameters.entropy_cost,
     value_cost=hyperparameters.value_cost,
+    correction=hyperparameters.lag_correction,
   )
 
 

@@ -13,9 +13,15 @@ from a3c_jax.core import types
 from a3c_jax.networks import forward_cache
 from a3c_jax.optim import factored
 
+_LOG_MU = 'log_mu'  # Key of what acting keeps.
+
 
 def a3c(
-  network: types.RecurrentNetwork, *, entropy_cost: float, value_cost: float
+  network: types.RecurrentNetwork,
+  *,
+  entropy_cost: float,
+  value_cost: float,
+  correction: str = 'none',
 ) -> types.Learner:
   """Returns asynchronous advantage actor-critic (A3C).
 
@@ -29,18 +35,25 @@ def a3c(
       as those of `networks.ActorCritic`.
     entropy_cost: β, reward units per nat.
     value_cost: weight of the half squared value error.
+    correction: of policy lag, one of `losses.CORRECTIONS`.
   """
   return actor_critic(
     network,
     functools.partial(
-      losses.a3c_loss, entropy_cost=entropy_cost, value_cost=value_cost
+      losses.a3c_loss,
+      entropy_cost=entropy_cost,
+      value_cost=value_cost,
+      correction=correction,
     ),
+    needs_log_mu=correction == 'vtrace',
   )
 
 
 def actor_critic(
   network: types.RecurrentNetwork,
   loss_of_env: Callable[..., tuple[jax.Array, losses.PolicyStats]],
+  *,
+  needs_log_mu: bool = False,
 ) -> types.Learner:
   """Returns the learner of `a3c` with another loss.
 
@@ -49,17 +62,37 @@ def actor_critic(
     loss_of_env: `(logits [T, A], v [T], a [T], r_t [T], discount_t [T],
       v_bootstrap []) -> (loss [T], losses.PolicyStats)`, of one environment.
       Logits, values and the bootstrap value have gradients.
+    needs_log_mu: whether the loss has a keyword `log_mu_tm1` [T], the
+      log-probabilities of the actions when they were drawn.
   """
   return _actor_critic(
     network,
     draw=lambda key, output: jax.random.categorical(key, output.logits),
     best=lambda output: jnp.argmax(output.logits, axis=-1),
+    log_probability=_log_probability if needs_log_mu else None,
     loss_of_env=loss_of_env,
   )
 
 
+def _log_probability(output, action):
+  log_pi = jax.nn.log_softmax(output.logits)
+  return jnp.take_along_axis(log_pi, action[:, None], axis=1)[:, 0]
+
+
+def _gaussian_log_density(output, action):
+  variance = output.variance[:, None]
+  log_density = -0.5 * (
+    (action - output.mean) ** 2 / variance + jnp.log(2 * jnp.pi * variance)
+  )
+  return jnp.sum(log_density, axis=1)
+
+
 def gaussian_a3c(
-  network: types.RecurrentNetwork, *, entropy_cost: float, value_cost: float
+  network: types.RecurrentNetwork,
+  *,
+  entropy_cost: float,
+  value_cost: float,
+  correction: str = 'none',
 ) -> types.Learner:
   """Returns A3C for continuous actions.
 
@@ -73,6 +106,7 @@ def gaussian_a3c(
       that of `networks.GaussianActorCritic`.
     entropy_cost: reward units per nat of differential entropy.
     value_cost: weight of the half squared value error.
+    correction: of policy lag, one of `losses.CORRECTIONS`.
   """
 
   def draw(key, output):
@@ -83,8 +117,12 @@ def gaussian_a3c(
     network,
     draw=draw,
     best=lambda output: output.mean,
+    log_probability=_gaussian_log_density if correction == 'vtrace' else None,
     loss_of_env=functools.partial(
-      losses.gaussian_a3c_loss, entropy_cost=entropy_cost, value_cost=value_cost
+      losses.gaussian_a3c_loss,
+      entropy_cost=entropy_cost,
+      value_cost=value_cost,
+      correction=correction,
     ),
   )
 
@@ -94,6 +132,7 @@ def _actor_critic(
   *,
   draw: Callable[..., jax.Array],
   best: Callable[..., jax.Array],
+  log_probability: Callable[..., jax.Array] | None,
   loss_of_env: Callable[..., tuple[jax.Array, losses.PolicyStats]],
 ) -> types.Learner:
   """Returns the learner of any policy.
@@ -102,6 +141,8 @@ def _actor_critic(
     network: its output is a tuple of [T, K, ...] arrays; the last is `v`.
     draw: `(key, output [K, ...]) -> action [K, ...]`.
     best: `(output [K, ...]) -> action [K, ...]`.
+    log_probability: `(output [K, ...], action [K, ...]) -> [K]`. If it is not
+      None, acting keeps it for the loss, and no activations.
     loss_of_env: `(*output, a, r_t, discount_t, v_bootstrap)`, each of one
       environment, gives the loss of each step and `losses.PolicyStats`.
   """
@@ -125,7 +166,10 @@ def _actor_critic(
     del exploration_epsilon  # The policy explores by itself.
     output, state, activations = one_step(params, state, obs)
     key, subkey = jax.random.split(key)
-    return draw(subkey, output), state, key, activations
+    action = draw(subkey, output)
+    if log_probability is None:
+      return action, state, key, activations
+    return action, state, key, {_LOG_MU: log_probability(output, action)}
 
   def act(*args):
     return act_and_keep(*args)[:3]
@@ -145,7 +189,9 @@ def _actor_critic(
     )
     return activations
 
-  loss = _loss_of_segment(network, loss_of_env)
+  loss = _loss_of_segment(
+    network, loss_of_env, needs_log_mu=log_probability is not None
+  )
   gradients = forward_cache.gradients(loss)
   return types.Learner(
     init=init,
@@ -157,7 +203,12 @@ def _actor_critic(
     acting='snapshot',
     uses_target=False,
     act_and_keep=jax.jit(act_and_keep),
-    factored_gradients=factored.gradients(loss, activations_of, gradients),
+    keeps_activations=log_probability is None,
+    factored_gradients=(
+      factored.gradients(loss, activations_of, gradients)
+      if log_probability is None
+      else None
+    ),
   )
 
 
@@ -166,23 +217,35 @@ def _inputs(segment):
   return segment.obs[:-1], segment.state, segment.is_first[:-1]
 
 
-def _loss_of_segment(network, loss_of_env):
+def _loss_of_segment(network, loss_of_env, *, needs_log_mu):
   """Returns the loss that `forward_cache.gradients` differentiates."""
+
+  def of_env(*arrays):
+    if not needs_log_mu:
+      return loss_of_env(*arrays)
+    *arrays, log_mu_tm1 = arrays
+    return loss_of_env(*arrays, log_mu_tm1=log_mu_tm1)
 
   def loss(params, target_params, segment, activations):
     del target_params
-    variables = forward_cache.given(params, activations)
+    variables, log_mu = params, ()
+    if needs_log_mu:
+      log_mu = (segment.kept[_LOG_MU].reshape(segment.r_t.shape),)
+    else:
+      variables = forward_cache.given(params, activations)
     output, state = network.apply(variables, *_inputs(segment))
     following, _ = network.apply(
       params, segment.obs[-1:], state, segment.is_first[-1:]
     )
-    over_envs = jax.vmap(loss_of_env, in_axes=(*[1] * len(output), 1, 1, 1, 0))
+    axes = (*[1] * len(output), 1, 1, 1, 0, *[1] * len(log_mu))
+    over_envs = jax.vmap(of_env, in_axes=axes)
     loss_tm1, stats = over_envs(
       *output,
       segment.a[:-1],
       segment.r_t,
       segment.discount_t,
       following.v[0],
+      *log_mu,
     )
     # Sum, not mean: Algorithm S3 accumulates dθ over the segment.
     return jnp.sum(loss_tm1), {

@@ -1,5 +1,6 @@
 """Losses: arrays in, arrays out; one loss per step, never reduced."""
 
+from a3c_jax.losses.policy import CORRECTIONS as CORRECTIONS
 from a3c_jax.losses.policy import PolicyStats as PolicyStats
 from a3c_jax.losses.policy import a3c_loss as a3c_loss
 from a3c_jax.losses.policy import gaussian_a3c_loss as gaussian_a3c_loss

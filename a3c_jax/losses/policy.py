@@ -11,6 +11,10 @@ import jax.numpy as jnp
 from a3c_jax.core import shapes
 from a3c_jax.losses import returns
 
+# Of the policy lag between acting and learning: what `correction` may be.
+CORRECTIONS = ('none', 'epsilon', 'vtrace')
+LOG_EPSILON = 1e-6  # Babaeizadeh et al. 2017.
+
 
 class PolicyStats(NamedTuple):
   """Statistics of each step of an actor-critic loss."""
@@ -41,12 +45,28 @@ def _actor_critic(
   *,
   entropy_cost,
   value_cost,
+  correction,
+  log_mu_tm1,
 ):
-  return_tm1 = returns.nstep_returns(r_t, discount_t, v_bootstrap)
+  if correction not in CORRECTIONS:
+    raise ValueError(
+      f'correction={correction!r}: allowed: {", ".join(CORRECTIONS)}'
+    )
+  if correction == 'vtrace':
+    corrected = returns.vtrace(
+      v_tm1, log_pi_tm1 - log_mu_tm1, r_t, discount_t, v_bootstrap
+    )
+    return_tm1, advantage_tm1 = corrected.target_tm1, corrected.advantage_tm1
+  else:
+    return_tm1 = returns.nstep_returns(r_t, discount_t, v_bootstrap)
+    advantage_tm1 = return_tm1 - v_tm1
   error_tm1 = jax.lax.stop_gradient(return_tm1) - v_tm1
   # The advantage weighs the score function as a constant: Algorithm S3.
-  advantage_tm1 = jax.lax.stop_gradient(error_tm1)
-  policy_loss = -log_pi_tm1 * advantage_tm1
+  advantage_tm1 = jax.lax.stop_gradient(advantage_tm1)
+  score_tm1 = log_pi_tm1
+  if correction == 'epsilon':
+    score_tm1 = jnp.logaddexp(log_pi_tm1, math.log(LOG_EPSILON))
+  policy_loss = -score_tm1 * advantage_tm1
   value_loss = 0.5 * error_tm1**2
   loss = policy_loss + value_cost * value_loss - entropy_cost * entropy_tm1
   return loss, PolicyStats(
@@ -67,6 +87,8 @@ def a3c_loss(
   *,
   entropy_cost: float,
   value_cost: float,
+  correction: str = 'none',
+  log_mu_tm1: jax.Array | None = None,
 ) -> tuple[jax.Array, PolicyStats]:
   """Computes the actor-critic loss of each step, for discrete actions.
 
@@ -87,12 +109,18 @@ def a3c_loss(
     v_bootstrap: [] float32, V(s_T); no effect if `discount_t[-1]` is 0.
     entropy_cost: β, reward units per nat.
     value_cost: c, weight of the half squared value error.
+    correction: of the lag between μ, the policy that acted, and π. 'none'.
+      'epsilon' has log(π + 1e-6) in the place of log π: an action that has
+      become very unlikely has no gradient. 'vtrace' replaces R and the
+      advantage by those of `returns.vtrace`.
+    log_mu_tm1: [T] float32, log μ(a_{t-1}|s_{t-1}), for 'vtrace'.
 
   Returns:
     [T] float32 loss, and PolicyStats of [T] arrays.
 
   Raises:
-    ValueError: while tracing, naming the argument whose shape disagrees.
+    ValueError: while tracing, naming the argument whose shape disagrees, or
+      the allowed corrections.
   """
   critic = (v_tm1, r_t, discount_t, v_bootstrap)
   _check_actor_critic(
@@ -105,6 +133,8 @@ def a3c_loss(
     *critic,
     entropy_cost=entropy_cost,
     value_cost=value_cost,
+    correction=correction,
+    log_mu_tm1=log_mu_tm1,
   )
 
 
@@ -119,6 +149,8 @@ def gaussian_a3c_loss(
   *,
   entropy_cost: float,
   value_cost: float,
+  correction: str = 'none',
+  log_mu_tm1: jax.Array | None = None,
 ) -> tuple[jax.Array, PolicyStats]:
   """Computes the actor-critic loss of each step, for a Gaussian policy.
 
@@ -142,6 +174,8 @@ def gaussian_a3c_loss(
     v_bootstrap: [] float32, V(s_T); no effect if `discount_t[-1]` is 0.
     entropy_cost: reward units per nat of differential entropy.
     value_cost: weight of the half squared value error.
+    correction: as in `a3c_loss`.
+    log_mu_tm1: as in `a3c_loss`, a density.
 
   Returns:
     [T] float32 loss, and PolicyStats of [T] arrays.
@@ -172,4 +206,6 @@ def gaussian_a3c_loss(
     *critic,
     entropy_cost=entropy_cost,
     value_cost=value_cost,
+    correction=correction,
+    log_mu_tm1=log_mu_tm1,
   )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 
@@ -82,3 +85,74 @@ def generalized_advantages(
   shapes.check_shapes(r_t=(r_t, 'T'), discount_t=(discount_t, 'T'), v=(v, 'T1'))
   delta_tm1 = r_t + discount_t * v[1:] - v[:-1]
   return nstep_returns(delta_tm1, lambda_ * discount_t, jnp.zeros_like(v[0]))
+
+
+class VTrace(NamedTuple):
+  """Corrected targets of each step; constants in a loss."""
+
+  target_tm1: jax.Array  # [T] float32, of V(s_{t-1})
+  advantage_tm1: jax.Array  # [T] float32, of the action a_{t-1}
+
+
+def vtrace(
+  v_tm1: jax.Array,
+  log_ratio_tm1: jax.Array,
+  r_t: jax.Array,
+  discount_t: jax.Array,
+  bootstrap: jax.Array,
+  *,
+  clip_rho: float = 1.0,
+  clip_c: float = 1.0,
+) -> VTrace:
+  """Computes V-trace targets of steps that another policy has played.
+
+      ρ = min(clip_rho, π/μ),    c = min(clip_c, π/μ)
+      v_{t-1} = V(s_{t-1}) + ρ_{t-1} (r_t + γ_t V(s_t) - V(s_{t-1}))
+                + γ_t c_{t-1} (v_t - V(s_t)),    v_T = V(s_T)
+      A_{t-1} = ρ_{t-1} (r_t + γ_t v_t - V(s_{t-1}))
+
+  With π = μ they are the n-step return, and that return minus the value.
+  Source: Espeholt et al. 2018, arXiv:1802.01561, section 4.1.
+
+  >>> import numpy as np
+  >>> half, zero = np.full(2, 0.5), np.zeros(2)
+  >>> vtrace(zero, zero, np.array([1.0, 2.0]), half, np.array(4.0)).target_tm1
+  Array([3., 4.], dtype=float32)
+
+  Args:
+    v_tm1: [T] float32, V(s_{t-1}).
+    log_ratio_tm1: [T] float32, log π(a_{t-1}|s_{t-1}) - log μ(a_{t-1}|s_{t-1}).
+    r_t: [T] float32, rewards.
+    discount_t: [T] float32, γ per step; 0 where the episode ended.
+    bootstrap: [] float32, V(s_T).
+    clip_rho: largest weight of a step; the fixed point depends on it.
+    clip_c: largest weight of the steps that follow.
+
+  Raises:
+    ValueError: while tracing, naming the argument whose shape disagrees.
+  """
+  shapes.check_shapes(
+    v_tm1=(v_tm1, 'T'),
+    log_ratio_tm1=(log_ratio_tm1, 'T'),
+    r_t=(r_t, 'T'),
+    discount_t=(discount_t, 'T'),
+    bootstrap=(bootstrap, ''),
+  )
+  # The minimum of logarithms: a large ratio must not overflow.
+  rho_tm1 = jnp.exp(jnp.minimum(log_ratio_tm1, math.log(clip_rho)))
+  c_tm1 = jnp.exp(jnp.minimum(log_ratio_tm1, math.log(clip_c)))
+  delta_tm1 = rho_tm1 * (
+    r_t + discount_t * _following(v_tm1, bootstrap) - v_tm1
+  )
+  error_tm1 = nstep_returns(
+    delta_tm1, discount_t * c_tm1, jnp.zeros_like(bootstrap)
+  )
+  target_tm1 = v_tm1 + error_tm1
+  return VTrace(
+    target_tm1,
+    rho_tm1 * (r_t + discount_t * _following(target_tm1, bootstrap) - v_tm1),
+  )
+
+
+def _following(value_tm1, bootstrap):
+  return jnp.concatenate([value_tm1[1:], bootstrap[None]])

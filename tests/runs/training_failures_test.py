@@ -34,7 +34,7 @@ def test_an_exception_in_a_thread_ends_the_run(tmp_path):
   make_env, made = breaking(at_step=23, thread=2)
   with pytest.raises(Failure, match='the game broke') as raised:
     run(tmp_path, make_env, threads=3, frames=10**9, max_env_restarts=0)
-  assert raised.value.__notes__ == ['raised in actor-learner thread 2']
+  assert raised.value.__notes__ == ['raised in thread actor-learner-2']
   frames = [
     frame.name for frame in traceback.extract_tb(raised.value.__traceback__)
   ]
@@ -259,7 +259,7 @@ def test_a_failure_and_a_full_disk_are_both_reported(tmp_path, monkeypatch):
   with pytest.raises(Failure, match='the game broke') as raised:
     run(tmp_path, make_env, frames=10**9, max_env_restarts=0)
   where, disk = raised.value.__notes__
-  assert where == 'raised in actor-learner thread 0'
+  assert where == 'raised in thread actor-learner-0'
   assert 'the checkpoint of frame' in disk and 'No space left' in disk
 
 

@@ -194,7 +194,7 @@ def test_a_hang_before_training_is_reported_once(monkeypatch):
         done.set()
       return [*progress]
 
-  monkeypatch.setattr(setting_up.workers, 'Watchdog', Watchdog)
+  monkeypatch.setattr(setting_up.threads, 'Watchdog', Watchdog)
   with setting_up.watched(1.0, reported.append, period_seconds=0.001):
     assert done.wait(WAIT_SECONDS)
   assert len(reported) == 1

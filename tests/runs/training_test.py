@@ -32,6 +32,7 @@ from a3c_jax.envs import domain as domain_lib
 from a3c_jax.parameters import locked
 from a3c_jax.runs import checkpoint_store, display, training
 from a3c_jax.runtimes import asynchronous
+from a3c_jax.runtimes import registry as runtimes
 from a3c_jax.settings import build
 
 # (name of the thread, event) of everything compiled in this process so far.
@@ -86,7 +87,7 @@ def test_a_gain_widens_the_initial_weights_of_any_learner(tmp_path):
   np.testing.assert_allclose(biases[1], biases[0], atol=1e-5)
 
 
-def test_a_run_takes_another_store_and_another_runtime(tmp_path):
+def test_a_run_takes_another_store_and_another_runtime(tmp_path, monkeypatch):
   class Counting(locked.LockedStore):
     """Counts the contributions of each thread by its name."""
 
@@ -96,18 +97,25 @@ def test_a_run_takes_another_store_and_another_runtime(tmp_path):
       self.pushed[threading.current_thread().name] += 1
       return super().push(contribution)
 
-  def in_turns(team, job):
+  class InTurns(asynchronous.Asynchronous):
     """Gives all workers to one thread, one after the other."""
 
-    def body(index, stop):
-      for worker in team:
-        asynchronous.work(worker, job, stop)
+    def threads(self):
+      def body(stop):
+        for worker in self._team:
+          asynchronous.work(worker, self._job, stop)
 
-    return threads.ThreadGroup.numbered(body, 1, name='alone')
+      return threads.ThreadGroup({'alone': body})
 
-  settings = make_config(tmp_path, threads=2, frames=100, t_max=5)
-  result = run_config(settings, make_store=Counting, runtime=in_turns)
-  assert result.updates == Counting.pushed['alone-0'] == Counting.pushed.total()
+  monkeypatch.setattr(runtimes, '_runtimes', dict(runtimes._runtimes))
+  runtimes.register(
+    asynchronous.RUNTIME._replace(name='in_turns', arrange=InTurns)
+  )
+  settings = make_config(
+    tmp_path, threads=2, frames=100, t_max=5, runtime='in_turns'
+  )
+  result = run_config(settings, make_store=Counting)
+  assert result.updates == Counting.pushed['alone'] == Counting.pushed.total()
   assert result.finished
 
 
