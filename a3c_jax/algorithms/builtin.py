@@ -111,7 +111,35 @@ A3C = Algorithm(
         'init_gain': (2.45, '√6, by He et al. 2015: more units stay alive'),
         'anneal_frames': (80_000_000, 'keeps it high until the end'),
       }
-    }
+    },
+    # Clemente et al. 2017, arXiv:1705.04862, and the authors' code. The rest of
+    # their settings are those of A3C.
+    'paac': {
+      'atari': {
+        'runtime': ('synchronous', 'PAAC'),
+        'threads': (8, 'PAAC, n_w'),
+        'envs_per_thread': (4, 'PAAC, n_e = 32 environments in all'),
+        'reduce': ('mean', 'PAAC, code: the sum over steps, divided by n_e'),
+        'learning_rate': (0.0224, 'PAAC: 7e-4 times n_e'),
+        'frames': (320_000_000, 'PAAC, code: 80 million steps'),
+        'anneal_frames': (320_000_000, 'PAAC, code'),
+      }
+    },
+    # Babaeizadeh et al. 2017, arXiv:1611.06256, and the authors' code.
+    'ga3c': {
+      'atari': {
+        'runtime': ('queues', 'GA3C'),
+        'agents': (32, 'GA3C, code'),
+        'predictors': (2, 'GA3C, code'),
+        'trainers': (2, 'GA3C, code'),
+        'training_queue': (100, 'GA3C, code'),
+        'learning_rate': (3e-4, 'GA3C, code'),
+        'anneal_frames': (2**62, 'GA3C, code: it does not fall'),
+        'max_grad_norm': (0.0, 'GA3C, code'),
+        'value_cost': (1.0, 'GA3C, code'),
+        'lag_correction': ('epsilon', 'GA3C, section 4.4'),
+      }
+    },
   },
 )
 

@@ -66,6 +66,14 @@ class Options:
     default=False,
     source='reproductions of the paper',
   )
+  emulator_threads: int = fields.count(
+    'Threads of the emulator that step the environments of one thread. They do '
+    'not change what is played.',
+    most=1000,
+    default=1,
+    source='ours: workers are parallel already',
+    may_change=True,
+  )
   life_loss_terminal: bool = fields.setting(
     'In training, the discount is 0 at the loss of a life.',
     default=True,
@@ -121,7 +129,11 @@ def for_evaluation(options: Options, protocol: str) -> Options:
   """
   noops, sticky = {'noop30': (30, 0.0), 'sticky': (0, 0.25)}[protocol]
   return dataclasses.replace(
-    options, noops=noops, sticky=sticky, life_loss_terminal=False
+    options,
+    noops=noops,
+    sticky=sticky,
+    life_loss_terminal=False,
+    emulator_threads=1,
   )
 
 
@@ -141,8 +153,7 @@ def make(
 
   Args:
     options: the game and how it is played in training.
-    request: how many environments, stepped by how many threads; the protocol of
-      an evaluation; and whether `render` returns a frame of each environment,
+    request: how many environments; the protocol of an evaluation; and whether `render` returns a frame of each environment,
       [210, 160, 3] uint8.
 
   Raises:
@@ -204,9 +215,7 @@ class _Atari(gymnasium.vector.VectorWrapper):
     env = _ale_py().vector_env.AtariVectorEnv(
       game=options.game,
       num_envs=request.num_envs,
-      # With more than one, the emulator starts threads of its own. Asynchronous
-      # training is parallel by its workers instead.
-      num_threads=request.emulator_threads,
+      num_threads=options.emulator_threads,
       autoreset_mode=AutoresetMode.SAME_STEP,
       frameskip=options.action_repeat,
       max_num_frames_per_episode=MAX_FRAMES_PER_EPISODE,

@@ -59,14 +59,11 @@ class EnvRequest(NamedTuple):
 
   Attributes:
     num_envs: K, the environments that one call steps.
-    emulator_threads: threads that step these K. Only a domain whose emulator
-      has threads of its own honours it.
     protocol: of an evaluation; None for training.
     render: whether `render` returns one frame of each environment.
   """
 
   num_envs: int = 1
-  emulator_threads: int = 1
   protocol: str | None = None
   render: bool = False
 

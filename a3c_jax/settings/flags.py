@@ -341,7 +341,7 @@ def _describe_default(name: str, tables: Iterable[_Table]) -> str:
   flags_of: dict[str, list[str]] = {}
   for table in others:
     other = table.defaults.get(name)
-    if other != known and name not in ('algo', 'runtime'):
+    if other != known and not table.flag.startswith(f'--{name}='):
       flags_of.setdefault(_default_text(name, other), []).append(table.flag)
   for other_text, names in flags_of.items():
     text += f'; with {" or ".join(names)} {other_text}'
