@@ -3,6 +3,7 @@
 import re
 
 from marks import needs_labyrinth, needs_pictures
+from programs import refused, succeeded
 import pytest
 from results import read_rows, size_of
 from script_runs import run
@@ -12,17 +13,13 @@ from script_runs import run
 def swung(tmp_path_factory):
   """The folder of a short run on a task of continuous control."""
   path = tmp_path_factory.mktemp('swung')
-  code, _, err = run(
-    'continuous_control.py',
-    '--env=InvertedPendulum-v5',
-    '--frames=400',
-    '--threads=2',
-    '--eval_episodes=1',
-    '--nolstm',
-    '--workdir=results',
-    cwd=path,
+  succeeded(
+    run(
+      'continuous_control.py --env=InvertedPendulum-v5 --frames=400 '
+      '--threads=2 --eval_episodes=1 --nolstm --workdir=results',
+      cwd=path,
+    )
   )
-  assert (code, err) == (0, '')
   return path
 
 
@@ -31,31 +28,26 @@ def test_evaluate_continuous_control_by_mean_and_samples(swung):
   assert (row['policy'], row['protocol']) == ('sampled', 'plain')
   arguments = ('evaluate.py', '--workdir=results', '--episodes=3')
   for policy in ('mean', 'sample'):
-    code, out, err = run(*arguments, f'--policy={policy}', cwd=swung)
-    assert (code, err) == (0, '')
+    out = succeeded(run(*arguments, f'--policy={policy}', cwd=swung))
   assert 'actions: sampled; raw scores' in out
   rows = read_rows(swung / 'results/evaluations.csv')
   assert [row['policy'] for row in rows] == ['mean', 'sampled']
   assert rows[0]['mean_return'] != rows[1]['mean_return']
-  code, out, err = run(*arguments, '--policy=greedy', cwd=swung)
-  assert (code, out) == (2, '')
-  assert err == (
-    'error: --policy=greedy: allowed for InvertedPendulum-v5: sample, mean\n'
+  line = refused(run(*arguments, '--policy=greedy', cwd=swung))
+  assert line == (
+    '--policy=greedy: allowed for InvertedPendulum-v5: sample, mean'
   )
 
 
 @needs_pictures
 def test_a_video_of_mujoco(swung):
   pytest.importorskip('moviepy')
-  code, out, err = run(
-    'evaluate.py',
-    '--workdir=results',
-    '--episodes=2',
-    '--policy=mean',
-    '--video=videos',
-    cwd=swung,
+  succeeded(
+    run(
+      'evaluate.py --workdir=results --episodes=2 --policy=mean --video=videos',
+      cwd=swung,
+    )
   )
-  assert (code, err) == (0, '')
   (video,) = (swung / 'videos').iterdir()
   size, _ = size_of(video)
   assert tuple(size) == (480, 480)
@@ -63,21 +55,14 @@ def test_a_video_of_mujoco(swung):
 
 @needs_pictures
 def test_a_run_from_pixels(tmp_path):
-  code, out, err = run(
-    'continuous_control.py',
-    '--env=InvertedPendulum-v5',
-    '--pixels',
-    '--image_size=40',
-    '--action_repeat=4',
-    '--t_max=2',
-    '--envs_per_thread=1',
-    '--frames=80',
-    '--threads=2',
-    '--eval_frames=0',
-    '--workdir=results',
-    cwd=tmp_path,
+  succeeded(
+    run(
+      'continuous_control.py --env=InvertedPendulum-v5 --pixels '
+      '--image_size=40 --action_repeat=4 --t_max=2 --envs_per_thread=1 '
+      '--frames=80 --threads=2 --eval_frames=0 --workdir=results',
+      cwd=tmp_path,
+    )
   )
-  assert (code, err) == (0, '')
   (row,) = read_rows(tmp_path / 'results/train.csv')
   # Segments of 2 steps of 4 frames, and up to one more in the other thread.
   assert int(row['frames']) in (80, 88)
@@ -101,8 +86,7 @@ def test_a_run_in_labyrinth_is_evaluated_rendered_and_drawn(tmp_path):
     ('evaluate.py', '--workdir=results', '--episodes=1', '--video=videos'),
     ('plot.py', '--workdir=results', '--out=curves.png'),
   ):
-    code, _, err = run(script, *arguments, cwd=tmp_path)
-    assert (code, err) == (0, '')
+    succeeded(run(script, *arguments, cwd=tmp_path))
   (row,) = read_rows(tmp_path / 'results/evaluations.csv')
   assert (row['protocol'], row['env']) == ('plain', 'labyrinth')
   (video,) = (tmp_path / 'videos').iterdir()
@@ -114,25 +98,25 @@ def test_a_run_in_labyrinth_is_evaluated_rendered_and_drawn(tmp_path):
 
 @needs_labyrinth
 def test_benchmark_of_labyrinth(tmp_path):
-  code, out, err = run(
-    'benchmark.py',
-    *('--env=labyrinth', '--threads=2', '--seconds=1', '--network=mlp'),
-    *('--envs_per_thread=1', '--nolstm'),
-    cwd=tmp_path,
+  out = succeeded(
+    run(
+      'benchmark.py --env=labyrinth --threads=2 --seconds=1 --network=mlp '
+      '--envs_per_thread=1 --nolstm',
+      cwd=tmp_path,
+    )
   )
-  assert (code, err) == (0, '')
   assert float(re.search(r'^ratio +([0-9.]+)$', out, re.MULTILINE)[1]) > 0
   assert list(tmp_path.iterdir()) == []
 
 
 @needs_labyrinth
 def test_scales_of_labyrinth(tmp_path):
-  code, out, err = run(
-    'labyrinth_scales.py',
-    *('--episodes=2', '--episode_seconds=20', '--maze_size=7'),
-    cwd=tmp_path,
+  out = succeeded(
+    run(
+      'labyrinth_scales.py --episodes=2 --episode_seconds=20 --maze_size=7',
+      cwd=tmp_path,
+    )
   )
-  assert (code, err) == (0, '')
   means = re.findall(r'^(\S+) +mean +([0-9.]+), standard', out, re.MULTILINE)
   assert [name for name, _ in means] == ['random', 'path-finder']
   assert float(means[1][1]) > float(means[0][1])

@@ -88,8 +88,8 @@ def start(*arguments, cwd):
 
 def test_ctrl_c_goes_to_the_run_and_not_to_its_engines(tmp_path):
   process = start(
-    *('--threads=2', '--frames=1e9', '--log_seconds=0.5', '--eval_frames=2e3'),
-    *('--eval_episodes=1', '--episode_seconds=3', '--envs_per_thread=1'),
+    '--threads=2 --frames=1e9 --log_seconds=0.5 --eval_frames=2e3 '
+    '--eval_episodes=1 --episode_seconds=3 --envs_per_thread=1',
     cwd=tmp_path,
   )
   try:

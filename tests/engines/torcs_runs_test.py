@@ -6,6 +6,7 @@ import signal
 
 from marks import needs_torcs
 from processes import below, wait_until
+from programs import succeeded
 import pytest
 from results import read_rows, size_of
 from script_runs import run as run_script
@@ -77,8 +78,7 @@ def test_a_run_is_evaluated_recorded_and_plotted(tmp_path):
     ('evaluate.py', '--workdir=results', '--episodes=1', '--video=films'),
     ('plot.py', '--workdir=results', '--out=curves.png'),
   ):
-    code, _, err = run_script(script, *arguments, cwd=tmp_path)
-    assert (code, err) == (0, '')
+    succeeded(run_script(script, *arguments, cwd=tmp_path))
   (row,) = read_rows(tmp_path / 'results/evaluations.csv')
   assert (row['protocol'], row['env']) == ('plain', 'torcs')
   (film,) = (tmp_path / 'films').iterdir()
@@ -90,24 +90,24 @@ def test_a_run_is_evaluated_recorded_and_plotted(tmp_path):
 
 
 def test_benchmark(tmp_path):
-  code, out, err = run_script(
-    'benchmark.py',
-    *('--env=torcs', '--threads=2', '--seconds=1', '--network=mlp'),
-    cwd=tmp_path,
+  out = succeeded(
+    run_script(
+      'benchmark.py --env=torcs --threads=2 --seconds=1 --network=mlp',
+      cwd=tmp_path,
+    )
   )
-  assert (code, err) == (0, '')
   # With the time of the game's processes.
   assert 0 < float(re.search(r'^ratio +([0-9.]+)$', out, re.MULTILINE)[1]) < 1.5
   assert list(tmp_path.iterdir()) == []
 
 
 def test_scales(tmp_path):
-  code, out, err = run_script(
-    'torcs_scales.py',
-    *('--episodes=2', '--episode_seconds=20', '--car=fast'),
-    cwd=tmp_path,
+  out = succeeded(
+    run_script(
+      'torcs_scales.py --episodes=2 --episode_seconds=20 --car=fast',
+      cwd=tmp_path,
+    )
   )
-  assert (code, err) == (0, '')
   means = re.findall(r'^(.*?) +mean +([0-9.]+), standard', out, re.MULTILINE)
   assert [name for name, _ in means] == ['random', 'full throttle', 'driver']
   scores = [float(mean) for _, mean in means]
@@ -118,11 +118,7 @@ def test_scales(tmp_path):
 @pytest.mark.parametrize(
   'script, arguments, line',
   [
-    (
-      'torcs_racing.py',
-      ['--track=g-track-9'],
-      '--track=g-track-9: allowed: ',
-    ),
+    ('torcs_racing.py', ['--track=g-track-9'], '--track=g-track-9: allowed: '),
     ('torcs_racing.py', ['--car=car'], '--car=car: allowed: '),
     (
       'torcs_racing.py',

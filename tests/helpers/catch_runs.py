@@ -10,7 +10,7 @@ from short_runs import make_ctrl_c, run_config
 
 from a3c_jax import networks
 from a3c_jax.envs import catch, control, gym
-from a3c_jax.runs import training
+from a3c_jax.runs import checkpoints, training
 from a3c_jax.settings import build, config
 
 
@@ -33,15 +33,25 @@ def run(
   make_env=None,
   make_learner=build.make_learner,
   *,
-  on_progress=lambda progress: None,
+  make_eval_env=None,
   **given,
 ):
+  """A short run: `given` are settings, and the `on_...` of training.run."""
+  hooks = {name: given.pop(name) for name in [*given] if name[:3] == 'on_'}
   settings = make_config(workdir, **given)
   return run_config(
     settings,
     make_env,
     lambda env: make_learner(settings, env),
-    on_progress=on_progress,
+    make_eval_env,
+    **hooks,
+  )
+
+
+def vector(*makers):
+  """Environments that are reset at the step in which an episode ends."""
+  return gymnasium.vector.SyncVectorEnv(
+    makers, autoreset_mode=AutoresetMode.SAME_STEP
   )
 
 
@@ -95,10 +105,7 @@ def breaking(at_step, thread=0):
 
   def make_env():
     fails = len(made) == thread
-    env = gymnasium.vector.SyncVectorEnv(
-      [lambda: Breaks(at_step if fails else None)],
-      autoreset_mode=AutoresetMode.SAME_STEP,
-    )
+    env = vector(lambda: Breaks(at_step if fails else None))
     made.append(env)
     return env
 
@@ -117,6 +124,20 @@ def at_step(number, act):
       return super().step(action)
 
   return gym.make(Acts)
+
+
+def full(*args, **given):
+  raise OSError(28, 'No space left on device')
+
+
+def full_after_the_start(monkeypatch):
+  """Has every checkpoint fail but that of frame 0."""
+
+  def save(self, state, *, best):
+    if state.store.version.frames:
+      full()
+
+  monkeypatch.setattr(checkpoints.Checkpoints, 'save', save)
 
 
 class Interrupts(catch.Catch):

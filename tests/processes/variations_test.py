@@ -5,6 +5,7 @@ import runpy
 
 import jax
 import numpy as np
+from programs import refused, succeeded
 import pytest
 from results import read_rows
 import script_flags
@@ -27,10 +28,9 @@ def load(name):
 
 
 def run_variation(name, *arguments, cwd):
-  code, out, err = run(
-    f'variations/{name}', '--threads=1', '--eval_frames=0', *arguments, cwd=cwd
+  out = succeeded(
+    run(f'variations/{name} --threads=1 --eval_frames=0', *arguments, cwd=cwd)
   )
-  assert (code, err) == (0, '')
   return out
 
 
@@ -52,12 +52,14 @@ def test_with_lambda_one_it_is_a3c(tmp_path):
   run_variation(
     'generalized_advantage.py', '--lambda_=1', *common, cwd=tmp_path
   )
-  code, _, err = run(
-    'gym_env.py', '--env=CartPole-v1', '--frames=2000', '--threads=1',
-    '--eval_frames=0', '--workdir=a3c', '--log_seconds=1e6',
-    '--anneal_frames=2000', cwd=tmp_path,
-  )  # fmt: skip
-  assert (code, err) == (0, '')
+  succeeded(
+    run(
+      'gym_env.py --env=CartPole-v1 --frames=2000 --threads=1 '
+      '--eval_frames=0 --workdir=a3c --log_seconds=1e6 '
+      '--anneal_frames=2000',
+      cwd=tmp_path,
+    )
+  )
   names = ('policy_loss', 'value_loss', 'entropy', 'mean_v', 'grad_norm')
   (gae,), (a3c,) = (
     read_rows(tmp_path / name / 'train.csv') for name in ('gae', 'a3c')
@@ -80,10 +82,9 @@ def test_a_variation_takes_the_network_that_is_given(tmp_path):
     '--network=hidden200', cwd=tmp_path,
   )  # fmt: skip
   # Its learner is that of a3c for all but the loss, so this plays it.
-  code, out, err = run(
-    'evaluate.py', '--workdir=results', '--episodes=1', cwd=tmp_path
+  out = succeeded(
+    run('evaluate.py --workdir=results --episodes=1', cwd=tmp_path)
   )
-  assert (code, err) == (0, '')
   assert out.startswith('parameters of frame 400\n')
 
 
@@ -98,9 +99,8 @@ def test_a_variation_takes_the_network_that_is_given(tmp_path):
   ],
 )
 def test_what_a_variation_fixes_cannot_be_given(name, given, tmp_path):
-  code, out, err = run(f'variations/{name}', given, cwd=tmp_path)
-  assert (code, out) == (2, '')
-  assert err.startswith(f'error: {given}: allowed here: ')
+  line = refused(run(f'variations/{name}', given, cwd=tmp_path))
+  assert line.startswith(f'{given}: allowed here: ')
 
 
 def test_the_online_network_chooses_in_double_q():

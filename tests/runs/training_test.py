@@ -2,12 +2,10 @@
 
 import csv
 import dataclasses
-import functools
 import io
 import json
 import os
 import pathlib
-import subprocess
 import sys
 import threading
 
@@ -18,9 +16,10 @@ import jax
 import jax.monitoring
 import jax.numpy as jnp
 import numpy as np
+import programs
+from programs import succeeded
 import pytest
-from results import digest, read_rows
-from short_runs import WAIT_SECONDS, run_config
+from results import digest, read_record, read_rows
 
 import a3c_jax
 from a3c_jax import networks
@@ -61,16 +60,17 @@ def test_one_thread_repeats_exactly(tmp_path):
   assert rows[0] == rows[1] != rows[2]
 
 
-def test_a_gain_widens_the_initial_weights_of_any_learner(tmp_path):
-  def make_learner(settings, env):
-    del env
-    network = networks.QNetwork(networks.MLPTorso(obs_dims=2), 3)
-    return value_based.nstep_q(network)
+def make_own_learner(settings, env):
+  del settings, env
+  network = networks.QNetwork(networks.MLPTorso(obs_dims=2), 3)
+  return value_based.nstep_q(network)
 
+
+def test_a_gain_widens_the_initial_weights_of_any_learner(tmp_path):
   torsos = [
     run(
       tmp_path / str(gain),
-      make_learner=make_learner,
+      make_learner=make_own_learner,
       algo='nstep_q',
       learning_rate=1e-9,  # So that they stay.
       init_gain=gain,
@@ -84,13 +84,8 @@ def test_a_gain_widens_the_initial_weights_of_any_learner(tmp_path):
 
 
 def test_a_learner_with_a_target_needs_an_algorithm_with_its_period(tmp_path):
-  def make_learner(settings, env):
-    del settings, env
-    network = networks.QNetwork(networks.MLPTorso(obs_dims=2), 3)
-    return value_based.nstep_q(network)
-
   with pytest.raises(errors.UsageError, match='^--algo=a3c: .*_period_frames'):
-    run(tmp_path, make_learner=make_learner, algo='a3c')
+    run(tmp_path, make_learner=make_own_learner, algo='a3c')
 
 
 def test_another_process_gives_the_same_bits(tmp_path):
@@ -98,15 +93,9 @@ def test_another_process_gives_the_same_bits(tmp_path):
     'import conftest, training_test; '
     f'print(training_test.one_run_digest({str(tmp_path / "b")!r}, "a3c"))'
   )
-  output = subprocess.run(
-    [sys.executable, '-c', code],
-    env=os.environ | {'PYTHONPATH': os.pathsep.join(sys.path)},
-    capture_output=True,
-    text=True,
-    check=True,
-    timeout=WAIT_SECONDS,
-  ).stdout
-  assert output.split()[-1] == one_run_digest(tmp_path / 'a', 'a3c')
+  env = {'PYTHONPATH': os.pathsep.join(sys.path)}
+  out = succeeded(programs.run('-c', code, cwd=tmp_path, env=env))
+  assert out.split()[-1] == one_run_digest(tmp_path / 'a', 'a3c')
 
 
 @pytest.mark.parametrize(
@@ -142,7 +131,7 @@ def test_files_of_a_run(tmp_path):
   result = run(tmp_path / 'new' / 'folder', algo='nstep_q', threads=2)
   workdir = pathlib.Path(result.workdir)
   assert workdir == tmp_path / 'new' / 'folder'
-  record = json.loads((workdir / 'config.json').read_text())
+  record = read_record(workdir)
   expected = make_config(workdir, algo='nstep_q', threads=2)
   assert record['config'] == json.loads(
     json.dumps(dataclasses.asdict(expected))
@@ -286,12 +275,8 @@ def test_an_environment_may_change_the_working_directory(
   Wanders.folder.mkdir()
   for resumed in (False, True):
     monkeypatch.chdir(tmp_path)
-    settings = make_config('runs/[x]', eval_frames=50, profile='traces')
-    result = run_config(
-      settings,
-      gym.make(Wanders),
-      functools.partial(build.make_learner, settings),
-    )
+    given = {'eval_frames': 50, 'profile': 'traces'}
+    result = run('runs/[x]', gym.make(Wanders), **given)
     assert result.workdir == str(tmp_path / 'runs/[x]')
     assert 'results in runs/[x]' in training.describe(result)
     logged = caplog.text
