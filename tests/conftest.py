@@ -96,6 +96,17 @@ def own(tmp_path_factory):
 
 
 @pytest.fixture
+def close_later(request):
+  """Has an environment closed at the end of the test, and returns it."""
+
+  def close_at_the_end(env):
+    request.addfinalizer(env.close)
+    return env
+
+  return close_at_the_end
+
+
+@pytest.fixture
 def search(tmp_path, monkeypatch):
   """`searches.search`, in a folder of its own."""
   monkeypatch.chdir(tmp_path)

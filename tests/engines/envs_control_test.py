@@ -1,19 +1,17 @@
 """Continuous control: repeated actions, and images for observations."""
 
-import dataclasses
-import json
+import functools
 import threading
 
 import gymnasium
 from marks import needs_dm_control, needs_pictures
 import numpy as np
 import pytest
+from stores import in_threads
 
 from a3c_jax.core import errors as errors_lib
 from a3c_jax.core import fields, workers
 from a3c_jax.envs import control, domain, gym, mujoco, replayable
-
-WAIT_SECONDS = 60.0
 
 
 def make(env, **given):
@@ -65,12 +63,6 @@ def test_repeated_actions_of_mujoco():
   other, reward, *_ = twice.step(action)
   np.testing.assert_array_equal(other, obs)
   np.testing.assert_array_equal(reward, rewards)
-
-
-def test_the_record_gives_the_options_back():
-  options = control.Options(env='Ant-v5', pixels=True, image_size=64)
-  record = json.loads(json.dumps(dataclasses.asdict(options)))
-  assert domain.from_record(control.Options, record) == options
 
 
 @pytest.mark.parametrize(
@@ -156,23 +148,12 @@ def test_images_in_threads_are_those_of_one_thread():
   expected = []
   play(envs[0], expected)
   found = [[] for _ in envs]
-  errors = []
-
-  def body(env, images):
-    try:
-      play(env, images)
-    except BaseException as error:
-      errors.append(error)
-
-  threads = [
-    threading.Thread(target=body, args=arguments, daemon=True)
-    for arguments in zip(envs, found, strict=True)
-  ]
-  for thread in threads:
-    thread.start()
-  for thread in threads:
-    thread.join(WAIT_SECONDS)
-  assert errors == []
+  in_threads(
+    *(
+      functools.partial(play, env, images)
+      for env, images in zip(envs, found, strict=True)
+    )
+  )
   for images in found:
     np.testing.assert_array_equal(images, expected)
   # One that is closed takes nothing from the others.

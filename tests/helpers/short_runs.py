@@ -1,11 +1,8 @@
 """Short runs in an environment of one's own, and of Python."""
 
 import functools
-import os
 import pathlib
 import signal
-import subprocess
-import sys
 import threading
 
 from results import digest, same_episodes
@@ -106,17 +103,3 @@ def check_resumes(run_envs, make_env, folder, monkeypatch):
   assert (last.finished, last.frames) == (True, whole.frames)
   assert digest(last.params) == digest(whole.params)
   same_episodes(folder / 'whole', folder / 'parts')
-
-
-def run_python(script, folder):
-  """Runs a program in a folder, which is that of temporary files too."""
-  paths = os.pathsep.join([str(ROOT), str(ROOT / 'tests/helpers')])
-  return subprocess.run(
-    [sys.executable, '-c', script],
-    env=os.environ | {'TMPDIR': str(folder), 'PYTHONPATH': paths},
-    cwd=folder,
-    capture_output=True,
-    text=True,
-    timeout=WAIT_SECONDS,
-    check=False,
-  )

@@ -27,11 +27,10 @@ def load(name):
     return runpy.run_path(str(FOLDER / name))
 
 
-def run_variation(name, *arguments, cwd):
-  out = succeeded(
-    run(f'variations/{name} --threads=1 --eval_frames=0', *arguments, cwd=cwd)
-  )
-  return out
+def run_variation(command, cwd):
+  """Stdout of a script, given its name and flags."""
+  flags = '--threads=1 --eval_frames=0'
+  return succeeded(run(f'variations/{command}', *flags.split(), cwd=cwd))
 
 
 @pytest.mark.parametrize('name', SCRIPTS)
@@ -40,36 +39,29 @@ def test_a_variation_is_short_and_its_help_is_true(name, tmp_path):
   assert len(text.splitlines()) < 60
   assert f'python experiments/variations/{name} ' in text
   out = run_variation(
-    name, '--frames=400', '--workdir=results', '--envs_per_thread=2',
-    cwd=tmp_path,
-  )  # fmt: skip
+    f'{name} --frames=400 --workdir=results --envs_per_thread=2', tmp_path
+  )
   assert 'results in results' in out
   assert int(read_rows(tmp_path / 'results/train.csv')[-1]['frames']) >= 400
 
 
 def test_with_lambda_one_it_is_a3c(tmp_path):
-  common = ('--frames=2000', '--workdir=gae', '--log_seconds=1e6')
-  run_variation(
-    'generalized_advantage.py', '--lambda_=1', *common, cwd=tmp_path
-  )
+  gae = 'generalized_advantage.py --frames=2000 --log_seconds=1e6'
+  run_variation(f'{gae} --lambda_=1 --workdir=gae', tmp_path)
   succeeded(
     run(
-      'gym_env.py --env=CartPole-v1 --frames=2000 --threads=1 '
-      '--eval_frames=0 --workdir=a3c --log_seconds=1e6 '
-      '--anneal_frames=2000',
+      'gym_env.py --env=CartPole-v1 --frames=2000 --threads=1 --eval_frames=0 '
+      '--workdir=a3c --log_seconds=1e6 --anneal_frames=2000',
       cwd=tmp_path,
     )
   )
   names = ('policy_loss', 'value_loss', 'entropy', 'mean_v', 'grad_norm')
-  (gae,), (a3c,) = (
+  (one,), (a3c,) = (
     read_rows(tmp_path / name / 'train.csv') for name in ('gae', 'a3c')
   )
   for name in names:
-    assert float(gae[name]) == pytest.approx(float(a3c[name]), rel=1e-3)
-  run_variation(
-    'generalized_advantage.py', '--lambda_=0.5', '--frames=2000',
-    '--workdir=half', '--log_seconds=1e6', cwd=tmp_path,
-  )  # fmt: skip
+    assert float(one[name]) == pytest.approx(float(a3c[name]), rel=1e-3)
+  run_variation(f'{gae} --lambda_=0.5 --workdir=half', tmp_path)
   (half,) = read_rows(tmp_path / 'half/train.csv')
   assert float(half['grad_norm']) != pytest.approx(
     float(a3c['grad_norm']), rel=1e-2
@@ -78,9 +70,10 @@ def test_with_lambda_one_it_is_a3c(tmp_path):
 
 def test_a_variation_takes_the_network_that_is_given(tmp_path):
   run_variation(
-    'generalized_advantage.py', '--frames=400', '--workdir=results', '--lstm',
-    '--network=hidden200', cwd=tmp_path,
-  )  # fmt: skip
+    'generalized_advantage.py --frames=400 --workdir=results --lstm '
+    '--network=hidden200',
+    tmp_path,
+  )
   # Its learner is that of a3c for all but the loss, so this plays it.
   out = succeeded(
     run('evaluate.py --workdir=results --episodes=1', cwd=tmp_path)
@@ -128,11 +121,9 @@ def test_the_online_network_chooses_in_double_q():
 
 
 def test_without_a_baseline_there_is_no_value_to_learn(tmp_path):
-  for name, given in (('with', ()), ('without', ('--nobaseline',))):
-    run_variation(
-      'reinforce.py', '--frames=3600', f'--workdir={name}',
-      '--log_seconds=1e6', *given, cwd=tmp_path,
-    )  # fmt: skip
+  for name, flag in (('with', ''), ('without', '--nobaseline')):
+    command = f'reinforce.py --frames=3600 --workdir={name} --log_seconds=1e6'
+    run_variation(f'{command} {flag}', tmp_path)
   (with_,), (without,) = (
     read_rows(tmp_path / name / 'train.csv') for name in ('with', 'without')
   )
