@@ -93,7 +93,7 @@ def test_a_step_is_four_frames_after_the_no_ops(noops):
   env.close()
 
 
-def test_breakout_lives():
+def test_breakout_ends_with_its_fifth_life():
   # Five lives: after four losses the game continues, the fifth ends it.
   env = make('breakout')
   for game in range(2):
@@ -222,7 +222,7 @@ def test_full_action_space():
   env.close()
 
 
-def test_games():
+def test_the_list_of_games():
   names = atari.games()
   assert len(names) == 104
   assert names == sorted(set(names))

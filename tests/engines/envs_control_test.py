@@ -224,7 +224,7 @@ def test_size_and_camera():
     ('Reacher-v5', '0', 'auto'),
   ],
 )
-def test_no_such_camera(task, camera, allowed):
+def test_an_unknown_camera_is_refused(task, camera, allowed):
   with pytest.raises(errors_lib.UsageError) as error:
     make(task, pixels=True, camera=camera)
   message = f'--camera={camera}: allowed for {task}: {allowed}'
@@ -252,7 +252,7 @@ def make_with_physics():
 @pytest.mark.parametrize(
   'task', ['Pendulum-v1', 'envs_control_test:make_with_physics']
 )
-def test_pixels_of_what_is_no_simulation(task, given):
+def test_pixels_need_a_simulation_of_mujoco(task, given):
   with pytest.raises(errors_lib.UsageError) as error:
     make(task, **given)
   (line,) = str(error.value).splitlines()
@@ -267,7 +267,7 @@ def test_pixels_of_what_is_no_simulation(task, given):
     pytest.param('dm_control/cheetah-run', 100, marks=needs_dm_control),
   ],
 )
-def test_videos(task, fps):
+def test_a_frame_of_a_simulation_is_rendered(task, fps):
   env = gym.make(task, render=True)()
   env.reset(seed=1)
   env.step(np.zeros(env.action_space.shape, np.float32))
@@ -335,7 +335,7 @@ def test_mujoco_repeats_itself_to_the_last_bit(name):
 
 
 @needs_dm_control
-def test_dm_control_is_flat_and_cut_by_its_time_limit():
+def test_dm_control_has_flat_observations_and_is_truncated():
   env = gym.make('dm_control/pendulum-swingup')()
   obs, _ = env.reset(seed=1)
   assert obs.shape == (1, 3)  # Cosine, sine and velocity.
@@ -359,7 +359,7 @@ def test_bad_names_of_dm_control(name, hint):
 
 @needs_dm_control
 @pytest.mark.parametrize('task', ['quadruped-escape', 'lqr-lqr_2_1'])
-def test_tasks_of_dm_control_that_cannot_be_had(task):
+def test_unsupported_tasks_of_dm_control_are_refused(task):
   with pytest.raises(errors_lib.UsageError) as error:
     gym.make(f'dm_control/{task}')
   assert str(error.value).startswith(f'--env=dm_control/{task}: ')

@@ -4,7 +4,6 @@ import collections
 import concurrent.futures
 import dataclasses
 import math
-import pathlib
 import re
 
 import gymnasium
@@ -19,7 +18,6 @@ from a3c_jax.settings import config
 
 pytestmark = needs_labyrinth
 
-ROOT = pathlib.Path(__file__).parents[2]
 APPLE_SEED = 3  # The portal is not on the way to the second apple.
 STEPS = 525  # Of an episode: 60 * 35 / 4.
 
@@ -213,7 +211,9 @@ def test_the_last_step_is_shorter_where_the_repeat_does_not_fit(make):
     ('forward, turn right', -1, 1, 0),
   ],
 )
-def test_actions(make, name, turn, ahead, aside):
+def test_each_action_moves_the_agent_as_its_name_says(
+  make, name, turn, ahead, aside
+):
   env = make(maze_size=5, apples=0, action_repeat=1)
   env.reset(seed=1)
   x, y, angle = env.x, env.y, env.angle
@@ -364,7 +364,7 @@ def test_the_shortest_episode_is_one_step(make):
   assert env.step(np.int64(3))[3]
 
 
-def test_what_is_called_at_the_wrong_time(make):
+def test_calls_in_the_wrong_order_are_refused(make):
   env = make()
   with pytest.raises(gymnasium.error.ResetNeeded):
     env.step(0)

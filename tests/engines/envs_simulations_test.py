@@ -30,7 +30,7 @@ def no_backend_yet():
     ('glfw', 'egl', None, []),
   ],
 )
-def test_what_works_is_taken(
+def test_the_first_backend_that_works_is_used(
   no_backend_yet, monkeypatch, given, works, backend, tried
 ):
   found = []
@@ -54,7 +54,9 @@ def test_what_works_is_taken(
     ('nonsense', 'MUJOCO_GL=nonsense cannot render without a screen'),
   ],
 )
-def test_nothing_can_draw(monkeypatch, given, message):
+def test_an_error_names_the_backend_that_cannot_render(
+  monkeypatch, given, message
+):
   monkeypatch.setenv('MUJOCO_GL', given)
   monkeypatch.setattr(mujoco, '_GIVEN', given)
   monkeypatch.setattr(mujoco, 'backend', lambda: None)
@@ -74,7 +76,7 @@ print(env.reset(seed=1)[0].shape)
 
 
 @pytest.mark.parametrize('given', ['nonsense', 'EGL', ''])
-def test_what_draws_nothing_needs_no_backend(tmp_path, given):
+def test_an_environment_without_images_needs_no_backend(tmp_path, given):
   env = {'MUJOCO_GL': given}
   result = programs.run('-c', STATE_ONLY, cwd=tmp_path, env=env)
   assert programs.succeeded(result) == '(1, 10)\n'

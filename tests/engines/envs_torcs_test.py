@@ -1,4 +1,4 @@
-"""TORCS, the real game: rewards, images, repetition and cleanup."""
+"""TORCS, the real game: rewards, episodes and what a seed repeats."""
 
 import concurrent.futures
 import copy
@@ -77,7 +77,7 @@ def test_the_reward_is_the_speed_along_the_track(make, act):
   assert distance == pytest.approx(way, rel=0.05, abs=2)
 
 
-def test_the_end_of_a_lap_is_no_way_back(make):
+def test_the_reward_does_not_jump_at_the_start_line(make):
   env = make(start='line', track='e-track-5')
   env.reset(seed=1)
   env.game.begin(0.99)  # 16 m before the start line.
@@ -94,7 +94,7 @@ def test_the_end_of_a_lap_is_no_way_back(make):
   assert laps[0] == 0 and laps[-1] == 1 and laps == sorted(laps)
 
 
-def test_going_back_costs(make):
+def test_going_backwards_has_a_negative_reward(make):
   env = make(track='a-speedway', car='fast')
   steps = drive(env, always(LEFT), seed=1)
   assert min(step.reward for step in steps) < -1
@@ -152,7 +152,7 @@ def test_cars_start_along_the_track(make, track):
 
 
 @pytest.mark.parametrize('track', ['dirt-3', 'aalborg', 'e-track-1'])
-def test_laps_at_a_line_on_a_slope(make, track):
+def test_no_lap_is_counted_at_a_start_line_on_a_slope(make, track):
   env = make(track=track, start='line')
   _, info = env.reset(seed=1)
   length = float(env.game.state.length)
@@ -161,7 +161,7 @@ def test_laps_at_a_line_on_a_slope(make, track):
     assert step.info['lap'] == 0 and 0 <= step.info['position'] < length
 
 
-def test_left_is_left(make):
+def test_actions_steer_left_and_right(make):
   env = make(track='a-speedway')
   for action, sign in ((LEFT, 1), (RIGHT, -1)):
     steps = drive(env, always(action), seed=1, steps=40)
@@ -169,7 +169,7 @@ def test_left_is_left(make):
     assert sign * steps[-1].info['angle'] < -0.1
 
 
-def test_pedals_do_what_they_say(make):
+def test_a_car_accelerates_coasts_and_brakes(make):
   env = make()
   drive(env, always(ACCELERATE), seed=1, steps=40)
   speeds = {}
@@ -247,7 +247,7 @@ def test_damage_ends_an_episode(make, monkeypatch):
   assert env.reset()[1]['damage'] == 0
 
 
-def test_a_wreck_is_answered_for_all_the_same(make, monkeypatch):
+def test_a_wrecked_car_can_be_stepped_and_reset(make, monkeypatch):
   race = races._race
 
   def harder(settings):
@@ -266,7 +266,7 @@ def test_a_wreck_is_answered_for_all_the_same(make, monkeypatch):
   assert env.reset()[1]['damage'] == 0
 
 
-def test_what_a_crash_costs(make):
+def test_the_damage_of_a_crash(make):
   steps = drive(make(track='aalborg', car='fast'), always(ACCELERATE), seed=1)
   assert 500 < steps[-1].info['damage'] < 2500
 
@@ -303,7 +303,7 @@ def test_threads_drive_as_one_after_the_other(make):
     same(mine, others)
 
 
-def test_replayed_it_comes_to_the_same_place():
+def test_a_replayed_race_comes_to_the_same_place():
   make_env = racing.make(racing.Options(episode_seconds=3.0))
   first, second = Recorded(make_env()), Recorded(make_env())
   try:
@@ -323,7 +323,7 @@ def test_replayed_it_comes_to_the_same_place():
     second.close()
 
 
-def test_what_is_called_at_the_wrong_time(make):
+def test_calls_in_the_wrong_order_are_refused(make):
   env = make()
   with pytest.raises(gymnasium.error.ResetNeeded):
     env.step(0)
@@ -380,7 +380,7 @@ def test_numbers_of_numpy_are_numbers(make):
     ({'car': 'qqq'}, '--car=qqq: allowed: 155-DTM, .*, p406'),
   ],
 )
-def test_names_that_are_not_installed(given, message):
+def test_tracks_and_cars_that_are_not_installed_are_refused(given, message):
   with pytest.raises(errors.UsageError, match=message):
     racing.Torcs(**given)
 
@@ -395,7 +395,7 @@ def test_the_tracks_and_cars_that_are_installed():
 @pytest.mark.parametrize(
   'track', ['aalborg', 'michigan', 'dirt-1', 'wheel-2', 'e-track-4']
 )
-def test_other_tracks(make, track):
+def test_a_driver_stays_on_other_tracks(make, track):
   env = make(track=track, car='fast', episode_seconds=8.0)
   steps = drive(env, baseline.act, seed=1)
   assert len(steps) > 80 and steps[-1].info['end'] == 'time'

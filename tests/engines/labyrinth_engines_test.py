@@ -96,7 +96,9 @@ def test_engines_end_with_their_process(tmp_path, end):
   assert not any(path.exists() for path in memory)
 
 
-def test_a_supervisor_signalled_again_and_again_removes_all_the_same(tmp_path):
+def test_a_supervisor_that_is_signalled_repeatedly_still_removes_its_files(
+  tmp_path,
+):
   folder = tmp_path / 'engine'
   folder.mkdir()
   for i in range(1000):
@@ -129,7 +131,7 @@ def test_an_engine_that_is_killed_raises_in_one_step(make, killed):
       env.step(0)
 
 
-def test_what_the_engine_says_does_not_pile_up(monkeypatch, tmp_path, make):
+def test_the_output_of_an_engine_does_not_grow(monkeypatch, tmp_path, make):
   monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path))
   env = make()
   env.reset(seed=1)
@@ -214,7 +216,7 @@ def test_ctrl_c_while_an_engine_starts(tmp_path):
   assert list(folder.iterdir()) == []
 
 
-def test_an_engine_that_is_stuck_is_closed_all_the_same(make):
+def test_an_engine_that_is_stuck_can_be_closed(make):
   before = below()
   env = make()
   env.reset(seed=1)
@@ -260,14 +262,14 @@ def test_a_full_temporary_folder(monkeypatch, tmp_path, make):
       foraging.Labyrinth()
 
 
-def test_what_the_engine_says_of_bad_resources():
+def test_errors_of_the_engine_are_reported():
   bad = wads.wad({'DECORATE': b'actor Apple : Pear {}'})
   with pytest.raises(errors.RunError, match="Parent type 'Pear' not found"):
     doom.Engine(bad)
 
 
 @pytest.mark.parametrize('missing', ['vizdoom', 'labmaze'])
-def test_what_is_not_installed(monkeypatch, missing):
+def test_a_missing_package_is_named(monkeypatch, missing):
   find = importlib.util.find_spec
   monkeypatch.setattr(
     importlib.util,

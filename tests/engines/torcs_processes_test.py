@@ -250,7 +250,7 @@ def test_a_temporary_folder_that_is_not_there(make, monkeypatch, tmp_path):
     make().reset(seed=1)
 
 
-def test_it_compiles_once(monkeypatch, tmp_path):
+def test_the_plugin_is_compiled_once(monkeypatch, tmp_path):
   path = tmp_path / 'compiled' / 'plugin.so'
   monkeypatch.setattr(installed, 'plugin', lambda: path)
   with pytest.raises(
@@ -289,7 +289,7 @@ def test_no_race_runs_without_the_plugin(make, monkeypatch, tmp_path):
   assert below() == before
 
 
-def test_what_the_compiler_says(monkeypatch, tmp_path):
+def test_errors_of_the_compiler_are_reported(monkeypatch, tmp_path):
   source = tmp_path / 'plugin.cpp'
   source.write_text('int broken(')
   monkeypatch.setattr(installed, 'plugin', lambda: tmp_path / 'new' / 'x.so')
@@ -301,7 +301,7 @@ def test_what_the_compiler_says(monkeypatch, tmp_path):
   assert list((tmp_path / 'new').iterdir()) == []
 
 
-def test_no_compiler(monkeypatch, tmp_path):
+def test_a_missing_compiler_is_reported(monkeypatch, tmp_path):
   monkeypatch.setattr(installed, 'plugin', lambda: tmp_path / 'new' / 'x.so')
   run = subprocess.run
 

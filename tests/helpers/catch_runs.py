@@ -21,11 +21,7 @@ def make_config(workdir, *, domain='catch', **given):
     'log_seconds': 1000.0,
     'eval_frames': 0,
   }
-  return config.make(
-    domain,
-    workdir=str(workdir),
-    **defaults | given,
-  )
+  return config.make(domain, workdir=str(workdir), **defaults | given)
 
 
 def run(
@@ -81,22 +77,23 @@ class Failure(Exception):
   """What the scripted environment raises."""
 
 
-class Breaks(catch.Catch):
-  """Catch that fails at a given step."""
+def fail():
+  raise Failure('the game broke')
 
-  def __init__(self, at_step=None):
+
+class Breaks(catch.Catch):
+  """Catch that fails, or does something else, at one step of its own."""
+
+  def __init__(self, at_step=None, act=fail):
     super().__init__()
-    self._at_step = at_step
+    self._at_step, self._act = at_step, act
     self._steps = 0
 
   def step(self, action):
     self._steps += 1
     if self._steps == self._at_step:
-      self._fail()
+      self._act()
     return super().step(action)
-
-  def _fail(self):
-    raise Failure('the game broke')
 
 
 def breaking(at_step, thread=0):
@@ -140,28 +137,11 @@ def full_after_the_start(monkeypatch):
   monkeypatch.setattr(checkpoints.Checkpoints, 'save', save)
 
 
-class Interrupts(catch.Catch):
-  """Catch that ends the run at one step, as Ctrl-C does."""
-
-  def __init__(self, at_step, ctrl_c):
-    super().__init__()
-    self._at_step = at_step
-    self._ctrl_c = ctrl_c
-    self._steps = 0
-
-  def step(self, action):
-    self._steps += 1
-    if self._steps == self._at_step:
-      self._ctrl_c()
-    return super().step(action)
-
-
 def interrupted(monkeypatch, workdir, at_step, **given):
   """A run that ends at a step of a thread; those that it replays count too."""
   ctrl_c = make_ctrl_c(monkeypatch)
   make_env = gym.make(
-    lambda: Interrupts(at_step, ctrl_c),
-    num_envs=given.get('envs_per_thread', 1),
+    lambda: Breaks(at_step, ctrl_c), num_envs=given.get('envs_per_thread', 1)
   )
   result = run(workdir, make_env, **given)
   assert not result.finished

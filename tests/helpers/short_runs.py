@@ -1,7 +1,6 @@
-"""Short runs in an environment of one's own, and of Python."""
+"""Short runs that tests stop, resume and compare."""
 
 import functools
-import pathlib
 import signal
 import threading
 
@@ -12,7 +11,6 @@ from a3c_jax.core import signals, workers
 from a3c_jax.envs import gym
 from a3c_jax.settings import build, config
 
-ROOT = pathlib.Path(__file__).parents[2]
 WAIT_SECONDS = 120.0
 
 

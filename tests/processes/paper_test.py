@@ -59,7 +59,7 @@ def flag(run, name):
     ('table2', 4 * 7 * 5 * 50),
   ],
 )
-def test_whole_plans_are_the_papers(name, count):
+def test_a_whole_plan_has_the_runs_of_the_paper(name, count):
   runs = make_runs(name)
   assert len(runs) == count
   assert len({run.name for run in runs}) == count

@@ -26,7 +26,7 @@ def test_training_evaluates_on_the_way_and_at_the_end(trained):
   assert kept.name == best['frames']
 
 
-def test_evaluate(trained):
+def test_evaluate_prints_and_records_its_result(trained):
   arguments = ('evaluate.py', '--workdir=results', '--episodes=5')
   out = succeeded(run(*arguments, cwd=trained))
   assert '5 episodes, plain: the environment as it is' in out
@@ -297,7 +297,7 @@ def test_text_of_a_run_is_no_formula_in_its_evaluations(copied, monkeypatch):
   assert float(row['mean_return']) in (-1, 1)
 
 
-def test_mean_of_a_policy_over_discrete_actions(trained):
+def test_the_mean_of_discrete_actions_is_refused(trained):
   line = refused(
     run('evaluate.py --workdir=results --policy=mean', cwd=trained)
   )

@@ -1,16 +1,15 @@
 """The code in README.md runs as it is printed."""
 
-import pathlib
 import re
 import subprocess
 
 from catch_runs import run
+from programs import ROOT
 import pytest
 
 from a3c_jax.envs import domain, gym
 from a3c_jax.runs import workdir
 
-ROOT = pathlib.Path(__file__).parents[2]
 README = (ROOT / 'README.md').read_text()
 BLOCKS = re.findall(r'```python\n(.*?)```', README, re.DOTALL)
 

@@ -120,7 +120,7 @@ def test_a_signal_stops_a_run_in_good_order_and_it_resumes(tmp_path, number):
   assert int(read_rows(tmp_path / 'results/train.csv')[-1]['frames']) >= 20_000
 
 
-def test_ctrl_c_while_a_script_is_imported_is_one_word(tmp_path, monkeypatch):
+def test_ctrl_c_during_imports_prints_one_word(tmp_path, monkeypatch):
   # Python tells of each module when it has imported it.
   monkeypatch.setenv('PYTHONPROFILEIMPORTTIME', '1')
   process = start_script('catch.py', cwd=tmp_path)

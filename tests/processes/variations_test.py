@@ -1,11 +1,10 @@
 """The scripts of experiments/variations, as a user runs and changes them."""
 
-import pathlib
 import runpy
 
 import jax
 import numpy as np
-from programs import refused, succeeded
+from programs import ROOT, refused, succeeded
 import pytest
 from results import read_rows
 import script_flags
@@ -14,7 +13,6 @@ from script_runs import run
 from a3c_jax import networks
 from a3c_jax.core import types
 
-ROOT = pathlib.Path(__file__).parents[2]
 FOLDER = ROOT / 'experiments/variations'
 SCRIPTS = sorted(
   path.name for path in FOLDER.glob('*.py') if not path.is_symlink()
@@ -45,7 +43,7 @@ def test_a_variation_is_short_and_its_help_is_true(name, tmp_path):
   assert int(read_rows(tmp_path / 'results/train.csv')[-1]['frames']) >= 400
 
 
-def test_with_lambda_one_it_is_a3c(tmp_path):
+def test_generalized_advantages_with_lambda_one_are_a3c(tmp_path):
   gae = 'generalized_advantage.py --frames=2000 --log_seconds=1e6'
   run_variation(f'{gae} --lambda_=1 --workdir=gae', tmp_path)
   succeeded(

@@ -43,7 +43,7 @@ def test_a_policy_plays(tmp_path):
   assert steps == 9
 
 
-def test_best_and_counts_of_frames(tmp_path):
+def test_a_checkpoint_is_chosen_by_best_or_by_its_frames(tmp_path):
   result = train_catch(tmp_path)
   (best,) = (tmp_path / 'best').iterdir()
   assert a3c_jax.load(tmp_path, checkpoint='best').frames == int(best.name)
@@ -78,7 +78,7 @@ def test_a_corrupt_checkpoint_is_told_of_and_left_where_it_is(tmp_path):
     a3c_jax.load(tmp_path, checkpoint=result.frames)
 
 
-def test_all_corrupt_ends_in_one_line(tmp_path):
+def test_a_run_whose_checkpoints_are_all_corrupt_is_refused(tmp_path):
   train_catch(tmp_path)
   for path in (tmp_path / 'checkpoints').rglob('*'):
     if path.is_file():
@@ -305,7 +305,7 @@ def make_own_learner(env):
   return build.make_learner(settings, env)
 
 
-def test_of_older_runs_the_environment_is_made(tmp_path):
+def test_loading_an_older_run_makes_its_environment(tmp_path):
   train_catch(tmp_path)
   change_record(tmp_path, spaces=None)
   policy = a3c_jax.load(tmp_path, greedy=True)
@@ -318,7 +318,7 @@ def test_of_older_runs_the_environment_is_made(tmp_path):
   a3c_jax.load(tmp_path / 'walk', make_env=gym.make(make_walk()))
 
 
-def test_a_run_in_other_spaces_is_kept_without_them(tmp_path):
+def test_a_run_in_unknown_spaces_records_none(tmp_path):
   space = spaces.MultiDiscrete([3])
 
   class Multi(gymnasium.vector.VectorWrapper):
@@ -344,7 +344,7 @@ def test_a_run_in_other_spaces_is_kept_without_them(tmp_path):
   ['x', '1e3', '', '9' * 5000, 10**5000],
   ids=['letter', 'float', 'nothing', 'digits', 'number'],
 )
-def test_what_is_no_checkpoint_is_one_line(tmp_path, checkpoint):
+def test_an_invalid_checkpoint_is_refused_in_one_line(tmp_path, checkpoint):
   with pytest.raises(errors.UsageError) as error:
     a3c_jax.load(tmp_path, checkpoint=checkpoint)
   line = str(error.value)

@@ -90,7 +90,7 @@ def code_named(domain='gym', network='mlp', **options):
   return config.code_named(settings)
 
 
-def test_what_has_to_be_trusted():
+def test_code_that_has_to_be_trusted():
   assert code_named(env='CartPole-v1') == {}
   assert code_named(env='a3c_jax/Labyrinth-v0') == {}
   assert code_named(env='CartPole-v1', env_args='level=3') == {}

@@ -44,12 +44,12 @@ def test_the_best_parameters_are_kept(tmp_path):
   assert digest(best) == digest(result.params)
 
 
-def test_no_evaluation_where_none_is_wanted(tmp_path):
+def test_eval_frames_of_zero_evaluates_nothing(tmp_path):
   run(tmp_path, eval_frames=0)
   assert read_rows(tmp_path / 'eval.csv') == []
 
 
-def test_evaluations_do_not_touch_training(tmp_path):
+def test_evaluations_do_not_change_training(tmp_path):
   given = {'algo': 'one_step_q', 'frames': 2000}
   plain = run(tmp_path / 'plain', **given)
   evaluated = run(tmp_path / 'evaluated', eval_frames=1, **given)

@@ -38,7 +38,7 @@ def test_an_exception_in_a_thread_ends_the_run(tmp_path):
   frames = [
     frame.name for frame in traceback.extract_tb(raised.value.__traceback__)
   ]
-  assert frames[-1] == '_fail'
+  assert frames[-1] == 'fail'
   assert 'collect' in frames
   assert our_threads() == []
   assert len(made) == 3

@@ -20,6 +20,7 @@ import programs
 from programs import succeeded
 import pytest
 from results import digest, read_record, read_rows
+from short_runs import run_config
 
 import a3c_jax
 from a3c_jax import networks
@@ -106,7 +107,9 @@ def test_another_process_gives_the_same_bits(tmp_path):
     {'threads': 2, 'frames': 1001, 'domain': 'repeats'},
   ],
 )
-def test_stops_within_a_segment_per_thread(tmp_path, monkeypatch, given):
+def test_a_run_stops_within_one_segment_of_each_thread(
+  tmp_path, monkeypatch, given
+):
   monkeypatch.setattr(domain_lib, '_registered', {})
   domain_lib.register(
     catch.DOMAIN._replace(name='repeats', action_repeat=lambda options: 4)
@@ -243,7 +246,7 @@ def test_output_that_is_lost_costs_no_frames(tmp_path, monkeypatch):
   assert len(read_rows(tmp_path / 'eval.csv')) > 0
 
 
-def test_no_later_row_has_fewer_seconds(tmp_path, monkeypatch):
+def test_seconds_never_decrease_from_row_to_row(tmp_path, monkeypatch):
   # Threads report while the main thread, which has looked at the clock, waits.
   run(tmp_path, threads=3, frames=4000, checkpoint_frames=100, keep=100)
   rows = (tmp_path / 'episodes.csv').read_bytes()
@@ -275,8 +278,9 @@ def test_an_environment_may_change_the_working_directory(
   Wanders.folder.mkdir()
   for resumed in (False, True):
     monkeypatch.chdir(tmp_path)
-    given = {'eval_frames': 50, 'profile': 'traces'}
-    result = run('runs/[x]', gym.make(Wanders), **given)
+    settings = make_config('runs/[x]', eval_frames=50, profile='traces')
+    make_env = gym.make(Wanders)  # Which tries it, and so wanders.
+    result = run_config(settings, make_env)
     assert result.workdir == str(tmp_path / 'runs/[x]')
     assert 'results in runs/[x]' in training.describe(result)
     logged = caplog.text
@@ -288,7 +292,7 @@ def test_an_environment_may_change_the_working_directory(
     'runs',
     'traces',
   ]
-  make_env = gym.make(Wanders)  # Which tries it, and so wanders.
+  make_env = gym.make(Wanders)
   monkeypatch.chdir(tmp_path)
   policy = a3c_jax.load('runs/[x]', make_env=make_env)
   assert policy.frames == 100
