@@ -224,8 +224,8 @@ def test_every_figure_of_a_small_game(folder, name):
 
 
 def test_runs_of_another_scale_are_refused(folder):
-  command = ('paper.py fig1 --methods=a3c --workdir=other', *SMALL)
-  run_here = lambda *given: run_script(*command, *given, cwd=folder)
+  plan_of_one = ('paper.py fig1 --methods=a3c --workdir=other', *SMALL)
+  run_here = lambda *given: run_script(*plan_of_one, *given, cwd=folder)
   # That no run came of is no matter.
   code, _, err = run_here('--', '--gamma=2')
   assert code == 2

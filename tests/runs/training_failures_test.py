@@ -241,14 +241,6 @@ def test_a_failure_and_a_full_disk_are_both_reported(tmp_path, monkeypatch):
   assert 'the checkpoint of frame' in disk and 'No space left' in disk
 
 
-def test_a_file_that_cannot_be_written_ends_in_one_line(tmp_path, monkeypatch):
-  monkeypatch.setattr(log.RunLog, 'write_row', full)
-  with pytest.raises(errors.RunError, match='No space left on device'):
-    run(tmp_path, frames=500)
-  monkeypatch.undo()
-  assert run(tmp_path, frames=500).finished
-
-
 def test_a_folder_that_is_deleted_ends_the_run_in_one_line(tmp_path):
   delete = lambda: shutil.rmtree(tmp_path / 'run')
   with pytest.raises(errors.RunError) as error:
@@ -272,9 +264,13 @@ def full_at_close(monkeypatch):
 
 @pytest.mark.parametrize(
   ('what', 'name'),
-  [(checkpoints.Checkpoints, 'save'), (log.RunLog, '__init__')],
+  [
+    (checkpoints.Checkpoints, 'save'),
+    (log.RunLog, '__init__'),
+    (log.RunLog, 'write_row'),
+  ],
 )
-def test_a_disk_that_is_full_at_the_start_ends_in_one_line(
+def test_a_disk_that_is_full_from_the_start_ends_in_one_line(
   tmp_path, monkeypatch, what, name
 ):
   monkeypatch.setattr(what, name, full)
