@@ -4,6 +4,7 @@
   python experiments/benchmark.py --env=HalfCheetah-v5 --pixels --threads=2
   python experiments/benchmark.py --env=labyrinth --threads=2
   python experiments/benchmark.py --env=torcs --threads=2
+  python experiments/benchmark.py --runtime=queues --agents=16
 
 The first example is Pong. Settings that are not given are the defaults of the
 domain, which is continuous control for all names that are not a domain's.
@@ -18,6 +19,7 @@ import ctrl_c as ctrl_c  # First: the other imports take seconds.
 # isort: split
 from collections.abc import Callable
 import contextlib
+import csv
 import dataclasses
 import json
 import pathlib
@@ -31,6 +33,7 @@ import numpy as np
 
 from a3c_jax import command_line
 from a3c_jax.core import cpu, errors, paths
+from a3c_jax.core import threads as threads_lib
 from a3c_jax.envs import control
 from a3c_jax.envs import domain as domain_lib
 from a3c_jax.settings import build
@@ -84,7 +87,7 @@ def emulator_speed(
       env.step(actions[steps[thread] % len(actions)])
       steps[thread] += 1
 
-  players = threads.ThreadGroup.numbered(play, threads, name='player')
+  players = threads_lib.ThreadGroup.numbered(play, threads, name='player')
   began, cpu_began = time.perf_counter(), cpu.seconds()
   players.start()
   players.wait(seconds)
@@ -122,11 +125,30 @@ def measure(config: Config) -> dict[str, Any]:
     'emulator_frames_per_second': per_second,
     'emulator_frames_per_cpu_second': emulator,
     'ratio': per_cpu_second / emulator,
+    'updates_per_second': result.updates / result.seconds,
+    **policy_lag(result.workdir),
     'ms_per_step': {
       phase: 1e3 * seconds / steps for phase, seconds in result.phases.items()
     },
     'config': dataclasses.asdict(config),
   }
+
+
+def policy_lag(workdir: str) -> dict[str, float]:
+  """Reads from train.csv how many updates lie between acting and learning.
+
+  Returns:
+    The mean over rows of their mean and of their 95th percentile, and the
+    maximum.
+  """
+  with open(pathlib.Path(workdir, 'train.csv'), newline='') as file:
+    rows = list(csv.DictReader(file))
+  columns = {
+    name: [float(row[name]) for row in rows]
+    for name in ('policy_lag', 'policy_lag_p95', 'policy_lag_max')
+  }
+  means = {name: float(np.mean(values)) for name, values in columns.items()}
+  return means | {'policy_lag_max': max(columns['policy_lag_max'])}
 
 
 def _show(figures) -> None:
@@ -138,6 +160,13 @@ def _show(figures) -> None:
   ):
     print(f'{name:32}{figures[name]:10,.0f}')
   print(f'{"ratio":32}{figures["ratio"]:10.3f}')
+  for name in (
+    'updates_per_second',
+    'policy_lag',
+    'policy_lag_p95',
+    'policy_lag_max',
+  ):
+    print(f'{name:32}{figures[name]:10.1f}')
   print('milliseconds per agent step, wall clock of its thread')
   for phase, milliseconds in figures['ms_per_step'].items():
     print(f'  {phase:30}{milliseconds:10.3f}')
