@@ -484,7 +484,7 @@ def test_a_folder_where_programs_cannot_run(monkeypatch, tmp_path):
 
 
 def test_a_resumed_run_repeats_few_steps():
-  env = foraging.make(
+  env = foraging.DOMAIN.make(
     foraging.Options(maze_size=5), domain.EnvRequest(num_envs=2)
   )()
   try:
@@ -664,7 +664,7 @@ def test_bad_options(given):
   for use in (
     lambda: foraging.Labyrinth(**given),
     lambda: config.make('labyrinth', environment=foraging.Options(**given)),
-    lambda: foraging.make(foraging.Options(**given)),
+    lambda: foraging.DOMAIN.make(foraging.Options(**given)),
   ):
     with pytest.raises(errors.UsageError, match=f'^--{name}={value}: allowed:'):
       use()

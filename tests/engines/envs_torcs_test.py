@@ -442,7 +442,7 @@ def test_cars_on_the_map(make):
 
 
 def test_replayed_it_comes_to_the_same_place():
-  make_env = racing.make(racing.Options(episode_seconds=3.0))
+  make_env = racing.DOMAIN.make(racing.Options(episode_seconds=3.0))
   first, second = Recorded(make_env()), Recorded(make_env())
   try:
     assert first.metadata['reseed_steps'] == 2_000

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 import dataclasses
 import difflib
+import functools
 import itertools
 import math
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -157,32 +158,17 @@ class Torcs(gymnasium.Env, gymnasium.utils.EzPickle):
     'reseed_steps': 2_000,  # Replayed in about 3 seconds.
   }
 
-  def __init__(
-    self,
-    track: str = Options.track,
-    car: str = Options.car,
-    opponents: int = Options.opponents,
-    camera: str = Options.camera,
-    view_distance: float = Options.view_distance,
-    start: str = Options.start,
-    episode_seconds: float = Options.episode_seconds,
-    action_repeat: int = Options.action_repeat,
-    render_mode: str | None = None,
-  ):
+  def __init__(self, *, render_mode: str | None = None, **given: Any):
     """Prepares the game, which the first reset starts.
 
-    The arguments are those of `Options`.
+    The other arguments are those of `Options`.
 
     Raises:
       UsageError: naming the first argument whose value is not allowed, or what
         is not installed or compiled.
     """
-    given = (
-      *(track, car, opponents, camera, view_distance),
-      *(start, episode_seconds, action_repeat),
-    )
-    options = fields.settings_of(Options, *given)
-    gymnasium.utils.EzPickle.__init__(self, *given, render_mode)
+    options = fields.settings_of(Options, given)
+    gymnasium.utils.EzPickle.__init__(self, render_mode=render_mode, **given)
     gym.check_render_mode(render_mode)
     settings = races.Settings(
       track=options.track,
@@ -198,7 +184,6 @@ class Torcs(gymnasium.Env, gymnasium.utils.EzPickle):
     _check_name('car', settings.car, races.cars())
     self.options = options
     self.action_repeat = options.action_repeat
-    self._started = False
     self.render_mode = render_mode
     self.metadata = self.metadata | {
       'render_fps': 1 / (game.TICK * options.action_repeat)
@@ -210,10 +195,8 @@ class Torcs(gymnasium.Env, gymnasium.utils.EzPickle):
 
   def reset(self, *, seed=None, options=None):
     super().reset(seed=seed)
-    self._started = False
     random = self.options.start == 'random'
     self.game.begin(self.np_random.random() if random else _LINE)
-    self._started = True
     state = self.game.state
     self._length = float(state.length)
     self._begin = self._time = float(state.time)
@@ -225,8 +208,6 @@ class Torcs(gymnasium.Env, gymnasium.utils.EzPickle):
     return self.game.image(), self._info()
 
   def step(self, action):
-    if not self._started:
-      raise gymnasium.error.ResetNeeded('reset comes before the first step')
     if not self.action_space.contains(action):
       raise ValueError(f'action={action}: allowed: 0 to {len(ACTIONS) - 1}')
     self.game.step(*_MOVES[ACTIONS[action]])
@@ -282,7 +263,7 @@ class Torcs(gymnasium.Env, gymnasium.utils.EzPickle):
   def render(self):
     if self.render_mode is None:
       return None
-    if not self._started:
+    if not self.game.process:
       raise gymnasium.error.ResetNeeded('reset comes before the first frame')
     times = _VIEW // SIZE
     view = self.game.image().repeat(times, 0).repeat(times, 1)
@@ -323,25 +304,10 @@ def _check_name(flag, name, known):
     )
 
 
-def make(
-  options: Options, request: domain_lib.EnvRequest = domain_lib.SINGLE
-) -> Callable[[], gymnasium.vector.VectorEnv]:
-  """A function that makes the vector environment of one thread.
-
-  Args:
-    options: race and episodes.
-    request: how many, each with a process of its own, and whether rendered.
-
-  Raises:
-    UsageError: as `Torcs`.
-  """
-  return gym.make_own(Torcs, options, request)
-
-
 DOMAIN = domain_lib.Domain(
   name='torcs',
   options=Options,
-  make=make,
+  make=functools.partial(gym.make_own, Torcs),
   env_name=lambda options: 'torcs',
   defaults={
     'frames': (20_000_000, 'ours'),
