@@ -18,7 +18,6 @@ class PolicyStats(NamedTuple):
   policy_loss: jax.Array  # [T] float32, -log π(a|s) · advantage
   value_loss: jax.Array  # [T] float32, half squared error, before value_cost
   entropy: jax.Array  # [T] float32, nats
-  advantage_tm1: jax.Array  # [T] float32, R - V
 
 
 def _check_actor_critic(v_tm1, r_t, discount_t, v_bootstrap, **policy):
@@ -45,15 +44,13 @@ def _actor_critic(
   return_tm1 = returns.nstep_returns(r_t, discount_t, v_bootstrap)
   error_tm1 = jax.lax.stop_gradient(return_tm1) - v_tm1
   # The advantage weighs the score function as a constant: Algorithm S3.
-  advantage_tm1 = jax.lax.stop_gradient(error_tm1)
-  policy_loss = -log_pi_tm1 * advantage_tm1
+  policy_loss = -log_pi_tm1 * jax.lax.stop_gradient(error_tm1)
   value_loss = 0.5 * error_tm1**2
   loss = policy_loss + value_cost * value_loss - entropy_cost * entropy_tm1
   return loss, PolicyStats(
     policy_loss=policy_loss,
     value_loss=value_loss,
     entropy=entropy_tm1,
-    advantage_tm1=advantage_tm1,
   )
 
 
