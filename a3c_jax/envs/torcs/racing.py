@@ -184,6 +184,7 @@ class Torcs(gymnasium.Env, gymnasium.utils.EzPickle):
     _check_name('car', settings.car, races.cars())
     self.options = options
     self.action_repeat = options.action_repeat
+    self._started = False
     self.render_mode = render_mode
     self.metadata = self.metadata | {
       'render_fps': 1 / (game.TICK * options.action_repeat)
@@ -195,8 +196,10 @@ class Torcs(gymnasium.Env, gymnasium.utils.EzPickle):
 
   def reset(self, *, seed=None, options=None):
     super().reset(seed=seed)
+    self._started = False
     random = self.options.start == 'random'
     self.game.begin(self.np_random.random() if random else _LINE)
+    self._started = True
     state = self.game.state
     self._length = float(state.length)
     self._begin = self._time = float(state.time)
@@ -208,6 +211,8 @@ class Torcs(gymnasium.Env, gymnasium.utils.EzPickle):
     return self.game.image(), self._info()
 
   def step(self, action):
+    if not self._started:
+      raise gymnasium.error.ResetNeeded('reset comes before the first step')
     if not self.action_space.contains(action):
       raise ValueError(f'action={action}: allowed: 0 to {len(ACTIONS) - 1}')
     self.game.step(*_MOVES[ACTIONS[action]])
@@ -263,7 +268,7 @@ class Torcs(gymnasium.Env, gymnasium.utils.EzPickle):
   def render(self):
     if self.render_mode is None:
       return None
-    if not self.game.process:
+    if not self._started:
       raise gymnasium.error.ResetNeeded('reset comes before the first frame')
     times = _VIEW // SIZE
     view = self.game.image().repeat(times, 0).repeat(times, 1)
