@@ -61,7 +61,8 @@ class Options:
   )
 
 
-_options = flags_lib.define_options(Options)
+# Unchecked: arguments may name the folders instead of --workdir.
+_options = flags_lib.define_options(Options, check=False)
 
 
 def _paper_curves(groups, against) -> list[published.PaperCurve]:

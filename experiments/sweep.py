@@ -28,7 +28,7 @@ import os
 from absl import flags
 
 from a3c_jax import command_line
-from a3c_jax.core import errors, fields, paths
+from a3c_jax.core import errors, paths
 from a3c_jax.reproduce import console, process_pool
 from a3c_jax.reproduce import search as search_lib
 from a3c_jax.runs import display
@@ -50,7 +50,6 @@ _options = flags_lib.define_options(search_lib.Options)
 @display.shown()
 def main(command: Sequence[str]) -> None:
   options = _options()
-  fields.check_settings(options)
   ranges = search_lib.read_ranges(_LOG_UNIFORM.value)
   search_lib.check_command(command, ranges)
   folder = paths.make_folder(options.folder, flag='folder')

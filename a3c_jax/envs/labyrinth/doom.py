@@ -62,6 +62,8 @@ class Engine:
     import vizdoom
 
     self._folder = pathlib.Path(tempfile.mkdtemp(prefix='a3c_jax-doom-'))
+    self._ended = self._folder / supervisor.ENDED
+    self._output = self._folder / supervisor.OUTPUT
     self._game: Any = vizdoom.DoomGame()
     self._end = weakref.finalize(self, shutil.rmtree, self._folder, True)
     with self._naming_the_folder():
@@ -175,14 +177,6 @@ class Engine:
     self._end = weakref.finalize(
       self, _end, self._game, process, self._folder, os.getpid()
     )
-
-  @property
-  def _ended(self):
-    return self._folder / supervisor.ENDED
-
-  @property
-  def _output(self):
-    return self._folder / supervisor.OUTPUT
 
   def _outcome(self):
     """The exit code and the end of the output, in words."""
