@@ -92,13 +92,22 @@ class _Actor:
   decides_on_arrival: bool = False
   pure_act: types.ActAndKeepFn | None = None
 
-  def __init__(self, learner: types.Learner):
+  def __init__(self, learner: types.Learner, read: Read):
+    """Sets what to read, and reads nothing yet.
+
+    Args:
+      learner: the algorithm.
+      read: called at the beginning of each segment; `NewestActor` calls it at
+        each step too.
+    """
     self._learner = learner
+    self._read = read
     self.initial_state = learner.initial_state
 
-  def _set_version(self, version):
-    self.version = version
-    self.normalize = normalization.normalizer(version.statistics)
+  def begin_segment(self) -> types.Version:
+    self.version = self._read()
+    self.normalize = normalization.normalizer(self.version.statistics)
+    return self.version
 
   def act(self, obs, state, key, epsilon) -> Decision:
     action, state, key = self._learner.act(
@@ -134,12 +143,9 @@ class FixedActor(_Actor):
       greedy: whether it always takes the best action; of a Gaussian policy,
         the mean.
     """
-    super().__init__(learner)
+    super().__init__(learner, lambda: version)
     self._greedy = greedy
-    self._set_version(version)
-
-  def begin_segment(self) -> types.Version:
-    return self.version
+    self.begin_segment()
 
   def act(self, obs, state, key, epsilon) -> Decision:
     if not self._greedy:
@@ -148,26 +154,7 @@ class FixedActor(_Actor):
     return Decision(np.asarray(action), state, key)
 
 
-class _TrainingActor(_Actor):
-  """Reads a version at the beginning of each segment."""
-
-  def __init__(self, learner: types.Learner, read: Read):
-    """Sets what to read, and reads nothing yet.
-
-    Args:
-      learner: the algorithm.
-      read: called at the beginning of each segment; `NewestActor` calls it at
-        each step too.
-    """
-    super().__init__(learner)
-    self._read = read
-
-  def begin_segment(self) -> types.Version:
-    self._set_version(self._read())
-    return self.version
-
-
-class SnapshotActor(_TrainingActor):
+class SnapshotActor(_Actor):
   """Acts on one version in each segment.
 
   It caches activations for the gradient, if the learner uses them.
@@ -186,7 +173,7 @@ class SnapshotActor(_TrainingActor):
     return Decision(np.asarray(action), state, key, activations)
 
 
-class NewestActor(_TrainingActor):
+class NewestActor(_Actor):
   """Acts on the newest version at each step; for learners without a state.
 
   The version that a segment begins with normalizes its observations, so that

@@ -307,8 +307,8 @@ def changed(image, other):
 def test_a_wreck_is_answered_for_all_the_same(make, monkeypatch):
   race = races._race
 
-  def harder(settings):
-    result = race(settings)
+  def harder(options):
+    result = race(options)
     result['Quick Race']['damage factor'] = 50
     return result
 

@@ -129,18 +129,9 @@ def test_the_files_of_a_race(monkeypatch, tmp_path):
     (data / name).parent.mkdir(parents=True)
     (data / name).touch()
   monkeypatch.setattr(installed, 'DATA', data)
-  settings = races.Settings(
-    track='aalborg',
-    car='p406',
-    opponents=2,
-    camera='behind',
-    view_distance=150.0,
-    repeat=8,
-    size=84,
-  )
   race = races.write(
     tmp_path / 'files',
-    settings,
+    races.Options(track='aalborg', car='p406', opponents=2, camera='behind'),
     plugin=tmp_path / 'plugin.so',
     programs=tmp_path / 'programs',
   )
