@@ -752,5 +752,3 @@ def test_the_record_gives_the_options_back():
   options = foraging.Options(maze_size=11, apples=2, textures='plain')
   record = json.loads(json.dumps(dataclasses.asdict(options)))
   assert domain.from_record(foraging.Options, record) == options
-  defaults = foraging.Labyrinth.__init__.__defaults__
-  assert defaults == (*dataclasses.astuple(foraging.Options()), None)
