@@ -55,17 +55,17 @@ def main(command: Sequence[str]) -> None:
   folder = paths.make_folder(options.folder, flag='folder')
   paths.check_links(folder, flag='folder')
   runs = search_lib.draw_runs(options, ranges)
-  try:
-    with search_lib.claim(folder, options, ranges, command):
-      results = search_lib.Results(folder / 'results.csv', [*ranges])
-      pool = search_lib.search(
-        options, command, runs, results=results, environment=_ENVIRONMENT
-      )
-  except OSError as error:
-    raise errors.RunError(
-      f'--folder={paths.as_given(folder)}: {error.strerror}; the same command '
-      'resumes the search'
-    ) from error
+  with (
+    errors.naming(
+      f'--folder={paths.as_given(folder)}',
+      '; the same command resumes the search',
+    ),
+    search_lib.claim(folder, options, ranges, command),
+  ):
+    results = search_lib.Results(folder / 'results.csv', [*ranges])
+    pool = search_lib.search(
+      options, command, runs, results=results, environment=_ENVIRONMENT
+    )
   print(results.describe())
   finished = results.finished()
   left = len([run for run in runs if run.name not in finished])

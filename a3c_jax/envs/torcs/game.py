@@ -183,31 +183,25 @@ class Game:
 
   def _start(self):
     self._stop()
-    try:
-      with tempfile.TemporaryDirectory(
+    with (
+      errors.naming(f'TMPDIR={tempfile.gettempdir()}'),
+      tempfile.TemporaryDirectory(
         prefix='a3c_jax-torcs-', ignore_cleanup_errors=True
-      ) as name:
-        folder = pathlib.Path(name)
-        programs = installed.programs()
-        if programs is None:
-          raise errors.RunError('TORCS did not start: it was uninstalled')
-        race = races.write(
-          folder,
-          self._options,
-          plugin=pathlib.Path(_descriptor(self._plugin)),
-          programs=programs,
-        )
-        try:
-          self._launch(folder, race, programs)
-        except OSError as error:
-          raise errors.RunError(
-            f'TORCS did not start: {error.strerror}'
-          ) from error
-        self._wait('did not start')
-    except OSError as error:
-      raise errors.RunError(
-        f'TMPDIR={tempfile.gettempdir()}: {error.strerror}'
-      ) from error
+      ) as name,
+    ):
+      folder = pathlib.Path(name)
+      programs = installed.programs()
+      if programs is None:
+        raise errors.RunError('TORCS did not start: it was uninstalled')
+      race = races.write(
+        folder,
+        self._options,
+        plugin=pathlib.Path(_descriptor(self._plugin)),
+        programs=programs,
+      )
+      with errors.naming('TORCS did not start'):
+        self._launch(folder, race, programs)
+      self._wait('did not start')
 
   def _launch(self, folder, race, programs):
     ours, theirs = socket.socketpair()
