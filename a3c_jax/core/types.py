@@ -77,9 +77,6 @@ class RecurrentNetwork(Network, Protocol):
 
 
 # Functions of a `Learner`, which describes them.
-ActFn = Callable[
-  [Params, State, Any, jax.Array, Any], tuple[jax.Array, State, jax.Array]
-]
 ActAndKeepFn = Callable[
   [Params, State, Any, jax.Array, Any], tuple[jax.Array, State, jax.Array, Any]
 ]
@@ -139,7 +136,9 @@ class Learner(NamedTuple):
 
   init: Callable[[jax.Array, Any], Params]
   initial_state: Callable[[int], State]
-  act: ActFn
+  act: Callable[
+    [Params, State, Any, jax.Array, Any], tuple[jax.Array, State, jax.Array]
+  ]
   greedy: Callable[[Params, State, Any], tuple[jax.Array, State]]
   bootstrap: BootstrapFn
   gradients: GradientsFn
