@@ -11,7 +11,10 @@ import sys
 import hypothesis
 import jax
 import marks
+import programs
 import pytest
+import script_runs
+import searches
 
 from a3c_jax.core import cpu
 from a3c_jax.runs import training
@@ -78,6 +81,37 @@ def pytest_runtest_setup(item):
     reason = marks.why_not(*mark.args)
     if reason:
       pytest.skip(reason)
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+  """The folder of a short run on Catch."""
+  return script_runs.train_catch(tmp_path_factory.mktemp('trained'))
+
+
+@pytest.fixture(scope='module')
+def own(tmp_path_factory):
+  """The folder of a short run on an environment of one's own, `mine`."""
+  return script_runs.train_own(tmp_path_factory.mktemp('own'))
+
+
+@pytest.fixture
+def close_later(request):
+  """Has an environment closed at the end of the test, and returns it."""
+
+  def close_at_the_end(env):
+    request.addfinalizer(env.close)
+    return env
+
+  return close_at_the_end
+
+
+@pytest.fixture
+def search(tmp_path, monkeypatch):
+  """`searches.search`, in a folder of its own."""
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.setenv('PYTHONPATH', str(programs.ROOT), prepend=os.pathsep)
+  return searches.search
 
 
 @pytest.fixture(autouse=True)

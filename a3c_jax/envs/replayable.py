@@ -164,6 +164,23 @@ class Recorded(gymnasium.vector.VectorWrapper):
     )
     return obs
 
+  def check_failure(self, error: Exception, stop: threading.Event) -> None:
+    """Returns if this environment raised the error, so that it is replaced.
+
+    Args:
+      error: that reached the thread which uses the environment.
+      stop: ends that thread when it is set.
+
+    Raises:
+      Stopped: if the thread ends now. A signal that ends it may have reached
+        the processes of the environment too.
+      Exception: the error, if something else raised it.
+    """
+    if error is not self.failure:
+      raise error
+    if stop.wait(workers.SIGNAL_SECONDS):
+      raise workers.Stopped from error
+
   def abandon(self) -> None:
     """Closes a broken environment; errors of that are ignored."""
     with contextlib.suppress(Exception), without_exit():

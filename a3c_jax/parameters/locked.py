@@ -43,16 +43,7 @@ class LockedStore:
     target_period_frames: int | None,
     statistics: types.RunningStatistics | None = None,
   ):
-    """Starts at frame 0 with a fresh optimizer state.
-
-    Args:
-      params: initial parameters, and initial target parameters.
-      rule: how a gradient changes the parameters.
-      worker_states: the initial state of each worker.
-      target_period_frames: emulator frames between two copies into the target
-        parameters; None for a learner without target.
-      statistics: initial ones, if observations are normalized.
-    """
+    """Starts at frame 0; `MakeStore` explains the arguments."""
     self.accepts_factored = rule.accepts_factored
     self._rule = rule
     self._lock = threading.Lock()
@@ -114,7 +105,7 @@ class LockedStore:
       receipt = Receipt(
         frames=frames,
         version=updates,
-        staleness=old.updates - contribution.read_version,
+        lag=old.updates - contribution.read_version,
         lock_wait_seconds=waited,
       )
       self._applied.append(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 from a3c_jax.acting.worker_state import WorkerState
 from a3c_jax.core import types
 from a3c_jax.core.events import Event
+from a3c_jax.optim.rule import UpdateRule
 
 
 class Contribution(NamedTuple):
@@ -31,7 +33,7 @@ class Receipt(NamedTuple):
 
   frames: int  # emulator frames of all workers after it
   version: int  # updates of all workers after it
-  staleness: int  # updates between `read_version` and this contribution
+  lag: int  # updates between `read_version` and this contribution
   lock_wait_seconds: float
 
 
@@ -105,4 +107,29 @@ class ParameterStore(Protocol):
 
   def warm_up(self, grads: types.Params) -> None:
     """Compiles the update for such gradients, and changes nothing."""
+    ...
+
+
+class MakeStore(Protocol):
+  """Makes a store at frame 0 with a fresh optimizer state."""
+
+  def __call__(
+    self,
+    params: types.Params,
+    rule: UpdateRule,
+    *,
+    worker_states: Sequence[WorkerState],
+    target_period_frames: int | None,
+    statistics: types.RunningStatistics | None = None,
+  ) -> ParameterStore:
+    """Returns the store.
+
+    Args:
+      params: initial parameters, and initial target parameters.
+      rule: how a gradient changes the parameters.
+      worker_states: the initial state of each worker.
+      target_period_frames: emulator frames between two copies into the target
+        parameters; None for a learner without target.
+      statistics: initial ones, if observations are normalized.
+    """
     ...

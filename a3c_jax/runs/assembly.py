@@ -19,7 +19,7 @@ from a3c_jax.core import errors, events, types
 from a3c_jax.envs import domain as domain_lib
 from a3c_jax.envs import replayable
 from a3c_jax.optim import clipping
-from a3c_jax.parameters import locked
+from a3c_jax.parameters import store as store_lib
 from a3c_jax.runs import evaluation
 from a3c_jax.runs import evaluator as evaluator_lib
 from a3c_jax.runtimes import runtime
@@ -30,14 +30,17 @@ _logger = logging.getLogger(__name__)
 
 
 class Makers(NamedTuple):
-  """Functions that make environments and the learner of a run."""
+  """Functions that make the parts of a run."""
 
   env: Callable[[], replayable.Recorded]
   eval_env: Callable[[], replayable.Recorded]
   learner: Callable[[gymnasium.vector.VectorEnv], types.Learner]
+  store: store_lib.MakeStore
 
   @classmethod
-  def of(cls, config, make_env, make_learner, make_eval_env) -> Makers:
+  def of(
+    cls, config, make_env, make_learner, make_eval_env, *, make_store
+  ) -> Makers:
     making = threading.Lock()
 
     def recorded_by(make):
@@ -67,6 +70,7 @@ class Makers(NamedTuple):
       recorded_by(make_env),
       recorded_by(make_eval_env or make_env),
       make_learner or of_config,
+      make_store,
     )
 
 
@@ -77,7 +81,7 @@ class Parts(NamedTuple):
   team: list[runtime.Worker]
   job: runtime.Job
   evaluator: evaluator_lib.Evaluator | None
-  statistics: list[str]  # names of the scalars of an update
+  stat_names: list[str]  # names of the scalars of an update
 
   @classmethod
   def assemble(
@@ -140,13 +144,13 @@ class Parts(NamedTuple):
       learner,
       team,
       init_key=init_key,
-      make_env=makers.env,
+      makers=makers,
       incidents=incidents,
     )
-    statistics = _warm_up(job, team[0])
+    stat_names = _warm_up(job, team[0])
     if evaluator:
       evaluator.warm_up(job.store.read())
-    return cls(config, team, job, evaluator=evaluator, statistics=statistics)
+    return cls(config, team, job, evaluator=evaluator, stat_names=stat_names)
 
 
 def _target_period_frames(config, learner) -> int | None:
@@ -166,11 +170,11 @@ def _job(
   team: list[runtime.Worker],
   *,
   init_key: jax.Array,
-  make_env: Callable[[], replayable.Recorded],
+  makers: Makers,
   incidents: events.EventQueue,
 ) -> runtime.Job:
   obs = team[0].state.carry.obs
-  store = locked.LockedStore(
+  store = makers.store(
     networks.scale_torso_kernels(learner.init(init_key, obs), config.init_gain),
     build.make_update_rule(config),
     worker_states=[worker.state for worker in team],
@@ -195,7 +199,7 @@ def _job(
     ),
     frames=config.frames,
     action_repeat=config.action_repeat,
-    make_env=make_env,
+    make_env=makers.env,
     incidents=incidents,
     max_env_restarts=config.max_env_restarts,
     max_bad_gradients=config.max_bad_gradients,
@@ -203,7 +207,7 @@ def _job(
 
 
 def _warm_up(job: runtime.Job, worker: runtime.Worker) -> list[str]:
-  """Compiles all functions of threads; returns the names of the statistics."""
+  """Compiles all functions of threads; returns the names of scalars."""
   carry, steps = worker.state.carry, job.spec.steps
   actor = actor_lib.in_training(job.learner, job.store.read)
   rollout.compile_for(worker.env, actor, carry, steps)

@@ -110,11 +110,7 @@ class Evaluator:
           on_step=on_step,
         )
       except Exception as error:
-        if error is not self._env.failure:
-          raise
-        # A signal may have reached the processes of the environment too.
-        if stop.wait(workers.SIGNAL_SECONDS):
-          raise workers.Stopped from error
+        self._env.check_failure(error, stop)
         if not self._restarts_left:
           raise
         self._restarts_left -= 1

@@ -79,7 +79,7 @@ class RunLog(contextlib.AbstractContextManager):
     workdir: pathlib.Path,
     *,
     run: Mapping[str, Any],
-    statistics: Sequence[str],
+    stat_names: Sequence[str],
     total_frames: int,
     action_repeat: int,
     began: float = 0.0,
@@ -90,7 +90,7 @@ class RunLog(contextlib.AbstractContextManager):
     Args:
       workdir: existing folder.
       run: constant columns of every row, such as algo, env and seed.
-      statistics: names of the scalars that updates report, in their order.
+      stat_names: names of the scalars that updates report, in their order.
       total_frames: emulator frames of the whole run.
       action_repeat: emulator frames per agent step.
       began: `time.perf_counter()` when training began.
@@ -101,7 +101,7 @@ class RunLog(contextlib.AbstractContextManager):
       OSError: if a file cannot be written.
     """
     self._run = tables.as_cells(run)
-    self._statistics = list(statistics)
+    self._stat_names = list(stat_names)
     self._total_frames = total_frames
     self._action_repeat = action_repeat
     self._began = began
@@ -109,7 +109,7 @@ class RunLog(contextlib.AbstractContextManager):
       'positions': {},
       'events': {},
       'frames': 0,
-      'sums': dict.fromkeys([*statistics, 'lag', 'lock_wait'], 0.0),
+      'sums': dict.fromkeys([*stat_names, 'lag', 'lock_wait'], 0.0),
       'updates': 0,
       'episodes': 0,
       'incidents': dict.fromkeys(events_lib.INCIDENTS, 0),
@@ -165,7 +165,7 @@ class RunLog(contextlib.AbstractContextManager):
       'frames_per_second',
       'updates',
       'learning_rate',
-      *self._statistics,
+      *self._stat_names,
       'lag',
       'lock_wait_ms',
       'episodes',
@@ -194,9 +194,9 @@ class RunLog(contextlib.AbstractContextManager):
 
   def _add_statistics(self, event, receipt):
     values = np.asarray(event.values).tolist()
-    for name, value in zip(self._statistics, values, strict=True):
+    for name, value in zip(self._stat_names, values, strict=True):
       self._sums[name] += value
-    self._sums['lag'] += receipt.staleness
+    self._sums['lag'] += receipt.lag
     self._sums['lock_wait'] += receipt.lock_wait_seconds
     self._updates += 1
 
@@ -223,7 +223,7 @@ class RunLog(contextlib.AbstractContextManager):
     self._incidents[incident.kind] += 1
     _logger.warning('%s', incident.text)
 
-  def evaluated(self, row: EvalRow) -> None:
+  def evaluation(self, row: EvalRow) -> None:
     """Writes the result of an evaluation, and logs it."""
     self.seconds = max(self.seconds, row.seconds)
     self._eval_rows.writerow(
@@ -267,7 +267,7 @@ class RunLog(contextlib.AbstractContextManager):
       'frames_per_second': round(progress.frames_per_second, 1),
       'updates': updates,
       'learning_rate': learning_rate,
-      **{name: means[name] for name in self._statistics},
+      **{name: means[name] for name in self._stat_names},
       'lag': means['lag'],
       'lock_wait_ms': 1e3 * means['lock_wait'],
       'episodes': self.episodes,

@@ -27,7 +27,7 @@ class Restored(NamedTuple):
   state: store_lib.StoreState
   seconds: float  # of training so far
   log_position: dict[str, Any]
-  evaluated: int  # emulator frames at the newest evaluation
+  evaluated_frames: int  # emulator frames at the newest evaluation
   best: dict[str, Any] | None  # 'frames' and 'score'
 
 
@@ -58,7 +58,7 @@ def read(
         run_state.store,
         seconds=record['seconds'],
         log_position=record['log'],
-        evaluated=record['evaluated'],
+        evaluated_frames=record['evaluated'],
         best=best if best and store.has_best(best['frames']) else None,
       )
   except (checkpoints.MismatchError, KeyError) as error:
@@ -162,10 +162,7 @@ def _repeats(
   try:
     obs = worker.env.replay(state.action_log, on_step)
   except Exception as error:
-    if error is not worker.env.failure:
-      raise
-    if stop.is_set():
-      raise workers.Stopped from error
+    worker.env.check_failure(error, stop)
     incidents.add(
       events.Incident(
         'env_restarts',

@@ -126,7 +126,7 @@ class PeriodicEvaluations(supervise.Service):
     session = self._session
     return (
       self._evaluator is not None
-      and session.evaluated < session.store.read().frames
+      and session.evaluated_frames < session.store.read().frames
     )
 
   def tick(self, now: Tick) -> None:
@@ -134,7 +134,7 @@ class PeriodicEvaluations(supervise.Service):
       return
     self._record(self._evaluator.drain())
     due = _next_multiple(
-      self._session.evaluated, self._session.config.eval_frames
+      self._session.evaluated_frames, self._session.config.eval_frames
     )
     if not self._evaluator.busy and now.version.frames >= due:
       self._start(self._evaluator, now)

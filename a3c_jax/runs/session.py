@@ -42,7 +42,7 @@ class Session:
     began: `time.perf_counter()` when training began, less the seconds of
       earlier sessions.
     session_began: the same of this session alone.
-    evaluated: emulator frames at the newest evaluation.
+    evaluated_frames: emulator frames at the newest evaluation.
     best: 'frames' and 'score' of the best evaluation.
   """
 
@@ -54,7 +54,7 @@ class Session:
   incidents: events.EventQueue
   began: float
   session_began: float
-  evaluated: int = 0
+  evaluated_frames: int = 0
   best: dict[str, Any] | None = None
 
   @property
@@ -125,8 +125,8 @@ class Session:
       **summary._asdict(),
     )
     with _naming_the_folder(self.path):
-      self.log.evaluated(row)
-    self.evaluated = version.frames
+      self.log.evaluation(row)
+    self.evaluated_frames = version.frames
     if best:
       self.best = {'frames': version.frames, 'score': score}
       with self._naming_the_checkpoint(version.frames):
@@ -170,7 +170,7 @@ class Session:
       # No later row may have fewer seconds than an earlier one.
       'seconds': max(seconds, self.log.seconds),
       'log': log_position,
-      'evaluated': self.evaluated,
+      'evaluated': self.evaluated_frames,
       'best': self.best,
     }
     with self._naming_the_checkpoint(frames):
@@ -221,7 +221,7 @@ def opened(
         'env': config.env_name,
         'seed': config.seed,
       },
-      statistics=parts.statistics,
+      stat_names=parts.stat_names,
       total_frames=config.frames,
       action_repeat=config.action_repeat,
       began=began,
@@ -237,7 +237,7 @@ def opened(
       incidents=parts.job.incidents,
       began=began,
       session_began=session_began,
-      evaluated=restored.evaluated if restored else 0,
+      evaluated_frames=restored.evaluated_frames if restored else 0,
       best=restored.best if restored else None,
     )
 

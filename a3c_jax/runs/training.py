@@ -14,6 +14,8 @@ from a3c_jax.core import paths, stopwatch, types
 from a3c_jax.core import signals as signals_lib
 from a3c_jax.core import workers as workers_lib
 from a3c_jax.envs import spaces as spaces_lib
+from a3c_jax.parameters import locked
+from a3c_jax.parameters import store as store_lib
 from a3c_jax.runs import (
   assembly,
   checkpoints,
@@ -26,7 +28,8 @@ from a3c_jax.runs import (
 from a3c_jax.runs import log as log_lib
 from a3c_jax.runs import session as session_lib
 from a3c_jax.runs import workdir as workdir_lib
-from a3c_jax.runtimes import asynchronous, runtime
+from a3c_jax.runtimes import asynchronous
+from a3c_jax.runtimes import runtime as runtime_lib
 from a3c_jax.settings.common import Config
 
 _logger = logging.getLogger(__name__)
@@ -61,7 +64,8 @@ def run(
   on_result: Callable[[Result], None] = lambda result: None,
   on_hung: Callable[[str], None] = lambda reason: None,
   signals: signals_lib.Signals | None = None,
-  start: runtime.Runtime = asynchronous.workers_of,
+  make_store: store_lib.MakeStore = locked.LockedStore,
+  runtime: runtime_lib.Runtime = asynchronous.workers_of,
   period_seconds: float = 1.0,
 ) -> Result:
   """Trains until `config.frames`, and leaves the results in `config.workdir`.
@@ -91,7 +95,8 @@ def run(
       may end the process.
     signals: entered by the caller. A signal ends the run early and in good
       order, and the result is returned.
-    start: arranges the workers.
+    make_store: makes the store of the parameters, once.
+    runtime: arranges the workers.
     period_seconds: between two ticks of the run's services.
 
   Returns:
@@ -118,7 +123,9 @@ def run(
       setting_up.stoppable(config, signals),
     ):
       stage('making an environment')
-      makers = assembly.Makers.of(config, make_env, make_learner, make_eval_env)
+      makers = assembly.Makers.of(
+        config, make_env, make_learner, make_eval_env, make_store=make_store
+      )
       parts = assembly.Parts.assemble(config, makers, stage, closing.add)
       profile = profiling.Profile(config.profile)
     signals.renew()
@@ -130,7 +137,7 @@ def run(
       parts.job.store.read().frames,
       spaces_lib.to_records(spaces_lib.of(parts.team[0].env)),
     )
-    threads = start(parts.team, parts.job)
+    threads = runtime(parts.team, parts.job)
     closing.add_users(threads.alive)
     if parts.evaluator:
       evaluator = parts.evaluator
@@ -279,7 +286,7 @@ def _train(
     session,
     seconds=outcome.ended.seconds,
     cpu_seconds=processor_time.seconds,
-    evaluated=not evaluations.are_due,
+    evaluations_done=not evaluations.are_due,
   )
 
 
@@ -289,7 +296,7 @@ def _result(
   *,
   seconds: float,
   cpu_seconds: float,
-  evaluated: bool,
+  evaluations_done: bool,
 ) -> Result:
   version = session.store.read()
   return Result(
@@ -305,5 +312,5 @@ def _result(
       for phase in stopwatch.PHASES
     },
     workdir=str(session.path),
-    finished=session.frames_are_done and evaluated,
+    finished=session.frames_are_done and evaluations_done,
   )

@@ -120,11 +120,7 @@ def _check_restart(
   restarts: int,
 ) -> None:
   """Raises unless the environment failed and may be replaced."""
-  if error is not worker.env.failure:
-    raise error
-  # A signal may have reached the processes of the environment too.
-  if stop.wait(workers_lib.SIGNAL_SECONDS):
-    raise workers_lib.Stopped from error
+  worker.env.check_failure(error, stop)
   if restarts == job.max_env_restarts:
     raise error
   job.incidents.add(

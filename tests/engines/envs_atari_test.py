@@ -56,20 +56,26 @@ def test_newest_frame_is_last():
   env.close()
 
 
+def play_breakout(seed=3, *, sticky):
+  """The frames of the same random actions."""
+  env = make('breakout', sticky=sticky)
+  rng = np.random.default_rng(7)
+  frames = [env.reset(seed=seed)[0]]
+  for _ in range(150):
+    frames.append(env.step(rng.integers(4, size=1))[0])
+  env.close()
+  return np.stack(frames)
+
+
 @pytest.mark.parametrize('sticky', [0.0, 0.25])
 def test_a_seed_repeats_a_game(sticky):
-  def play(seed):
-    env = make('breakout', sticky=sticky)
-    rng = np.random.default_rng(7)
-    frames = [env.reset(seed=seed)[0]]
-    for _ in range(150):
-      frames.append(env.step(rng.integers(4, size=1))[0])
-    env.close()
-    return np.stack(frames)
+  first = play_breakout(sticky=sticky)
+  np.testing.assert_array_equal(first, play_breakout(sticky=sticky))
+  assert np.any(first != play_breakout(5, sticky=sticky))
 
-  first = play(3)
-  np.testing.assert_array_equal(first, play(3))
-  assert np.any(first != play(5))
+
+def test_sticky_actions_change_the_game():
+  assert np.any(play_breakout(sticky=0.0) != play_breakout(sticky=0.9))
 
 
 @pytest.mark.parametrize('noops', [0, 1, 8])
@@ -87,7 +93,7 @@ def test_a_step_is_four_frames_after_the_no_ops(noops):
   env.close()
 
 
-def test_breakout_lives():
+def test_breakout_ends_with_its_fifth_life():
   # Five lives: after four losses the game continues, the fifth ends it.
   env = make('breakout')
   for game in range(2):
@@ -216,19 +222,7 @@ def test_full_action_space():
   env.close()
 
 
-def test_sticky_actions_change_the_game():
-  def play(sticky):
-    env = make('breakout', sticky=sticky)
-    rng = np.random.default_rng(7)
-    env.reset(seed=3)
-    frames = [env.step(rng.integers(4, size=1))[0] for _ in range(100)]
-    env.close()
-    return np.stack(frames)
-
-  assert np.any(play(0.0) != play(0.9))
-
-
-def test_games():
+def test_the_list_of_games():
   names = atari.games()
   assert len(names) == 104
   assert names == sorted(set(names))
@@ -316,9 +310,3 @@ def test_sticky_evaluation_begins_without_no_ops():
   options = atari.for_evaluation(atari.Options(game='pong', noops=5), 'sticky')
   assert (options.noops, options.sticky) == (0, 0.25)
   assert not options.life_loss_terminal
-  env = make('breakout', life_loss_terminal=False)
-  for *_, terminated, _, info in random_steps(env):
-    assert not info['life_loss'][0]
-    if terminated[0]:
-      break
-  env.close()

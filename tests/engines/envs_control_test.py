@@ -1,19 +1,17 @@
 """Continuous control: repeated actions, and images for observations."""
 
-import dataclasses
-import json
+import functools
 import threading
 
 import gymnasium
 from marks import needs_dm_control, needs_pictures
 import numpy as np
 import pytest
+from stores import in_threads
 
 from a3c_jax.core import errors as errors_lib
 from a3c_jax.core import fields, workers
 from a3c_jax.envs import control, domain, gym, mujoco, replayable
-
-WAIT_SECONDS = 60.0
 
 
 def make(env, **given):
@@ -65,12 +63,6 @@ def test_repeated_actions_of_mujoco():
   other, reward, *_ = twice.step(action)
   np.testing.assert_array_equal(other, obs)
   np.testing.assert_array_equal(reward, rewards)
-
-
-def test_the_record_gives_the_options_back():
-  options = control.Options(env='Ant-v5', pixels=True, image_size=64)
-  record = json.loads(json.dumps(dataclasses.asdict(options)))
-  assert domain.from_record(control.Options, record) == options
 
 
 @pytest.mark.parametrize(
@@ -156,23 +148,12 @@ def test_images_in_threads_are_those_of_one_thread():
   expected = []
   play(envs[0], expected)
   found = [[] for _ in envs]
-  errors = []
-
-  def body(env, images):
-    try:
-      play(env, images)
-    except BaseException as error:
-      errors.append(error)
-
-  threads = [
-    threading.Thread(target=body, args=arguments, daemon=True)
-    for arguments in zip(envs, found, strict=True)
-  ]
-  for thread in threads:
-    thread.start()
-  for thread in threads:
-    thread.join(WAIT_SECONDS)
-  assert errors == []
+  in_threads(
+    *(
+      functools.partial(play, env, images)
+      for env, images in zip(envs, found, strict=True)
+    )
+  )
   for images in found:
     np.testing.assert_array_equal(images, expected)
   # One that is closed takes nothing from the others.
@@ -243,7 +224,7 @@ def test_size_and_camera():
     ('Reacher-v5', '0', 'auto'),
   ],
 )
-def test_no_such_camera(task, camera, allowed):
+def test_an_unknown_camera_is_refused(task, camera, allowed):
   with pytest.raises(errors_lib.UsageError) as error:
     make(task, pixels=True, camera=camera)
   message = f'--camera={camera}: allowed for {task}: {allowed}'
@@ -271,7 +252,7 @@ def make_with_physics():
 @pytest.mark.parametrize(
   'task', ['Pendulum-v1', 'envs_control_test:make_with_physics']
 )
-def test_pixels_of_what_is_no_simulation(task, given):
+def test_pixels_need_a_simulation_of_mujoco(task, given):
   with pytest.raises(errors_lib.UsageError) as error:
     make(task, **given)
   (line,) = str(error.value).splitlines()
@@ -286,7 +267,7 @@ def test_pixels_of_what_is_no_simulation(task, given):
     pytest.param('dm_control/cheetah-run', 100, marks=needs_dm_control),
   ],
 )
-def test_videos(task, fps):
+def test_a_frame_of_a_simulation_is_rendered(task, fps):
   env = gym.make(task, render=True)()
   env.reset(seed=1)
   env.step(np.zeros(env.action_space.shape, np.float32))
@@ -354,7 +335,7 @@ def test_mujoco_repeats_itself_to_the_last_bit(name):
 
 
 @needs_dm_control
-def test_dm_control_is_flat_and_cut_by_its_time_limit():
+def test_dm_control_has_flat_observations_and_is_truncated():
   env = gym.make('dm_control/pendulum-swingup')()
   obs, _ = env.reset(seed=1)
   assert obs.shape == (1, 3)  # Cosine, sine and velocity.
@@ -378,7 +359,7 @@ def test_bad_names_of_dm_control(name, hint):
 
 @needs_dm_control
 @pytest.mark.parametrize('task', ['quadruped-escape', 'lqr-lqr_2_1'])
-def test_tasks_of_dm_control_that_cannot_be_had(task):
+def test_unsupported_tasks_of_dm_control_are_refused(task):
   with pytest.raises(errors_lib.UsageError) as error:
     gym.make(f'dm_control/{task}')
   assert str(error.value).startswith(f'--env=dm_control/{task}: ')

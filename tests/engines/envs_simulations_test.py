@@ -1,12 +1,11 @@
 """Rendering backends of MuJoCo, and messages where none works."""
 
-import os
 import subprocess
-import sys
 import types
 
 import gymnasium
 from marks import needs_pictures
+import programs
 import pytest
 
 from a3c_jax.core import errors
@@ -31,7 +30,7 @@ def no_backend_yet():
     ('glfw', 'egl', None, []),
   ],
 )
-def test_what_works_is_taken(
+def test_the_first_backend_that_works_is_used(
   no_backend_yet, monkeypatch, given, works, backend, tried
 ):
   found = []
@@ -55,7 +54,9 @@ def test_what_works_is_taken(
     ('nonsense', 'MUJOCO_GL=nonsense cannot render without a screen'),
   ],
 )
-def test_nothing_can_draw(monkeypatch, given, message):
+def test_an_error_names_the_backend_that_cannot_render(
+  monkeypatch, given, message
+):
   monkeypatch.setenv('MUJOCO_GL', given)
   monkeypatch.setattr(mujoco, '_GIVEN', given)
   monkeypatch.setattr(mujoco, 'backend', lambda: None)
@@ -75,15 +76,10 @@ print(env.reset(seed=1)[0].shape)
 
 
 @pytest.mark.parametrize('given', ['nonsense', 'EGL', ''])
-def test_what_draws_nothing_needs_no_backend(given):
-  done = subprocess.run(
-    [sys.executable, '-c', STATE_ONLY],
-    env=os.environ | {'MUJOCO_GL': given},
-    capture_output=True,
-    text=True,
-    check=False,
-  )
-  assert (done.stdout, done.stderr) == ('(1, 10)\n', '')
+def test_an_environment_without_images_needs_no_backend(tmp_path, given):
+  env = {'MUJOCO_GL': given}
+  result = programs.run('-c', STATE_ONLY, cwd=tmp_path, env=env)
+  assert programs.succeeded(result) == '(1, 10)\n'
 
 
 AFTER_MUJOCO = """
@@ -98,14 +94,9 @@ env.close()
 
 
 @needs_pictures
-def test_mujoco_may_have_been_imported_before():
-  done = subprocess.run(
-    [sys.executable, '-c', AFTER_MUJOCO],
-    capture_output=True,
-    text=True,
-    check=False,
-  )
-  assert (done.stdout, done.stderr) == ('True\n', '')
+def test_mujoco_may_have_been_imported_before(tmp_path):
+  result = programs.run_code(AFTER_MUJOCO, tmp_path)
+  assert programs.succeeded(result) == 'True\n'
 
 
 def test_a_warning_is_logged_once(caplog):

@@ -87,7 +87,7 @@ def assert_alike(found, expected):
 @pytest.mark.parametrize(
   ('algo', 'num_envs'), [('a3c', 1), ('lstm', 2), ('nstep_q', 3)]
 )
-def test_over_lives_and_ends_of_games(algo, num_envs):
+def test_segments_cross_lost_lives_and_ends_of_games(algo, num_envs):
   _, _, _, episodes, seconds = assert_plays_alike(
     algo, num_envs=num_envs, segments=120
   )

@@ -10,7 +10,7 @@ from short_runs import make_ctrl_c, run_config
 
 from a3c_jax import networks
 from a3c_jax.envs import catch, control, gym
-from a3c_jax.runs import training
+from a3c_jax.runs import checkpoints, training
 from a3c_jax.settings import build, config
 
 
@@ -21,11 +21,7 @@ def make_config(workdir, *, domain='catch', **given):
     'log_seconds': 1000.0,
     'eval_frames': 0,
   }
-  return config.make(
-    domain,
-    workdir=str(workdir),
-    **defaults | given,
-  )
+  return config.make(domain, workdir=str(workdir), **defaults | given)
 
 
 def run(
@@ -33,15 +29,25 @@ def run(
   make_env=None,
   make_learner=build.make_learner,
   *,
-  on_progress=lambda progress: None,
+  make_eval_env=None,
   **given,
 ):
+  """A short run: `given` are settings, and the `on_...` of training.run."""
+  hooks = {name: given.pop(name) for name in [*given] if name[:3] == 'on_'}
   settings = make_config(workdir, **given)
   return run_config(
     settings,
     make_env,
     lambda env: make_learner(settings, env),
-    on_progress=on_progress,
+    make_eval_env,
+    **hooks,
+  )
+
+
+def vector(*makers):
+  """Environments that are reset at the step in which an episode ends."""
+  return gymnasium.vector.SyncVectorEnv(
+    makers, autoreset_mode=AutoresetMode.SAME_STEP
   )
 
 
@@ -71,22 +77,23 @@ class Failure(Exception):
   """What the scripted environment raises."""
 
 
-class Breaks(catch.Catch):
-  """Catch that fails at a given step."""
+def fail():
+  raise Failure('the game broke')
 
-  def __init__(self, at_step=None):
+
+class Breaks(catch.Catch):
+  """Catch that fails, or does something else, at one step of its own."""
+
+  def __init__(self, at_step=None, act=fail):
     super().__init__()
-    self._at_step = at_step
+    self._at_step, self._act = at_step, act
     self._steps = 0
 
   def step(self, action):
     self._steps += 1
     if self._steps == self._at_step:
-      self._fail()
+      self._act()
     return super().step(action)
-
-  def _fail(self):
-    raise Failure('the game broke')
 
 
 def breaking(at_step, thread=0):
@@ -95,10 +102,7 @@ def breaking(at_step, thread=0):
 
   def make_env():
     fails = len(made) == thread
-    env = gymnasium.vector.SyncVectorEnv(
-      [lambda: Breaks(at_step if fails else None)],
-      autoreset_mode=AutoresetMode.SAME_STEP,
-    )
+    env = vector(lambda: Breaks(at_step if fails else None))
     made.append(env)
     return env
 
@@ -119,28 +123,25 @@ def at_step(number, act):
   return gym.make(Acts)
 
 
-class Interrupts(catch.Catch):
-  """Catch that ends the run at one step, as Ctrl-C does."""
+def full(*args, **given):
+  raise OSError(28, 'No space left on device')
 
-  def __init__(self, at_step, ctrl_c):
-    super().__init__()
-    self._at_step = at_step
-    self._ctrl_c = ctrl_c
-    self._steps = 0
 
-  def step(self, action):
-    self._steps += 1
-    if self._steps == self._at_step:
-      self._ctrl_c()
-    return super().step(action)
+def full_after_the_start(monkeypatch):
+  """Has every checkpoint fail but that of frame 0."""
+
+  def save(self, state, *, best):
+    if state.store.version.frames:
+      full()
+
+  monkeypatch.setattr(checkpoints.Checkpoints, 'save', save)
 
 
 def interrupted(monkeypatch, workdir, at_step, **given):
   """A run that ends at a step of a thread; those that it replays count too."""
   ctrl_c = make_ctrl_c(monkeypatch)
   make_env = gym.make(
-    lambda: Interrupts(at_step, ctrl_c),
-    num_envs=given.get('envs_per_thread', 1),
+    lambda: Breaks(at_step, ctrl_c), num_envs=given.get('envs_per_thread', 1)
   )
   result = run(workdir, make_env, **given)
   assert not result.finished

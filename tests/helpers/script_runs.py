@@ -2,15 +2,15 @@
 
 import contextlib
 import io
-import pathlib
+import resource
 import runpy
 import sys
 from unittest import mock
 
+from programs import ROOT, succeeded
 import pytest
 import script_flags
 
-ROOT = pathlib.Path(__file__).parents[2]
 MODULE = """
 from a3c_jax.envs import catch, domain
 
@@ -20,8 +20,18 @@ def make():
 """
 
 
-def run(script, *arguments, cwd):
-  """Exit code, stdout and stderr; like a process, but much faster."""
+def run(command, *arguments, cwd):
+  """Runs a script of experiments/ as a process would, but much faster.
+
+  Args:
+    command: its name and, after spaces, flags.
+    *arguments: more of them.
+    cwd: its working directory.
+
+  Returns:
+    Exit code, stdout and stderr.
+  """
+  script, *flags = command.split()
   out, err = io.StringIO(), io.StringIO()
   try:
     with (
@@ -29,7 +39,7 @@ def run(script, *arguments, cwd):
       contextlib.chdir(cwd),
       contextlib.redirect_stdout(out),
       contextlib.redirect_stderr(err),
-      mock.patch.object(sys, 'argv', [script, *arguments]),
+      mock.patch.object(sys, 'argv', [script, *flags, *arguments]),
       mock.patch.object(sys, 'path', sys.path[:]),
       pytest.raises(SystemExit) as exit_,
     ):
@@ -39,38 +49,46 @@ def run(script, *arguments, cwd):
   return exit_.value.code or 0, out.getvalue(), err.getvalue()
 
 
+@contextlib.contextmanager
+def largest_files(size):
+  """No file can get larger than so many bytes, as on a disk that is full."""
+  limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+  try:
+    yield
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
 def train_catch(path):
   """Trains on Catch in a folder; returns the folder."""
-  code, _, err = run(
-    'catch.py',
-    '--frames=2000',
-    '--threads=2',
-    '--eval_frames=1000',
-    '--workdir=results',
-    cwd=path,
+  succeeded(
+    run(
+      'catch.py --frames=2000 --threads=2 --eval_frames=1000 --workdir=results',
+      cwd=path,
+    )
   )
-  assert (code, err) == (0, '')
   return path
 
 
 def train_own(path):
   """Trains on an environment of the module `mine`; returns the folder."""
   (path / 'mine.py').write_text(MODULE)
-  code, _, err = run(
-    'gym_env.py',
-    *('--env=mine:make', '--frames=200', '--threads=1', '--eval_frames=0'),
-    '--workdir=results',
-    cwd=path,
+  succeeded(
+    run(
+      'gym_env.py --env=mine:make --frames=200 --threads=1 '
+      '--eval_frames=0 --workdir=results',
+      cwd=path,
+    )
   )
-  assert (code, err) == (0, '')
   return path
 
 
 def evaluate_own(folder, *arguments):
   """Evaluates the run of `train_own`."""
   return run(
-    'evaluate.py',
-    *('--workdir=results', '--env=mine:make', '--episodes=2', '--threads=1'),
-    *('--csv=own.csv', *arguments),
+    'evaluate.py --workdir=results --env=mine:make --episodes=2 '
+    '--threads=1 --csv=own.csv',
+    *arguments,
     cwd=folder,
   )

@@ -1,21 +1,16 @@
-"""Short runs in an environment of one's own, and of Python."""
+"""Short runs that tests stop, resume and compare."""
 
 import functools
-import os
-import pathlib
 import signal
-import subprocess
-import sys
 import threading
 
-from results import digest, read_rows
+from results import digest, same_episodes
 
 from a3c_jax import training
 from a3c_jax.core import signals, workers
 from a3c_jax.envs import gym
 from a3c_jax.settings import build, config
 
-ROOT = pathlib.Path(__file__).parents[2]
 WAIT_SECONDS = 120.0
 
 
@@ -105,22 +100,4 @@ def check_resumes(run_envs, make_env, folder, monkeypatch):
   last = run_envs(make_env, folder / 'parts', **given)
   assert (last.finished, last.frames) == (True, whole.frames)
   assert digest(last.params) == digest(whole.params)
-  scores = [
-    [row['episode_return'] for row in read_rows(folder / name / 'episodes.csv')]
-    for name in ('whole', 'parts')
-  ]
-  assert scores[0] == scores[1] != []
-
-
-def run_python(script, folder):
-  """Runs a program in a folder, which is that of temporary files too."""
-  paths = os.pathsep.join([str(ROOT), str(ROOT / 'tests/helpers')])
-  return subprocess.run(
-    [sys.executable, '-c', script],
-    env=os.environ | {'TMPDIR': str(folder), 'PYTHONPATH': paths},
-    cwd=folder,
-    capture_output=True,
-    text=True,
-    timeout=WAIT_SECONDS,
-    check=False,
-  )
+  same_episodes(folder / 'whole', folder / 'parts')

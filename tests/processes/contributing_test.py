@@ -1,14 +1,13 @@
 """CONTRIBUTING.md: its recipes are what other tests run, or are run here."""
 
-import pathlib
 import re
 import subprocess
 
+from programs import ROOT
 import pytest
 import toy_algorithm_test
 import toy_domain_test
 
-ROOT = pathlib.Path(__file__).parents[2]
 TEXT = (ROOT / 'CONTRIBUTING.md').read_text()
 
 

@@ -2,8 +2,8 @@
 
 import os
 import subprocess
-import sys
 
+import programs
 import pytest
 
 from a3c_jax.core import cpu
@@ -22,14 +22,10 @@ input()
 """
 
 
-def test_processes_count_while_they_live_and_afterwards():
+def test_processes_count_while_they_live_and_afterwards(tmp_path):
   before = cpu.seconds()
-  with subprocess.Popen(
-    [sys.executable, '-c', SPIN_BELOW],
-    stdin=subprocess.PIPE,
-    stdout=subprocess.PIPE,
-    text=True,
-  ) as process:
+  code = ('-c', SPIN_BELOW)
+  with programs.start(*code, cwd=tmp_path, stdin=subprocess.PIPE) as process:
     process.stdout.readline()
     living = cpu.seconds() - before
     process.communicate('\n')
@@ -81,11 +77,7 @@ V1 = '4:memory:/m\n3:cpu,cpuacct:/docker/a\n0::/\n'
       {'cpu/cpu.cfs_quota_us': '200000', 'cpu/cpu.cfs_period_us': '100000'},
       2,
     ),
-    (
-      V1,
-      {'cpu/cpu.cfs_quota_us': '-1', 'cpu/cpu.cfs_period_us': '100000'},
-      16,
-    ),
+    (V1, {'cpu/cpu.cfs_quota_us': '-1', 'cpu/cpu.cfs_period_us': '100000'}, 16),
   ],
 )
 def test_the_quota_of_a_container_counts(

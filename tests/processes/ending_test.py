@@ -1,13 +1,13 @@
 """How processes end that use the library."""
 
 import processes
+from programs import run_code
 import pytest
-from short_runs import run_python
 
 
 def test_a_process_that_does_not_end_is_ended(tmp_path):
   # Python waits for a thread that is no daemon, as an environment may leave it.
-  done = run_python(
+  code, out, err = run_code(
     """
 import logging, multiprocessing, threading, time
 from a3c_jax.runs import process as ending
@@ -21,15 +21,15 @@ print(process.pid, flush=True)
 """,
     tmp_path,
   )
-  assert done.returncode == 7
-  assert 'no progress of the end of this process' in done.stderr
-  left = int(done.stdout)
+  assert code == 7
+  assert 'no progress of the end of this process' in err
+  left = int(out)
   processes.wait_until(lambda: processes.parent_of(left) is None)
 
 
 def test_forked_processes_end_at_their_first_signal(tmp_path):
   # Also one that comes before the child has run anything; from a thread too.
-  done = run_python(
+  code, out, err = run_code(
     """
 import multiprocessing, os, signal, threading, time, warnings
 warnings.simplefilter('ignore')
@@ -61,7 +61,7 @@ print('done')
 """,
     tmp_path,
   )
-  assert (done.returncode, done.stdout[-5:]) == (0, 'done\n'), done.stderr
+  assert (code, out[-5:]) == (0, 'done\n'), err
 
 
 @pytest.mark.parametrize('lost', ['/dev/full', 'closed'])
@@ -73,7 +73,7 @@ def test_a_program_that_lost_its_streams_ends_as_it_would(tmp_path, lost):
     else "full = os.open('/dev/full', os.O_WRONLY)\n"
     'for number in (1, 2): os.dup2(full, number)'
   )
-  done = run_python(
+  code, out, err = run_code(
     f"""
 import os, sys
 {redirect}
@@ -89,5 +89,5 @@ with open('kept', 'w') as file:
 """,
     tmp_path,
   )
-  assert done.returncode == 0
+  assert code == 0
   assert (tmp_path / 'kept').read_text() == ''

@@ -5,8 +5,8 @@ import importlib.metadata
 from marks import needs_dm_control, needs_labyrinth
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from programs import run_code, succeeded
 import pytest
-from short_runs import run_python
 
 # Makes Python behave as if only some packages were installed.
 PRELUDE = """
@@ -62,7 +62,7 @@ def run_with(extra, code, folder):
     module for module, names in packages.items() if absent(names) == set(names)
   }
   assert 'pytest' in modules
-  return run_python(
+  return run_code(
     f'ABSENT_MODULES = {modules}\n'
     f'ABSENT_PACKAGES = {absent(sum(packages.values(), []))}\n'
     f'{PRELUDE}{code}\nprint("done")',
@@ -116,8 +116,8 @@ recorder.on_episode(0)
   ],
 )
 def test_an_extra_is_enough(extra, code, tmp_path):
-  process = run_with(extra, code, tmp_path)
-  assert process.stdout.endswith('done\n'), process.stderr
+  _, out, err = run_with(extra, code, tmp_path)
+  assert out.endswith('done\n'), err
 
 
 @pytest.mark.parametrize(
@@ -125,6 +125,6 @@ def test_an_extra_is_enough(extra, code, tmp_path):
   [('matplotlib', 'plot'), ('moviepy', 'video'), ('mujoco', 'mujoco')],
 )
 def test_what_no_extra_installs_is_absent(module, extra, tmp_path):
-  assert 'done' in run_with(extra, f'import {module}', tmp_path).stdout
-  process = run_with('', f'import {module}', tmp_path)
-  assert f"No module named '{module}'" in process.stderr
+  code = f'import {module}'
+  assert succeeded(run_with(extra, code, tmp_path)) == 'done\n'
+  assert f"No module named '{module}'" in run_with('', code, tmp_path)[2]

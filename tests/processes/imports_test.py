@@ -2,9 +2,9 @@
 
 import ast
 import pathlib
-import subprocess
-import sys
 
+import programs
+from programs import succeeded
 import pytest
 
 import a3c_jax
@@ -49,9 +49,7 @@ def imported(tree):
 def loaded_after(statement):
   """Names in `sys.modules` of a fresh process after a statement."""
   code = f'{statement}; import sys; print(*sys.modules)'
-  return subprocess.run(
-    [sys.executable, '-c', code], capture_output=True, text=True, check=True
-  ).stdout.split()
+  return succeeded(programs.run('-c', code, cwd=PACKAGE.parent)).split()
 
 
 @pytest.mark.parametrize(

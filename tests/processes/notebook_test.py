@@ -1,8 +1,8 @@
 """A run in plain Python, such as a notebook, leaves the process alone."""
 
 from catch_runs import saved
+from programs import run_code
 from results import read_rows
-from short_runs import run_python
 
 SCRIPT = """
 import os, signal, threading
@@ -49,7 +49,6 @@ assert handlers == [signal.getsignal(number) for number in numbers]
 
 
 def test_a_run_in_a_notebook_prints_nothing_and_obeys_ctrl_c(tmp_path):
-  ended = run_python(SCRIPT, tmp_path)
-  assert (ended.returncode, ended.stdout, ended.stderr) == (0, '', '')
+  assert run_code(SCRIPT, tmp_path) == (0, '', '')
   frames = saved(tmp_path / 'run' / 'checkpoints')[-1]
   assert int(read_rows(tmp_path / 'run' / 'train.csv')[-1]['frames']) == frames

@@ -1,21 +1,17 @@
 """experiments/paper.py: its plans, and every figure from runs to a picture."""
 
-import os
-import pathlib
 import re
 import shutil
 import signal
-import subprocess
-import sys
 
 from processes import wait_until
+from programs import ROOT, finish, refused, start_script, succeeded
 import pytest
 from results import read_rows
 from script_runs import run as run_script
 
 from a3c_jax.reproduce import plan, published
 
-ROOT = pathlib.Path(__file__).parents[2]
 SMALL = (
   '--games=catch',
   '--scale=0.01',
@@ -63,7 +59,7 @@ def flag(run, name):
     ('table2', 4 * 7 * 5 * 50),
   ],
 )
-def test_whole_plans_are_the_papers(name, count):
+def test_a_whole_plan_has_the_runs_of_the_paper(name, count):
   runs = make_runs(name)
   assert len(runs) == count
   assert len({run.name for run in runs}) == count
@@ -176,19 +172,17 @@ def test_table_1_is_of_the_large_network():
 )
 def test_bad_input_ends_in_one_line(arguments, message, tmp_path):
   (tmp_path / 'file').write_text('')
-  code, out, err = run_script('paper.py', *arguments, cwd=tmp_path)
-  assert (code, out) == (2, '')
-  assert err.startswith(f'error: {message}')
-  assert err.count('\n') == 1
+  line = refused(run_script('paper.py', *arguments, cwd=tmp_path))
+  assert line.startswith(message)
   assert [path.name for path in tmp_path.iterdir()] == ['file']
 
 
 def test_a_dry_run_tells_the_cost_and_leaves_nothing(tmp_path):
-  code, out, err = run_script(
-    'paper.py', 'fig3', '--games=pong', '--scale=0.02', '--dry_run',
-    cwd=tmp_path,
-  )  # fmt: skip
-  assert (code, err) == (0, '')
+  out = succeeded(
+    run_script(
+      'paper.py fig3 --games=pong --scale=0.02 --dry_run', cwd=tmp_path
+    )
+  )
   first, header, *rows, last = out.splitlines()
   assert first == (
     'fig3 at scale 0.02: 3.92 million frames per run, 1 of 50 learning rates, '
@@ -215,16 +209,14 @@ def folder(tmp_path_factory):
 @pytest.mark.parametrize('name', FIGURES)
 def test_every_figure_of_a_small_game(folder, name):
   arguments = ('paper.py', name, '--workdir=results', *SMALL, *FIGURES[name])
-  code, out, err = run_script(*arguments, cwd=folder)
-  assert (code, err) == (0, '')
+  out = succeeded(run_script(*arguments, cwd=folder))
   assert out.startswith(f'{name} at scale 0.01: 0.002 million frames per run,')
   assert out.endswith(f'results/{name}.csv and .png\n')
   rows = read_rows(folder / f'results/{name}.csv')
   assert {row['game'] for row in rows} == {'catch'}
   assert (folder / f'results/{name}.png').read_bytes().startswith(b'\x89PNG')
   # All is there now: the same table, and no run starts.
-  code, out, err = run_script(*arguments, cwd=folder)
-  assert (code, err) == (0, '')
+  out = succeeded(run_script(*arguments, cwd=folder))
   assert 'starts' not in out
   assert read_rows(folder / f'results/{name}.csv') == rows
   code, out, err = run_script(*arguments, '--dry_run', cwd=folder)
@@ -232,10 +224,8 @@ def test_every_figure_of_a_small_game(folder, name):
 
 
 def test_runs_of_another_scale_are_refused(folder):
-  run_here = lambda *given: run_script(
-    'paper.py', 'fig1', '--workdir=other', *SMALL, '--methods=a3c', *given,
-    cwd=folder,
-  )  # fmt: skip
+  plan_of_one = ('paper.py fig1 --methods=a3c --workdir=other', *SMALL)
+  run_here = lambda *given: run_script(*plan_of_one, *given, cwd=folder)
   # That no run came of is no matter.
   code, _, err = run_here('--', '--gamma=2')
   assert code == 2
@@ -256,21 +246,17 @@ def test_runs_of_another_scale_are_refused(folder):
   ]:
     if not given:
       command.unlink()
-    code, out, err = run_here(*given)
-    assert (code, out) == (2, '')
-    assert err.startswith(
-      'error: --workdir=other: its run catch-a3c-1threads-0.003-seed1 was '
+    line = refused(run_here(*given))
+    assert line.startswith(
+      '--workdir=other: its run catch-a3c-1threads-0.003-seed1 was '
       f'started {was}; '
     )
-    assert err.count('\n') == 1
 
 
 def test_a_plan_whose_flags_no_run_takes_is_given_up(tmp_path):
   pytest.importorskip('matplotlib')
-  code, out, err = run_script(
-    'paper.py', 'fig3', '--games=catch', '--scale=0.01', '--', '--gamma=2',
-    cwd=tmp_path,
-  )  # fmt: skip
+  command = 'paper.py fig3 --games=catch --scale=0.01 -- --gamma=2'
+  code, out, err = run_script(command, cwd=tmp_path)
   assert code == 2
   assert out.count('failed, exit code 2') == 3
   assert 'to resume' not in out
@@ -282,12 +268,13 @@ def test_a_plan_whose_flags_no_run_takes_is_given_up(tmp_path):
 
 def test_table_1_of_one_game(folder):
   pytest.importorskip('ale_py')
-  code, out, err = run_script(
-    'paper.py', 'table1', '--workdir=table', '--games=breakout',
-    '--scale=1e-6', '--methods=a3c_1_day', '--threads=1',
-    '--', '--max_eval_episode_frames=400', cwd=folder,
-  )  # fmt: skip
-  assert (code, err) == (0, '')
+  out = succeeded(
+    run_script(
+      'paper.py table1 --workdir=table --games=breakout --scale=1e-6 '
+      '--methods=a3c_1_day --threads=1 -- --max_eval_episode_frames=400',
+      cwd=folder,
+    )
+  )
   assert 'a3c_1_day: mean ' in out
   (row,) = read_rows(folder / 'table/table1.csv')
   assert row['game'] == 'breakout'
@@ -338,11 +325,13 @@ def test_recorded_results_draw_their_figure(name, arguments, tmp_path):
   recorded = ROOT / 'experiments/results' / name
   shutil.copytree(recorded, tmp_path / name)
   (tmp_path / name / 'fig1.csv').unlink()
-  code, out, err = run_script(
-    'paper.py', 'fig1', '--threads=2', f'--workdir={name}',
-    *arguments.split(), cwd=tmp_path,
-  )  # fmt: skip
-  assert (code, err) == (0, '')
+  out = succeeded(
+    run_script(
+      f'paper.py fig1 --threads=2 --workdir={name}',
+      *arguments.split(),
+      cwd=tmp_path,
+    )
+  )
   assert 'starts' not in out
   assert read_rows(tmp_path / name / 'fig1.csv') == read_rows(
     recorded / 'fig1.csv'
@@ -351,32 +340,23 @@ def test_recorded_results_draw_their_figure(name, arguments, tmp_path):
 
 def test_a_plan_that_is_stopped_resumes(tmp_path):
   pytest.importorskip('matplotlib')
-  arguments = (
-    'fig1', '--games=catch', '--scale=0.15', '--threads=1', '--methods=a3c',
-    '--learning_rates=3e-3', '--workdir=results', '--',
-    '--checkpoint_frames=500',
-  )  # fmt: skip
-  process = subprocess.Popen(
-    [sys.executable, str(ROOT / 'experiments/paper.py'), *arguments],
-    cwd=tmp_path,
-    env=os.environ | {'PYTHONPATH': str(ROOT)},
-    text=True,
-    stdout=subprocess.PIPE,
+  command = (
+    'paper.py fig1 --games=catch --scale=0.15 --threads=1 --methods=a3c '
+    '--learning_rates=3e-3 --workdir=results -- --checkpoint_frames=500'
   )
+  process = start_script(command, cwd=tmp_path)
   runs = tmp_path / 'results/runs/catch-a3c-1threads-0.003-seed1'
   episodes = runs / 'episodes.csv'
   wait_until(lambda: episodes.exists() and len(episodes.read_text()) > 2000)
   process.send_signal(signal.SIGINT)
-  out, _ = process.communicate(timeout=60)
-  assert process.returncode == 0
+  out = succeeded(finish(process))
   assert 'stopping 1 runs' in out
   assert out.endswith(
     '1 of 1 runs are not finished\nto resume: the same command\n'
   )
   # What there is has been drawn.
   first = read_rows(tmp_path / 'results/fig1.csv')
-  code, out, err = run_script('paper.py', *arguments, cwd=tmp_path)
-  assert (code, err) == (0, '')
+  out = succeeded(run_script(command, cwd=tmp_path))
   assert out.endswith('results/fig1.csv and .png\n')
   log = (runs.parent / f'{runs.name}.log').read_text()
   assert re.search(r'resuming at frame \d', log)

@@ -1,36 +1,22 @@
 """experiments/plot.py, of runs and beside the paper."""
 
+from programs import refused, succeeded
 import pytest
-import script_runs
 from script_runs import run
-
-
-@pytest.fixture(scope='module')
-def trained(tmp_path_factory):
-  """The folder of a short run on Catch."""
-  return script_runs.train_catch(tmp_path_factory.mktemp('trained'))
 
 
 def test_plot_draws_several_runs(trained):
   pytest.importorskip('matplotlib')
   for seed in (1, 2):
-    code, _, err = run(
-      'catch.py',
-      '--algo=nstep_q',
-      '--frames=1000',
-      f'--seed={seed}',
-      f'--workdir=q{seed}',
-      cwd=trained,
+    succeeded(
+      run(
+        f'catch.py --algo=nstep_q --frames=1000 --seed={seed} '
+        f'--workdir=q{seed}',
+        cwd=trained,
+      )
     )
-    assert (code, err) == (0, '')
   code, out, err = run(
-    'plot.py',
-    '--workdir=results',
-    'q1',
-    'q2',
-    '--out=curves.svg',
-    '--points=7',
-    cwd=trained,
+    'plot.py --workdir=results q1 q2 --out=curves.svg --points=7', cwd=trained
   )
   assert (code, out, err) == (0, 'picture in curves.svg\n', '')
   picture = (trained / 'curves.svg').read_text()
@@ -64,26 +50,20 @@ def test_plot_draws_several_runs(trained):
 )
 def test_plot_refuses_bad_input_in_one_line(trained, arguments, hint):
   pytest.importorskip('matplotlib')
-  code, out, err = run('plot.py', *arguments, cwd=trained)
-  assert (code, out) == (2, '')
-  (line,) = err.splitlines()
-  assert line.startswith('error: ')
+  line = refused(run('plot.py', *arguments, cwd=trained))
   assert hint in line
 
 
 def test_plot_beside_the_paper(tmp_path):
   pytest.importorskip('ale_py')
   pytest.importorskip('matplotlib')
-  code, _, err = run(
-    'atari.py',
-    '--algo=one_step_sarsa',
-    '--frames=100',
-    '--threads=2',
-    '--eval_frames=0',
-    '--workdir=results',
-    cwd=tmp_path,
+  succeeded(
+    run(
+      'atari.py --algo=one_step_sarsa --frames=100 --threads=2 '
+      '--eval_frames=0 --workdir=results',
+      cwd=tmp_path,
+    )
   )
-  assert (code, err) == (0, '')
   arguments = ('plot.py', '--workdir=results', '--paper', '--out=curves.svg')
   code, _, err = run(*arguments, cwd=tmp_path)
   assert (code, err.count('\n')) == (2, 1)
@@ -94,8 +74,7 @@ def test_plot_beside_the_paper(tmp_path):
       file.write(
         f'one_step_sarsa,pong,1,{frames},{seconds},0,{score},{score},4000\n'
       )
-  code, _, err = run(*arguments, cwd=tmp_path)
-  assert (code, err) == (0, '')
+  succeeded(run(*arguments, cwd=tmp_path))
   picture = (tmp_path / 'curves.svg').read_text()
   assert 'paper, 1-step SARSA, 2 threads (Fig. S9)' in picture
   assert 'paper, 1-step SARSA, 2 threads (Fig. S10)' in picture

@@ -1,29 +1,17 @@
 """experiments/evaluate.py, from its first line on, in this process."""
 
-import json
 import os
-import resource
 import shutil
 
+from programs import finish, refused, start_script, succeeded
 import pytest
-from results import read_rows
+from results import change_record, read_rows
 import script_runs
 from script_runs import evaluate_own, run
-import short_runs
 
 from a3c_jax.envs import catch, domain
 
-
-@pytest.fixture(scope='module')
-def trained(tmp_path_factory):
-  """The folder of a short run on Catch."""
-  return script_runs.train_catch(tmp_path_factory.mktemp('trained'))
-
-
-@pytest.fixture(scope='module')
-def own(tmp_path_factory):
-  """The folder of a short run on an environment of one's own, `mine`."""
-  return script_runs.train_own(tmp_path_factory.mktemp('own'))
+EVALUATE = 'evaluate.py --workdir=results'
 
 
 def test_training_evaluates_on_the_way_and_at_the_end(trained):
@@ -40,21 +28,17 @@ def test_training_evaluates_on_the_way_and_at_the_end(trained):
   assert kept.name == best['frames']
 
 
-def test_evaluate(trained):
-  arguments = ('evaluate.py', '--workdir=results', '--episodes=5')
-  code, out, err = run(*arguments, cwd=trained)
-  assert (code, err) == (0, '')
+def test_evaluate_prints_and_records_its_result(trained):
+  command = f'{EVALUATE} --episodes=5'
+  out = succeeded(run(command, cwd=trained))
   assert '5 episodes, plain: the environment as it is' in out
   assert out.endswith('row in results/evaluations.csv\n')
-  assert run(*arguments, '--policy=greedy', '--threads=1', cwd=trained)[0] == 0
+  succeeded(run(f'{command} --policy=greedy --threads=1', cwd=trained))
   rows = read_rows(trained / 'results/evaluations.csv')
   assert [row['policy'] for row in rows] == ['sampled', 'greedy']
   for row in rows:
-    assert (row['algo'], row['env'], row['protocol']) == (
-      'a3c',
-      'catch',
-      'plain',
-    )
+    names = ('algo', 'env', 'protocol')
+    assert [row[name] for name in names] == ['a3c', 'catch', 'plain']
     assert (row['episodes'], row['mean_steps']) == ('5', '9.0')
     assert (
       row['frames'] == read_rows(trained / 'results/eval.csv')[-1]['frames']
@@ -63,14 +47,9 @@ def test_evaluate(trained):
 
 def test_episodes_are_truncated_at_the_frames_that_are_asked_for(trained):
   # Those of Catch have 9 steps, of a frame each.
-  arguments = ('evaluate.py', '--workdir=results', '--episodes=4')
   for most, truncated in ((9, 0), (8, 4)):
-    code, out, err = run(
-      *arguments,
-      *(f'--max_eval_episode_frames={most}', f'--csv={most}.csv'),
-      cwd=trained,
-    )
-    assert (code, err) == (0, '')
+    flags = f'--max_eval_episode_frames={most} --csv={most}.csv'
+    out = succeeded(run(f'{EVALUATE} --episodes=4 {flags}', cwd=trained))
     line = '4 of 4 episodes were truncated, at 8 frames'
     assert (line in out) == bool(truncated)
     (row,) = read_rows(trained / f'{most}.csv')
@@ -88,11 +67,7 @@ EARLIER = (
 def test_a_table_of_an_earlier_version_keeps_its_columns(trained):
   path = trained / 'earlier.csv'
   path.write_text(f'{EARLIER}\r\n')
-  code, _, err = run(
-    *('evaluate.py', '--workdir=results', '--episodes=2', '--csv=earlier.csv'),
-    cwd=trained,
-  )
-  assert (code, err) == (0, '')
+  succeeded(run(f'{EVALUATE} --episodes=2 --csv=earlier.csv', cwd=trained))
   (row,) = read_rows(path)
   assert ','.join(row) == EARLIER
   assert (row['mean_steps'], row['human_normalized']) == ('9.0', '')
@@ -105,11 +80,8 @@ def test_a_score_is_kept_though_environments_cannot_be_closed(
     raise AttributeError('no viewer')
 
   monkeypatch.setattr(catch.Catch, 'close', close)
-  code, out, err = run(
-    *('evaluate.py', '--workdir=results', '--episodes=2', '--threads=2'),
-    '--csv=closed.csv',
-    cwd=trained,
-  )
+  command = f'{EVALUATE} --episodes=2 --threads=2 --csv=closed.csv'
+  code, out, err = run(command, cwd=trained)
   assert code == 0
   assert out.endswith('row in closed.csv\n')
   assert err == (
@@ -119,78 +91,51 @@ def test_a_score_is_kept_though_environments_cannot_be_closed(
 
 
 @pytest.mark.parametrize(
-  ('arguments', 'hint'),
+  ('command', 'hint'),
   [
-    ([], '--workdir=: allowed: a path'),
-    (['--workdir=nowhere'], '--workdir=nowhere: config.json: No such file'),
+    ('evaluate.py', '--workdir=: allowed: a path'),
+    ('evaluate.py --workdir=nowhere', '--workdir=nowhere: config.json: No suc'),
+    (f'{EVALUATE} --protocol=human', '--protocol=human: allowed for catch: pl'),
+    (f'{EVALUATE} --protocol=noop30', '--protocol=noop30: allowed for catch: '),
+    (f'{EVALUATE} --policy=mean', '--policy=mean: allowed for catch: sample, '),
+    (f'{EVALUATE} --checkpoint=1e3', '--checkpoint=1e3: allowed'),
+    (f'{EVALUATE} --checkpoint=17', '--checkpoint=17: checkpoints'),
+    (f'{EVALUATE} --checkpoint={5000 * "9"}', '9…: allowed: latest, best, or'),
+    (f'{EVALUATE} --video=/dev/null/videos', '--video=/dev/null'),
+    (f'{EVALUATE} --csv=results', '--csv=results: '),
+    (f'{EVALUATE} --csv={300 * "x"}', 'x: File name too long; allowed: a file'),
+    (f'{EVALUATE} --csv=/dev/full', '--csv=/dev/full: is no file'),
+    (f'{EVALUATE} --csv=nowhere/a.csv', 'nowhere is not a folder'),
+    (f'{EVALUATE} --csv=results/train.csv', 'train.csv: has other columns'),
+    (f'{EVALUATE} --env=CartPole-v1', '--env=CartPole-v1: the run has catch; '),
+    (f'{EVALUATE} --network=nips', '--network=nips: the run has'),
+    (f'{EVALUATE} --episodes=0', '--episodes=0: allowed'),
     (
-      ['--workdir=results', '--protocol=human'],
-      '--protocol=human: allowed for catch: plain',
-    ),
-    (
-      ['--workdir=results', '--protocol=noop30'],
-      '--protocol=noop30: allowed for catch: plain',
-    ),
-    (['--workdir=results', '--checkpoint=1e3'], '--checkpoint=1e3: allowed'),
-    (['--workdir=results', '--checkpoint=17'], '--checkpoint=17: checkpoints'),
-    (['--workdir=results', '--video=/dev/null/videos'], '--video=/dev/null'),
-    (['--workdir=results', '--csv=results'], '--csv=results: '),
-    (
-      ['--workdir=results', '--csv=' + 300 * 'x'],
-      300 * 'x' + ': File name too long; allowed: a file',
-    ),
-    (['--workdir=results', '--csv=/dev/full'], '--csv=/dev/full: is no file'),
-    (['--workdir=results', '--csv=nowhere/a.csv'], 'nowhere is not a folder'),
-    (
-      ['--workdir=results', '--checkpoint=' + 5000 * '9'],
-      '9…: allowed: latest, best, or a count of frames',
-    ),
-    (
-      ['--workdir=results', '--env=CartPole-v1'],
-      '--env=CartPole-v1: the run has catch; allowed: that, or no --env',
-    ),
-    (['--workdir=results', '--network=nips'], '--network=nips: the run has'),
-    (
-      ['--workdir=results', '--csv=results/train.csv'],
-      '--csv=results/train.csv: has other columns',
-    ),
-    (['--workdir=results', '--episodes=0'], '--episodes=0: allowed'),
-    (
-      ['--workdir=results', '--exploration_epsilon=0.5'],
+      f'{EVALUATE} --exploration_epsilon=0.5',
       '--exploration_epsilon=0.5: allowed for value-based',
     ),
   ],
+  ids=lambda text: text[:60],
 )
-def test_evaluate_refuses_bad_input_in_one_line(trained, arguments, hint):
+def test_evaluate_refuses_bad_input_in_one_line(trained, command, hint):
   def state():
     return sorted(
       (str(path), path.stat().st_mtime_ns) for path in trained.rglob('*')
     )
 
   before = state()
-  code, out, err = run('evaluate.py', *arguments, cwd=trained)
-  assert (code, out) == (2, '')
-  (line,) = err.splitlines()
-  assert line.startswith('error: ')
-  assert hint in line
+  assert hint in refused(run(command, cwd=trained))
   assert state() == before
 
 
 def test_a_full_disk_costs_the_row_and_not_the_result(trained):
-  arguments = (
-    'evaluate.py',
-    *('--workdir=results', '--episodes=2', '--threads=1', '--csv=full.csv'),
-  )
-  assert run(*arguments, cwd=trained)[0] == 0
+  command = f'{EVALUATE} --episodes=2 --threads=1 --csv=full.csv'
+  succeeded(run(command, cwd=trained))
   path = trained / 'full.csv'
   path.write_text(path.read_text() + '0,' * 2**16 + '\n')
   before = path.read_bytes()
-  limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-  resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 10, limits[1]))
-  try:
-    code, out, err = run(*arguments, cwd=trained)
-  finally:
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+  with script_runs.largest_files(len(before) + 10):
+    code, out, err = run(command, cwd=trained)
   assert code == 1
   assert '2 episodes, plain' in out
   assert 'mean ' in out
@@ -216,16 +161,13 @@ def test_evaluations_are_not_written_through_a_link(copied, there):
   if there:
     (copied / 'mine').write_text(before)
   (copied / 'results/evaluations.csv').symlink_to('../mine')
-  arguments = ('evaluate.py', '--workdir=results', '--episodes=1')
-  code, out, err = run(*arguments, cwd=copied)
-  assert (code, out) == (2, '')
-  assert err.startswith('error: --csv=results/evaluations.csv: is a link')
-  assert err.count('\n') == 1
+  line = refused(run(EVALUATE, cwd=copied))
+  assert line.startswith('--csv=results/evaluations.csv: is a link')
   if there:
     assert (copied / 'mine').read_bytes() == before.encode()
     # The user's own link is the user's own word.
     (copied / 'link.csv').symlink_to('mine')
-    assert run(*arguments, '--csv=link.csv', cwd=copied)[0] == 0
+    succeeded(run(f'{EVALUATE} --episodes=1 --csv=link.csv', cwd=copied))
     unfinished, row = read_rows(copied / 'mine')
     assert (unfinished['env'], unfinished['seed']) == ('cat', None)
     assert (row['env'], row['episodes']) == ('catch', '1')
@@ -235,18 +177,8 @@ def test_evaluations_are_not_written_through_a_link(copied, there):
 
 def test_evaluations_do_not_wait_for_a_pipe(copied):
   os.mkfifo(copied / 'results/evaluations.csv')
-  code, out, err = run('evaluate.py', '--workdir=results', cwd=copied)
-  assert (code, out) == (2, '')
-  assert err.startswith(
-    'error: --csv=results/evaluations.csv: is no file; allowed: '
-  )
-
-
-def change_config(folder, **changes):
-  path = folder / 'results/config.json'
-  record = json.loads(path.read_text())
-  record['config'] |= changes
-  path.write_text(json.dumps(record))
+  line = refused(run(EVALUATE, cwd=copied))
+  assert line.startswith('--csv=results/evaluations.csv: is no file; allowed: ')
 
 
 STRANGER = """
@@ -259,10 +191,7 @@ pathlib.Path(__file__).with_name('imported').touch()
   ('changes', 'named'),
   [
     ({'network': 'mine:run'}, '--network=mine:run'),
-    (
-      {'domain': 'gym', 'environment': {'env': 'mine:run'}},
-      '--env=mine:run',
-    ),
+    ({'domain': 'gym', 'environment': {'env': 'mine:run'}}, '--env=mine:run'),
     (
       {'domain': 'control', 'environment': {'env': 'mine:Game-v0'}},
       '--env=mine:Game-v0',
@@ -280,15 +209,13 @@ pathlib.Path(__file__).with_name('imported').touch()
 )
 def test_evaluate_imports_nothing_that_a_workdir_names(copied, changes, named):
   (copied / 'mine.py').write_text(STRANGER)
-  change_config(copied, **changes)
-  code, out, err = run('evaluate.py', '--workdir=results', cwd=copied)
-  assert (code, out) == (2, '')
-  assert err == (
-    'error: --workdir=results: its config.json names code that would be '
+  change_record(copied / 'results', **changes)
+  line = refused(run(EVALUATE, cwd=copied))
+  assert line == (
+    '--workdir=results: its config.json names code that would be '
     f'imported and called: {named}; allowed: --env and --network as the run '
     'has them, or --trust_workdir (in Python: trust=True), if you trust where '
     'it comes from'
-    '\n'
   )
   for script in ('plot.py', 'evaluate.py'):
     run(script, '--workdir=results', cwd=copied)
@@ -297,41 +224,32 @@ def test_evaluate_imports_nothing_that_a_workdir_names(copied, changes, named):
 
 def test_evaluate_runs_what_the_user_names_or_trusts(own):
   (own / 'mine.py').write_text(script_runs.MODULE)
-  arguments = ('evaluate.py', '--workdir=results', '--episodes=1')
   for flag in ('--env=mine:make', '--trust_workdir'):
-    code, out, err = run(*arguments, flag, cwd=own)
-    assert (code, err) == (0, '')
+    succeeded(run(f'{EVALUATE} --episodes=1 {flag}', cwd=own))
   for flag, hint in (
     ('--network=auto', 'called: --env=mine:make; allowed'),
     ('--env=mine:other', '--env=mine:other: the run has mine:make; allowed'),
   ):
-    code, out, err = run(*arguments, flag, cwd=own)
-    assert (code, out) == (2, '')
-    assert hint in err
+    assert hint in refused(run(f'{EVALUATE} {flag}', cwd=own))
 
 
 def test_an_environment_that_has_changed_is_told_in_one_line(own):
   changed = script_runs.MODULE.replace('columns=3', 'columns=4')
   (own / 'mine.py').write_text(changed)
-  code, out, err = evaluate_own(own)
-  assert (code, out, err.count('\n')) == (2, '', 1)
-  assert err.startswith(
-    'error: --workdir=results: the observation space of mine:make is Box('
+  line = refused(evaluate_own(own))
+  assert line.startswith(
+    '--workdir=results: the observation space of mine:make is Box('
   )
 
 
 def test_reading_a_workdir_from_within_imports_nothing_from_it(copied):
   for name in ('moviepy', 'PIL', 'matplotlib', 'ale_py'):
     (copied / 'results' / f'{name}.py').write_text(STRANGER)
-  script = (
-    'import runpy, sys\n'
-    'sys.argv = ["", "--workdir=.", "--episodes=1", "--video=videos"]\n'
-    f'sys.path[0] = {str(script_runs.ROOT / "experiments")!r}\n'
-    f'runpy.run_path({str(script_runs.ROOT / "experiments/evaluate.py")!r}, '
-    'run_name="__main__")\n'
+  process = start_script(
+    'evaluate.py --workdir=. --episodes=1 --video=videos',
+    cwd=copied / 'results',
   )
-  result = short_runs.run_python(script, copied / 'results')
-  assert (result.returncode, result.stderr) == (0, '')
+  succeeded(finish(process))
   assert not (copied / 'results/imported').exists()
 
 
@@ -340,19 +258,8 @@ def test_text_of_a_run_is_no_formula_in_its_evaluations(copied, monkeypatch):
   domain.register(
     catch.DOMAIN._replace(name='formula', env_name=lambda options: '=1+1')
   )
-  change_config(copied, domain='formula')
-  code, _, err = run(
-    'evaluate.py', '--workdir=results', '--episodes=1', cwd=copied
-  )
-  assert (code, err) == (0, '')
+  change_record(copied / 'results', domain='formula')
+  succeeded(run(f'{EVALUATE} --episodes=1', cwd=copied))
   (row,) = read_rows(copied / 'results/evaluations.csv')
   assert (row['env'], row['algo']) == ("'=1+1", 'a3c')
   assert float(row['mean_return']) in (-1, 1)
-
-
-def test_mean_of_a_policy_over_discrete_actions(trained):
-  code, out, err = run(
-    'evaluate.py', '--workdir=results', '--policy=mean', cwd=trained
-  )
-  assert (code, out) == (2, '')
-  assert err == 'error: --policy=mean: allowed for catch: sample, greedy\n'

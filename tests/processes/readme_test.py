@@ -1,15 +1,15 @@
-import pathlib
+"""The code in README.md runs as it is printed."""
+
 import re
 import subprocess
 
+from catch_runs import run
+from programs import ROOT
 import pytest
 
-from a3c_jax import training
 from a3c_jax.envs import domain, gym
 from a3c_jax.runs import workdir
-from a3c_jax.settings import config
 
-ROOT = pathlib.Path(__file__).parents[2]
 README = (ROOT / 'README.md').read_text()
 BLOCKS = re.findall(r'```python\n(.*?)```', README, re.DOTALL)
 
@@ -32,16 +32,13 @@ def test_a_domain_of_ones_own_trains_as_printed(tmp_path, monkeypatch):
   )
   exec(block, {'__name__': 'lake'})
   options = domain.get('lake').options(size=5)
-  settings = config.make(
-    'lake',
+  run(
+    tmp_path / 'results',
+    domain='lake',
     environment=options,
     algo='nstep_q',
-    workdir=str(tmp_path / 'results'),
-    threads=1,
     frames=20,
-    eval_frames=0,
   )
-  training.run(settings)
   assert workdir.read_config(tmp_path / 'results').environment == options
 
 
@@ -55,21 +52,20 @@ def test_the_research_example_runs_as_printed(tmp_path, monkeypatch, capsys):
   assert len(list(tmp_path.glob('runs/*/train.csv'))) == 1
 
 
-def test_the_policy_of_a_run_plays_as_printed(tmp_path, monkeypatch):
-  pytest.importorskip('ale_py')
-  settings = config.make(
-    'atari',
-    workdir=str(tmp_path / 'results'),
-    threads=1,
-    frames=20,
-    eval_frames=0,
-  )
-  training.run(settings)
-  block = block_with('atari')
-  printed = re.search("load\\('(runs/pong-a3c-.*)'\\)", block)
-  monkeypatch.chdir(tmp_path)
+def load_as_printed(text, folder):
+  """The names of the block of a text, which loads the run in `results`."""
+  block = block_with(text)
+  printed = re.search(f"load\\('({folder}.*)'\\)", block)
   names = {}
   exec(block.replace(printed[1], 'results'), names)
+  return names
+
+
+def test_the_policy_of_a_run_plays_as_printed(tmp_path, monkeypatch):
+  pytest.importorskip('ale_py')
+  run(tmp_path / 'results', domain='atari', frames=20)
+  monkeypatch.chdir(tmp_path)
+  names = load_as_printed('atari', 'runs/pong-a3c-')
   assert names['policy'].frames == 20
   assert names['action'].shape == (1,)
 
@@ -77,20 +73,10 @@ def test_the_policy_of_a_run_plays_as_printed(tmp_path, monkeypatch):
 def test_a_policy_in_an_environments_own_units_plays_as_printed(
   tmp_path, monkeypatch
 ):
-  settings = config.make(
-    'gym',
-    environment=gym.Options(env='Pendulum-v1'),
-    workdir=str(tmp_path / 'results'),
-    threads=1,
-    frames=20,
-    eval_frames=0,
-  )
-  training.run(settings)
-  block = block_with('Pendulum-v1')
-  printed = re.search("load\\('(runs/Pendulum-v1-a3c-.*)'\\)", block)
+  options = gym.Options(env='Pendulum-v1')
+  run(tmp_path / 'results', domain='gym', environment=options, frames=20)
   monkeypatch.chdir(tmp_path)
-  names = {}
-  exec(block.replace(printed[1], 'results'), names)
+  names = load_as_printed('Pendulum-v1', 'runs/Pendulum-v1-a3c-')
   assert names['env'].action_space.contains(names['actions'][0])
   assert names['envs'].action_space.shape == (4, 1)
 

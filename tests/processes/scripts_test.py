@@ -2,83 +2,50 @@
 
 import json
 import os
-import pathlib
 import signal
-import subprocess
-import sys
 import threading
 
+from programs import (
+  WAIT_SECONDS,
+  finish,
+  refused,
+  run_code,
+  start_script,
+  succeeded,
+)
 import pytest
-from results import read_rows
+from results import read_record, read_rows, same_episodes
 
 from a3c_jax.algorithms import registry
 
-WAIT_SECONDS = 180.0
-ROOT = pathlib.Path(__file__).parents[2]
 
-
-def start(script, *arguments, cwd):
-  path = os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')])
-  names = ('JAX_PLATFORMS', 'NPROC', 'FORCE_COLOR', 'TTY_COMPATIBLE')
-  env = {name: text for name, text in os.environ.items() if name not in names}
-  return subprocess.Popen(
-    [sys.executable, str(ROOT / 'experiments' / script), *arguments],
-    cwd=cwd,
-    env=env | {'PYTHONPATH': path, 'PYTHONUNBUFFERED': '1'},
-    stdout=subprocess.PIPE,
-    stderr=subprocess.PIPE,
-    text=True,
-  )
-
-
-def run(script, *arguments, cwd):
-  """Exit code, stdout and stderr."""
-  process = start(script, *arguments, cwd=cwd)
-  try:
-    out, err = process.communicate(timeout=WAIT_SECONDS)
-  finally:
-    process.kill()
-  return process.returncode, out, err
+def run(command, *arguments, cwd):
+  return finish(start_script(command, *arguments, cwd=cwd))
 
 
 @pytest.mark.parametrize('algo', registry.names())
 def test_pong(tmp_path, algo):
   pytest.importorskip('ale_py')
-  code, out, err = run(
-    'atari.py',
-    f'--algo={algo}',
-    '--frames=2e3',
-    '--threads=2',
-    '--eval_frames=0',
-    '--workdir=results',
-    cwd=tmp_path,
+  out = succeeded(
+    run(
+      f'atari.py --algo={algo} --frames=2e3 --threads=2 --eval_frames=0 '
+      '--workdir=results',
+      cwd=tmp_path,
+    )
   )
-  assert (code, err) == (0, '')
   assert out.endswith('results in results\n')
   workdir = tmp_path / 'results'
-  record = json.loads((workdir / 'config.json').read_text())
+  record = read_record(workdir)
   assert record['config']['algo'] == algo
   assert record['config']['environment']['game'] == 'pong'
   assert record['versions']['ale-py']
   assert list(workdir.glob('events.out.tfevents.*'))
   rows = read_rows(workdir / 'train.csv')
   expected = (
-    'algo',
-    'env',
-    'seed',
-    'frames',
-    'seconds',
-    'frames_per_second',
-    'updates',
-    'learning_rate',
-    'loss',
-    'grad_norm',
-    'lag',
-    'lock_wait_ms',
-    'episodes',
-    'mean_return',
+    'algo env seed frames seconds frames_per_second updates learning_rate loss '
+    'grad_norm lag lock_wait_ms episodes mean_return'
   )
-  assert set(expected) <= set(rows[-1])
+  assert set(expected.split()) <= set(rows[-1])
   assert rows[-1]['env'] == 'pong'
   # Segments of 5 steps of 4 frames: 2,000, and up to one more in each thread.
   assert int(rows[-1]['frames']) in (2000, 2020)
@@ -92,15 +59,12 @@ def test_pong(tmp_path, algo):
 
 def test_benchmark(tmp_path):
   pytest.importorskip('ale_py')
-  code, out, err = run(
-    'benchmark.py',
-    '--algo=a3c',
-    '--threads=1',
-    '--seconds=2',
-    '--json=figures.json',
-    cwd=tmp_path,
+  out = succeeded(
+    run(
+      'benchmark.py --algo=a3c --threads=1 --seconds=2 --json=figures.json',
+      cwd=tmp_path,
+    )
   )
-  assert (code, err) == (0, '')
   figures = json.loads((tmp_path / 'figures.json').read_text())
   speeds = [
     'train_frames_per_second',
@@ -116,15 +80,8 @@ def test_benchmark(tmp_path):
     figures[speeds[1]] / figures[speeds[3]]
   )
   phases = figures['ms_per_step']
-  assert set(phases) == {
-    'playing',
-    'acting',
-    'emulator',
-    'gradients',
-    'lock_wait',
-    'update',
-    'other',
-  }
+  names = 'playing acting emulator gradients lock_wait update other'
+  assert set(phases) == {*names.split()}
   # The phases of the one thread are all of its time; a step is 4 frames.
   assert sum(phases.values()) == pytest.approx(
     4e3 / figures['train_frames_per_second'], rel=0.2
@@ -134,68 +91,56 @@ def test_benchmark(tmp_path):
   assert [path.name for path in tmp_path.iterdir()] == ['figures.json']
 
 
-def test_interrupt_ends_in_good_order(tmp_path):
-  # The signal must not be ignored, which background jobs of a shell inherit.
-  before = signal.signal(signal.SIGINT, signal.default_int_handler)
-  try:
-    process = start(
-      'catch.py',
-      '--frames=1e9',
-      '--threads=2',
-      '--log_seconds=0.1',
-      '--workdir=results',
-      cwd=tmp_path,
-    )
-  finally:
-    signal.signal(signal.SIGINT, before)
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_a_run_in_good_order_and_it_resumes(tmp_path, number):
+  command = 'catch.py --frames=20000 --threads=2 --workdir=results'
+  process = start_script(command, '--log_seconds=0.1', cwd=tmp_path)
   watchdog = threading.Timer(WAIT_SECONDS, process.kill)
   watchdog.start()
   try:
     assert process.stdout.readline() == 'setting up 2 threads\n'
     assert process.stdout.readline().startswith('return ')
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=WAIT_SECONDS)
+    process.send_signal(number)
+    out = succeeded(finish(process))
   finally:
     watchdog.cancel()
     process.kill()
-  assert (process.returncode, err) == (0, '')
-  assert 'stopping' in out
+  assert 'stopping\n' in out
   assert out.endswith(
     'results in results\nto resume: the same command with --workdir=results\n'
   )
-  rows = read_rows(tmp_path / 'results' / 'train.csv')
-  episodes = read_rows(tmp_path / 'results' / 'episodes.csv')
+  rows = read_rows(tmp_path / 'results/train.csv')
+  episodes = read_rows(tmp_path / 'results/episodes.csv')
   assert int(rows[-1]['episodes']) == len(episodes) > 0
   # The last row counts what the threads did before they stopped.
   assert f'{int(rows[-1]["frames"]):,} frames in' in out
+  out = succeeded(run(command, cwd=tmp_path))
+  assert 'resuming at frame ' in out
+  assert 'to resume' not in out
+  assert int(read_rows(tmp_path / 'results/train.csv')[-1]['frames']) >= 20_000
 
 
-def test_ctrl_c_while_a_script_is_imported_is_one_word(tmp_path, monkeypatch):
+def test_ctrl_c_during_imports_prints_one_word(tmp_path, monkeypatch):
   # Python tells of each module when it has imported it.
   monkeypatch.setenv('PYTHONPROFILEIMPORTTIME', '1')
-  before = signal.signal(signal.SIGINT, signal.default_int_handler)
-  try:
-    process = start('catch.py', cwd=tmp_path)
-  finally:
-    signal.signal(signal.SIGINT, before)
+  process = start_script('catch.py', cwd=tmp_path)
   try:
     while not process.stderr.readline().endswith('| ctrl_c\n'):
       assert process.poll() is None
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=WAIT_SECONDS)
+    code, out, err = finish(process)
   finally:
     process.kill()
-  assert (process.returncode, out) == (130, '')
+  assert (code, out) == (130, '')
   told = [line for line in err.splitlines() if 'import time:' not in line]
   assert told == ['stopped']
 
 
 def test_a_run_whose_output_is_lost_ends_as_it_would(tmp_path):
   # As `| head -1` does: its reader ends.
-  process = start(
-    'catch.py',
-    *('--threads=1', '--frames=2000', '--eval_frames=1000'),
-    *('--log_seconds=0.01', '--workdir=results'),
+  process = start_script(
+    'catch.py --threads=1 --frames=2000 --eval_frames=1000 '
+    '--log_seconds=0.01 --workdir=results',
     cwd=tmp_path,
   )
   try:
@@ -214,25 +159,6 @@ def final_digest(workdir):
   newest = max((workdir / 'checkpoints').iterdir(), key=lambda p: int(p.name))
   header = newest.read_bytes().splitlines()[0].split(b' ', 2)[2]
   return json.loads(header)['arrays_sha256']
-
-
-def test_sigterm_leaves_a_run_that_resumes(tmp_path):
-  arguments = ('catch.py', '--threads=2', '--workdir=results', '--frames=20000')
-  process = start(*arguments, '--log_seconds=0.1', cwd=tmp_path)
-  line = ''
-  while not line.startswith('return'):
-    line = process.stdout.readline()
-  process.send_signal(signal.SIGTERM)
-  out, err = process.communicate(timeout=WAIT_SECONDS)
-  assert (process.returncode, err) == (0, '')
-  assert '\nstopping\n' in out
-  assert out.endswith('\nto resume: the same command with --workdir=results\n')
-  code, out, err = run(*arguments, cwd=tmp_path)
-  assert (code, err) == (0, '')
-  assert 'resuming at frame ' in out
-  assert 'to resume' not in out
-  rows = read_rows(tmp_path / 'results' / 'train.csv')
-  assert int(rows[-1]['frames']) >= 20_000
 
 
 KILLED = """
@@ -265,27 +191,22 @@ def test_killed_again_and_again_a_run_ends_as_if_never_killed(
   tmp_path, monkeypatch
 ):
   (tmp_path / 'mine.py').write_text(KILLED)
-  arguments = (
-    *('gym_env.py', '--env=mine:Killed', '--algo=one_step_sarsa'),
-    *('--threads=1', '--frames=4000', '--checkpoint_frames=500'),
+  command = (
+    'gym_env.py --env=mine:Killed --algo=one_step_sarsa --threads=1 '
+    '--frames=4000 --checkpoint_frames=500'
   )
   # It is killed so many steps after it has written another checkpoint.
   for index, steps in enumerate((1, 200, 57)):
     checkpoint = 700 * (index + 1)
     with monkeypatch.context() as patch:
       patch.setenv('STEPS', f'{checkpoint} {checkpoint + steps}')
-      code, _, _ = run(*arguments, '--workdir=killed', cwd=tmp_path)
+      code, _, _ = run(command, '--workdir=killed', cwd=tmp_path)
     assert code == -signal.SIGKILL
-  code, out, _ = run(*arguments, '--workdir=killed', cwd=tmp_path)
+  code, out, _ = run(command, '--workdir=killed', cwd=tmp_path)
   assert code == 0
   assert 'resuming at frame ' in out
-  assert run(*arguments, '--workdir=whole', cwd=tmp_path)[0] == 0
-  tables = [
-    read_rows(tmp_path / name / 'episodes.csv') for name in ('killed', 'whole')
-  ]
-  for row in [row for table in tables for row in table]:
-    del row['seconds']
-  assert tables[0] == tables[1]
+  assert run(command, '--workdir=whole', cwd=tmp_path)[0] == 0
+  same_episodes(tmp_path / 'killed', tmp_path / 'whole')
   digests = [final_digest(tmp_path / name) for name in ('killed', 'whole')]
   assert digests[0] == digests[1]
 
@@ -293,11 +214,8 @@ def test_killed_again_and_again_a_run_ends_as_if_never_killed(
 def test_a_thread_that_hangs_ends_the_run_with_its_stack(tmp_path):
   (tmp_path / 'mine.py').write_text(MODULE)
   code, _, err = run(
-    'gym_env.py',
-    '--env=mine:make_hanging',
-    '--threads=2',
-    '--watchdog_seconds=1',
-    '--workdir=results',
+    'gym_env.py --env=mine:make_hanging --threads=2 '
+    '--watchdog_seconds=1 --workdir=results',
     cwd=tmp_path,
   )
   assert code == 1
@@ -313,10 +231,7 @@ def test_a_thread_that_hangs_ends_the_run_with_its_stack(tmp_path):
 def test_a_constructor_that_hangs_ends_the_run_with_its_stack(tmp_path):
   (tmp_path / 'mine.py').write_text(MODULE)
   code, out, err = run(
-    'gym_env.py',
-    '--env=mine:make_stuck',
-    '--watchdog_seconds=1',
-    '--workdir=results',
+    'gym_env.py --env=mine:make_stuck --watchdog_seconds=1 --workdir=results',
     cwd=tmp_path,
   )
   assert (code, out) == (1, '')
@@ -373,10 +288,9 @@ def make_broken():
 
 def test_own_environment_in_the_users_folder(tmp_path):
   (tmp_path / 'mine.py').write_text(MODULE)
-  code, out, err = run(
-    'gym_env.py', '--env=mine:make', '--frames=200', '--threads=2', cwd=tmp_path
+  out = succeeded(
+    run('gym_env.py --env=mine:make --frames=200 --threads=2', cwd=tmp_path)
   )
-  assert (code, err) == (0, '')
   (workdir,) = (tmp_path / 'runs').iterdir()
   assert workdir.name.startswith('mine-make-a3c-')
   assert f'results in runs/{workdir.name}' in out
@@ -386,7 +300,7 @@ def test_own_environment_in_the_users_folder(tmp_path):
 
 def test_broken_environment_shows_its_own_traceback(tmp_path):
   (tmp_path / 'mine.py').write_text(MODULE)
-  code, _, err = run('gym_env.py', '--env=mine:make_broken', cwd=tmp_path)
+  code, _, err = run('gym_env.py --env=mine:make_broken', cwd=tmp_path)
   assert code == 1
   lines = err.splitlines()
   assert lines[-1].startswith('raised in actor-learner thread ')
@@ -395,30 +309,22 @@ def test_broken_environment_shows_its_own_traceback(tmp_path):
 
 
 @pytest.mark.parametrize(
-  'script, arguments, hint',
+  ('command', 'hint'),
   [
-    ('gym_env.py', ['--env=mine:make_wide'], 'action space Box'),
-    ('gym_env.py', ['--env=CartPole-v1', '--network=nips'], 'needs images'),
-    ('catch.py', ['--algo=dqn', '--threads=2'], 'one_step_q'),
+    ('gym_env.py --env=mine:make_wide', 'action space Box'),
+    ('gym_env.py --env=CartPole-v1 --network=nips', 'needs images'),
+    ('catch.py --algo=dqn --threads=2', 'one_step_q'),
   ],
 )
-def test_bad_input_ends_in_one_line(tmp_path, script, arguments, hint):
+def test_bad_input_ends_in_one_line(tmp_path, command, hint):
   (tmp_path / 'mine.py').write_text(MODULE)
-  code, out, err = run(script, *arguments, cwd=tmp_path)
-  assert (code, out) == (2, '')
-  (line,) = err.splitlines()
-  assert line.startswith('error: ')
-  assert hint in line
+  assert hint in refused(run(command, cwd=tmp_path))
 
 
 def test_benchmark_that_fails_leaves_older_figures_alone(tmp_path):
   (tmp_path / 'old.json').write_text('{}')
   code, _, err = run(
-    'benchmark.py',
-    '--json=old.json',
-    '--workdir=.',
-    '--seconds=1',
-    cwd=tmp_path,
+    'benchmark.py --json=old.json --workdir=. --seconds=1', cwd=tmp_path
   )
   assert (code, err.count('\n')) == (2, 1)
   assert '--workdir=.: holds files' in err
@@ -426,9 +332,7 @@ def test_benchmark_that_fails_leaves_older_figures_alone(tmp_path):
 
 
 def test_help_lists_every_flag(tmp_path):
-  code, out, err = run('atari.py', '--help', cwd=tmp_path)
-  text = ' '.join(out.split())
-  assert (code, err) == (0, '')
+  text = ' '.join(succeeded(run('atari.py --help', cwd=tmp_path)).split())
   for name in ('learning_rate', 'frames', 'algo', 'game', 'sticky', 'workdir'):
     assert f'--{name}:' in text
   assert "Learning rate at frame 0, per unit of the optimizer's" in text
@@ -437,7 +341,7 @@ def test_help_lists_every_flag(tmp_path):
   assert '--[no]lstm' in text
 
 
-def test_importing_the_library_leaves_the_process_alone():
+def test_importing_the_library_leaves_the_process_alone(tmp_path):
   code = (
     'import os, sys\n'
     'before = dict(os.environ)\n'
@@ -450,14 +354,4 @@ def test_importing_the_library_leaves_the_process_alone():
     'added = {name for name in os.environ if name not in before}\n'
     "assert not added & {'NPROC', 'JAX_PLATFORMS'}, added\n"
   )
-  names = ('JAX_PLATFORMS', 'NPROC')
-  env = {name: text for name, text in os.environ.items() if name not in names}
-  path = os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')])
-  result = subprocess.run(
-    [sys.executable, '-c', code],
-    env=env | {'PYTHONPATH': path},
-    capture_output=True,
-    text=True,
-    timeout=WAIT_SECONDS,
-  )
-  assert (result.returncode, result.stderr) == (0, '')
+  succeeded(run_code(code, tmp_path))

@@ -1,12 +1,8 @@
 """Scripts of TORCS on a machine without it."""
 
-import pathlib
-import subprocess
-import sys
-
+import programs
+from programs import ROOT
 import pytest
-
-ROOT = pathlib.Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
@@ -20,16 +16,11 @@ ROOT = pathlib.Path(__file__).parents[2]
   ids=lambda command: command[-2].rsplit('/')[-1],
 )
 def test_scripts_say_in_one_line_what_to_install(tmp_path, command):
-  done = subprocess.run(
-    [sys.executable, *command],
-    env={'PATH': str(tmp_path), 'PYTHONPATH': str(ROOT)},
-    cwd=tmp_path,
-    capture_output=True,
-    text=True,
-    check=False,
+  code, _, err = programs.run(
+    *command, cwd=tmp_path, env={'PATH': str(tmp_path)}
   )
-  assert done.returncode == 2
-  assert done.stderr == (
+  assert code == 2
+  assert err == (
     'error: TORCS is not installed; on Debian: apt-get install torcs g++ '
     'libegl-dev libgl-dev\n'
   )

@@ -1,21 +1,17 @@
 """A domain that a script outside the package registers, and trains."""
 
 import dataclasses
+import functools
 import importlib.util
-import json
-import os
-import pathlib
-import subprocess
-import sys
 
 import jax
+import programs
+from programs import refused, succeeded
 import pytest
-from results import read_rows
+from results import read_record, read_rows
 
 import a3c_jax
 from a3c_jax.envs import domain
-
-ROOT = pathlib.Path(__file__).parents[2]
 
 # Its images [36, 40, 48] would be taken for 36 channels by their shape alone.
 SCRIPT = '''
@@ -85,34 +81,18 @@ if __name__ == '__main__':
 
 @pytest.fixture
 def run(tmp_path):
-  """A function (arguments) -> exit code, stdout, stderr of the script."""
-  path = tmp_path / 'lamp.py'
-  path.write_text(SCRIPT)
-  paths = os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')])
-
-  def run_script(*arguments):
-    done = subprocess.run(
-      [sys.executable, str(path), *arguments],
-      cwd=tmp_path,
-      env=os.environ | {'PYTHONPATH': paths},
-      capture_output=True,
-      text=True,
-      timeout=120,
-      check=False,
-    )
-    return done.returncode, done.stdout, done.stderr
-
-  return run_script
+  """A function (flags) -> exit code, stdout and stderr of the script."""
+  (tmp_path / 'lamp.py').write_text(SCRIPT)
+  return functools.partial(programs.run, 'lamp.py', cwd=tmp_path)
 
 
 def test_a_domain_of_a_script_is_trained_resumed_and_loaded(
   run, tmp_path, monkeypatch
 ):
   train = ('--workdir=r', '--threads=1', '--eval_frames=48', '--hold=2')
-  code, out, err = run(*train, '--ticks=8', '--frames=96')
-  assert (code, err) == (0, '')
+  out = succeeded(run(*train, '--ticks=8', '--frames=96'))
   assert 'read as images' not in out  # The layout is known, not guessed.
-  record = json.loads((tmp_path / 'r/config.json').read_text())
+  record = read_record(tmp_path / 'r')
   assert record['config']['domain'] == 'lamp'
   assert record['config']['environment'] == {'ticks': 8, 'hold': 2}
   assert 'action_repeat' not in record['config']
@@ -131,8 +111,7 @@ def test_a_domain_of_a_script_is_trained_resumed_and_loaded(
   ]
 
   # Other options come from the run.
-  code, _, err = run('--workdir=r', '--frames=144', '--override=frames')
-  assert (code, err) == (0, '')
+  succeeded(run('--workdir=r', '--frames=144', '--override=frames'))
   *_, row = read_rows(tmp_path / 'r/train.csv')
   assert (row['frames'], row['updates']) == ('144', '18')
   rows = read_rows(tmp_path / 'r/episodes.csv')
@@ -150,24 +129,19 @@ def test_a_domain_of_a_script_is_trained_resumed_and_loaded(
 
 
 @pytest.mark.parametrize(
-  ('arguments', 'hint'),
+  ('argument', 'hint'),
   [
-    (['--hold=7'], '--hold=7: allowed: a whole number, 1 to 6'),
-    (['--eval_protocol=noop30'], 'noop30: allowed for lamp of 12: plain'),
+    ('--hold=7', '--hold=7: allowed: a whole number, 1 to 6'),
+    ('--eval_protocol=noop30', 'noop30: allowed for lamp of 12: plain'),
   ],
 )
-def test_a_bad_value_ends_in_one_line(run, tmp_path, arguments, hint):
-  code, out, err = run('--workdir=r', *arguments)
-  assert (code, out) == (2, '')
-  (line,) = err.splitlines()
-  assert line.startswith('error: ') and hint in line
+def test_a_bad_value_ends_in_one_line(run, tmp_path, argument, hint):
+  assert hint in refused(run('--workdir=r', argument))
   assert not (tmp_path / 'r').exists()
 
 
 def test_help_shows_the_options_and_the_defaults(run):
-  code, out, _ = run('--help')
-  assert code == 0
-  text = ' '.join(out.split())
+  text = ' '.join(succeeded(run('--help')).split())
   assert 'Trains to press a button while a lamp is on.' in text
   assert 'Ticks per agent step. Allowed: a whole number, 1 to 6.' in text
   assert 'Default: 3 (a guess).' in text

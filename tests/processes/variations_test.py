@@ -1,10 +1,10 @@
 """The scripts of experiments/variations, as a user runs and changes them."""
 
-import pathlib
 import runpy
 
 import jax
 import numpy as np
+from programs import ROOT, refused, succeeded
 import pytest
 from results import read_rows
 import script_flags
@@ -13,7 +13,6 @@ from script_runs import run
 from a3c_jax import networks
 from a3c_jax.core import types
 
-ROOT = pathlib.Path(__file__).parents[2]
 FOLDER = ROOT / 'experiments/variations'
 SCRIPTS = sorted(
   path.name for path in FOLDER.glob('*.py') if not path.is_symlink()
@@ -26,12 +25,10 @@ def load(name):
     return runpy.run_path(str(FOLDER / name))
 
 
-def run_variation(name, *arguments, cwd):
-  code, out, err = run(
-    f'variations/{name}', '--threads=1', '--eval_frames=0', *arguments, cwd=cwd
-  )
-  assert (code, err) == (0, '')
-  return out
+def run_variation(command, cwd):
+  """Stdout of a script, given its name and flags."""
+  flags = '--threads=1 --eval_frames=0'
+  return succeeded(run(f'variations/{command}', *flags.split(), cwd=cwd))
 
 
 @pytest.mark.parametrize('name', SCRIPTS)
@@ -40,34 +37,29 @@ def test_a_variation_is_short_and_its_help_is_true(name, tmp_path):
   assert len(text.splitlines()) < 60
   assert f'python experiments/variations/{name} ' in text
   out = run_variation(
-    name, '--frames=400', '--workdir=results', '--envs_per_thread=2',
-    cwd=tmp_path,
-  )  # fmt: skip
+    f'{name} --frames=400 --workdir=results --envs_per_thread=2', tmp_path
+  )
   assert 'results in results' in out
   assert int(read_rows(tmp_path / 'results/train.csv')[-1]['frames']) >= 400
 
 
-def test_with_lambda_one_it_is_a3c(tmp_path):
-  common = ('--frames=2000', '--workdir=gae', '--log_seconds=1e6')
-  run_variation(
-    'generalized_advantage.py', '--lambda_=1', *common, cwd=tmp_path
+def test_generalized_advantages_with_lambda_one_are_a3c(tmp_path):
+  gae = 'generalized_advantage.py --frames=2000 --log_seconds=1e6'
+  run_variation(f'{gae} --lambda_=1 --workdir=gae', tmp_path)
+  succeeded(
+    run(
+      'gym_env.py --env=CartPole-v1 --frames=2000 --threads=1 --eval_frames=0 '
+      '--workdir=a3c --log_seconds=1e6 --anneal_frames=2000',
+      cwd=tmp_path,
+    )
   )
-  code, _, err = run(
-    'gym_env.py', '--env=CartPole-v1', '--frames=2000', '--threads=1',
-    '--eval_frames=0', '--workdir=a3c', '--log_seconds=1e6',
-    '--anneal_frames=2000', cwd=tmp_path,
-  )  # fmt: skip
-  assert (code, err) == (0, '')
   names = ('policy_loss', 'value_loss', 'entropy', 'mean_v', 'grad_norm')
-  (gae,), (a3c,) = (
+  (one,), (a3c,) = (
     read_rows(tmp_path / name / 'train.csv') for name in ('gae', 'a3c')
   )
   for name in names:
-    assert float(gae[name]) == pytest.approx(float(a3c[name]), rel=1e-3)
-  run_variation(
-    'generalized_advantage.py', '--lambda_=0.5', '--frames=2000',
-    '--workdir=half', '--log_seconds=1e6', cwd=tmp_path,
-  )  # fmt: skip
+    assert float(one[name]) == pytest.approx(float(a3c[name]), rel=1e-3)
+  run_variation(f'{gae} --lambda_=0.5 --workdir=half', tmp_path)
   (half,) = read_rows(tmp_path / 'half/train.csv')
   assert float(half['grad_norm']) != pytest.approx(
     float(a3c['grad_norm']), rel=1e-2
@@ -76,14 +68,14 @@ def test_with_lambda_one_it_is_a3c(tmp_path):
 
 def test_a_variation_takes_the_network_that_is_given(tmp_path):
   run_variation(
-    'generalized_advantage.py', '--frames=400', '--workdir=results', '--lstm',
-    '--network=hidden200', cwd=tmp_path,
-  )  # fmt: skip
-  # Its learner is that of a3c for all but the loss, so this plays it.
-  code, out, err = run(
-    'evaluate.py', '--workdir=results', '--episodes=1', cwd=tmp_path
+    'generalized_advantage.py --frames=400 --workdir=results --lstm '
+    '--network=hidden200',
+    tmp_path,
   )
-  assert (code, err) == (0, '')
+  # Its learner is that of a3c for all but the loss, so this plays it.
+  out = succeeded(
+    run('evaluate.py --workdir=results --episodes=1', cwd=tmp_path)
+  )
   assert out.startswith('parameters of frame 400\n')
 
 
@@ -98,9 +90,8 @@ def test_a_variation_takes_the_network_that_is_given(tmp_path):
   ],
 )
 def test_what_a_variation_fixes_cannot_be_given(name, given, tmp_path):
-  code, out, err = run(f'variations/{name}', given, cwd=tmp_path)
-  assert (code, out) == (2, '')
-  assert err.startswith(f'error: {given}: allowed here: ')
+  line = refused(run(f'variations/{name}', given, cwd=tmp_path))
+  assert line.startswith(f'{given}: allowed here: ')
 
 
 def test_the_online_network_chooses_in_double_q():
@@ -128,11 +119,9 @@ def test_the_online_network_chooses_in_double_q():
 
 
 def test_without_a_baseline_there_is_no_value_to_learn(tmp_path):
-  for name, given in (('with', ()), ('without', ('--nobaseline',))):
-    run_variation(
-      'reinforce.py', '--frames=3600', f'--workdir={name}',
-      '--log_seconds=1e6', *given, cwd=tmp_path,
-    )  # fmt: skip
+  for name, flag in (('with', ''), ('without', '--nobaseline')):
+    command = f'reinforce.py --frames=3600 --workdir={name} --log_seconds=1e6'
+    run_variation(f'{command} {flag}', tmp_path)
   (with_,), (without,) = (
     read_rows(tmp_path / name / 'train.csv') for name in ('with', 'without')
   )

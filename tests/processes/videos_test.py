@@ -2,41 +2,25 @@
 
 import sys
 
+from programs import refused, succeeded
 import pytest
 from results import read_rows, size_of
 import script_runs
 from script_runs import evaluate_own, run
 
 
-@pytest.fixture(scope='module')
-def trained(tmp_path_factory):
-  """The folder of a short run on Catch."""
-  return script_runs.train_catch(tmp_path_factory.mktemp('trained'))
-
-
-@pytest.fixture(scope='module')
-def own(tmp_path_factory):
-  """The folder of a short run on an environment of one's own, `mine`."""
-  return script_runs.train_own(tmp_path_factory.mktemp('own'))
-
-
 def test_a_video_of_catch(trained):
   pytest.importorskip('moviepy')
-  code, out, err = run(
-    'evaluate.py',
-    '--workdir=results',
-    '--episodes=3',
-    '--video=videos/here',
-    '--video_episodes=2',
-    '--csv=own.csv',
-    cwd=trained,
+  out = succeeded(
+    run(
+      'evaluate.py --workdir=results --episodes=3 --video=videos/here '
+      '--video_episodes=2 --csv=own.csv',
+      cwd=trained,
+    )
   )
-  assert (code, err) == (0, '')
   videos = sorted((trained / 'videos/here').iterdir())
-  assert [video.name[-13:] for video in videos] == [
-    'episode-0.mp4',
-    'episode-1.mp4',
-  ]
+  names = ['episode-0.mp4', 'episode-1.mp4']
+  assert [video.name[-13:] for video in videos] == names
   for video in videos:
     assert str(video.relative_to(trained)) in out
     size, seconds = size_of(video)
@@ -46,11 +30,10 @@ def test_a_video_of_catch(trained):
 
 
 def test_a_video_of_what_cannot_be_rendered_is_refused(own):
-  code, out, err = evaluate_own(own, '--video=videos')
-  assert (code, out) == (2, '')
-  assert err == (
-    'error: --video of mine:make: it renders None; allowed: environments that '
-    'render rgb_array\n'
+  line = refused(evaluate_own(own, '--video=videos'))
+  assert line == (
+    '--video of mine:make: it renders None; allowed: environments that '
+    'render rgb_array'
   )
 
 
@@ -92,10 +75,8 @@ make = Renders
 @pytest.mark.parametrize('name', RENDERS)
 def test_a_frame_that_is_no_image_is_refused_before_an_episode(own, name):
   write_renders(own, RENDERS[name], FRAME)
-  code, out, err = evaluate_own(own, '--video=videos')
-  assert (code, out) == (2, '')
-  (line,) = err.splitlines()
-  assert line.startswith('error: --video')
+  line = refused(evaluate_own(own, '--video=videos'))
+  assert line.startswith('--video')
   assert 'environments that render rgb_array' in line
   assert not (own / 'videos').exists()
   assert not (own / 'own.csv').exists()
@@ -134,11 +115,10 @@ def test_an_encoder_that_does_not_work_is_refused_before_an_episode(
   trained, monkeypatch
 ):
   break_encoder(monkeypatch, works=0)
-  code, out, err = run(
-    'evaluate.py', '--workdir=results', '--video=encoder', cwd=trained
+  line = refused(
+    run('evaluate.py --workdir=results --video=encoder', cwd=trained)
   )
-  assert (code, out, err.count('\n')) == (2, '', 1)
-  assert err.startswith('error: --video=encoder: OSError: [Errno 28] No space')
+  assert line.startswith('--video=encoder: OSError: [Errno 28] No space')
   assert list((trained / 'encoder').iterdir()) == []
 
 
@@ -147,9 +127,8 @@ def test_an_encoder_that_fails_later_costs_its_video_alone(
 ):
   break_encoder(monkeypatch, works=2)  # The trial and episode 0.
   code, out, err = run(
-    'evaluate.py',
-    *('--workdir=results', '--video=later', '--video_episodes=2'),
-    *('--episodes=2', '--threads=1', '--csv=later.csv'),
+    'evaluate.py --workdir=results --video=later --video_episodes=2 '
+    '--episodes=2 --threads=1 --csv=later.csv',
     cwd=trained,
   )
   assert code == 0
@@ -165,44 +144,36 @@ def test_an_encoder_that_fails_later_costs_its_video_alone(
 def test_without_moviepy_no_episode_is_played(trained, monkeypatch):
   monkeypatch.delattr('gymnasium.utils.save_video', raising=False)
   monkeypatch.setitem(sys.modules, 'gymnasium.utils.save_video', None)
-  code, out, err = run(
-    'evaluate.py', '--workdir=results', '--video=missing', cwd=trained
+  line = refused(
+    run('evaluate.py --workdir=results --video=missing', cwd=trained)
   )
-  assert (code, out) == (2, '')
-  assert err == (
-    "error: --video=missing: needs moviepy; pip install 'moviepy>=2.2,<3'\n"
+  assert line == (
+    "--video=missing: needs moviepy; pip install 'moviepy>=2.2,<3'"
   )
   assert not (trained / 'missing').exists()
 
 
 def test_evaluate_pong_with_a_video(tmp_path):
   pytest.importorskip('ale_py')
-  assert (
+  succeeded(
     run(
-      'atari.py',
-      '--algo=nstep_q',
-      '--frames=100',
-      '--threads=1',
-      '--eval_episodes=1',
+      'atari.py --algo=nstep_q --frames=100 --threads=1 --eval_episodes=1 '
       '--workdir=results',
       cwd=tmp_path,
-    )[0]
-    == 0
+    )
   )
   (row,) = read_rows(tmp_path / 'results/eval.csv')
   assert (row['protocol'], row['policy']) == ('noop30', 'epsilon-greedy 0.05')
   # On the scale from -20.7, random, to 14.6, human.
   percent = 100 * (float(row['mean_return']) + 20.7) / 35.3
   assert float(row['human_normalized']) == pytest.approx(percent)
-  code, out, err = run(
-    'evaluate.py',
-    '--workdir=results',
-    '--episodes=1',
-    '--protocol=sticky',
-    '--video=videos',
-    cwd=tmp_path,
+  out = succeeded(
+    run(
+      'evaluate.py --workdir=results --episodes=1 --protocol=sticky '
+      '--video=videos',
+      cwd=tmp_path,
+    )
   )
-  assert (code, err) == (0, '')
   assert 'no human scores with sticky actions exist' in out
   (row,) = read_rows(tmp_path / 'results/evaluations.csv')
   assert (row['protocol'], row['human_normalized']) == ('sticky', '')

@@ -1,15 +1,14 @@
 """The wheel holds the package, and trains where the repository is not."""
 
 import os
-import pathlib
 import shutil
 import subprocess
 import sys
 import zipfile
 
+from programs import ROOT
 import pytest
 
-ROOT = pathlib.Path(__file__).parents[2]
 pytest.importorskip('setuptools', minversion='77')
 
 

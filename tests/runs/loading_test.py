@@ -1,110 +1,36 @@
 """From the folder of a real run back to its policy."""
 
 import copy
-import functools
-import json
 import pickle
-import sys
 
+from catch_runs import run, vector
 import gymnasium
 from gymnasium import spaces
-from gymnasium.vector import AutoresetMode
 import jax
 import numpy as np
+from programs import run_code, succeeded
 import pytest
-from short_runs import run_python
+from results import change_record, read_record
+from walks import NUMBERS, make_walk, train_catch, walk
 
 import a3c_jax
-from a3c_jax import training
 from a3c_jax.core import errors
 from a3c_jax.envs import catch, gym
-from a3c_jax.envs import domain as domain_lib
 from a3c_jax.settings import build, config
 
 
-class Walk(gymnasium.Env):
-  """Takes whatever it is given, ten steps long."""
-
-  def __init__(self, observation_space, action_space):
-    self.observation_space = observation_space
-    self.action_space = action_space
-
-  def reset(self, *, seed=None, options=None):
-    super().reset(seed=seed)
-    self._steps = 0
-    return self.observation_space.low, {}
-
-  def step(self, action):
-    assert self.action_space.contains(action)
-    self._steps += 1
-    return self.observation_space.low, 0.0, self._steps == 10, False, {}
-
-
-NUMBERS = spaces.Box(-1.0, 1.0, (2,), np.float32)
-
-
-def make_walk(observation_space=NUMBERS, action_space=None):
-  action_space = action_space or spaces.Discrete(3)
-  return functools.partial(Walk, observation_space, action_space)
-
-
-def walk(workdir, *of_walk, make_learner=None, make_env=None, **given):
-  """A run of a walk, which no config.json knows how to make."""
-  settings = config.make(
-    'gym',
-    environment=gym.Options(env='NoSuchWalk-v0'),
-    workdir=str(workdir),
-    **{'threads': 1, 'frames': 40, 'eval_frames': 0, 'network': 'mlp'} | given,
-  )
-  return training.run(
-    settings,
-    make_env or gym.make(make_walk(*of_walk)),
-    make_learner or functools.partial(build.make_learner, settings),
-  )
-
-
-def change_record(workdir, **changes):
-  path = workdir / 'config.json'
-  record = json.loads(path.read_text())
-  for name, value in changes.items():
-    where = record if name in record else record['config']
-    where[name] = value
-  path.write_text(json.dumps(record))
-
-
-def train(workdir, **given):
-  defaults = {
-    'threads': 1,
-    'frames': 400,
-    'eval_frames': 100,
-    'checkpoint_frames': 10**6,
-    'log_seconds': 1000.0,
-  }
-  settings = config.make(
-    'catch',
-    workdir=str(workdir),
-    **defaults | given,
-  )
-  return training.run(
-    settings,
-    build.make_env(settings),
-    functools.partial(build.make_learner, settings),
-  )
-
-
 @pytest.mark.parametrize(
-  'given',
-  [{'algo': 'a3c'}, {'algo': 'a3c', 'lstm': True}, {'algo': 'nstep_q'}],
+  'given', [{'algo': 'a3c'}, {'algo': 'a3c', 'lstm': True}, {'algo': 'nstep_q'}]
 )
 def test_the_parameters_at_the_end_are_those_that_come_back(tmp_path, given):
-  result = train(tmp_path, **given)
+  result = train_catch(tmp_path, **given)
   policy = a3c_jax.load(tmp_path)
   assert policy.frames == result.frames
   jax.tree.map(np.testing.assert_array_equal, policy.params, result.params)
 
 
 def test_a_policy_plays(tmp_path):
-  train(tmp_path, algo='one_step_sarsa')
+  train_catch(tmp_path, algo='one_step_sarsa')
   policy = a3c_jax.load(str(tmp_path), greedy=True)
   env = catch.Catch()
   obs, _ = env.reset(seed=1)
@@ -117,8 +43,8 @@ def test_a_policy_plays(tmp_path):
   assert steps == 9
 
 
-def test_best_and_counts_of_frames(tmp_path):
-  result = train(tmp_path)
+def test_a_checkpoint_is_chosen_by_best_or_by_its_frames(tmp_path):
+  result = train_catch(tmp_path)
   (best,) = (tmp_path / 'best').iterdir()
   assert a3c_jax.load(tmp_path, checkpoint='best').frames == int(best.name)
   assert a3c_jax.load(tmp_path, checkpoint=0).frames == 0
@@ -133,13 +59,13 @@ def test_best_and_counts_of_frames(tmp_path):
 
 
 def test_without_evaluations_there_is_no_best(tmp_path):
-  train(tmp_path, eval_frames=0)
+  train_catch(tmp_path, eval_frames=0)
   with pytest.raises(errors.UsageError, match='--checkpoint=best: .*exist'):
     a3c_jax.load(tmp_path, checkpoint='best')
 
 
 def test_a_corrupt_checkpoint_is_told_of_and_left_where_it_is(tmp_path):
-  result = train(tmp_path)
+  result = train_catch(tmp_path)
   newest = tmp_path / 'checkpoints' / str(result.frames)
   newest.write_bytes(b'')
   problems = []
@@ -152,8 +78,8 @@ def test_a_corrupt_checkpoint_is_told_of_and_left_where_it_is(tmp_path):
     a3c_jax.load(tmp_path, checkpoint=result.frames)
 
 
-def test_all_corrupt_ends_in_one_line(tmp_path):
-  train(tmp_path)
+def test_a_run_whose_checkpoints_are_all_corrupt_is_refused(tmp_path):
+  train_catch(tmp_path)
   for path in (tmp_path / 'checkpoints').rglob('*'):
     if path.is_file():
       path.write_bytes(b'')
@@ -163,11 +89,8 @@ def test_all_corrupt_ends_in_one_line(tmp_path):
 
 
 def test_another_network_is_refused(tmp_path):
-  train(tmp_path, algo='nstep_q')
-  path = tmp_path / 'config.json'
-  record = json.loads(path.read_text())
-  record['config'] |= {'algo': 'a3c', 'algorithm': {}}
-  path.write_text(json.dumps(record))
+  train_catch(tmp_path, algo='nstep_q')
+  change_record(tmp_path, algo='a3c', algorithm={})
   with pytest.raises(errors.UsageError, match='checkpoint does not fit'):
     a3c_jax.load(tmp_path)
 
@@ -192,7 +115,7 @@ def test_a_folder_of_another_program_is_refused(tmp_path, text, hint):
 
 
 def test_a_learner_of_ones_own(tmp_path):
-  result = train(tmp_path, algo='one_step_q')
+  result = train_catch(tmp_path, algo='one_step_q')
   settings = config.make('catch', algo='nstep_q')
   made = []
 
@@ -238,20 +161,8 @@ def test_actions_are_in_the_units_and_the_type_of_the_space(
 
 
 def test_a_policy_plays_in_gymnasiums_own_vector_environment(tmp_path):
-  settings = config.make(
-    'gym',
-    environment=gym.Options(env='Pendulum-v1'),
-    workdir=str(tmp_path),
-    threads=1,
-    frames=40,
-    eval_frames=0,
-    network='mlp',
-  )
-  training.run(
-    settings,
-    build.make_env(settings),
-    functools.partial(build.make_learner, settings),
-  )
+  options = gym.Options(env='Pendulum-v1')
+  run(tmp_path, domain='gym', environment=options, frames=40, network='mlp')
   policy = a3c_jax.load(tmp_path)
   env = gymnasium.make_vec('Pendulum-v1', num_envs=4)
   obs, _ = env.reset(seed=1)
@@ -264,12 +175,7 @@ def test_a_policy_plays_in_gymnasiums_own_vector_environment(tmp_path):
 
 def test_environments_that_take_a_learners_actions_still_get_these(tmp_path):
   # One of the user's own is given actions as they are, in training too.
-  def make_env():
-    return gymnasium.vector.SyncVectorEnv(
-      [lambda: gymnasium.make('Pendulum-v1')],
-      autoreset_mode=AutoresetMode.SAME_STEP,
-    )
-
+  make_env = lambda: vector(lambda: gymnasium.make('Pendulum-v1'))
   walk(tmp_path, make_env=make_env)
   policy = a3c_jax.load(tmp_path)
   obs = np.zeros((300, 3), np.float32)
@@ -344,8 +250,7 @@ def test_the_state_of_another_number_of_environments_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-  'given',
-  [{'lstm': True, 'normalize_obs': True}, {'algo': 'nstep_q'}],
+  'given', [{'lstm': True, 'normalize_obs': True}, {'algo': 'nstep_q'}]
 )
 def test_a_policy_can_be_pickled_and_copied(tmp_path, given):
   action_space = None if 'algo' in given else spaces.Box(0.0, 9.0, (2,))
@@ -371,17 +276,18 @@ def test_a_pickled_policy_acts_in_another_process(tmp_path):
   obs = np.ones((3, 2), np.float32)
   action, _ = policy(obs, policy.initial_state(7, num_envs=3))
   (tmp_path / 'policy').write_bytes(pickle.dumps(policy))
-  result = run_python(
-    'import pickle, numpy\n'
-    'from a3c_jax.core import cpu\n'
-    'cpu.set_up()\n'  # As here: it chooses the random numbers.
-    'policy = pickle.load(open("policy", "rb"))\n'
-    'obs = numpy.ones((3, 2), numpy.float32)\n'
-    'print(policy(obs, policy.initial_state(7, num_envs=3))[0].tolist())',
-    tmp_path,
+  out = succeeded(
+    run_code(
+      'import pickle, numpy\n'
+      'from a3c_jax.core import cpu\n'
+      'cpu.set_up()\n'  # As here: it chooses the random numbers.
+      'policy = pickle.load(open("policy", "rb"))\n'
+      'obs = numpy.ones((3, 2), numpy.float32)\n'
+      'print(policy(obs, policy.initial_state(7, num_envs=3))[0].tolist())',
+      tmp_path,
+    )
   )
-  assert (result.returncode, result.stderr) == (0, '')
-  assert result.stdout == f'{action.tolist()}\n'
+  assert out == f'{action.tolist()}\n'
 
 
 def test_a_learner_of_ones_own_is_pickled_by_its_name(tmp_path):
@@ -399,8 +305,8 @@ def make_own_learner(env):
   return build.make_learner(settings, env)
 
 
-def test_of_older_runs_the_environment_is_made(tmp_path):
-  train(tmp_path)
+def test_loading_an_older_run_makes_its_environment(tmp_path):
+  train_catch(tmp_path)
   change_record(tmp_path, spaces=None)
   policy = a3c_jax.load(tmp_path, greedy=True)
   action, _ = policy(np.zeros((1, 10, 5), np.uint8), policy.initial_state())
@@ -412,7 +318,7 @@ def test_of_older_runs_the_environment_is_made(tmp_path):
   a3c_jax.load(tmp_path / 'walk', make_env=gym.make(make_walk()))
 
 
-def test_a_run_in_other_spaces_is_kept_without_them(tmp_path):
+def test_a_run_in_unknown_spaces_records_none(tmp_path):
   space = spaces.MultiDiscrete([3])
 
   class Multi(gymnasium.vector.VectorWrapper):
@@ -430,7 +336,7 @@ def test_a_run_in_other_spaces_is_kept_without_them(tmp_path):
     return make_own_learner(env)
 
   walk(tmp_path, algo='nstep_q', make_env=make_env, make_learner=make_learner)
-  assert json.loads((tmp_path / 'config.json').read_text())['spaces'] is None
+  assert read_record(tmp_path)['spaces'] is None
 
 
 @pytest.mark.parametrize(
@@ -438,7 +344,7 @@ def test_a_run_in_other_spaces_is_kept_without_them(tmp_path):
   ['x', '1e3', '', '9' * 5000, 10**5000],
   ids=['letter', 'float', 'nothing', 'digits', 'number'],
 )
-def test_what_is_no_checkpoint_is_one_line(tmp_path, checkpoint):
+def test_an_invalid_checkpoint_is_refused_in_one_line(tmp_path, checkpoint):
   with pytest.raises(errors.UsageError) as error:
     a3c_jax.load(tmp_path, checkpoint=checkpoint)
   line = str(error.value)
@@ -447,119 +353,8 @@ def test_what_is_no_checkpoint_is_one_line(tmp_path, checkpoint):
   assert line.endswith(': allowed: latest, best, or a count of frames')
 
 
-STRANGER = """
-import pathlib
-pathlib.Path(__file__).with_name('imported').touch()
-def run():
-  pathlib.Path(__file__).with_name('called').touch()
-"""
-
-
-@pytest.fixture
-def stranger(tmp_path, monkeypatch):
-  """A folder whose module `stranger` must not be imported."""
-  (tmp_path / 'stranger.py').write_text(STRANGER)
-  monkeypatch.syspath_prepend(tmp_path)
-  yield tmp_path
-  sys.modules.pop('stranger', None)
-
-
-def test_a_network_that_config_json_names_is_not_imported(stranger):
-  run = stranger / 'run'
-  train(run)
-  change_record(run, network='stranger:run')
-  with pytest.raises(errors.UsageError) as error:
-    a3c_jax.load(run)
-  assert str(error.value) == (
-    f'--workdir={run}: its config.json names code that would be imported and '
-    'called: --network=stranger:run; allowed: --env and --network as the run '
-    'has them, or --trust_workdir (in Python: trust=True), if you trust where '
-    'it comes from'
-  )
-  assert not (stranger / 'imported').exists()
-  # Whoever says how to make the learner says what is run.
-  settings = config.make('catch')
-  a3c_jax.load(
-    run, make_learner=functools.partial(build.make_learner, settings)
-  )
-  assert not (stranger / 'imported').exists()
-  with pytest.raises(errors.UsageError, match='returned NoneType'):
-    a3c_jax.load(run, trust=True)
-  assert (stranger / 'called').exists()
-
-
-@pytest.mark.parametrize('domain', ['gym', 'control'])
-@pytest.mark.parametrize('name', ['stranger:run', 'stranger:Game-v0'])
-def test_an_environment_that_config_json_names_is_not_imported(
-  stranger, domain, name
-):
-  walk(stranger / 'run')
-  environment = {'env': name}
-  change_record(
-    stranger / 'run', domain=domain, environment=environment, spaces=None
-  )
-  with pytest.raises(errors.UsageError, match=f'called: --env={name}; allowed'):
-    a3c_jax.load(stranger / 'run')
-  # Text in its arguments may name code as well.
-  environment['env_args'] = 'level=x'
-  change_record(stranger / 'run', environment=environment)
-  with pytest.raises(errors.UsageError) as error:
-    a3c_jax.load(stranger / 'run')
-  named = f'--env={name} --env_args={{"level": "x"}}; allowed: --trust'
-  assert named in str(error.value)
-  assert not (stranger / 'imported').exists()
-
-
-def test_with_spaces_on_file_no_environment_needs_trust(stranger):
-  walk(stranger / 'run')
-  environment = {'env': 'stranger:run', 'env_args': 'level=x'}
-  change_record(stranger / 'run', domain='gym', environment=environment)
-  a3c_jax.load(stranger / 'run')
-  assert not (stranger / 'imported').exists()
-
-
-def code_named(domain='gym', network='mlp', **options):
-  environment = domain_lib.get(domain).options(**options)
-  settings = config.make(domain, network=network, environment=environment)
-  return config.code_named(settings)
-
-
-def test_what_has_to_be_trusted():
-  assert code_named(env='CartPole-v1') == {}
-  assert code_named(env='a3c_jax/Labyrinth-v0') == {}
-  assert code_named(env='CartPole-v1', env_args='level=3') == {}
-  assert code_named('control', env='dm_control/cheetah-run') == {}
-  assert code_named('catch') == {}
-  assert code_named(env='http.server:test') == {'env': 'http.server:test'}
-  assert code_named(env='a:b', network='os:abort') == {
-    'env': 'a:b',
-    'network': 'os:abort',
-  }
-  assert code_named(env='a:b', env_args='level=3,sizes=[1,2]') == {'env': 'a:b'}
-  # Shimmy's environment of this name imports what its argument names.
-  assert code_named(env='GymV26Environment-v0', env_args='env_id=os:abort') == {
-    'env': 'GymV26Environment-v0',
-    'env_args': '{"env_id": "os:abort"}',
-  }
-
-
-def test_environments_of_other_packages_have_to_be_trusted(monkeypatch):
-  registry = dict(gymnasium.registry)
-  for name, entry_point in (
-    ('Plugin-v0', 'stranger.envs:Game'),
-    ('Alike-v0', 'gymnasium_alike:Game'),
-    ('Function-v0', lambda: None),
-  ):
-    registry[name] = gymnasium.envs.registration.EnvSpec(
-      name, entry_point=entry_point
-    )
-  monkeypatch.setattr(gymnasium, 'registry', registry)
-  for name in ('Plugin-v0', 'Alike-v0', 'Function-v0'):
-    assert code_named(env=name) == {'env': name}
-
-
 def test_reading_a_checkpoint_unpickles_nothing(tmp_path, monkeypatch):
-  train(tmp_path)
+  train_catch(tmp_path)
 
   def refuse(*args, **kwargs):
     raise AssertionError('something is unpickled')

@@ -1,24 +1,11 @@
 """Evaluations of a run: when, of what, and which is the best."""
 
-import functools
-
-from catch_runs import (
-  Breaks,
-  Failure,
-  make_config,
-  our_threads,
-  run,
-  saved,
-)
-import gymnasium
-from gymnasium.vector import AutoresetMode
+from catch_runs import Breaks, Failure, our_threads, run, saved, vector
 import pytest
 from results import digest, read_rows
-from short_runs import run_config
 
 from a3c_jax.envs import catch, gym
 from a3c_jax.runs import checkpoints
-from a3c_jax.settings import build
 
 
 class Scored(catch.Catch):
@@ -38,16 +25,9 @@ class Scored(catch.Catch):
 
 
 def run_scored(workdir, scores, **given):
-  settings = make_config(workdir, eval_episodes=1, **given)
-  return run_config(
-    settings,
-    gym.make(catch.Catch),
-    functools.partial(build.make_learner, settings),
-    # Evaluations begin with a reset that is not played.
-    lambda: gymnasium.vector.SyncVectorEnv(
-      [lambda: Scored([0.0, *scores])], autoreset_mode=AutoresetMode.SAME_STEP
-    ),
-  )
+  # Evaluations begin with a reset that is not played.
+  make_eval_env = lambda: vector(lambda: Scored([0.0, *scores]))
+  return run(workdir, make_eval_env=make_eval_env, eval_episodes=1, **given)
 
 
 def test_the_best_parameters_are_kept(tmp_path):
@@ -64,12 +44,12 @@ def test_the_best_parameters_are_kept(tmp_path):
   assert digest(best) == digest(result.params)
 
 
-def test_no_evaluation_where_none_is_wanted(tmp_path):
+def test_eval_frames_of_zero_evaluates_nothing(tmp_path):
   run(tmp_path, eval_frames=0)
   assert read_rows(tmp_path / 'eval.csv') == []
 
 
-def test_evaluations_do_not_touch_training(tmp_path):
+def test_evaluations_do_not_change_training(tmp_path):
   given = {'algo': 'one_step_q', 'frames': 2000}
   plain = run(tmp_path / 'plain', **given)
   evaluated = run(tmp_path / 'evaluated', eval_frames=1, **given)
@@ -85,26 +65,13 @@ def test_a_score_that_is_no_number_is_never_the_best(tmp_path):
 
 
 def test_an_error_in_an_evaluation_ends_the_run(tmp_path):
-  settings = make_config(
-    tmp_path, threads=2, frames=10**9, eval_frames=100, max_env_restarts=0
-  )
-
-  def make_eval_env():
-    return gymnasium.vector.SyncVectorEnv(
-      [lambda: Breaks(at_step=3)], autoreset_mode=AutoresetMode.SAME_STEP
-    )
-
+  make_eval_env = lambda: vector(lambda: Breaks(at_step=3))
+  given = {'threads': 2, 'frames': 10**9, 'eval_frames': 100}
   with pytest.raises(Failure, match='the game broke') as raised:
-    run_config(
-      settings,
-      gym.make(catch.Catch),
-      functools.partial(build.make_learner, settings),
-      make_eval_env,
-    )
+    run(tmp_path, make_eval_env=make_eval_env, max_env_restarts=0, **given)
   assert raised.value.__notes__ == ['raised in evaluation thread 0']
   assert our_threads() == []
-  frames = [int(path.name) for path in (tmp_path / 'checkpoints').iterdir()]
-  assert max(frames) >= 100
+  assert saved(tmp_path / 'checkpoints')[-1] >= 100
 
 
 def test_an_evaluation_without_an_end_is_bounded(tmp_path):
@@ -114,14 +81,12 @@ def test_an_evaluation_without_an_end_is_bounded(tmp_path):
       self._ball = (0, 0)
       return obs, 0.5, False, False, {}
 
-  settings = make_config(
-    tmp_path, eval_frames=10**6, eval_episodes=2, max_eval_episode_frames=30
-  )
-  result = run_config(
-    settings,
-    gym.make(catch.Catch),
-    functools.partial(build.make_learner, settings),
-    gym.make(Endless),
+  result = run(
+    tmp_path,
+    make_eval_env=gym.make(Endless),
+    eval_frames=10**6,
+    eval_episodes=2,
+    max_eval_episode_frames=30,
   )
   assert result.finished
   (row,) = read_rows(tmp_path / 'eval.csv')

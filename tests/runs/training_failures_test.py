@@ -10,13 +10,13 @@ from catch_runs import (
   Swings,
   at_step,
   breaking,
-  make_config,
+  full,
+  full_after_the_start,
   our_threads,
   run,
   saved,
+  vector,
 )
-import gymnasium
-from gymnasium.vector import AutoresetMode
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -38,7 +38,7 @@ def test_an_exception_in_a_thread_ends_the_run(tmp_path):
   frames = [
     frame.name for frame in traceback.extract_tb(raised.value.__traceback__)
   ]
-  assert frames[-1] == '_fail'
+  assert frames[-1] == 'fail'
   assert 'collect' in frames
   assert our_threads() == []
   assert len(made) == 3
@@ -94,11 +94,7 @@ def test_a_broken_environment_is_replaced(tmp_path, caplog):
 
 
 def test_an_environment_that_breaks_again_and_again_ends_the_run(tmp_path):
-  def make_env():
-    return gymnasium.vector.SyncVectorEnv(
-      [lambda: Breaks(7)], autoreset_mode=AutoresetMode.SAME_STEP
-    )
-
+  make_env = lambda: vector(lambda: Breaks(7))
   with pytest.raises(Failure):
     run(tmp_path, make_env, frames=3000, max_env_restarts=2)
   assert len(list((tmp_path / 'checkpoints').iterdir())) >= 1
@@ -109,20 +105,9 @@ def test_an_environment_whose_resets_fail_is_replaced(tmp_path, caplog):
     def reset(self, **kwargs):
       raise Failure('no reset')
 
-  makers = iter(
-    [
-      lambda: Breaks(at_step=23),
-      FailsAtReset,
-      FailsAtReset,
-      catch.Catch,
-    ]
-  )
-
-  def make_env():
-    return gymnasium.vector.SyncVectorEnv(
-      [next(makers)], autoreset_mode=AutoresetMode.SAME_STEP
-    )
-
+  breaks = lambda: Breaks(at_step=23)
+  makers = iter([breaks, FailsAtReset, FailsAtReset, catch.Catch])
+  make_env = lambda: vector(next(makers))
   assert run(tmp_path, make_env, frames=1000).finished
   logged = caplog.text
   assert logged.count("raised Failure('no reset'); replaced") == 2
@@ -227,7 +212,7 @@ def test_too_many_bad_gradients_in_a_row_end_the_run(tmp_path):
       tmp_path, make_env, make_learner, t_max=5, max_bad_gradients=2, frames=500
     )
   # Only the checkpoint of the beginning, none of what came to nothing.
-  assert [path.name for path in (tmp_path / 'checkpoints').iterdir()] == ['0']
+  assert saved(tmp_path / 'checkpoints') == [0]
 
 
 def test_a_checkpoint_that_cannot_be_written_ends_in_one_line(
@@ -235,10 +220,7 @@ def test_a_checkpoint_that_cannot_be_written_ends_in_one_line(
 ):
   run(tmp_path, frames=500)
 
-  def save(self, state, *, best):
-    raise OSError(28, 'No space left on device')
-
-  monkeypatch.setattr(checkpoints.Checkpoints, 'save', save)
+  monkeypatch.setattr(checkpoints.Checkpoints, 'save', full)
   given = {'frames': 1000, 'override': ('frames', 'anneal_frames')}
   with pytest.raises(errors.RunError) as error:
     run(tmp_path, **given)
@@ -250,11 +232,7 @@ def test_a_checkpoint_that_cannot_be_written_ends_in_one_line(
 
 
 def test_a_failure_and_a_full_disk_are_both_reported(tmp_path, monkeypatch):
-  def save(self, state, *, best):
-    if state.store.version.frames:
-      raise OSError(28, 'No space left on device')
-
-  monkeypatch.setattr(checkpoints.Checkpoints, 'save', save)
+  full_after_the_start(monkeypatch)
   make_env, _ = breaking(at_step=23)
   with pytest.raises(Failure, match='the game broke') as raised:
     run(tmp_path, make_env, frames=10**9, max_env_restarts=0)
@@ -263,33 +241,14 @@ def test_a_failure_and_a_full_disk_are_both_reported(tmp_path, monkeypatch):
   assert 'the checkpoint of frame' in disk and 'No space left' in disk
 
 
-def test_a_file_that_cannot_be_written_ends_in_one_line(tmp_path, monkeypatch):
-  def write_row(self, **figures):
-    raise OSError(28, 'No space left on device')
-
-  monkeypatch.setattr(log.RunLog, 'write_row', write_row)
-  with pytest.raises(errors.RunError, match='No space left on device'):
-    run(tmp_path, frames=500)
-  monkeypatch.undo()
-  assert run(tmp_path, frames=500).finished
-
-
 def test_a_folder_that_is_deleted_ends_the_run_in_one_line(tmp_path):
   delete = lambda: shutil.rmtree(tmp_path / 'run')
   with pytest.raises(errors.RunError) as error:
-    run(
-      tmp_path / 'run',
-      at_step(50, delete),
-      frames=10**6,
-      checkpoint_frames=50,
-    )
+    make_env = at_step(50, delete)
+    run(tmp_path / 'run', make_env, frames=10**6, checkpoint_frames=50)
   line = f'--workdir={tmp_path}/run: No such file or directory; '
   assert str(error.value) == f'{line}the folder was deleted'
   assert our_threads() == []
-
-
-def full(self, *args, **given):
-  raise OSError(28, 'No space left on device')
 
 
 @pytest.fixture
@@ -305,9 +264,13 @@ def full_at_close(monkeypatch):
 
 @pytest.mark.parametrize(
   ('what', 'name'),
-  [(checkpoints.Checkpoints, 'save'), (log.RunLog, '__init__')],
+  [
+    (checkpoints.Checkpoints, 'save'),
+    (log.RunLog, '__init__'),
+    (log.RunLog, 'write_row'),
+  ],
 )
-def test_a_disk_that_is_full_at_the_start_ends_in_one_line(
+def test_a_disk_that_is_full_from_the_start_ends_in_one_line(
   tmp_path, monkeypatch, what, name
 ):
   monkeypatch.setattr(what, name, full)
@@ -360,15 +323,8 @@ def test_parameters_that_are_not_finite_are_not_saved(tmp_path, caplog):
 
 def test_a_failure_in_the_evaluation_at_the_end_is_in_the_last_row(tmp_path):
   makers = iter([lambda: Breaks(at_step=3), catch.Catch])
-  settings = make_config(tmp_path, eval_frames=10**6)
-  result = run_config(
-    settings,
-    None,
-    functools.partial(build.make_learner, settings),
-    lambda: gymnasium.vector.SyncVectorEnv(
-      [next(makers)], autoreset_mode=AutoresetMode.SAME_STEP
-    ),
-  )
+  make_eval_env = lambda: vector(next(makers))
+  result = run(tmp_path, make_eval_env=make_eval_env, eval_frames=10**6)
   assert result.finished
   (row,) = read_rows(tmp_path / 'train.csv')
   assert row['env_restarts'] == '1'

@@ -1,21 +1,18 @@
 """Runs that hang, before training, in it and after it."""
 
-import functools
 import signal
 import threading
 
-from catch_runs import at_step, make_config, run, saved
-import gymnasium
-from gymnasium.vector import AutoresetMode
+from catch_runs import at_step, full_after_the_start, run, saved, vector
+from programs import run_code
 import pytest
 from results import read_rows
-from short_runs import WAIT_SECONDS, run_config, run_python
+from short_runs import WAIT_SECONDS
 
 from a3c_jax.core import errors
 from a3c_jax.envs import catch
 from a3c_jax.parameters import locked
-from a3c_jax.runs import checkpoints, setting_up, supervise
-from a3c_jax.settings import build
+from a3c_jax.runs import setting_up, supervise
 
 
 class Hang:
@@ -42,9 +39,7 @@ class Hang:
       def close(self):
         hang.closed.append(self)
 
-    return gymnasium.vector.SyncVectorEnv(
-      [Hangs], autoreset_mode=AutoresetMode.SAME_STEP
-    )
+    return vector(Hangs)
 
 
 @pytest.fixture
@@ -79,11 +74,7 @@ def test_a_hang_in_training_leaves_a_checkpoint(tmp_path, make_hang, caplog):
 def test_a_hang_and_a_full_disk_are_both_reported(
   tmp_path, make_hang, monkeypatch
 ):
-  def save(self, state, *, best):
-    if state.store.version.frames:
-      raise OSError(28, 'No space left on device')
-
-  monkeypatch.setattr(checkpoints.Checkpoints, 'save', save)
+  full_after_the_start(monkeypatch)
   hang = make_hang(300)
   with pytest.raises(errors.HungError) as raised:
     run(tmp_path, hang.make_env, frames=10**6, watchdog_seconds=1.0)
@@ -140,14 +131,9 @@ def test_a_hang_in_the_evaluation_at_the_end_leaves_all_frames(
   tmp_path, make_hang
 ):
   hang = make_hang(5)
-  settings = make_config(tmp_path, eval_frames=10**6, watchdog_seconds=1.0)
+  given = {'eval_frames': 10**6, 'watchdog_seconds': 1.0}
   with pytest.raises(errors.HungError, match='no progress of evaluation-0'):
-    run_config(
-      settings,
-      None,
-      functools.partial(build.make_learner, settings),
-      hang.make_env,
-    )
+    run(tmp_path, make_eval_env=hang.make_env, **given)
   assert hang.closed == []
   assert saved(tmp_path / 'checkpoints')[-1] == 100
   assert read_rows(tmp_path / 'train.csv')[-1]['frames'] == '100'
@@ -159,21 +145,13 @@ def test_a_constructor_that_hangs_is_reported_with_its_stage(tmp_path):
 
   def make_env():
     assert released.wait(WAIT_SECONDS)
-    return gymnasium.vector.SyncVectorEnv(
-      [catch.Catch], autoreset_mode=AutoresetMode.SAME_STEP
-    )
+    return vector(catch.Catch)
 
   def on_hung(reason):
     reported.append(reason)
     released.set()
 
-  settings = make_config(tmp_path, watchdog_seconds=1.0)
-  result = run_config(
-    settings,
-    make_env,
-    functools.partial(build.make_learner, settings),
-    on_hung=on_hung,
-  )
+  result = run(tmp_path, make_env, watchdog_seconds=1.0, on_hung=on_hung)
   assert result.finished
   assert 'making the environment of thread 0' in reported[0]
 
@@ -216,6 +194,5 @@ def main():
 sys.argv = ['script.py']
 command_line.run(main)
 """
-  ended = run_python(script, tmp_path)
-  assert (ended.returncode, ended.stdout) == (1, '')
-  assert ended.stderr == 'error: no progress; and the disk is full\n'
+  said = 'error: no progress; and the disk is full\n'
+  assert run_code(script, tmp_path) == (1, '', said)

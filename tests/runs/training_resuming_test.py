@@ -3,13 +3,11 @@
 import os
 import shutil
 
-from catch_runs import Breaks, interrupted, run, saved, swing
-import gymnasium
-from gymnasium.vector import AutoresetMode
+from catch_runs import Breaks, interrupted, run, saved, swing, vector
 import jax
 import numpy as np
 import pytest
-from results import digest, read_rows
+from results import digest, read_rows, same_episodes
 from short_runs import make_ctrl_c
 
 from a3c_jax.core import errors
@@ -44,12 +42,7 @@ def test_a_stopped_run_ends_in_the_same_bits(tmp_path, monkeypatch, given):
   assert (last.frames, last.updates) == (whole.frames, whole.updates)
   assert last.episodes == whole.episodes
   assert digest(last.params) == digest(whole.params)
-  rows = [
-    read_rows(tmp_path / name / 'episodes.csv') for name in ('whole', 'parts')
-  ]
-  for row in [row for table in rows for row in table]:
-    del row['seconds']
-  assert rows[0] == rows[1]
+  same_episodes(tmp_path / 'whole', tmp_path / 'parts')
   train = read_rows(tmp_path / 'parts' / 'train.csv')
   for name in ('frames', 'seconds', 'updates', 'episodes'):
     values = [float(row[name]) for row in train]
@@ -131,7 +124,7 @@ def test_a_corrupt_checkpoint_is_moved_aside(tmp_path, monkeypatch, caplog):
   whole = run(tmp_path / 'whole', **given)
   interrupted(monkeypatch, tmp_path / 'parts', 2000, **given)
   folder = tmp_path / 'parts' / 'checkpoints'
-  steps = sorted(int(path.name) for path in folder.iterdir())
+  steps = saved(folder)
   assert len(steps) > 1
   newest = folder / str(steps[-1])
   data = bytearray(newest.read_bytes())
@@ -179,9 +172,7 @@ def test_an_environment_that_breaks_in_replay_is_replaced(tmp_path, caplog):
   makers = iter([lambda: Breaks(at_step=50), catch.Catch, catch.Catch])
 
   def make_env():
-    return gymnasium.vector.SyncVectorEnv(
-      [next(makers)], autoreset_mode=AutoresetMode.SAME_STEP
-    )
+    return vector(next(makers))
 
   more = {'override': ('frames', 'anneal_frames')}
   assert run(tmp_path, make_env, frames=1000, **more).finished

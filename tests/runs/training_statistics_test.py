@@ -2,12 +2,11 @@
 
 import functools
 
-from catch_runs import make_config
+from catch_runs import run
 import gymnasium
 import jax
 import numpy as np
 import pytest
-from short_runs import run_config
 
 from a3c_jax.acting import rollout
 from a3c_jax.envs import gym
@@ -49,13 +48,9 @@ def collected(workdir, monkeypatch, make_env, **given):
     return played
 
   monkeypatch.setattr(rollout, 'collect', noting)
-  settings = make_config(workdir, frames=60, t_max=10, **given)
-  result = run_config(
-    settings,
-    gym.make(make_env),
-    lambda env: build.make_learner(settings, env),
+  return segments, run(
+    workdir, gym.make(make_env), frames=60, t_max=10, **given
   )
-  return segments, result
 
 
 def test_the_learner_gets_normalised_observations_and_scaled_rewards(

@@ -1,18 +1,15 @@
 """Runs that a signal or Ctrl-C stops, and what comes before and after them."""
 
 import _thread
-import functools
 import os
 import signal
 import threading
 import time
 
-from catch_runs import at_step, make_config, our_threads, run, saved
-import gymnasium
-from gymnasium.vector import AutoresetMode
+from catch_runs import at_step, make_config, our_threads, run, saved, vector
 import pytest
 from results import read_rows
-from short_runs import WAIT_SECONDS, run_config
+from short_runs import WAIT_SECONDS
 
 from a3c_jax.core import errors
 from a3c_jax.envs import catch, gym
@@ -20,17 +17,9 @@ from a3c_jax.runs import setting_up, training
 from a3c_jax.settings import build
 
 
-def test_a_signal_ends_a_long_segment(tmp_path, monkeypatch):
-  steps = []
-
-  class Signals(catch.Catch):
-    def step(self, action):
-      steps.append(1)
-      if len(steps) == 10:
-        signal.raise_signal(signal.SIGTERM)
-      return super().step(action)
-
-  result = run(tmp_path, gym.make(Signals), t_max=10_000, frames=10**6)
+def test_a_signal_ends_a_long_segment(tmp_path):
+  make_env = at_step(10, lambda: signal.raise_signal(signal.SIGTERM))
+  result = run(tmp_path, make_env, t_max=10_000, frames=10**6)
   assert not result.finished
   assert result.frames == 0
   assert our_threads() == []
@@ -53,13 +42,8 @@ def endless(number, act):
 
 
 def test_a_signal_ends_the_evaluation_at_the_end(tmp_path):
-  settings = make_config(tmp_path, eval_frames=10**6)
-  result = run_config(
-    settings,
-    None,
-    functools.partial(build.make_learner, settings),
-    endless(50, lambda: signal.raise_signal(signal.SIGINT)),
-  )
+  stop = lambda: signal.raise_signal(signal.SIGINT)
+  result = run(tmp_path, make_eval_env=endless(50, stop), eval_frames=10**6)
   assert not result.finished
   assert read_rows(tmp_path / 'eval.csv') == []
   assert (tmp_path / 'checkpoints' / str(result.frames)).exists()
@@ -146,9 +130,7 @@ def test_a_signal_before_training_leaves_nothing(tmp_path, where):
 
   def make_env():
     warn('constructor')
-    return gymnasium.vector.SyncVectorEnv(
-      [Warns], autoreset_mode=AutoresetMode.SAME_STEP
-    )
+    return vector(Warns)
 
   def make_learner(settings, env):
     warn('learner')
@@ -186,9 +168,7 @@ def test_the_result_comes_before_environments_are_closed(tmp_path, caplog):
       pass
 
     Closes.close = close
-    return lambda: gymnasium.vector.SyncVectorEnv(
-      [Closes], autoreset_mode=AutoresetMode.SAME_STEP
-    )
+    return lambda: vector(Closes)
 
   def fail(env):
     calls.append('closing')
@@ -205,11 +185,10 @@ def test_the_result_comes_before_environments_are_closed(tmp_path, caplog):
     ('leave', leave, '1 of 1 environments raised SystemExit(3)'),
     ('hang', hang, 'no progress of environment-close-0 for 3 s'),
   ):
-    settings = make_config(tmp_path / name, watchdog_seconds=3.0)
-    result = run_config(
-      settings,
+    result = run(
+      tmp_path / name,
       make_env(close),
-      functools.partial(build.make_learner, settings),
+      watchdog_seconds=3.0,
       on_result=lambda result: calls.append(result.frames),
     )
     assert result.finished

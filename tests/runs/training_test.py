@@ -1,13 +1,12 @@
 """Whole runs, on small tasks, with real threads."""
 
+import collections
 import csv
 import dataclasses
-import functools
 import io
 import json
 import os
 import pathlib
-import subprocess
 import sys
 import threading
 
@@ -18,9 +17,11 @@ import jax
 import jax.monitoring
 import jax.numpy as jnp
 import numpy as np
+import programs
+from programs import succeeded
 import pytest
-from results import digest, read_rows
-from short_runs import WAIT_SECONDS, run_config
+from results import digest, read_record, read_rows
+from short_runs import run_config
 
 import a3c_jax
 from a3c_jax import networks
@@ -28,7 +29,9 @@ from a3c_jax.algorithms import value_based
 from a3c_jax.core import errors, output, workers
 from a3c_jax.envs import catch, gym, replayable
 from a3c_jax.envs import domain as domain_lib
+from a3c_jax.parameters import locked
 from a3c_jax.runs import checkpoint_store, display, training
+from a3c_jax.runtimes import asynchronous
 from a3c_jax.settings import build
 
 # (name of the thread, event) of everything compiled in this process so far.
@@ -61,16 +64,17 @@ def test_one_thread_repeats_exactly(tmp_path):
   assert rows[0] == rows[1] != rows[2]
 
 
-def test_a_gain_widens_the_initial_weights_of_any_learner(tmp_path):
-  def make_learner(settings, env):
-    del env
-    network = networks.QNetwork(networks.MLPTorso(obs_dims=2), 3)
-    return value_based.nstep_q(network)
+def make_own_learner(settings, env):
+  del settings, env
+  network = networks.QNetwork(networks.MLPTorso(obs_dims=2), 3)
+  return value_based.nstep_q(network)
 
+
+def test_a_gain_widens_the_initial_weights_of_any_learner(tmp_path):
   torsos = [
     run(
       tmp_path / str(gain),
-      make_learner=make_learner,
+      make_learner=make_own_learner,
       algo='nstep_q',
       learning_rate=1e-9,  # So that they stay.
       init_gain=gain,
@@ -83,14 +87,34 @@ def test_a_gain_widens_the_initial_weights_of_any_learner(tmp_path):
   np.testing.assert_allclose(biases[1], biases[0], atol=1e-5)
 
 
-def test_a_learner_with_a_target_needs_an_algorithm_with_its_period(tmp_path):
-  def make_learner(settings, env):
-    del settings, env
-    network = networks.QNetwork(networks.MLPTorso(obs_dims=2), 3)
-    return value_based.nstep_q(network)
+def test_a_run_takes_another_store_and_another_runtime(tmp_path):
+  class Counting(locked.LockedStore):
+    """Counts the contributions of each thread by its name."""
 
+    pushed = collections.Counter()
+
+    def push(self, contribution):
+      self.pushed[threading.current_thread().name] += 1
+      return super().push(contribution)
+
+  def in_turns(team, job):
+    """Gives all workers to one thread, one after the other."""
+
+    def body(index, stop):
+      for worker in team:
+        asynchronous.work(worker, job, stop)
+
+    return workers.Workers(body, 1, name='alone')
+
+  settings = make_config(tmp_path, threads=2, frames=100, t_max=5)
+  result = run_config(settings, make_store=Counting, runtime=in_turns)
+  assert result.updates == Counting.pushed['alone-0'] == Counting.pushed.total()
+  assert result.finished
+
+
+def test_a_learner_with_a_target_needs_an_algorithm_with_its_period(tmp_path):
   with pytest.raises(errors.UsageError, match='^--algo=a3c: .*_period_frames'):
-    run(tmp_path, make_learner=make_learner, algo='a3c')
+    run(tmp_path, make_learner=make_own_learner, algo='a3c')
 
 
 def test_another_process_gives_the_same_bits(tmp_path):
@@ -98,15 +122,9 @@ def test_another_process_gives_the_same_bits(tmp_path):
     'import conftest, training_test; '
     f'print(training_test.one_run_digest({str(tmp_path / "b")!r}, "a3c"))'
   )
-  output = subprocess.run(
-    [sys.executable, '-c', code],
-    env=os.environ | {'PYTHONPATH': os.pathsep.join(sys.path)},
-    capture_output=True,
-    text=True,
-    check=True,
-    timeout=WAIT_SECONDS,
-  ).stdout
-  assert output.split()[-1] == one_run_digest(tmp_path / 'a', 'a3c')
+  env = {'PYTHONPATH': os.pathsep.join(sys.path)}
+  out = succeeded(programs.run('-c', code, cwd=tmp_path, env=env))
+  assert out.split()[-1] == one_run_digest(tmp_path / 'a', 'a3c')
 
 
 @pytest.mark.parametrize(
@@ -117,7 +135,9 @@ def test_another_process_gives_the_same_bits(tmp_path):
     {'threads': 2, 'frames': 1001, 'domain': 'repeats'},
   ],
 )
-def test_stops_within_a_segment_per_thread(tmp_path, monkeypatch, given):
+def test_a_run_stops_within_one_segment_of_each_thread(
+  tmp_path, monkeypatch, given
+):
   monkeypatch.setattr(domain_lib, '_registered', {})
   domain_lib.register(
     catch.DOMAIN._replace(name='repeats', action_repeat=lambda options: 4)
@@ -142,7 +162,7 @@ def test_files_of_a_run(tmp_path):
   result = run(tmp_path / 'new' / 'folder', algo='nstep_q', threads=2)
   workdir = pathlib.Path(result.workdir)
   assert workdir == tmp_path / 'new' / 'folder'
-  record = json.loads((workdir / 'config.json').read_text())
+  record = read_record(workdir)
   expected = make_config(workdir, algo='nstep_q', threads=2)
   assert record['config'] == json.loads(
     json.dumps(dataclasses.asdict(expected))
@@ -254,7 +274,7 @@ def test_output_that_is_lost_costs_no_frames(tmp_path, monkeypatch):
   assert len(read_rows(tmp_path / 'eval.csv')) > 0
 
 
-def test_no_later_row_has_fewer_seconds(tmp_path, monkeypatch):
+def test_seconds_never_decrease_from_row_to_row(tmp_path, monkeypatch):
   # Threads report while the main thread, which has looked at the clock, waits.
   run(tmp_path, threads=3, frames=4000, checkpoint_frames=100, keep=100)
   rows = (tmp_path / 'episodes.csv').read_bytes()
@@ -287,11 +307,8 @@ def test_an_environment_may_change_the_working_directory(
   for resumed in (False, True):
     monkeypatch.chdir(tmp_path)
     settings = make_config('runs/[x]', eval_frames=50, profile='traces')
-    result = run_config(
-      settings,
-      gym.make(Wanders),
-      functools.partial(build.make_learner, settings),
-    )
+    make_env = gym.make(Wanders)  # Which tries it, and so wanders.
+    result = run_config(settings, make_env)
     assert result.workdir == str(tmp_path / 'runs/[x]')
     assert 'results in runs/[x]' in training.describe(result)
     logged = caplog.text
@@ -303,7 +320,7 @@ def test_an_environment_may_change_the_working_directory(
     'runs',
     'traces',
   ]
-  make_env = gym.make(Wanders)  # Which tries it, and so wanders.
+  make_env = gym.make(Wanders)
   monkeypatch.chdir(tmp_path)
   policy = a3c_jax.load('runs/[x]', make_env=make_env)
   assert policy.frames == 100

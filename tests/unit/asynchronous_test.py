@@ -64,10 +64,8 @@ def run(acting, *, segments, exploration=lambda frames: np.array([frames])):
     job_of(learner, gradients, store, frames=frames),
     threading.Event(),
   )
-  staleness = [
-    each.receipt.staleness for each in store.drain() if each.worker == 0
-  ]
-  return acted, learnt, staleness
+  lags = [each.receipt.lag for each in store.drain() if each.worker == 0]
+  return acted, learnt, lags
 
 
 def worker_of(env, carry, exploration=lambda frames: np.zeros(1)):
@@ -92,20 +90,20 @@ def job_of(learner, gradients, store, *, frames=10**9, max_bad_gradients=0):
 
 
 def test_on_a_snapshot_the_whole_segment_sees_the_same_parameters():
-  acted, learnt, staleness = run('snapshot', segments=2)
+  acted, learnt, lags = run('snapshot', segments=2)
   # Three actions of version 0, three updates by the other worker, one own one.
   assert [version for version, _ in acted] == [0, 0, 0, 4, 4, 4]
   # The gradient is of the version acted on; the target is the newest.
   assert learnt == [(0, 3, T_MAX), (4, 7, T_MAX)]
-  assert staleness == [3, 3]
+  assert lags == [3, 3]
 
 
 def test_on_the_newest_each_action_sees_the_newest_parameters():
-  acted, learnt, staleness = run('newest', segments=2)
+  acted, learnt, lags = run('newest', segments=2)
   # A fourth action is drawn on arrival in the last state of a segment.
   assert [version for version, _ in acted] == [0, 1, 2, 3, 5, 6, 7]
   assert learnt == [(4, 4, T_MAX), (8, 8, T_MAX)]
-  assert staleness == [0, 0]
+  assert lags == [0, 0]
 
 
 @pytest.mark.parametrize('acting', ['snapshot', 'newest'])

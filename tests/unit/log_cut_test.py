@@ -18,7 +18,7 @@ def open_log(folder, position=None):
   return log_lib.RunLog(
     folder,
     run=RUN,
-    statistics=['loss'],
+    stat_names=['loss'],
     total_frames=100,
     action_repeat=4,
     position=position,
@@ -33,7 +33,7 @@ def write_one_row_of_each(log, frames):
   receipt = store.Receipt(frames, 1, 1, 0.001)
   log.applied([store.Applied(receipt, 0, 1.5, happened)])
   log.write_row(frames=frames, seconds=1.5, updates=1, learning_rate=0.1)
-  log.evaluated(
+  log.evaluation(
     log_lib.EvalRow(
       frames=frames,
       seconds=1.5,

@@ -44,7 +44,7 @@ EPISODE_COLUMNS = [
 def make_log(workdir, **changes):
   arguments = {
     'run': RUN,
-    'statistics': ['loss', 'entropy'],
+    'stat_names': ['loss', 'entropy'],
     'total_frames': 1000,
     'action_repeat': 4,
   }
@@ -285,7 +285,7 @@ def test_a_library_prints_nothing(tmp_path, capsys):
     report(log, update())
     log.write_row(frames=20, seconds=4.0, updates=1, learning_rate=0.5)
     log.incident(events.Incident('env_restarts', 'a game broke'))
-    log.evaluated(EVAL_ROW)
+    log.evaluation(EVAL_ROW)
   captured = capsys.readouterr()
   assert (captured.out, captured.err) == ('', '')
 
@@ -318,10 +318,10 @@ EVAL_ROW = log_lib.EvalRow(
 
 def test_an_evaluation_is_written_and_logged(tmp_path, caplog):
   with make_log(tmp_path) as log:
-    log.evaluated(EVAL_ROW)
-    log.evaluated(EVAL_ROW._replace(human_normalized=None, best=False))
+    log.evaluation(EVAL_ROW)
+    log.evaluation(EVAL_ROW._replace(human_normalized=None, best=False))
     nan = float('nan')
-    log.evaluated(EVAL_ROW._replace(mean_return=nan, standard_error=nan))
+    log.evaluation(EVAL_ROW._replace(mean_return=nan, standard_error=nan))
   with (tmp_path / 'eval.csv').open(newline='') as file:
     rows = [*csv.DictReader(file)]
   assert [*rows[0]][-14:] == [*log_lib.EvalRow._fields]
@@ -356,7 +356,7 @@ def test_files_resume_at_a_position(tmp_path):
     report(log, update(loss=30.0), episode(frames=12, episode_return=9.0))
     position = json.loads(json.dumps(log.position(14)))
     write(log, 20)  # All of this is lost.
-    log.evaluated(EVAL_ROW)
+    log.evaluation(EVAL_ROW)
   with make_log(tmp_path / 'stopped', position=position) as log:
     assert log.episodes == 2
     write(log, 30)
@@ -431,7 +431,7 @@ def test_events_stand_where_the_checkpoint_has_them(tmp_path):
     # On disk already, as the rows of episodes.csv: the process may be killed.
     kept = [('episode/return', 5), ('episode/frames', 5)]
     assert tags(tmp_path) == kept
-    log.evaluated(EVAL_ROW._replace(frames=10))  # Ends only now.
+    log.evaluation(EVAL_ROW._replace(frames=10))  # Ends only now.
     report(log, episode(frames=20))
   assert len(tags(tmp_path)) == 2 + 3 + 2
   # Two sessions, of which the first writes no checkpoint.
@@ -465,7 +465,7 @@ def test_event_files_of_others_are_left_alone(tmp_path):
 
 def test_a_file_of_an_earlier_version_keeps_its_columns(tmp_path):
   with make_log(tmp_path) as log:
-    log.evaluated(EVAL_ROW)
+    log.evaluation(EVAL_ROW)
     path = tmp_path / 'eval.csv'
     header, row = path.read_text().splitlines()
     names, values = header.split(','), row.split(',')
@@ -475,7 +475,7 @@ def test_a_file_of_an_earlier_version_keeps_its_columns(tmp_path):
     position = log.position(20)
   position['positions']['eval.csv'] = path.stat().st_size
   with make_log(tmp_path, position=position) as log:
-    log.evaluated(EVAL_ROW._replace(frames=40, best=False))
+    log.evaluation(EVAL_ROW._replace(frames=40, best=False))
   columns, rows = read_rows(path)
   assert columns == names
   assert [row['frames'] for row in rows] == ['20', '40']
@@ -490,13 +490,13 @@ def test_a_log_knows_the_most_seconds_of_its_rows(tmp_path):
     assert log.seconds == 1.25
     log.write_row(frames=10, seconds=2.5, updates=1, learning_rate=0.5)
     assert log.seconds == 2.5
-    log.evaluated(EVAL_ROW)  # It began at 1.25.
+    log.evaluation(EVAL_ROW)  # It began at 1.25.
     assert log.seconds == 2.5
 
 
 def test_truncated_episodes_are_logged(tmp_path, caplog):
   with make_log(tmp_path) as log:
-    log.evaluated(EVAL_ROW._replace(truncated_episodes=2))
+    log.evaluation(EVAL_ROW._replace(truncated_episodes=2))
   assert '3 episodes, 2 of them truncated, noop30' in caplog.text
   (row,) = read_rows(tmp_path / 'eval.csv')[1]
   assert row['truncated_episodes'] == '2'
@@ -521,7 +521,7 @@ def test_names_that_a_spreadsheet_would_compute_are_text(tmp_path):
   with make_log(tmp_path, run=RUN | {'env': '=1+1'}) as log:
     report(log, episode(episode_return=-20.4), update())
     log.write_row(frames=100, seconds=2.0, updates=1, learning_rate=0.5)
-    log.evaluated(EVAL_ROW._replace(policy='@mean', mean_return=-3.5))
+    log.evaluation(EVAL_ROW._replace(policy='@mean', mean_return=-3.5))
   for name in ('episodes', 'train', 'eval'):
     _, (row,) = read_rows(tmp_path / f'{name}.csv')
     assert row['env'] == "'=1+1"

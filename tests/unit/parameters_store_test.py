@@ -151,16 +151,16 @@ def test_the_rule_gets_the_frames_before_the_segment(make):
   assert all(receipt.lock_wait_seconds >= 0 for receipt in receipts)
 
 
-def test_staleness_counts_the_updates_in_between(make):
+def test_lag_counts_the_updates_in_between(make):
   store = make(workers=2)
   read_version = store.read().updates
   for _ in range(3):
     push(store, 1, jnp.ones(()), frames=1)
   push(store, 1, None, frames=1)  # No update.
   receipt = push(store, 0, jnp.ones(()), 1, read_version=read_version)
-  assert receipt.staleness == 3
+  assert receipt.lag == 3
   receipt = push(store, 0, jnp.ones(()), 1, read_version=store.read().updates)
-  assert receipt.staleness == 0
+  assert receipt.lag == 0
 
 
 @pytest.mark.parametrize('update_rule', RULES)
