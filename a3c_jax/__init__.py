@@ -5,8 +5,8 @@ Mnih et al. 2016, arXiv:1602.01783.
 Public names are imported at first use: a loss loads no environment.
 """
 
-import importlib
 import logging
+import pkgutil
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -23,7 +23,12 @@ if TYPE_CHECKING:
   from a3c_jax.runs import training as training
   from a3c_jax.runs.loading import load as load
 
-_MODULES = {
+_PUBLIC = {
+  'Learner': 'a3c_jax.core.types:Learner',
+  'LockedStore': 'a3c_jax.parameters.locked:LockedStore',
+  'Segment': 'a3c_jax.core.types:Segment',
+  'UsageError': 'a3c_jax.core.errors:UsageError',
+  'load': 'a3c_jax.runs.loading:load',
   'losses': 'a3c_jax.losses',
   'networks': 'a3c_jax.networks',
   'policy_based': 'a3c_jax.algorithms.policy_based',
@@ -32,27 +37,8 @@ _MODULES = {
   'training': 'a3c_jax.runs.training',
   'value_based': 'a3c_jax.algorithms.value_based',
 }
-_MEMBERS = {
-  'Learner': 'a3c_jax.core.types',
-  'LockedStore': 'a3c_jax.parameters.locked',
-  'Segment': 'a3c_jax.core.types',
-  'UsageError': 'a3c_jax.core.errors',
-  'load': 'a3c_jax.runs.loading',
-}
-__all__ = [
-  'Learner',
-  'LockedStore',
-  'Segment',
-  'UsageError',
-  'load',
-  'losses',
-  'networks',
-  'policy_based',
-  'returns',
-  'schedules',
-  'training',
-  'value_based',
-]
+# A type checker reads the imports above.
+__all__ = [*_PUBLIC]  # pyright: ignore[reportUnsupportedDunderAll]
 
 # Without a handler of the program, nothing is printed.
 logging.getLogger(__name__).addHandler(logging.NullHandler())
@@ -60,10 +46,8 @@ logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 def __getattr__(name: str) -> Any:
   """Imports a public name at its first use."""
-  if name in _MODULES:
-    return importlib.import_module(_MODULES[name])
-  if name in _MEMBERS:
-    return getattr(importlib.import_module(_MEMBERS[name]), name)
+  if name in _PUBLIC:
+    return pkgutil.resolve_name(_PUBLIC[name])
   raise AttributeError(f'module {__name__} has no attribute {name}')
 
 

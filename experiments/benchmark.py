@@ -199,12 +199,8 @@ def main() -> None:
     figures = measure(config)
     _show(figures)
     if _JSON.value:
-      try:
+      with errors.naming(f'--json={_JSON.value}'):
         pathlib.Path(path).write_text(json.dumps(figures, indent=2))
-      except OSError as error:
-        raise errors.RunError(
-          f'--json={_JSON.value}: {error.strerror}'
-        ) from error
 
 
 if __name__ == '__main__':

@@ -11,7 +11,6 @@ import ctrl_c as ctrl_c  # Before all that takes its time.
 import pathlib
 
 from a3c_jax import command_line
-from a3c_jax.core import fields
 from a3c_jax.runs import display, evaluate_run
 from a3c_jax.runs import workdir as workdir_lib
 from a3c_jax.settings import config as config_lib
@@ -23,7 +22,6 @@ _options = flags_lib.define_options(evaluate_run.Options)
 @display.shown()
 def main() -> None:
   options = _options()
-  fields.check_settings(options)
   config = workdir_lib.read_config(pathlib.Path(options.workdir))
   if options.trust_workdir and config_lib.code_named(config):
     command_line.find_users_modules()

@@ -17,7 +17,7 @@ import dataclasses
 import numpy as np
 
 from a3c_jax import command_line
-from a3c_jax.core import errors, fields
+from a3c_jax.core import errors
 from a3c_jax.envs.labyrinth import baseline, foraging
 from a3c_jax.runs import baselines
 from a3c_jax.settings import flags as flags_lib
@@ -30,19 +30,16 @@ _options = flags_lib.define_options(baselines.Options)
 
 def main() -> None:
   mazes, options = _mazes(), _options()
-  fields.check_settings(mazes)
-  fields.check_settings(options)
   if mazes.action_repeat > _MOST_TICS:
     raise errors.UsageError(
       f'--action_repeat={mazes.action_repeat}: the scripted agent would turn '
       f'too far in a step; allowed: 1 to {_MOST_TICS}'
     )
-  record = {'name': 'labyrinth'} | dataclasses.asdict(mazes)
-  print(*(f'{name}={value}' for name, value in record.items()))
+  record = dataclasses.asdict(mazes)
+  settings = (f'{name}={value}' for name, value in record.items())
+  print('name=labyrinth', *settings)
   rng = np.random.default_rng(options.seed)
-  with contextlib.closing(
-    foraging.Labyrinth(**dataclasses.asdict(mazes))
-  ) as env:
+  with contextlib.closing(foraging.Labyrinth(**record)) as env:
     agents = {
       'random': lambda env: int(rng.integers(env.action_space.n)),
       'path-finder': baseline.act,

@@ -70,7 +70,9 @@ def main(arguments: Sequence[str]) -> None:
   paths.make_folder(str(workdir / 'runs'), flag='workdir')
   paths.check_links(workdir, flag='workdir', below=['runs'])
   print(title)
-  try:
+  with errors.naming(
+    f'--workdir={paths.as_given(workdir)}', '; the same command resumes'
+  ):
     pool = progress.run(
       runs,
       workdir / 'runs',
@@ -84,11 +86,6 @@ def main(arguments: Sequence[str]) -> None:
     if trials:
       drawn = plan.draw(figure, options, trials, title)
       _save(drawn, workdir / name)
-  except OSError as error:
-    raise errors.RunError(
-      f'--workdir={paths.as_given(workdir)}: {error.strerror or error}; the '
-      'same command resumes'
-    ) from error
   left = len(runs) - len(shown.finished)
   if left and not pool.refused:
     print(console.unfinished(left, len(runs)))

@@ -61,7 +61,8 @@ class Options:
   )
 
 
-_options = flags_lib.define_options(Options)
+# Unchecked: arguments may name the folders instead of --workdir.
+_options = flags_lib.define_options(Options, check=False)
 
 
 def _paper_curves(groups, against) -> list[published.PaperCurve]:
@@ -188,12 +189,8 @@ def main(folders: Sequence[str]) -> None:
   each_once = {pathlib.Path(name).resolve(): name for name in workdirs}
   runs = [curves.read(folder) for folder in each_once.values()]
   figure = draw(runs, options)
-  try:
+  with errors.naming(f'--out={paths.as_given(options.out)}'):
     figure.savefig(options.out, dpi=120)
-  except OSError as error:
-    raise errors.RunError(
-      f'--out={paths.as_given(options.out)}: {error.strerror or error}'
-    ) from error
   print(f'picture in {paths.as_given(options.out)}')
 
 

@@ -28,7 +28,7 @@ import os
 from absl import flags
 
 from a3c_jax import command_line
-from a3c_jax.core import errors, fields, paths
+from a3c_jax.core import errors, paths
 from a3c_jax.reproduce import console, process_pool
 from a3c_jax.reproduce import search as search_lib
 from a3c_jax.runs import display
@@ -50,23 +50,22 @@ _options = flags_lib.define_options(search_lib.Options)
 @display.shown()
 def main(command: Sequence[str]) -> None:
   options = _options()
-  fields.check_settings(options)
   ranges = search_lib.read_ranges(_LOG_UNIFORM.value)
   search_lib.check_command(command, ranges)
   folder = paths.make_folder(options.folder, flag='folder')
   paths.check_links(folder, flag='folder')
   runs = search_lib.draw_runs(options, ranges)
-  try:
-    with search_lib.claim(folder, options, ranges, command):
-      results = search_lib.Results(folder / 'results.csv', [*ranges])
-      pool = search_lib.search(
-        options, command, runs, results=results, environment=_ENVIRONMENT
-      )
-  except OSError as error:
-    raise errors.RunError(
-      f'--folder={paths.as_given(folder)}: {error.strerror}; the same command '
-      'resumes the search'
-    ) from error
+  with (
+    errors.naming(
+      f'--folder={paths.as_given(folder)}',
+      '; the same command resumes the search',
+    ),
+    search_lib.claim(folder, options, ranges, command),
+  ):
+    results = search_lib.Results(folder / 'results.csv', [*ranges])
+    pool = search_lib.search(
+      options, command, runs, results=results, environment=_ENVIRONMENT
+    )
   print(results.describe())
   finished = results.finished()
   left = len([run for run in runs if run.name not in finished])

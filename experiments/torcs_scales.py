@@ -17,7 +17,6 @@ import dataclasses
 import numpy as np
 
 from a3c_jax import command_line
-from a3c_jax.core import fields
 from a3c_jax.envs.torcs import baseline, racing
 from a3c_jax.runs import baselines
 from a3c_jax.settings import flags as flags_lib
@@ -28,13 +27,12 @@ _options = flags_lib.define_options(baselines.Options)
 
 def main() -> None:
   races, options = _races(), _options()
-  fields.check_settings(races)
-  fields.check_settings(options)
-  record = {'name': 'torcs'} | dataclasses.asdict(races)
-  print(*(f'{name}={value}' for name, value in record.items()))
+  record = dataclasses.asdict(races)
+  settings = (f'{name}={value}' for name, value in record.items())
+  print('name=torcs', *settings)
   rng = np.random.default_rng(options.seed)
   full_throttle = racing.ACTIONS.index('accelerate, straight')
-  with contextlib.closing(racing.Torcs(**dataclasses.asdict(races))) as env:
+  with contextlib.closing(racing.Torcs(**record)) as env:
     agents = {
       'random': lambda env: int(rng.integers(env.action_space.n)),
       'full throttle': lambda env: full_throttle,

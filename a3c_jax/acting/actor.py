@@ -84,20 +84,29 @@ class Actor(Protocol):
     ...
 
 
-class _Actor:
+class BaseActor:
   """The part that all actors share."""
 
   version: types.Version
   decides_on_arrival: bool = False
   pure_act: types.ActAndKeepFn | None = None
 
-  def __init__(self, learner: types.Learner):
+  def __init__(self, learner: types.Learner, read: Read):
+    """Sets what to read, and reads nothing yet.
+
+    Args:
+      learner: the algorithm.
+      read: called at the beginning of each segment; `NewestActor` calls it at
+        each step too.
+    """
     self._learner = learner
+    self._read = read
     self.initial_state = learner.initial_state
 
-  def _set_version(self, version):
-    self.version = version
-    self._normalize = normalization.normalizer(version.statistics)
+  def begin_segment(self) -> types.Version:
+    self.version = self._read()
+    self._normalize = normalization.normalizer(self.version.statistics)
+    return self.version
 
   def normalize(self, obs: np.ndarray, /) -> np.ndarray:
     return self._normalize(obs)
@@ -118,7 +127,7 @@ class _Actor:
     return np.asarray(value), key
 
 
-class FixedActor(_Actor):
+class FixedActor(BaseActor):
   """Acts on one fixed version: evaluations and loaded policies."""
 
   def __init__(
@@ -136,12 +145,9 @@ class FixedActor(_Actor):
       greedy: whether it always takes the best action; of a Gaussian policy,
         the mean.
     """
-    super().__init__(learner)
+    super().__init__(learner, lambda: version)
     self._greedy = greedy
-    self._set_version(version)
-
-  def begin_segment(self) -> types.Version:
-    return self.version
+    self.begin_segment()
 
   def act(self, obs, state, key, epsilon) -> Decision:
     if not self._greedy:
@@ -150,26 +156,7 @@ class FixedActor(_Actor):
     return Decision(np.asarray(action), state, key)
 
 
-class TrainingActor(_Actor):
-  """Base of actors that read a version at the beginning of each segment."""
-
-  def __init__(self, learner: types.Learner, read: Read):
-    """Sets what to read, and reads nothing yet.
-
-    Args:
-      learner: the algorithm.
-      read: called at the beginning of each segment; `NewestActor` calls it at
-        each step too.
-    """
-    super().__init__(learner)
-    self._read = read
-
-  def begin_segment(self) -> types.Version:
-    self._set_version(self._read())
-    return self.version
-
-
-class SnapshotActor(TrainingActor):
+class SnapshotActor(BaseActor):
   """Acts on one version in each segment.
 
   It keeps activations for the gradient, if the learner uses them.
@@ -188,7 +175,7 @@ class SnapshotActor(TrainingActor):
     return Decision(np.asarray(action), state, key, kept)
 
 
-class NewestActor(TrainingActor):
+class NewestActor(BaseActor):
   """Acts on the newest version at each step; for learners without a state.
 
   The version that a segment begins with normalizes its observations, so that

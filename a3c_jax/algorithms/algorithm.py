@@ -83,17 +83,16 @@ class ValueBased(Hyperparameters):
   def exploration(
     self, rng: np.random.Generator, num_envs: int
   ) -> Callable[[int], np.ndarray]:
-    """Returns ε [K], which falls from 1 to an end that each env draws."""
+    """Returns ε [K], which falls from 1 to an end that each env draws.
+
+    Source: Mnih et al. 2016, arXiv:1602.01783, section 8, where each thread has
+    one environment.
+    """
+    ends = rng.choice(
+      self.exploration_ends, size=num_envs, p=self.exploration_probabilities
+    )
     return functools.partial(
-      schedules.linear,
-      start=1.0,
-      end=schedules.draw_exploration_ends(
-        rng,
-        self.exploration_ends,
-        self.exploration_probabilities,
-        num_envs=num_envs,
-      ),
-      over=self.exploration_anneal_frames,
+      schedules.linear, start=1.0, end=ends, over=self.exploration_anneal_frames
     )
 
   def check_together(self) -> None:

@@ -10,6 +10,7 @@ import pathlib
 import sys
 
 import jax
+import psutil
 
 
 def set_up() -> None:
@@ -34,25 +35,16 @@ def set_up() -> None:
 def seconds() -> float:
   """Returns the processor time of this process and its children, in seconds.
 
-  On Linux it includes running children, unlike `os.times`: the engine of an
-  environment may be one. Elsewhere it includes only children that have ended.
+  Unlike `os.times`, it includes children that still run: the engine of an
+  environment may be one.
   """
-  times = os.times()
-  total = sum(times[:4])
-  parents, ticks = {}, {}
-  for path in pathlib.Path('/proc').glob('[0-9]*/stat'):
-    try:
-      text = path.read_text()
-    except OSError:  # The process has just ended.
-      continue
-    # The name before them may contain any character. See proc_pid_stat(5).
-    fields = text.rpartition(')')[2].split()
-    parents[int(path.parent.name)] = int(fields[1])
-    ticks[int(path.parent.name)] = sum(map(int, fields[11:15]))
-  below = {os.getpid()}
-  while below:
-    below = {child for child, parent in parents.items() if parent in below}
-    total += sum(ticks[child] for child in below) / os.sysconf('SC_CLK_TCK')
+  processes = [psutil.Process()]
+  processes += processes[0].children(recursive=True)
+  total = 0.0
+  for process in processes:
+    with contextlib.suppress(psutil.NoSuchProcess):  # It has just ended.
+      # Also of children that it has waited for.
+      total += sum(process.cpu_times()[:4])
   return total
 
 

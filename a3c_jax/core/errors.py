@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+import contextlib
 from typing import Any
 
 _LONGEST = 200  # Characters of a value in a message.
@@ -25,6 +27,20 @@ class StoppedError(RuntimeError):
 
 class BadGradientError(FloatingPointError):
   """Too many gradients in a row were not finite."""
+
+
+@contextlib.contextmanager
+def naming(what: str, hint: str = '') -> Iterator[None]:
+  """Raises an OSError of a block as a RunError.
+
+  Args:
+    what: failed, such as '--out=curves.png'; the message begins with it.
+    hint: ends the message.
+  """
+  try:
+    yield
+  except OSError as error:
+    raise RunError(f'{what}: {error.strerror or error}{hint}') from error
 
 
 def as_text(value: Any) -> str:

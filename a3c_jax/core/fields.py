@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 import dataclasses
 from typing import Any, TypeVar
 
@@ -169,14 +169,17 @@ def decay(help_text: str, **kwargs) -> Any:
   )
 
 
-def settings_of(kind: type[Settings], *values: Any) -> Settings:
+def settings_of(kind: type[Settings], values: Mapping[str, Any]) -> Settings:
   """Returns checked settings; NumPy's numbers become Python's.
 
   Raises:
     UsageError: naming the flag of the first value that is not allowed.
   """
   settings = kind(
-    *(each.item() if isinstance(each, np.generic) else each for each in values)
+    **{
+      name: value.item() if isinstance(value, np.generic) else value
+      for name, value in values.items()
+    }
   )
   check_settings(settings)
   return settings

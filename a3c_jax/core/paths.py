@@ -145,7 +145,7 @@ def check_file(path: str, *, flag: str) -> None:
   try:
     there = file.exists()
     if not file.parent.is_dir():
-      problem = f'{as_given(file.parent)} is not a folder'
+      problem = f'{pathlib.Path(as_given(file)).parent} is not a folder'
     elif file.is_dir():
       problem = 'is a folder'
     elif not os.access(file if there else file.parent, os.W_OK):

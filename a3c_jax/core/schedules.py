@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -27,27 +26,3 @@ def linear(frames: int, *, start: float, end: Value, over: int) -> Value:
   """
   fraction = min(frames / over, 1.0)
   return start + fraction * (end - start)
-
-
-def draw_exploration_ends(
-  rng: np.random.Generator,
-  ends: Sequence[float],
-  probabilities: Sequence[float],
-  *,
-  num_envs: int,
-) -> np.ndarray:
-  """Draws the final exploration ε of each environment of one thread.
-
-  Source: Mnih et al. 2016, arXiv:1602.01783, section 8, where each thread has
-  one environment and draws from three values.
-
-  Args:
-    rng: source of the draw.
-    ends: the values to draw from.
-    probabilities: of each value, adding up to 1.
-    num_envs: K, of one thread.
-
-  Returns:
-    [K] float64, each one of `ends`.
-  """
-  return rng.choice(ends, size=num_envs, p=probabilities)

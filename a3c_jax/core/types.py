@@ -76,78 +76,14 @@ class RecurrentNetwork(Network, Protocol):
     ...
 
 
-class InitFn(Protocol):
-  def __call__(self, key: jax.Array, obs: Any, /) -> Params:
-    """Returns initial parameters for observations like `obs` [K, ...]."""
-    ...
-
-
-class InitialStateFn(Protocol):
-  def __call__(self, num_envs: int, /) -> State:
-    """Returns the recurrent state at the start of an episode."""
-    ...
-
-
-class ActFn(Protocol):
-  def __call__(
-    self,
-    params: Params,
-    state: State,
-    obs: Any,
-    key: jax.Array,
-    exploration_epsilon: Any,
-    /,
-  ) -> tuple[jax.Array, State, jax.Array]:
-    """Returns (action, state after `obs`, key of the next draw).
-
-    `obs` is [K, ...]; ε is [] for all environments or [K], one each.
-    """
-    ...
-
-
-class ActAndKeepFn(Protocol):
-  def __call__(
-    self,
-    params: Params,
-    state: State,
-    obs: Any,
-    key: jax.Array,
-    exploration_epsilon: Any,
-    /,
-  ) -> tuple[jax.Array, State, jax.Array, Any]:
-    """Returns what `ActFn` returns, and what to keep for the gradients."""
-    ...
-
-
-class GreedyFn(Protocol):
-  def __call__(
-    self, params: Params, state: State, obs: Any, /
-  ) -> tuple[jax.Array, State]:
-    """Returns (best action, state after `obs`), without any chance."""
-    ...
-
-
-class BootstrapFn(Protocol):
-  def __call__(
-    self,
-    params: Params,
-    target_params: Params,
-    state: State,
-    obs: Any,
-    key: jax.Array,
-    exploration_epsilon: Any,
-    /,
-  ) -> tuple[jax.Array, jax.Array]:
-    """Returns (value [K] of the observations [K, ...], key)."""
-    ...
-
-
-class GradientsFn(Protocol):
-  def __call__(
-    self, params: Params, target_params: Params, segment: Segment, /
-  ) -> tuple[Params, Stats]:
-    """Returns (gradients, scalars to log)."""
-    ...
+# Functions of a `Learner`, which describes them.
+ActAndKeepFn = Callable[
+  [Params, State, Any, jax.Array, Any], tuple[jax.Array, State, jax.Array, Any]
+]
+BootstrapFn = Callable[
+  [Params, Params, State, Any, jax.Array, Any], tuple[jax.Array, jax.Array]
+]
+GradientsFn = Callable[[Params, Params, Segment], tuple[Params, Stats]]
 
 
 class FactoredGradients(NamedTuple):
@@ -165,26 +101,34 @@ class FactoredGradients(NamedTuple):
 class Learner(NamedTuple):
   """An algorithm: pure, jitted functions, built once, shared by all threads.
 
-  K is the number of environments of one thread. An action is [K] int32, or
-  [K, D] float32 where the environment takes D numbers.
+  K is the number of environments of one thread. `obs` are observations
+  [K, ...]. An action is [K] int32, or [K, D] float32 where the environment
+  takes D numbers. ε is [] for all environments or [K], one each. The `key` that
+  is returned is that of the next draw.
 
   Attributes:
-    init: makes parameters. Of a dict with a collection `params`, as flax has
-      it, only that collection is trained.
-    initial_state: gives the recurrent state at the start of an episode.
-    act: chooses an action and advances the recurrent state.
-    greedy: chooses the best action: of a Gaussian policy, its mean.
-    bootstrap: estimates the value of the final observation of a truncated
-      episode.
-    gradients: sums the gradients over steps and environments. They are arrays
-      like `trained(params)`; other collections in them are ignored.
+    init: `(key, obs) -> params` makes parameters for observations like these.
+      Of a dict with a collection `params`, as flax has it, only that collection
+      is trained.
+    initial_state: `(num_envs) -> state` gives the recurrent state at the start
+      of an episode.
+    act: `(params, state, obs, key, ε) -> (action, state, key)` chooses an
+      action and advances the recurrent state.
+    greedy: `(params, state, obs) -> (action, state)` chooses the best action,
+      without any chance: of a Gaussian policy, its mean.
+    bootstrap: `(params, target_params, state, obs, key, ε) -> (value [K], key)`
+      estimates the value of the final observation of a truncated episode.
+    gradients: `(params, target_params, segment) -> (gradients, scalars to log)`
+      sums the gradients over steps and environments. They are arrays like
+      `trained(params)`; other collections in them are ignored.
     acting: 'snapshot' acts on the parameters of the segment's beginning;
       'newest' acts on the newest shared parameters at each step.
     uses_target: whether `target_params` matters.
-    act_and_keep: acts as `act` does, and also returns this step's part of
-      `Segment.kept`: activations, which `gradients` uses as its forward pass,
-      or log-probabilities. None if it keeps nothing. It is called instead of
-      `act`: whoever replaces one replaces both.
+    act_and_keep: `(…) -> (action, state, key, kept)` acts as `act` does, and
+      also returns this step's part of `Segment.kept`: activations, which
+      `gradients` uses as its forward pass, or log-probabilities. None if it
+      keeps nothing. It is called instead of `act`: whoever replaces one
+      replaces both.
     keeps_activations: whether what `act_and_keep` keeps is right only for a
       gradient at the parameters that it acted on.
     factored_gradients: a faster form of `gradients`, or None. It is used if
@@ -192,10 +136,12 @@ class Learner(NamedTuple):
       replaces `gradients` need not replace it.
   """
 
-  init: InitFn
-  initial_state: InitialStateFn
-  act: ActFn
-  greedy: GreedyFn
+  init: Callable[[jax.Array, Any], Params]
+  initial_state: Callable[[int], State]
+  act: Callable[
+    [Params, State, Any, jax.Array, Any], tuple[jax.Array, State, jax.Array]
+  ]
+  greedy: Callable[[Params, State, Any], tuple[jax.Array, State]]
   bootstrap: BootstrapFn
   gradients: GradientsFn
   acting: str

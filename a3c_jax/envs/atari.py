@@ -153,8 +153,8 @@ def make(
 
   Args:
     options: the game and how it is played in training.
-    request: how many environments; the protocol of an evaluation; and whether `render` returns a frame of each environment,
-      [210, 160, 3] uint8.
+    request: how many environments; the protocol of an evaluation; and whether
+      `render` returns a frame of each environment, [210, 160, 3] uint8.
 
   Raises:
     UsageError: for an unknown or unplayable game, another option that is not

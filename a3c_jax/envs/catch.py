@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import gymnasium
 import numpy as np
@@ -88,7 +89,7 @@ class Catch(gymnasium.Env):
 DOMAIN = domain_lib.Domain(
   name='catch',
   options=Options,
-  make=lambda options, request: gym.make_own(Catch, options, request),
+  make=functools.partial(gym.make_own, Catch),
   env_name=lambda options: 'catch',
   defaults=domain_lib.SMALL
   | {'frames': (200_000, 'ours'), 'network': ('mlp', 'ours')},

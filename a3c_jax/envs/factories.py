@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 import difflib
 import functools
-import importlib
-import importlib.util
 import json
 import os
 import re
@@ -79,15 +77,12 @@ def _named_with_module(name: str, args: Mapping[str, Any]) -> Factory | str:
         raise
       return env_id
   try:
-    found = importlib.util.find_spec(module)
-  except (ImportError, ValueError):  # Its parent is missing, or it is no name.
-    found = None
-  if found is None:
+    packages.load_module(module, flag='env')
+  except errors.UsageError as error:
     raise errors.UsageError(
       f'--env={name}: there is no module {module}; allowed: package:id, where '
       'importing the package registers the id'
-    )
-  importlib.import_module(module)
+    ) from error
   return env_id
 
 

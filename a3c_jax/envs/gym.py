@@ -195,7 +195,7 @@ def _check_render(probe, name):
 def make_own(
   kind: Callable[..., gymnasium.Env],
   options: Any,
-  request: domain_lib.EnvRequest,
+  request: domain_lib.EnvRequest = domain_lib.SINGLE,
 ) -> Callable[[], gymnasium.vector.VectorEnv]:
   """As `make`, for a class whose arguments are the fields of its options.
 

@@ -22,7 +22,6 @@ class PolicyStats(NamedTuple):
   policy_loss: jax.Array  # [T] float32, -log π(a|s) · advantage
   value_loss: jax.Array  # [T] float32, half squared error, before value_cost
   entropy: jax.Array  # [T] float32, nats
-  advantage_tm1: jax.Array  # [T] float32, R - V
 
 
 def _check_actor_critic(v_tm1, r_t, discount_t, v_bootstrap, **policy):
@@ -73,7 +72,6 @@ def _actor_critic(
     policy_loss=policy_loss,
     value_loss=value_loss,
     entropy=entropy_tm1,
-    advantage_tm1=advantage_tm1,
   )
 
 

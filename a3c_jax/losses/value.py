@@ -15,13 +15,12 @@ class ValueStats(NamedTuple):
   """Statistics of each step of a value-based loss."""
 
   qa_tm1: jax.Array  # [T] float32, Q of the action taken
-  error_tm1: jax.Array  # [T] float32, target - qa_tm1
 
 
 def _half_squared_error(q_tm1, a_tm1, target_tm1):
   qa_tm1 = jnp.take_along_axis(q_tm1, a_tm1[:, None], axis=1)[:, 0]
   error_tm1 = jax.lax.stop_gradient(target_tm1) - qa_tm1
-  return 0.5 * error_tm1**2, ValueStats(qa_tm1=qa_tm1, error_tm1=error_tm1)
+  return 0.5 * error_tm1**2, ValueStats(qa_tm1)
 
 
 def one_step_q_loss(
@@ -46,8 +45,8 @@ def one_step_q_loss(
   ...   discount_t=np.array([0.5], np.float32),
   ...   target_q_t=np.array([[4.0, 3.0]], np.float32),
   ... )
-  >>> loss.tolist(), stats.error_tm1.tolist()  # ½ (2 + ½·4 - 1)²
-  ([4.5], [3.0])
+  >>> loss.tolist(), stats.qa_tm1.tolist()  # ½ (2 + ½·4 - 1)²
+  ([4.5], [1.0])
 
   Args:
     q_tm1: [T, A] float32, Q(s_{t-1}, ·; θ). The only input with a gradient.

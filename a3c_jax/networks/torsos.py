@@ -11,10 +11,8 @@ import jax
 from a3c_jax.networks import convolution, layers
 
 
-class NipsTorso(nn.Module):
-  """The small network of the paper's figures: conv 16, conv 32, linear 256.
-
-  Source: Mnih et al. 2016, arXiv:1602.01783, section 8, after Mnih et al. 2013.
+class _ImageTorso(nn.Module):
+  """Base of the torsos of images, which must have three axes.
 
   Attributes:
     stacked_first: whether observations are [..., C, H, W], not [..., H, W, C].
@@ -23,6 +21,13 @@ class NipsTorso(nn.Module):
 
   stacked_first: bool = False
   scale: layers.Scale | None = None
+
+
+class NipsTorso(_ImageTorso):
+  """The small network of the paper's figures: conv 16, conv 32, linear 256.
+
+  Source: Mnih et al. 2016, arXiv:1602.01783, section 8, after Mnih et al. 2013.
+  """
 
   @nn.compact
   def __call__(self, obs: jax.Array, *, keep: bool = False) -> jax.Array:
@@ -34,19 +39,12 @@ class NipsTorso(nn.Module):
     return x.reshape(*obs.shape[:-3], -1)
 
 
-class NatureTorso(nn.Module):
+class NatureTorso(_ImageTorso):
   """The network of the paper's tables: conv 32, 64, 64, linear 512.
 
   Source: Mnih et al. 2016, arXiv:1602.01783, section 5.1, after Mnih et al.
   2015.
-
-  Attributes:
-    stacked_first: whether observations are [..., C, H, W], not [..., H, W, C].
-    scale: of observations; None divides bytes by 255 and leaves floats.
   """
-
-  stacked_first: bool = False
-  scale: layers.Scale | None = None
 
   @nn.compact
   def __call__(self, obs: jax.Array, *, keep: bool = False) -> jax.Array:
@@ -84,19 +82,12 @@ class MLPTorso(nn.Module):
     return x.reshape(*lead, -1)
 
 
-class LinearConvTorso(nn.Module):
+class LinearConvTorso(_ImageTorso):
   """Two convolutions without a non-linearity: conv 16, conv 32.
 
   Source: Mnih et al. 2016, arXiv:1602.01783, section 9, for continuous control
   from pixels. The paper gives no sizes; these are those of `NipsTorso`.
-
-  Attributes:
-    stacked_first: whether observations are [..., C, H, W], not [..., H, W, C].
-    scale: of observations; None divides bytes by 255 and leaves floats.
   """
-
-  stacked_first: bool = False
-  scale: layers.Scale | None = None
 
   @nn.compact
   def __call__(self, obs: jax.Array, *, keep: bool = False) -> jax.Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,13 +11,11 @@ import jax.numpy as jnp
 from a3c_jax.core import types
 from a3c_jax.optim import factored
 
-
-class ClippedGradients(Protocol):
-  def __call__(
-    self, params: types.Params, target_params: types.Params, segment: Any, /
-  ) -> tuple[types.Params, jax.Array]:
-    """Returns (gradients, scalars [S] float32 in the order of `stat_names`)."""
-    ...
+# `(params, target_params, segment) -> (gradients, scalars [S] float32 in the
+# order of `stat_names`)`.
+ClippedGradients = Callable[
+  [types.Params, types.Params, types.Segment], tuple[types.Params, jax.Array]
+]
 
 
 def clipped(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -15,44 +15,24 @@ from a3c_jax.optim import factored
 OptimizerState = Any  # A pytree of arrays.
 
 
-class RuleInitFn(Protocol):
-  def __call__(self, params: types.Params, /) -> OptimizerState:
-    """Returns the optimizer state before the first gradient."""
-    ...
-
-
-class RuleApplyFn(Protocol):
-  def __call__(
-    self,
-    params: types.Params,
-    optimizer_state: OptimizerState,
-    grads: types.Params,
-    frames: int,
-    /,
-  ) -> tuple[types.Params, OptimizerState]:
-    """Returns new parameters and the new optimizer state.
-
-    Args:
-      params: never donated, since other threads still read them.
-      optimizer_state: may be donated.
-      grads: like `trained(params)`.
-      frames: global emulator frames before the segment, a Python int.
-    """
-    ...
-
-
 class UpdateRule(NamedTuple):
   """How a gradient becomes new parameters, with its learning rate.
 
   Attributes:
-    init: makes an optimizer state.
-    apply: applies one gradient.
+    init: `(params) -> optimizer_state` gives that before the first gradient.
+    apply: `(params, optimizer_state, grads, frames) -> (params,
+      optimizer_state)` applies one gradient, like `trained(params)`. `frames`
+      are global emulator frames before the segment, a Python int. The optimizer
+      state may be donated. Parameters never are: other threads still read them.
     per_worker: whether each worker has an optimizer state of its own.
     accepts_factored: whether gradients may be `factored.Factored`.
   """
 
-  init: RuleInitFn
-  apply: RuleApplyFn
+  init: Callable[[types.Params], OptimizerState]
+  apply: Callable[
+    [types.Params, OptimizerState, types.Params, int],
+    tuple[types.Params, OptimizerState],
+  ]
   per_worker: bool = False
   accepts_factored: bool = False
 

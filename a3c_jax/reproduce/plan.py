@@ -47,14 +47,11 @@ class Method(NamedTuple):
 
 
 # Speeds are those of BUILD.md, "Benchmark": two threads on two cores.
-_SPEEDS = {
-  'a3c': 3_600,
-  'nstep_q': 3_500,
-  'one_step_q': 2_900,
-  'one_step_sarsa': 2_900,
-}
 _METHODS = {
-  name: Method(name, (), _EPOCHS, speed) for name, speed in _SPEEDS.items()
+  'a3c': Method('a3c', (), _EPOCHS, 3_600),
+  'nstep_q': Method('nstep_q', (), _EPOCHS, 3_500),
+  'one_step_q': Method('one_step_q', (), _EPOCHS, 2_900),
+  'one_step_sarsa': Method('one_step_sarsa', (), _EPOCHS, 2_900),
 }
 _NATURE = ('--network=nature',)
 # The paper's days are these frames, as the authors wrote to reimplementers.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import os
 import pathlib
 
-from a3c_jax.core import errors, fields, paths
+from a3c_jax.core import errors, paths
 from a3c_jax.reproduce import process_pool
 from a3c_jax.reproduce.plan import ATARI, SMALL, Figure, Options, Run
 
@@ -17,7 +17,6 @@ def check_options(name: str, figure: Figure, options: Options) -> None:
   Raises:
     UsageError: naming the flag and the allowed values.
   """
-  fields.check_settings(options)
   games = (*ATARI, *(SMALL if figure.small else ()))
 
   def refuse(flag, value, allowed):

@@ -179,13 +179,6 @@ def atari57() -> tuple[str, ...]:
   return tuple(row['game'] for row in reference_scores.rows('paper_scores.csv'))
 
 
-def table1_methods() -> tuple[str, ...]:
-  """The methods of Table 1, as the functions below name them."""
-  return tuple(
-    row['method'] for row in reference_scores.rows('paper_table1.csv')
-  )
-
-
 def paper_scores(method: str) -> dict[str, float]:
   """Scores of Table S3, from human starts, by game; some methods lack some."""
   return {

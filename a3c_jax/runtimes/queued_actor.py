@@ -32,7 +32,7 @@ class Request(NamedTuple):
   reply: queue.SimpleQueue[Reply]
 
 
-class QueuedActor(actor_lib.TrainingActor):
+class QueuedActor(actor_lib.BaseActor):
   """Acts by the newest parameters of whichever predictor answers.
 
   `version` is that of the newest answer. A step is played with one version, but

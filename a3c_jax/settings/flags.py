@@ -129,20 +129,25 @@ def _given(names: Sequence[str]) -> dict[str, Any]:
   return {name: value for name, value in values.items() if value is not None}
 
 
-def define_options(options: type) -> Callable[[], Any]:
+def define_options(options: type, *, check: bool = True) -> Callable[[], Any]:
   """Defines a flag for every field of a dataclass.
 
   Args:
     options: its fields are `fields.setting`s with defaults.
+    check: whether the values are checked.
 
   Returns:
-    A function that makes the options, unchecked, once flags are parsed.
+    A function that makes the options once flags are parsed. It raises a
+    UsageError that names the first flag whose value is not allowed.
   """
   names = _define_options(options)
 
   def make_options():
     made = options(**_given(names))
-    return dataclasses.replace(made, **paths.absolute_paths(made))
+    made = dataclasses.replace(made, **paths.absolute_paths(made))
+    if check:
+      fields.check_settings(made)
+    return made
 
   return make_options
 

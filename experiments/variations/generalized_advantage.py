@@ -32,7 +32,6 @@ _config = flags_lib.define('gym', frames=150_000)
 def main() -> None:
   options = _options()
   config = _config(algo='a3c')
-  fields.check_settings(options)
   costs = dataclasses.asdict(config.algorithm)
   del costs['lstm']  # The network has it.
 

@@ -2,7 +2,6 @@
 
 import collections
 import concurrent.futures
-import dataclasses
 import math
 import re
 
@@ -311,7 +310,7 @@ def test_nothing_is_drawn_without_a_render_mode(make):
 
 
 def test_a_resumed_run_repeats_few_steps():
-  env = foraging.make(
+  env = foraging.DOMAIN.make(
     foraging.Options(maze_size=5), domain.EnvRequest(num_envs=2)
   )()
   try:
@@ -345,7 +344,7 @@ def test_bad_options(given):
   for use in (
     lambda: foraging.Labyrinth(**given),
     lambda: config.make('labyrinth', environment=foraging.Options(**given)),
-    lambda: foraging.make(foraging.Options(**given)),
+    lambda: foraging.DOMAIN.make(foraging.Options(**given)),
   ):
     with pytest.raises(errors.UsageError, match=f'^--{name}={value}: allowed:'):
       use()
@@ -412,8 +411,3 @@ def test_apples_need_room_and_so_does_the_agent(make):
   assert len(env.maze.free) == 1
   with pytest.raises(errors.UsageError, match='--apples=8: no cell is left'):
     foraging.Labyrinth(maze_size=5, apples=8)
-
-
-def test_the_defaults_are_those_of_the_options():
-  defaults = foraging.Labyrinth.__init__.__defaults__
-  assert defaults == (*dataclasses.astuple(foraging.Options()), None)

@@ -250,8 +250,8 @@ def test_damage_ends_an_episode(make, monkeypatch):
 def test_a_wrecked_car_can_be_stepped_and_reset(make, monkeypatch):
   race = races._race
 
-  def harder(settings):
-    result = race(settings)
+  def harder(options):
+    result = race(options)
     result['Quick Race']['damage factor'] = 50
     return result
 
@@ -304,7 +304,7 @@ def test_threads_drive_as_one_after_the_other(make):
 
 
 def test_a_replayed_race_comes_to_the_same_place():
-  make_env = racing.make(racing.Options(episode_seconds=3.0))
+  make_env = racing.DOMAIN.make(racing.Options(episode_seconds=3.0))
   first, second = Recorded(make_env()), Recorded(make_env())
   try:
     assert first.metadata['reseed_steps'] == 2_000

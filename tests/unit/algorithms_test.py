@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 
 from a3c_jax.algorithms import algorithm, registry
@@ -104,3 +105,28 @@ def test_ends_and_probabilities_of_exploration_are_as_many():
   algorithm.ValueBased().check_together()
   with pytest.raises(errors.UsageError, match='^--exploration_ends=0.1 with '):
     algorithm.ValueBased(exploration_ends=(0.1,)).check_together()
+
+
+def final_epsilons(num_envs, *, seed=0, **settings):
+  """Draws the ε that environments have after the annealing."""
+  rng = np.random.default_rng(seed)
+  value_based = ValueBased(exploration_anneal_frames=100, **settings)
+  return value_based.exploration(rng, num_envs)(100).round(9)
+
+
+def test_ends_of_exploration_are_drawn_with_their_probabilities():
+  # 10,000 draws: a share's standard deviation is at most 0.005.
+  drawn = final_epsilons(10_000)
+  assert drawn.shape == (10_000,)
+  assert set(drawn) == {0.1, 0.01, 0.5}
+  shares = [np.mean(drawn == end) for end in (0.1, 0.01, 0.5)]
+  np.testing.assert_allclose(shares, (0.4, 0.3, 0.3), atol=0.02)
+  assert final_epsilons(20).tolist() == final_epsilons(20).tolist()
+  assert final_epsilons(20).tolist() != final_epsilons(20, seed=1).tolist()
+
+
+def test_impossible_ends_of_exploration_are_not_drawn():
+  drawn = final_epsilons(
+    50, exploration_ends=(0.1, 0.2), exploration_probabilities=(0.0, 1.0)
+  )
+  assert set(drawn) == {0.2}

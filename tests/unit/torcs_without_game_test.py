@@ -50,7 +50,7 @@ def test_bad_options(given):
   for use in (
     lambda: racing.Torcs(**given),
     lambda: config.make('torcs', environment=racing.Options(**given)),
-    lambda: racing.make(racing.Options(**given)),
+    lambda: racing.DOMAIN.make(racing.Options(**given)),
   ):
     with pytest.raises(errors.UsageError, match=f'^--{name}={value}: allowed:'):
       use()
@@ -67,8 +67,6 @@ def test_the_record_gives_the_options_back():
   options = racing.Options(car='fast', opponents=5, track='aalborg')
   record = json.loads(json.dumps(dataclasses.asdict(options)))
   assert domain.from_record(racing.Options, record) == options
-  defaults = racing.Torcs.__init__.__defaults__
-  assert defaults == (*dataclasses.astuple(racing.Options()), None)
 
 
 def use_dpkg(monkeypatch, folder, script):
@@ -131,18 +129,9 @@ def test_the_files_of_a_race(monkeypatch, tmp_path):
     (data / name).parent.mkdir(parents=True)
     (data / name).touch()
   monkeypatch.setattr(installed, 'DATA', data)
-  settings = races.Settings(
-    track='aalborg',
-    car='p406',
-    opponents=2,
-    camera='behind',
-    view_distance=150.0,
-    repeat=8,
-    size=84,
-  )
   race = races.write(
     tmp_path / 'files',
-    settings,
+    races.Options(track='aalborg', car='p406', opponents=2, camera='behind'),
     plugin=tmp_path / 'plugin.so',
     programs=tmp_path / 'programs',
   )

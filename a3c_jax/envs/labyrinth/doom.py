@@ -62,9 +62,11 @@ class Engine:
     import vizdoom
 
     self._folder = pathlib.Path(tempfile.mkdtemp(prefix='a3c_jax-doom-'))
+    self._ended = self._folder / supervisor.ENDED
+    self._output = self._folder / supervisor.OUTPUT
     self._game: Any = vizdoom.DoomGame()
     self._end = weakref.finalize(self, shutil.rmtree, self._folder, True)
-    with self._naming_the_folder():
+    with errors.naming(f'TMPDIR={self._folder.parent}'):
       (self._folder / 'resources.wad').write_bytes(resources)
       launcher = self._launcher()
     self._configure(launcher)
@@ -176,14 +178,6 @@ class Engine:
       self, _end, self._game, process, self._folder, os.getpid()
     )
 
-  @property
-  def _ended(self):
-    return self._folder / supervisor.ENDED
-
-  @property
-  def _output(self):
-    return self._folder / supervisor.OUTPUT
-
   def _outcome(self):
     """The exit code and the end of the output, in words."""
     parts = []
@@ -203,7 +197,7 @@ class Engine:
     """
     if not self._end.alive:
       raise gymnasium.error.ClosedEnvironmentError('the engine is closed')
-    with self._naming_the_folder():
+    with errors.naming(f'TMPDIR={self._folder.parent}'):
       os.truncate(self._output, 0)  # It prints something for every map.
       (self._folder / _MAP).write_bytes(level)
     # A path relative to the engine's folder: it must not contain spaces.
@@ -237,15 +231,6 @@ class Engine:
   def close(self) -> None:
     """Kills the process, and removes its files."""
     self._end()
-
-  @contextlib.contextmanager
-  def _naming_the_folder(self):
-    try:
-      yield
-    except OSError as error:
-      raise errors.RunError(
-        f'TMPDIR={self._folder.parent}: {error.strerror}'
-      ) from error
 
 
 def _end(game, process, folder, owner):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 import dataclasses
+import functools
 import math
 import sys
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -112,16 +113,8 @@ class Labyrinth(gymnasium.Env):
     'reseed_steps': 2_000,  # About four episodes, replayed in a second.
   }
 
-  def __init__(
-    self,
-    maze_size: int = Options.maze_size,
-    apples: int = Options.apples,
-    episode_seconds: float = Options.episode_seconds,
-    textures: str = Options.textures,
-    action_repeat: int = Options.action_repeat,
-    render_mode: str | None = None,
-  ):
-    """Starts the engine; the arguments are those of `Options`.
+  def __init__(self, *, render_mode: str | None = None, **given: Any):
+    """Starts the engine; the other arguments are those of `Options`.
 
     Raises:
       UsageError: naming the first argument whose value is not allowed, or the
@@ -129,8 +122,7 @@ class Labyrinth(gymnasium.Env):
       RunError: if the engine does not start, with the end of its output.
     """
     _check_installed()
-    given = maze_size, apples, episode_seconds, textures, action_repeat
-    options = fields.settings_of(Options, *given)
+    options = fields.settings_of(Options, given)
     gym.check_render_mode(render_mode)
     self._options = options
     self.action_repeat = options.action_repeat
@@ -291,25 +283,10 @@ def _check_apples(options):
     )
 
 
-def make(
-  options: Options, request: domain_lib.EnvRequest = domain_lib.SINGLE
-) -> Callable[[], gymnasium.vector.VectorEnv]:
-  """A function that makes the vector environment of one thread.
-
-  Args:
-    options: mazes and episodes.
-    request: how many, each with an engine of its own, and whether rendered.
-
-  Raises:
-    UsageError, RunError: as `Labyrinth`.
-  """
-  return gym.make_own(Labyrinth, options, request)
-
-
 DOMAIN = domain_lib.Domain(
   name='labyrinth',
   options=Options,
-  make=make,
+  make=functools.partial(gym.make_own, Labyrinth),
   env_name=lambda options: 'labyrinth',
   defaults={
     'frames': (10_000_000, 'ours'),

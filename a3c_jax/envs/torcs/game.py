@@ -71,21 +71,25 @@ class Game:
     process: number of the process of TORCS, or None.
   """
 
-  def __init__(self, settings: races.Settings):
+  def __init__(self, options: races.Options, *, size: int):
     """Prepares a game; `begin` starts the process.
+
+    Args:
+      options: as for `races.write`.
+      size: height and width of an image, pixels.
 
     Raises:
       UsageError: if TORCS or the compiled plugin is missing.
     """
     plugin = installed.check_compiled()
-    self._settings = settings
+    self._options = options
     # The camera 'behind' swings after the car: it depends on earlier episodes.
-    self._always_new = settings.opponents > 0 or settings.camera == 'behind'
+    self._always_new = options.opponents > 0 or options.camera == 'behind'
     self._episodes = 0
     self._closed = False
     self._end: Callable[[], str | None] = lambda: ''
     self.process: int | None = None
-    layout = _shared(settings.size)
+    layout = _shared(size)
     memory = os.memfd_create('a3c_jax-torcs')
     os.truncate(memory, layout.itemsize)
     self._memory = memory
@@ -94,9 +98,9 @@ class Game:
     mapped = mmap.mmap(memory, layout.itemsize)
     self.state: Any = np.frombuffer(mapped, layout).view(np.recarray)[0]
     self.state.bytes = layout.itemsize
-    self.state.width = self.state.height = settings.size
-    self.state.repeat = settings.repeat
-    self.state.cars = 1 + settings.opponents
+    self.state.width = self.state.height = size
+    self.state.repeat = options.action_repeat
+    self.state.cars = 1 + options.opponents
     self._owner = os.getpid()
     for each in (memory, self._plugin):
       weakref.finalize(self, os.close, each)
@@ -166,7 +170,7 @@ class Game:
 
   def others(self) -> np.ndarray:
     """Each opponent's distance from the start line, [opponents], metres."""
-    return self.state.others[1 : 1 + self._settings.opponents].copy()
+    return self.state.others[1 : 1 + self._options.opponents].copy()
 
   def close(self) -> None:
     """Ends the process."""
@@ -179,31 +183,25 @@ class Game:
 
   def _start(self):
     self._stop()
-    try:
-      with tempfile.TemporaryDirectory(
+    with (
+      errors.naming(f'TMPDIR={tempfile.gettempdir()}'),
+      tempfile.TemporaryDirectory(
         prefix='a3c_jax-torcs-', ignore_cleanup_errors=True
-      ) as name:
-        folder = pathlib.Path(name)
-        programs = installed.programs()
-        if programs is None:
-          raise errors.RunError('TORCS did not start: it was uninstalled')
-        race = races.write(
-          folder,
-          self._settings,
-          plugin=pathlib.Path(_descriptor(self._plugin)),
-          programs=programs,
-        )
-        try:
-          self._launch(folder, race, programs)
-        except OSError as error:
-          raise errors.RunError(
-            f'TORCS did not start: {error.strerror}'
-          ) from error
-        self._wait('did not start')
-    except OSError as error:
-      raise errors.RunError(
-        f'TMPDIR={tempfile.gettempdir()}: {error.strerror}'
-      ) from error
+      ) as name,
+    ):
+      folder = pathlib.Path(name)
+      programs = installed.programs()
+      if programs is None:
+        raise errors.RunError('TORCS did not start: it was uninstalled')
+      race = races.write(
+        folder,
+        self._options,
+        plugin=pathlib.Path(_descriptor(self._plugin)),
+        programs=programs,
+      )
+      with errors.naming('TORCS did not start'):
+        self._launch(folder, race, programs)
+      self._wait('did not start')
 
   def _launch(self, folder, race, programs):
     ours, theirs = socket.socketpair()

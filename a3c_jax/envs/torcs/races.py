@@ -8,6 +8,7 @@ import shutil
 from typing import Any
 from xml.etree import ElementTree
 
+from a3c_jax.core import fields
 from a3c_jax.envs.torcs import installed
 
 MOST_OPPONENTS = 10  # The robot `bt` has so many drivers.
@@ -23,17 +24,59 @@ _VIEW = 600.0  # Metres that its cameras see, times its 'fov factor'.
 Section = dict[str, Any]  # Numbers, text and sections, by name.
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Settings:
-  """Track, cars and camera of a race, and what is observed of it."""
+@dataclasses.dataclass(frozen=True)
+class Options:
+  """A race, and the length of an episode."""
 
-  track: str  # Of `tracks`.
-  car: str  # Of `cars`.
-  opponents: int  # 0 to MOST_OPPONENTS.
-  camera: str  # Of CAMERAS.
-  view_distance: float  # Metres, of the camera.
-  repeat: int  # Ticks per step.
-  size: int  # Height and width of an image, pixels.
+  track: str = fields.setting(
+    "Name of one of TORCS' tracks.",
+    'a name such as e-track-5, g-track-1 or aalborg',
+    lambda value: bool(value) and isinstance(value, str),
+    default='e-track-5',
+    source='ours',
+  )
+  car: str = fields.setting(
+    "slow (p406), fast (car1-trb1), or the name of one of TORCS' cars.",
+    'slow, fast, or a name such as car1-ow1',
+    lambda value: bool(value) and isinstance(value, str),
+    default='slow',
+    source='paper, section 5.2, has a slow and a fast one',
+  )
+  opponents: int = fields.count(
+    "Cars of TORCS' robot bt, of the same kind, which start in front.",
+    least=0,
+    most=MOST_OPPONENTS,
+    default=0,
+    source='paper, section 5.2, has none and some',
+  )
+  camera: str = fields.one_of(
+    'road (without the car), bonnet, or behind (shows the car; needs a new '
+    'process for every episode).',
+    tuple(CAMERAS),
+    default='road',
+    source='ours',
+  )
+  view_distance: float = fields.setting(
+    'Metres that the camera sees, with fog from half of them on; less is '
+    'faster.',
+    'a number from 10 to 1e6',
+    lambda value: 10 <= value <= 1e6,
+    default=150.0,
+    source='ours',
+  )
+  start: str = fields.one_of(
+    'Where episodes start: anywhere on the lap (random), or at the start line '
+    '(line).',
+    ('random', 'line'),
+    default='random',
+    source='ours',
+  )
+  episode_seconds: float = fields.positive(
+    'Longest episode, seconds of simulated time.', default=60.0, source='ours'
+  )
+  action_repeat: int = fields.count(
+    'Ticks of 0.02 s per agent step.', most=50, default=8, source='ours'
+  )
 
 
 def tracks() -> dict[str, str]:
@@ -56,7 +99,7 @@ def cars() -> tuple[str, ...]:
 
 def write(
   folder: pathlib.Path,
-  settings: Settings,
+  options: Options,
   *,
   plugin: pathlib.Path,
   programs: pathlib.Path,
@@ -65,7 +108,7 @@ def write(
 
   Args:
     folder: where to write them.
-    settings: of the race.
+    options: of the race, with TORCS' own name of the car.
     plugin: path of the compiled plugin, which is the driver of our car.
     programs: as `installed.programs`.
 
@@ -81,13 +124,13 @@ def write(
   (config / 'raceman').mkdir(parents=True)
   shutil.copy(installed.DATA / 'config/raceengine.xml', config)
   documents = {
-    'config/graph.xml': _graphics(settings),
+    'config/graph.xml': _graphics(options),
     'config/sound.xml': {'Sound Settings': {'state': 'disabled', 'volume': 0}},
-    f'drivers/{_NAME}/{_NAME}.xml': _team([(1, _NAME)], settings.car),
+    f'drivers/{_NAME}/{_NAME}.xml': _team([(1, _NAME)], options.car),
     f'drivers/{_OPPONENT}/{_OPPONENT}.xml': _team(
-      [(k, f'{_OPPONENT} {k}') for k in range(MOST_OPPONENTS)], settings.car
+      [(k, f'{_OPPONENT} {k}') for k in range(MOST_OPPONENTS)], options.car
     ),
-    'config/raceman/race.xml': _race(settings),
+    'config/raceman/race.xml': _race(options),
   }
   for name, content in documents.items():
     path = folder / 'local' / name
@@ -108,7 +151,7 @@ def _fill(element: ElementTree.Element, content: Section) -> None:
       ElementTree.SubElement(element, kind, name=name, val=str(value))
 
 
-def _graphics(settings: Settings) -> Section:
+def _graphics(options: Options) -> Section:
   boards = {
     name: 0
     for name in (
@@ -116,13 +159,13 @@ def _graphics(settings: Settings) -> Section:
       *('G graph', 'arcade', 'enable mirror'),
     )
   } | {'map mode': 1}  # None.
-  head, camera = CAMERAS[settings.camera]
+  head, camera = CAMERAS[options.camera]
   view = {'current driver': _NAME, 'camera head list': head, 'camera': camera}
   return {
     'Graphic': {
       'smoke value': 0,
       'skid value': 0,
-      'fov factor': settings.view_distance / _VIEW,
+      'fov factor': options.view_distance / _VIEW,
       'LOD Factor': 1.0,
       'wheel rendering': 'simple',
     },
@@ -148,15 +191,15 @@ def _team(members: list[tuple[int, str]], car: str) -> Section:
   }
 
 
-def _race(settings: Settings) -> Section:
+def _race(options: Options) -> Section:
   # Our driver comes first, so that TORCS starts no race without it.
-  drivers = [(_NAME, 1), *((_OPPONENT, k) for k in range(settings.opponents))]
+  drivers = [(_NAME, 1), *((_OPPONENT, k) for k in range(options.opponents))]
   name = 'Quick Race'
   return {
     'Header': {'name': name},
     'Tracks': {
       'maximum number': 1,
-      '1': {'name': settings.track, 'category': tracks()[settings.track]},
+      '1': {'name': options.track, 'category': tracks()[options.track]},
     },
     'Races': {'1': {'name': name}},
     name: {

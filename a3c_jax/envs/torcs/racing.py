@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 import dataclasses
 import difflib
+import functools
 import itertools
 import math
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -15,6 +16,7 @@ from a3c_jax.core import cpu, errors, fields
 from a3c_jax.envs import domain as domain_lib
 from a3c_jax.envs import gym
 from a3c_jax.envs.torcs import game, races
+from a3c_jax.envs.torcs.races import Options as Options
 
 SIZE = 84  # Pixels of an observation, height and width.
 CARS = {'slow': 'p406', 'fast': 'car1-trb1'}
@@ -36,61 +38,6 @@ OFF_ROAD_SECONDS = 2.0
 MOST_DAMAGE = 10_000  # As in TORCS' own races.
 _LINE = 1e-3  # Fraction of a lap: after the line, so that no lap counts yet.
 _VIEW = 336  # Pixels of each half of a rendered frame.
-
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-  """A race, and the length of an episode."""
-
-  track: str = fields.setting(
-    "Name of one of TORCS' tracks.",
-    'a name such as e-track-5, g-track-1 or aalborg',
-    lambda value: bool(value) and isinstance(value, str),
-    default='e-track-5',
-    source='ours',
-  )
-  car: str = fields.setting(
-    "slow (p406), fast (car1-trb1), or the name of one of TORCS' cars.",
-    'slow, fast, or a name such as car1-ow1',
-    lambda value: bool(value) and isinstance(value, str),
-    default='slow',
-    source='paper, section 5.2, has a slow and a fast one',
-  )
-  opponents: int = fields.count(
-    "Cars of TORCS' robot bt, of the same kind, which start in front.",
-    least=0,
-    most=races.MOST_OPPONENTS,
-    default=0,
-    source='paper, section 5.2, has none and some',
-  )
-  camera: str = fields.one_of(
-    'road (without the car), bonnet, or behind (shows the car; needs a new '
-    'process for every episode).',
-    tuple(races.CAMERAS),
-    default='road',
-    source='ours',
-  )
-  view_distance: float = fields.setting(
-    'Metres that the camera sees, with fog from half of them on; less is '
-    'faster.',
-    'a number from 10 to 1e6',
-    lambda value: 10 <= value <= 1e6,
-    default=150.0,
-    source='ours',
-  )
-  start: str = fields.one_of(
-    'Where episodes start: anywhere on the lap (random), or at the start line '
-    '(line).',
-    ('random', 'line'),
-    default='random',
-    source='ours',
-  )
-  episode_seconds: float = fields.positive(
-    'Longest episode, seconds of simulated time.', default=60.0, source='ours'
-  )
-  action_repeat: int = fields.count(
-    'Ticks of 0.02 s per agent step.', most=50, default=8, source='ours'
-  )
 
 
 class Torcs(gymnasium.Env, gymnasium.utils.EzPickle):
@@ -157,45 +104,24 @@ class Torcs(gymnasium.Env, gymnasium.utils.EzPickle):
     'reseed_steps': 2_000,  # Replayed in about 3 seconds.
   }
 
-  def __init__(
-    self,
-    track: str = Options.track,
-    car: str = Options.car,
-    opponents: int = Options.opponents,
-    camera: str = Options.camera,
-    view_distance: float = Options.view_distance,
-    start: str = Options.start,
-    episode_seconds: float = Options.episode_seconds,
-    action_repeat: int = Options.action_repeat,
-    render_mode: str | None = None,
-  ):
+  def __init__(self, *, render_mode: str | None = None, **given: Any):
     """Prepares the game, which the first reset starts.
 
-    The arguments are those of `Options`.
+    The other arguments are those of `Options`.
 
     Raises:
       UsageError: naming the first argument whose value is not allowed, or what
         is not installed or compiled.
     """
-    given = (
-      *(track, car, opponents, camera, view_distance),
-      *(start, episode_seconds, action_repeat),
-    )
-    options = fields.settings_of(Options, *given)
-    gymnasium.utils.EzPickle.__init__(self, *given, render_mode)
+    options = fields.settings_of(Options, given)
+    gymnasium.utils.EzPickle.__init__(self, render_mode=render_mode, **given)
     gym.check_render_mode(render_mode)
-    settings = races.Settings(
-      track=options.track,
-      car=CARS.get(options.car, options.car),
-      opponents=options.opponents,
-      camera=options.camera,
-      view_distance=options.view_distance,
-      repeat=options.action_repeat,
-      size=SIZE,
-    )
-    self.game = game.Game(settings)  # Raises if something is not installed.
-    _check_name('track', settings.track, races.tracks())
-    _check_name('car', settings.car, races.cars())
+    # TORCS' own name of the car.
+    race = dataclasses.replace(options, car=CARS.get(options.car, options.car))
+    # Raises if something is not installed.
+    self.game = game.Game(race, size=SIZE)
+    _check_name('track', race.track, races.tracks())
+    _check_name('car', race.car, races.cars())
     self.options = options
     self.action_repeat = options.action_repeat
     self._started = False
@@ -323,25 +249,10 @@ def _check_name(flag, name, known):
     )
 
 
-def make(
-  options: Options, request: domain_lib.EnvRequest = domain_lib.SINGLE
-) -> Callable[[], gymnasium.vector.VectorEnv]:
-  """A function that makes the vector environment of one thread.
-
-  Args:
-    options: race and episodes.
-    request: how many, each with a process of its own, and whether rendered.
-
-  Raises:
-    UsageError: as `Torcs`.
-  """
-  return gym.make_own(Torcs, options, request)
-
-
 DOMAIN = domain_lib.Domain(
   name='torcs',
   options=Options,
-  make=make,
+  make=functools.partial(gym.make_own, Torcs),
   env_name=lambda options: 'torcs',
   defaults={
     'frames': (20_000_000, 'ours'),
