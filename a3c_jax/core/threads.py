@@ -25,7 +25,10 @@ _idle_loops: list[asyncio.AbstractEventLoop] = []
 
 
 class Stopped(Exception):
-  """A thread was asked to stop. Its body may raise this anywhere."""
+  """A thread was asked to stop. Its body may raise this anywhere.
+
+  It is an error if nobody has asked.
+  """
 
 
 _POLL_SECONDS = 0.1
@@ -153,8 +156,12 @@ class ThreadGroup:
       try:
         with _event_loop():
           body(self._stop)
-      except Stopped:
-        self._endings.put(None)
+      except Stopped as error:
+        failure = None
+        if not self._stop.is_set():
+          failure = RuntimeError(f'thread {name} stopped, but was not asked to')
+          failure.__cause__ = error
+        self._endings.put(failure)
       except Exception as error:
         error.add_note(f'raised in thread {name}')
         self._endings.put(error)

@@ -269,6 +269,11 @@ def _train(
     )
     if outcome.error is not None:
       raise outcome.error
+    if outcome.stop is None and not session.frames_are_done:
+      raise RuntimeError(
+        f'all threads ended at frame {outcome.ended.version.frames:,} of '
+        f'{config.frames:,}'
+      )
   hung = outcome.hung + evaluations.hung
   if hung:
     _logger.warning(

@@ -175,9 +175,11 @@ class Queues(runtime.Arrangement):
       ('trainer', settings.trainers, self._train),
     ):
       for index in range(count):
-        bodies[f'{kind}-{index}'] = functools.partial(body, index)
+        bodies[f'{kind}-{index}'] = self._until_done(
+          functools.partial(body, index)
+        )
     if settings.adjust:
-      bodies['adjuster'] = self._adjust
+      bodies['adjuster'] = self._until_done(self._adjust)
     return threads.ThreadGroup(bodies)
 
   def gauges(self) -> dict[str, float]:
@@ -206,6 +208,20 @@ class Queues(runtime.Arrangement):
     threads.beat()
     if stop.is_set() or self._done:
       raise threads.Stopped
+
+  def _until_done(
+    self, body: Callable[[threading.Event], None]
+  ) -> Callable[[threading.Event], None]:
+    """Returns a body that ends if another thread has done the last frames."""
+
+    def run(stop):
+      try:
+        body(stop)
+      except threads.Stopped:
+        if not self._done:
+          raise
+
+    return run
 
   def _pause(self, may_work: Callable[[], bool], stop: threading.Event) -> None:
     """Waits while the numbers of working threads leave this one out."""

@@ -14,7 +14,7 @@ from a3c_jax.acting import carry as carry_lib
 from a3c_jax.acting import rollout
 from a3c_jax.core import cpu, events, fields, stopwatch, types
 from a3c_jax.core import threads as threads_lib
-from a3c_jax.envs import replayable
+from a3c_jax.envs import replayable, spaces
 from a3c_jax.parameters.store import ParameterStore, WorkerState
 
 MOST_THREADS = 1000
@@ -46,10 +46,21 @@ class Worker:
     self.state = WorkerState(carry, self.env.action_log())
 
   def replace_env(self, make_env: Callable[[], replayable.Recorded]) -> int:
-    """Replaces environments that failed; returns the seed of the new ones."""
+    """Replaces environments that failed; returns the seed of the new ones.
+
+    Raises:
+      ValueError: if the new ones have another number or other spaces.
+    """
     seed = replayable.next_seed(int(self.env.action_log().seeds[0]))
+    before = self.env.num_envs, spaces.of(self.env)
     self.env.abandon()
     self.env = make_env()
+    after = self.env.num_envs, spaces.of(self.env)
+    if after != before:
+      raise ValueError(
+        f'environments that replace those of thread {self.index} differ: '
+        f'{after} instead of {before}'
+      )
     return seed
 
 

@@ -27,6 +27,7 @@ from short_runs import run_config
 from a3c_jax.core import errors
 from a3c_jax.envs import catch, control, gym
 from a3c_jax.runs import checkpoints, log
+from a3c_jax.runtimes import asynchronous
 from a3c_jax.settings import build, config
 
 
@@ -328,3 +329,23 @@ def test_a_failure_in_the_evaluation_at_the_end_is_in_the_last_row(tmp_path):
   assert result.finished
   (row,) = read_rows(tmp_path / 'train.csv')
   assert row['env_restarts'] == '1'
+
+
+def test_environments_are_replaced_by_as_many_alone(tmp_path):
+  made = []
+
+  def make_env():
+    made.append(1)
+    games = [lambda: Breaks(at_step=3)] * (3 - len(made))  # 2, then 1.
+    return vector(*games)
+
+  with pytest.raises(ValueError, match='thread 0 differ'):
+    run(tmp_path, make_env, frames=10**9, envs_per_thread=2)
+
+
+def test_threads_that_end_before_all_frames_are_a_failure(
+  tmp_path, monkeypatch
+):
+  monkeypatch.setattr(asynchronous, 'work', lambda worker, job, stop: None)
+  with pytest.raises(RuntimeError, match='ended at frame 0 of 100'):
+    run(tmp_path)

@@ -264,3 +264,14 @@ def test_threads_do_without_event_loops_where_files_run_out(monkeypatch):
   group.start()
   assert group.stop(LONG) == []
   assert (group.error, sorted(done)) == (None, [0, 1])
+
+
+def test_a_thread_that_stops_unasked_is_a_failure():
+  def body(stop):
+    raise threads.Stopped
+
+  group = threads.ThreadGroup({'early': body})
+  group.start()
+  while group.wait(LONG):
+    pass
+  assert str(group.error) == 'thread early stopped, but was not asked to'
