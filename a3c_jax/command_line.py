@@ -201,7 +201,8 @@ def _set_up_jax(device: str) -> None:
     jax.devices('gpu')
   except RuntimeError as error:
     raise errors.UsageError(
-      f'--device=gpu: JAX finds no GPU, {error}; allowed: cpu'
+      f'--device=gpu: JAX finds no GPU, {error}; allowed: cpu, or gpu on a '
+      "machine with an NVIDIA GPU after pip install 'a3c_jax[cuda]'"
     ) from error
 
 
