@@ -77,7 +77,7 @@ def check_resumes(run_envs, make_env, folder, monkeypatch):
     folder: for both runs.
     monkeypatch: pytest's.
   """
-  left = [150]  # Steps of all environments until Ctrl-C.
+  left = [75]  # Steps of all environments until Ctrl-C.
   ctrl_c = make_ctrl_c(monkeypatch)
 
   def make_one_that_stops():
