@@ -32,8 +32,9 @@ def test_defaults_are_those_of_the_algorithm_in_the_domain(describe):
 
 
 def test_what_is_allowed_is_what_the_domain_and_the_algorithm_have(describe):
-  assert 'Allowed: paper, quick.' in describe('atari', None)
-  assert 'Allowed: paper, quick.' not in describe('atari', 'nstep_q')
+  presets = 'Allowed: paper, quick, paac, ga3c.'
+  assert presets in describe('atari', None)
+  assert presets not in describe('atari', 'nstep_q')
   catch = describe('catch', None)
   assert 'Allowed: paper.' in catch and 'Allowed: plain.' in catch
   assert 'plain: the environment as it is.' in catch
@@ -44,6 +45,6 @@ def test_what_is_allowed_is_what_the_domain_and_the_algorithm_have(describe):
 def test_numbers_are_shown_as_one_may_give_them(describe):
   atari = describe('atari', None)
   assert 'Default: 40_000_000 (ours); with --preset=quick 30_000_000' in atari
-  assert 'Default: 0.0007 (authors).' in atari
+  assert 'Default: 0.0007 (authors); with --preset=paac 0.0224 (' in atari
   assert 'Default: false (paper, section 8).' in atari
   assert 'Default: none (ours).' in atari

@@ -10,6 +10,7 @@ import resource
 from gymnasium import spaces
 import numpy as np
 import pytest
+import settings
 
 from a3c_jax.core import cpu, errors
 from a3c_jax.envs import catch
@@ -159,8 +160,8 @@ def test_overrides_are_noted(tmp_path):
   claim(tmp_path, frames=90, seed=3, threads=4, override=('seed', 'threads'))
   assert record(tmp_path)['changes'] == [
     {'setting': 'seed', 'was': 1, 'became': 2, 'frames': 70},
-    {'setting': 'threads', 'was': 2, 'became': 4, 'frames': 90},
     {'setting': 'seed', 'was': 2, 'became': 3, 'frames': 90},
+    {'setting': 'threads', 'was': 2, 'became': 4, 'frames': 90},
   ]
   assert claim(tmp_path, seed=3, threads=4)
 
@@ -171,7 +172,10 @@ def test_an_override_of_nothing_is_refused(tmp_path):
     assert line.startswith(
       f'--override={name}: no setting that has to stay; allowed: algo, '
     )
-    assert 'rms_epsilon, rows, seed, t_max' in line and 'keep' not in line[40:]
+    assert (
+      'rms_epsilon, rows, runtime, seed, t_max' in line
+      and 'keep' not in line[40:]
+    )
 
 
 def test_one_process_at_a_time(tmp_path):
@@ -384,7 +388,11 @@ DAMAGES = {
   'a lost frames': (without('anneal_frames'), NOT_OF_A_RUN),
   'another domain': (changed(domain='chess'), 'its domain chess is not reg'),
   'a domain that is a list': (changed(domain=[1]), 'its domain [1] is not'),
-  'threads in words': (changed(threads='two'), '--threads=two: allowed'),
+  'threads in words': (
+    changed(arrangement={'threads': 'two'}),
+    '--threads=two: allowed',
+  ),
+  'another runtime': (changed(runtime='ring'), 'its runtime ring is not reg'),
   'NaN': (changed(gamma=float('nan')), '--gamma=nan: allowed'),
   'infinite': (changed(seconds=float('inf')), '--seconds=inf: allowed'),
   'a huge number': (changed(frames=10**400), '--frames=1000'),
@@ -572,7 +580,7 @@ def test_what_is_not_given_comes_from_the_run(tmp_path, monkeypatch):
   monkeypatch.setattr(cpu, 'cores', lambda: 64)
   made = resume(tmp_path / 'run')
   assert made.algorithm.value_cost == began.pop('value_cost')
-  assert {name: getattr(made, name) for name in began} == began
+  assert {name: settings.value_of(made, name) for name in began} == began
   assert made.anneal_frames == 999
   assert (made.seconds, made.profile, made.override) == (0.0, '', ())
   with workdir.Workdir(made) as folder:
@@ -611,6 +619,6 @@ def test_a_network_is_not_imported_because_a_folder_says_so(tmp_path):
 def test_a_run_of_another_domain_gives_nothing(tmp_path):
   claim(tmp_path, threads=7)
   other = config.make('gym', workdir=str(tmp_path))
-  assert other.threads == defaults('gym')['threads'][0]
+  assert other.num_workers == defaults('gym')['threads'][0]
   with pytest.raises(errors.UsageError, match='a run of the domain catch'):
     workdir.Workdir(other)
