@@ -25,7 +25,7 @@ _DIAGNOSTICS = {
   'mean_v': 'mean V',
   'mean_q': 'mean Q of the actions taken',
   'grad_norm': 'norm of the gradient',
-  'lag': 'lag, updates of other threads',
+  'policy_lag': 'policy lag, updates',
   'frames_per_second': 'frames per second',
 }
 
