@@ -104,16 +104,18 @@ def import_modules() -> None:
   flags there are.
 
   Raises:
-    UsageError: naming `--import` and the first module that does not exist.
+    UsageError: naming `--import` and the first module that does not exist or
+      raises an error.
   """
   own = flags.FlagValues()
   _define_import(own)
   own.set_gnu_getopt()  # Values of flags that are not known yet may precede it.
   own(sys.argv, known_only=True)
-  if own['import'].value:
+  value = own['import'].value
+  if value:
     find_users_modules()
-    for name in own['import'].value.split(','):
-      packages.load_module(name, flag='import')
+    for name in value.split(','):
+      packages.load_module(name, flag='import', value='' if name else value)
 
 
 @contextlib.contextmanager
@@ -123,6 +125,8 @@ def refused_in_one_line() -> Iterator[None]:
     yield
   except (flags.Error, errors.UsageError) as error:
     _exit_with(error, 2)
+  except KeyboardInterrupt:  # While modules of the user are imported.
+    _exit_stopped()
 
 
 def run(
@@ -174,8 +178,7 @@ def run(
     except errors.StoppedError as error:
       print(error)
     except KeyboardInterrupt:
-      print('stopped', file=sys.stderr)
-      sys.exit(130)
+      _exit_stopped()
 
   code: object = 1
   try:
@@ -226,6 +229,11 @@ def _help() -> str:
   return (
     f'{sys.modules["__main__"].__doc__ or ""}\n{settings_flags.describe(algo)}'
   )
+
+
+def _exit_stopped():
+  print('stopped', file=sys.stderr)
+  sys.exit(130)
 
 
 def _exit_with(error, code):

@@ -132,6 +132,7 @@ def fail(make_config, tmp_path, monkeypatch, capsys):
     (['pong'], ['pong', 'flags such as']),
     (['--import=no_such_module'], ['--import=no_such_module', 'allowed']),
     (['--import=catch,1x'], ['--import=1x', 'allowed']),
+    (['--import=platform,'], ['--import=platform,: ', 'name of a module']),
     (['--import'], ['import']),
   ],
 )
