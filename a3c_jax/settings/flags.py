@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 import dataclasses
 import functools
-import inspect
 from typing import Any, NamedTuple
 
 from absl import flags
@@ -57,7 +56,7 @@ def _whole(text):
     return int(value)
 
 
-_PARSERS = {
+_PARSERS = {  # Of each of `fields.TYPES`.
   'bool': _Parser(flags.BooleanParser().parse, 'true, false'),
   'str': _Parser(str, 'text'),
   'float': _Parser(float, 'a number'),
@@ -83,10 +82,7 @@ class _Flag(flags.Flag):
     self, field: dataclasses.Field, help_for: Callable[[str | None], str]
   ):
     """Makes the flag, whose help depends on an algorithm, or None for all."""
-    # Of a module without `from __future__ import annotations` it is a type.
-    kind = field.type
-    if not isinstance(kind, str):
-      kind = inspect.formatannotation(kind)
+    kind = fields.type_name(field)
     self.help_for = help_for
     super().__init__(
       _PARSERS[kind],
