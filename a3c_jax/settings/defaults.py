@@ -8,10 +8,10 @@ github.com/miyosuda/async_deep_reinforce/issues/1). 'ours' is our experiments.
 from __future__ import annotations
 
 from collections.abc import Mapping
-import dataclasses
 from typing import Any
 
 from a3c_jax.algorithms import registry
+from a3c_jax.core import errors
 from a3c_jax.envs import domain as domain_lib
 from a3c_jax.runtimes import registry as runtimes
 from a3c_jax.settings import common, owners
@@ -84,13 +84,13 @@ def defaults(
     environment: options of the domain; None ignores their defaults.
 
   Raises:
-    UsageError: if there is no such domain or algorithm.
-    ValueError: naming settings that do not exist but have defaults, or
-      settings of the same name.
+    UsageError: if there is no such domain or algorithm, if two of them have a
+      setting of the same name, or if one has a default of a setting that does
+      not exist, or without a source. It names them.
   """
   of_domain = domain_lib.get(domain)
   algorithm = registry.get(algo)
-  _check_apart(algorithm, of_domain)
+  owners.check_apart(algorithm, of_domain)
   table: dict[str, tuple[Any, str]] = dict(_COMMON)
   table |= {'algo': (algo, _COMMON['algo'][1])} | {
     name: (field.default, field.metadata['source'])
@@ -99,44 +99,44 @@ def defaults(
   specific = dict(of_domain.defaults)
   if environment is not None:
     specific |= of_domain.option_defaults(environment)
-  specific |= algorithm.defaults.get(domain, {})
+  _check(specific, f'domain {domain}')
+  own = algorithm.defaults.get(domain, {})
+  of_preset = algorithm.presets.get(preset, {}).get(domain, {})
+  _check({**of_preset, **own}, f'algorithm {algo}')
+  specific |= own
   if 'lstm' not in algorithm.settings:
     lstm = False
   elif lstm is None:
     lstm, _ = (table | specific)['lstm']
-  table |= algorithm.presets.get(preset, {}).get(domain, {})
+  table |= of_preset
   table |= _LSTM if lstm else {}
   table |= specific
   of_runtime = runtimes.get(runtime or table['runtime'][0])
   if runtime:
     table['runtime'] = (runtime, _COMMON['runtime'][1])
-  own = {
+  its_own = {
     name: (field.default, field.metadata['source'])
     for name, field in of_runtime.settings.items()
   }
-  return _known(own | table, algorithm, of_runtime, domain)
+  # Defaults for settings of other algorithms and runtimes are dropped.
+  known = {*common.settings(), *algorithm.settings, *of_runtime.settings}
+  return {
+    name: default
+    for name, default in (its_own | table).items()
+    if name in known
+  }
 
 
-def _check_apart(algorithm, domain) -> None:
-  options = {field.name for field in dataclasses.fields(domain.options)}
-  own = algorithm.settings.keys()
-  others = common.settings().keys() | owners.of_runtimes()
-  shared = own & others | options & own | options & others
-  if shared:
-    raise ValueError(
-      f'algorithm {algorithm.name} in domain {domain.name}: more than one '
-      f'setting has the name {", ".join(sorted(shared))}'
-    )
-
-
-def _known(table, algorithm, runtime, domain) -> dict[str, tuple[Any, str]]:
-  """Drops defaults for settings of other algorithms and runtimes."""
-  own = {*common.settings(), *algorithm.settings, *runtime.settings}
-  elsewhere = owners.all_settings()
-  unknown = table.keys() - own - elsewhere
-  if unknown:
-    raise ValueError(
-      f'defaults of domain {domain} or algorithm {algorithm.name}: there is no '
-      f'setting {", ".join(sorted(unknown))}'
-    )
-  return {name: default for name, default in table.items() if name in own}
+def _check(given: Mapping[str, Any], owner: str) -> None:
+  """Checks that defaults are those of settings, each with its source."""
+  known = common.settings().keys() | owners.all_settings()
+  for name, default in given.items():
+    if name not in known:
+      raise errors.UsageError(
+        f'{owner} has a default of {name}; allowed: {", ".join(sorted(known))}'
+      )
+    if not isinstance(default, tuple) or len(default) != 2:
+      raise errors.UsageError(
+        f'{owner} has the default {default!r} of {name}; allowed: a value and '
+        'its source'
+      )

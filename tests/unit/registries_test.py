@@ -3,14 +3,15 @@
 import dataclasses
 
 import pytest
+import script_flags
 
 from a3c_jax.algorithms import registry as algorithms
 from a3c_jax.algorithms.algorithm import Hyperparameters
-from a3c_jax.core import fields
+from a3c_jax.core import errors, fields
 from a3c_jax.envs import catch, domain
 from a3c_jax.runtimes import registry as runtimes
 from a3c_jax.runtimes import runtime
-from a3c_jax.settings import flags
+from a3c_jax.settings import config, flags
 
 
 @pytest.fixture(autouse=True)
@@ -108,3 +109,76 @@ def test_a_flag_has_one_type(register, name, other, kind):
 
 def test_every_type_that_is_allowed_can_be_read():
   assert tuple(flags._PARSERS) == fields.TYPES
+
+
+def define_flags(name):
+  with script_flags.forgotten():
+    flags.define_run(name)
+
+
+@pytest.mark.parametrize(
+  ('register', 'name', 'owners'),
+  [
+    (register_algorithm, 'frames', ('every run', 'algorithm own')),
+    (register_algorithm, 'environment', ('every run', 'algorithm own')),
+    (
+      register_algorithm,
+      'agents',
+      ('runtime queues', 'algorithm own'),
+    ),
+    (register_algorithm, 'rows', ('algorithm own', 'domain catch')),
+    (register_runtime, 'frames', ('every run', 'runtime own')),
+    (register_runtime, 'value_cost', ('runtime own', 'algorithm a3c')),
+    (register_runtime, 'rows', ('runtime own', 'domain catch')),
+    (register_domain, 'frames', ('every run', 'domain own')),
+    (register_domain, 'agents', ('runtime queues', 'domain own')),
+    (register_domain, 'lstm', ('algorithm a3c', 'domain own')),
+  ],
+)
+def test_one_name_is_one_setting(register, name, owners):
+  base = Hyperparameters if register is register_algorithm else runtime.Settings
+  settings = dataclasses.make_dataclass(
+    'Settings',
+    [(name, int, size())],
+    bases=() if register is register_domain else (base,),
+    frozen=True,
+    kw_only=True,
+  )
+  register('own', settings)
+  used = 'own' if register is register_domain else 'catch'
+  algo = 'own' if register is register_algorithm else 'a3c'
+  first, second = owners
+  for use in (
+    lambda: config.make(used, algo=algo),
+    lambda: define_flags(used),
+  ):
+    with pytest.raises(errors.UsageError) as error:
+      use()
+    assert str(error.value).startswith(
+      f'--{name}: a setting of {first} and of {second}; allowed: '
+    )
+
+
+@pytest.mark.parametrize(
+  ('default', 'hint'),
+  [
+    ({'tmax': (5, 'ours')}, 'a default of tmax; allowed: adjust, agents, '),
+    ({'t_max': 5}, 'the default 5 of t_max; allowed: a value and its source'),
+  ],
+)
+def test_defaults_are_those_of_settings_and_have_sources(default, hint):
+  own = algorithms.get('a3c')
+  algorithms.register(own._replace(name='own', defaults={'catch': default}))
+  presets = {'best': {'catch': default}}
+  algorithms.register(own._replace(name='own2', presets=presets))
+  domain.register(catch.DOMAIN._replace(name='own', defaults=default))
+  for owner, given in (
+    ('algorithm own', {'domain': 'catch', 'algo': 'own'}),
+    ('algorithm own2', {'domain': 'catch', 'algo': 'own2', 'preset': 'best'}),
+    ('domain own', {'domain': 'own'}),
+  ):
+    with pytest.raises(errors.UsageError) as error:
+      config.make(**given)
+    assert str(error.value).startswith(f'{owner} has {hint}')
+  with pytest.raises(errors.UsageError):
+    define_flags('catch')
