@@ -22,6 +22,7 @@ _ENVIRONMENT = 'environment'
 _ALGORITHM = 'algorithm '  # The names of those with the settings follow.
 _RUNTIME = 'runtime '  # Likewise.
 _HEADINGS = {_ENVIRONMENT, *common.sections()}
+_ALLOWED = 'Allowed: '  # Begins the line of the help that gives the values.
 _SOURCES = """\
 After each default is its source. paper: Mnih et al. 2016, arXiv:1602.01783.
 authors: their advice to reimplementers. ours: our choice or experiments."""
@@ -105,8 +106,16 @@ def _help_text(field, default: str, *, about: str = '', allowed: str = ''):
   """
   lines = [' '.join([field.metadata['help'], about]).strip()]
   if field.type not in ('bool', bool):
-    lines.append(f'Allowed: {allowed or fields.allowed(field)}.')
+    lines.append(f'{_ALLOWED}{allowed or fields.allowed(field)}.')
   return '\n'.join([*lines, f'Default: {default}.'])
+
+
+def allowed_values(name: str) -> str:
+  """Returns the allowed values of a flag, in words, from its help."""
+  for line in flags.FLAGS[name].help.splitlines():
+    if line.startswith(_ALLOWED):
+      return line.removeprefix(_ALLOWED).removesuffix('.')
+  return 'a value'
 
 
 def _shown(value: Any) -> str:
