@@ -38,6 +38,7 @@ def setting(
   source: str = '',
   flag: bool = True,
   may_change: bool = False,
+  may_override: bool = True,
   path: bool = False,
   heading: str = '',
 ) -> Any:
@@ -52,6 +53,8 @@ def setting(
     source: the source of that default.
     flag: whether the command line has a flag for it.
     may_change: whether a run can resume with another value.
+    may_override: whether it can if `--override` names the setting. It cannot if
+      a checkpoint fits one value alone.
     path: whether it is a path, or several, for `absolute_paths`.
     heading: in `--help`, above this setting and those that follow.
   """
@@ -62,6 +65,7 @@ def setting(
     'source': source,
     'flag': flag,
     'may_change': may_change,
+    'may_override': may_override,
     'path': path,
     'heading': heading,
   }
