@@ -92,8 +92,8 @@ def _define_import(flag_values: flags.FlagValues) -> None:
     flags.DEFINE_string(
       'import',
       None,
-      'Your modules that register domains or algorithms. A run does not record '
-      'them: give this flag again to resume, evaluate or plot.\n'
+      'Your modules that register domains, algorithms or runtimes. A run does '
+      'not record them: give this flag again to resume, evaluate or plot.\n'
       'Allowed: names of modules, separated by commas.\n'
       'Default: none (ours).',
       flag_values=flag_values,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 import dataclasses
 import inspect
+import re
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -243,10 +244,13 @@ def check_registered(
     beside: by name, the settings of those whose flags are defined beside these.
 
   Raises:
-    ValueError: if the name is taken, if a setting is no `setting` with a
-      default, a source and one of `TYPES`, if its default is not allowed, or if
-      another one of that name has another type.
+    ValueError: if the name is taken or no word, if a setting is no `setting`
+      with a default, a source and one of `TYPES`, if its default is not
+      allowed, or if another one of that name has another type.
   """
+  if not isinstance(name, str) or not re.fullmatch(r'\w[\w.-]*', name):
+    # It is the value of a flag, and a part of the names of folders.
+    raise ValueError(f'{what} {name!r}: allowed: letters, digits and _ . -')
   if name in taken:
     raise ValueError(f'{what} {name} is registered already')
   if not dataclasses.is_dataclass(settings):

@@ -112,10 +112,9 @@ def _help_text(field, default: str, *, about: str = '', allowed: str = ''):
 
 def allowed_values(name: str) -> str:
   """Returns the allowed values of a flag, in words, from its help."""
-  for line in flags.FLAGS[name].help.splitlines():
-    if line.startswith(_ALLOWED):
-      return line.removeprefix(_ALLOWED).removesuffix('.')
-  return 'a value'
+  lines = flags.FLAGS[name].help.splitlines()
+  own = [line for line in lines if line.startswith(_ALLOWED)]
+  return ' '.join(own or lines).removeprefix(_ALLOWED).removesuffix('.')
 
 
 def _shown(value: Any) -> str:

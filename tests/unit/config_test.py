@@ -413,5 +413,7 @@ def test_a_value_in_a_message_is_not_longer_than_a_line():
 
 
 def test_no_more_environments_than_allowed():
-  with pytest.raises(errors.UsageError, match='--envs_per_thread=100: allowed'):
+  with pytest.raises(
+    errors.UsageError, match='^--envs_per_thread=100: .*; allowed'
+  ):
     make(threads=200, envs_per_thread=100)

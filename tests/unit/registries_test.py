@@ -53,6 +53,13 @@ def test_a_name_is_taken_once(register, registry, ours):
       register(name)
 
 
+@pytest.mark.parametrize('register', [each[0] for each in REGISTRIES])
+@pytest.mark.parametrize('name', ['', 'two words', 'a/b', 'a,b', '-x', None])
+def test_a_name_is_a_word(register, name):
+  with pytest.raises(ValueError, match='^[a-z]+ .*: allowed: letters'):
+    register(name)
+
+
 def settings_with(kind, field):
   """A dataclass of settings whose only one is `size`."""
   return dataclasses.make_dataclass(
