@@ -261,8 +261,9 @@ def _is_of_absl(name) -> bool:
 def _described(error: Exception) -> str:
   """Returns the message; those of absl get the form of ours."""
   text = str(error)
-  if isinstance(error, flags.UnrecognizedFlagError):
-    name = error.flagname
+  unknown = re.match("Unknown command line flag '(.*?)'", text, re.DOTALL)
+  if unknown:
+    (name,) = unknown.groups()
     if name.startswith('help'):
       return f'--{name}: unknown; allowed: --help'
     ours = [each for each in flags.FLAGS if not _is_of_absl(each)]

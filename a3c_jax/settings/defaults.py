@@ -8,6 +8,7 @@ github.com/miyosuda/async_deep_reinforce/issues/1). 'ours' is our experiments.
 from __future__ import annotations
 
 from collections.abc import Mapping
+import dataclasses
 from typing import Any
 
 from a3c_jax.algorithms import registry
@@ -92,18 +93,15 @@ def defaults(
   algorithm = registry.get(algo)
   owners.check_apart(algorithm, of_domain)
   table: dict[str, tuple[Any, str]] = dict(_COMMON)
-  table |= {'algo': (algo, _COMMON['algo'][1])} | {
-    name: (field.default, field.metadata['source'])
-    for name, field in algorithm.settings.items()
-  }
+  table |= {'algo': (algo, _COMMON['algo'][1])} | _own(algorithm.settings)
   specific = dict(of_domain.defaults)
   if environment is not None:
     specific |= of_domain.option_defaults(environment)
   _check(specific, f'domain {domain}')
-  own = algorithm.defaults.get(domain, {})
+  in_domain = algorithm.defaults.get(domain, {})
   of_preset = algorithm.presets.get(preset, {}).get(domain, {})
-  _check({**of_preset, **own}, f'algorithm {algo}')
-  specific |= own
+  _check({**of_preset, **in_domain}, f'algorithm {algo}')
+  specific |= in_domain
   if 'lstm' not in algorithm.settings:
     lstm = False
   elif lstm is None:
@@ -114,16 +112,18 @@ def defaults(
   of_runtime = runtimes.get(runtime or table['runtime'][0])
   if runtime:
     table['runtime'] = (runtime, _COMMON['runtime'][1])
-  its_own = {
-    name: (field.default, field.metadata['source'])
-    for name, field in of_runtime.settings.items()
-  }
+  table = _own(of_runtime.settings) | table
   # Defaults for settings of other algorithms and runtimes are dropped.
   known = {*common.settings(), *algorithm.settings, *of_runtime.settings}
+  return {name: default for name, default in table.items() if name in known}
+
+
+def _own(
+  settings: Mapping[str, dataclasses.Field],
+) -> dict[str, tuple[Any, str]]:
   return {
-    name: default
-    for name, default in (its_own | table).items()
-    if name in known
+    name: (field.default, field.metadata['source'])
+    for name, field in settings.items()
   }
 
 
