@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 import contextlib
+import difflib
+import faulthandler
 import os
+import re
 import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
-from absl import app, flags, logging
+from absl import command_name, flags, logging
 import jax
 
 from a3c_jax.algorithms import registry
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 
 _LEAVING_SECONDS = 10.0  # From the end of the script to its process's exit.
 _LONGEST = 500  # Characters of a word in a message.
+_FOR_ABSL = ('flagfile', 'undefok')  # It obeys them while it parses.
 HELP = ('--help', '-help', '-h', '-?', '--helpshort')
 
 
@@ -88,8 +92,8 @@ def _define_import(flag_values: flags.FlagValues) -> None:
     flags.DEFINE_string(
       'import',
       None,
-      'Your modules that register domains or algorithms. A run does not record '
-      'them: give this flag again to resume, evaluate or plot.\n'
+      'Your modules that register domains, algorithms or runtimes. A run does '
+      'not record them: give this flag again to resume, evaluate or plot.\n'
       'Allowed: names of modules, separated by commas.\n'
       'Default: none (ours).',
       flag_values=flag_values,
@@ -104,16 +108,20 @@ def import_modules() -> None:
   flags there are.
 
   Raises:
-    UsageError: naming `--import` and the first module that does not exist.
+    UsageError: naming `--import` and the first module that does not exist or
+      raises an error.
   """
+  _define_import(flags.FLAGS)
+  _check_not_for_absl(sys.argv)
   own = flags.FlagValues()
   _define_import(own)
   own.set_gnu_getopt()  # Values of flags that are not known yet may precede it.
   own(sys.argv, known_only=True)
-  if own['import'].value:
+  value = own['import'].value
+  if value:
     find_users_modules()
-    for name in own['import'].value.split(','):
-      packages.load_module(name, flag='import')
+    for name in value.split(','):
+      packages.load_module(name, flag='import', value='' if name else value)
 
 
 @contextlib.contextmanager
@@ -123,6 +131,8 @@ def refused_in_one_line() -> Iterator[None]:
     yield
   except (flags.Error, errors.UsageError) as error:
     _exit_with(error, 2)
+  except KeyboardInterrupt:  # While modules of the user are imported.
+    _exit_stopped()
 
 
 def run(
@@ -144,7 +154,13 @@ def run(
   """
   output.set_up()
   _define_import(flags.FLAGS)
+  # As `absl.app.run` does, but without its flags: a debugger, a profiler, and
+  # other help.
+  command_name.make_process_name_useful()
+  logging.use_absl_handler()
   logging.set_verbosity(logging.WARNING)
+  with contextlib.suppress(OSError, ValueError, RuntimeError):
+    faulthandler.enable()  # Only if stderr is a file.
 
   def checked_main(argv):
     try:
@@ -174,12 +190,12 @@ def run(
     except errors.StoppedError as error:
       print(error)
     except KeyboardInterrupt:
-      print('stopped', file=sys.stderr)
-      sys.exit(130)
+      _exit_stopped()
 
   code: object = 1
   try:
-    app.run(checked_main, flags_parser=_parse)
+    checked_main(_parse(sys.argv))
+    sys.exit()
   except SystemExit as end:
     code = end.code
     raise
@@ -210,13 +226,67 @@ def _parse(argv):
   own = argv.index('--') if '--' in argv else len(argv)
   rest = [each for each in argv[:own] if each not in HELP]
   try:
+    _check_not_for_absl(argv)
     arguments = flags.FLAGS(rest + argv[own:])
+    _check_not_of_absl()
     if len(rest) < own:
       print(_help())
       sys.exit(0)
     return arguments
   except (flags.Error, errors.UsageError, ValueError) as error:
     return _exit_with(error, 2)
+
+
+def _check_not_for_absl(argv) -> None:
+  for argument in argv[1:]:
+    if argument == '--':
+      return
+    name = argument.lstrip('-').partition('=')[0]
+    if argument.startswith('-') and name in _FOR_ABSL:
+      raise flags.UnrecognizedFlagError(name)
+
+
+def _check_not_of_absl() -> None:
+  """Refuses flags that absl defines for itself; --help does not list them."""
+  for name in flags.FLAGS:
+    flag = flags.FLAGS[name]
+    if flag.present and _is_of_absl(name):
+      raise flags.UnrecognizedFlagError(flag.name)  # Not its short name.
+
+
+def _is_of_absl(name) -> bool:
+  module = flags.FLAGS.find_module_defining_flag(name)
+  return str(module).startswith('absl.')
+
+
+def _described(error: Exception) -> str:
+  """Returns the message; those of absl get the form of ours."""
+  text = str(error)
+  unknown = re.match("Unknown command line flag '(.*?)'", text, re.DOTALL)
+  if unknown:
+    (name,) = unknown.groups()
+    if name.startswith('help'):
+      return f'--{name}: unknown; allowed: --help'
+    ours = [each for each in flags.FLAGS if not _is_of_absl(each)]
+    near = difflib.get_close_matches(name, ours)
+    such_as = ', '.join(f'--{each}' for each in near)
+    return (
+      f'--{name}: unknown; allowed: flags that --help lists'
+      f'{such_as and f", such as {such_as}"}'
+    )
+  missing = re.fullmatch('Missing value for flag -+(.*)', text, re.DOTALL)
+  if missing:
+    (name,) = missing.groups()
+    return (
+      f'--{name}: has no value; allowed: {settings_flags.allowed_values(name)}'
+    )
+  superfluous = re.fullmatch(
+    '-+(.*?)=.* does not take an argument', text, re.DOTALL
+  )
+  if superfluous:
+    (name,) = superfluous.groups()
+    return f'--{name}: has a value; allowed: --{name} alone'
+  return text.removeprefix('flag ')
 
 
 def _help() -> str:
@@ -229,6 +299,11 @@ def _help() -> str:
   )
 
 
+def _exit_stopped():
+  print('stopped', file=sys.stderr)
+  sys.exit(130)
+
+
 def _exit_with(error, code):
   _print_error(error)
   sys.exit(code)
@@ -236,7 +311,7 @@ def _exit_with(error, code):
 
 def _print_error(error):
   """Prints an error and its notes in one line."""
-  text = '; '.join([str(error), *getattr(error, '__notes__', [])])
+  text = '; '.join([_described(error), *getattr(error, '__notes__', [])])
   words = [
     word if len(word) <= _LONGEST else f'{word[:_LONGEST]}…'
     for word in text.split()

@@ -48,6 +48,7 @@ class Recurrent(Hyperparameters):
     'for policy and value each.',
     default=False,
     source='paper, section 8',
+    may_override=False,
   )
 
 

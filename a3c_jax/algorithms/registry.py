@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
-import inspect
-
 from a3c_jax.algorithms import builtin
 from a3c_jax.algorithms.algorithm import Algorithm
-from a3c_jax.core import errors
+from a3c_jax.core import errors, fields
 
 _algorithms: dict[str, Algorithm] = {}
 
@@ -16,23 +13,16 @@ def register(algorithm: Algorithm) -> None:
   """Makes an algorithm known to flags, training, evaluation and figures.
 
   Raises:
-    ValueError: if the name is taken, if a setting has no default or source, or
-      if another algorithm has a setting of that name and another type.
+    ValueError: as `fields.check_registered`.
   """
-  name = algorithm.name
-  if name in _algorithms:
-    raise ValueError(f'algorithm {name} is registered already')
-  for field in algorithm.settings.values():
-    if field.default is dataclasses.MISSING or not field.metadata['source']:
-      raise ValueError(f'{name}: {field.name} needs a default and its source')
-    for other in _algorithms.values():
-      known = other.settings.get(field.name, field)
-      if _name(known.type) != _name(field.type):
-        raise ValueError(
-          f'{name}: {field.name} is {field.type}, but {known.type} in '
-          f'{other.name}'
-        )
-  _algorithms[name] = algorithm
+  fields.check_registered(
+    'algorithm',
+    algorithm.name,
+    algorithm.hyperparameters,
+    taken=_algorithms,
+    beside={name: each.hyperparameters for name, each in _algorithms.items()},
+  )
+  _algorithms[algorithm.name] = algorithm
 
 
 def names() -> tuple[str, ...]:
@@ -64,11 +54,6 @@ def get(name: str) -> Algorithm:
       f'--algo={errors.as_text(name)}: allowed: {", ".join(names())}'
     )
   return _algorithms[name]
-
-
-def _name(kind) -> str:
-  # A type, unless its module has `from __future__ import annotations`.
-  return kind if isinstance(kind, str) else inspect.formatannotation(kind)
 
 
 for _algorithm in builtin.ALGORITHMS:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 import dataclasses
+import inspect
+import re
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -12,6 +15,17 @@ from a3c_jax.core import errors
 from a3c_jax.core import paths as paths_lib
 
 Settings = TypeVar('Settings')
+# Types of settings that a flag can have.
+TYPES = (
+  'bool',
+  'str',
+  'float',
+  'int',
+  'tuple[float, ...]',
+  'tuple[int, ...]',
+  'tuple[str, ...]',
+)
+_NONE: Mapping[str, type] = MappingProxyType({})
 _BELOW_ONE = 1 - 2**-25  # Smaller values are below 1 as float32 too.
 _LEAST = 1e-37  # As float32 it keeps all digits.
 
@@ -25,6 +39,7 @@ def setting(
   source: str = '',
   flag: bool = True,
   may_change: bool = False,
+  may_override: bool = True,
   path: bool = False,
   heading: str = '',
 ) -> Any:
@@ -39,6 +54,8 @@ def setting(
     source: the source of that default.
     flag: whether the command line has a flag for it.
     may_change: whether a run can resume with another value.
+    may_override: whether it can if `--override` names the setting. It cannot if
+      a checkpoint fits one value alone.
     path: whether it is a path, or several, for `absolute_paths`.
     heading: in `--help`, above this setting and those that follow.
   """
@@ -49,6 +66,7 @@ def setting(
     'source': source,
     'flag': flag,
     'may_change': may_change,
+    'may_override': may_override,
     'path': path,
     'heading': heading,
   }
@@ -193,13 +211,81 @@ def check_settings(settings: Any) -> None:
   """
   for field in dataclasses.fields(settings):
     value = getattr(settings, field.name)
-    try:
-      is_allowed = bool(field.metadata['check'](value))
-    except Exception:  # A check of a value of another type may raise anything.
-      is_allowed = False
-    if not is_allowed:
+    if not _is_allowed(field, value):
       if field.metadata['path'] and isinstance(value, str):
         value = paths_lib.as_given(value) if value else value
       raise errors.UsageError(
         f'--{field.name}={errors.as_text(value)}: allowed: {allowed(field)}'
       )
+
+
+def type_name(field: dataclasses.Field) -> str:
+  """Returns the name of a field's type, such as 'tuple[int, ...]'."""
+  # A type, unless its module has `from __future__ import annotations`.
+  kind = field.type
+  return kind if isinstance(kind, str) else inspect.formatannotation(kind)
+
+
+def check_registered(
+  what: str,
+  name: str,
+  settings: type,
+  *,
+  taken: Iterable[str],
+  beside: Mapping[str, type] = _NONE,
+) -> None:
+  """Checks a name and the settings that go with it, for a registry.
+
+  Args:
+    what: has the name and the settings, such as 'algorithm'.
+    name: that it gets.
+    settings: the dataclass of its settings.
+    taken: names in the registry.
+    beside: by name, the settings of those whose flags are defined beside these.
+
+  Raises:
+    ValueError: if the name is taken or no word, if a setting is no `setting`
+      with a default, a source and one of `TYPES`, if its default is not
+      allowed, or if another one of that name has another type.
+  """
+  if not isinstance(name, str) or not re.fullmatch(r'\w[\w.-]*', name):
+    # It is the value of a flag, and a part of the names of folders.
+    raise ValueError(f'{what} {name!r}: allowed: letters, digits and _ . -')
+  if name in taken:
+    raise ValueError(f'{what} {name} is registered already')
+  if not dataclasses.is_dataclass(settings):
+    raise ValueError(f'{what} {name}: its settings are no dataclass')
+  for field in dataclasses.fields(settings):
+    problem = _why_no_flag(field)
+    for other, kind in beside.items():
+      known = {each.name: each for each in dataclasses.fields(kind)}
+      its_type = type_name(known.get(field.name, field))
+      if not problem and its_type != type_name(field):
+        problem = f'is {type_name(field)}, but {its_type} in {other}'
+    if problem:
+      raise ValueError(f'{what} {name}: {field.name} {problem}')
+
+
+def _why_no_flag(field: dataclasses.Field) -> str:
+  """Returns why a field cannot have a flag; '' if it can."""
+  if (
+    'check' not in field.metadata
+    or not field.metadata['source']
+    or field.default is dataclasses.MISSING
+  ):
+    return 'needs fields.setting, with a default and its source'
+  if type_name(field) not in TYPES:
+    return f'is {type_name(field)}; allowed: {", ".join(TYPES)}'
+  if not _is_allowed(field, field.default):
+    return (
+      f'has the default {errors.as_text(field.default)}; allowed: '
+      f'{allowed(field)}'
+    )
+  return ''
+
+
+def _is_allowed(field: dataclasses.Field, value: Any) -> bool:
+  try:
+    return bool(field.metadata['check'](value))
+  except Exception:  # A check of a value of another type may raise anything.
+    return False

@@ -7,12 +7,14 @@ import importlib
 import importlib.util
 import inspect
 import re
+import traceback
 import types
 from typing import Any
 
 from a3c_jax.core import errors
 
 _NAME = r'[^\W\d]\w*'
+_MODULES = 'modules in this folder or installed ones, separated by commas'
 
 
 def check_installed(
@@ -37,22 +39,34 @@ def check_installed(
       )
 
 
-def load_module(name: str, *, flag: str) -> types.ModuleType:
+def load_module(
+  name: str,
+  *,
+  flag: str,
+  value: str = '',
+  allowed: str = _MODULES,
+) -> types.ModuleType:
   """Imports the module of a name.
 
-  What the module raises while it is imported is the caller's to see.
+  Args:
+    name: of the module.
+    flag: that names it.
+    value: of the flag, if it is more than the name.
+    allowed: values of the flag, in words.
 
   Raises:
-    UsageError: naming the flag, if there is no such module.
+    UsageError: naming the flag, if there is no such module or importing it
+      raises anything, `SystemExit` included.
   """
   problem = 'is not the name of a module'
   if re.fullmatch(rf'{_NAME}(\.{_NAME})*', name):
     module, problem = _import(name)
     if module is not None:
       return module
+  elif value:
+    problem = f'{name!r} {problem}'
   raise errors.UsageError(
-    f'--{flag}={errors.as_text(name)}: {problem}; allowed: modules in this '
-    'folder or installed ones, separated by commas'
+    f'--{flag}={errors.as_text(value or name)}: {problem}; allowed: {allowed}'
   )
 
 
@@ -60,11 +74,30 @@ def _import(name: str) -> tuple[types.ModuleType | None, str]:
   """Returns the module, or None and why there is none."""
   try:
     return importlib.import_module(name), ''
-  except ModuleNotFoundError as error:
+  except KeyboardInterrupt:
+    raise
+  except BaseException as error:  # Also SystemExit, which would look like ours.
     # Not one that the module itself wants and does not find.
-    if not f'{name}.'.startswith(f'{error.name}.'):
-      raise
-    return None, str(error)
+    if isinstance(error, ModuleNotFoundError) and f'{name}.'.startswith(
+      f'{error.name}.'
+    ):
+      return None, str(error)
+    return None, f'importing it raised {_described(error)}'
+
+
+def _described(error: BaseException) -> str:
+  """Returns the type, the message and the place of an error of an import."""
+  places = [
+    f'{frame.filename}:{frame.lineno}'
+    for frame in traceback.extract_tb(error.__traceback__)
+    if frame.name == '<module>'  # The line of a module that was imported.
+  ]
+  text = repr(error)
+  if isinstance(error, SyntaxError):
+    text = f'{type(error).__name__}({error.msg!r})'
+    if error.lineno is not None:
+      places.append(f'{error.filename}:{error.lineno}')
+  return f'{text} at {places[-1]}' if places else text
 
 
 def load_function(
@@ -72,16 +105,15 @@ def load_function(
 ) -> Callable[..., Any]:
   """Returns the function that 'module:function' names.
 
-  Exceptions while the module is imported are passed on.
-
   Args:
     name: 'module:function'.
     flag: that names it.
     arguments: the keyword arguments that the function will get.
 
   Raises:
-    UsageError: naming the flag, if there is no such module or function, or the
-      function does not accept these arguments.
+    UsageError: naming the flag, if there is no such module or function,
+      importing the module raises anything, or the function does not accept
+      these arguments.
   """
   problem = 'is not of that form'
   if re.fullmatch(rf'{_NAME}(\.{_NAME})*:{_NAME}', name):

@@ -132,20 +132,9 @@ def register(domain: Domain) -> None:
   """Registers a domain under its name, in this process.
 
   Raises:
-    ValueError: if the name is taken.
-    TypeError: naming the first option that is no `fields.setting` with a
-      default and a source.
+    ValueError: as `fields.check_registered`.
   """
-  if domain.name in names():
-    raise ValueError(f'there is a domain {domain.name} already')
-  for field in dataclasses.fields(domain.options):
-    if not (
-      field.metadata.get('source') and field.default is not dataclasses.MISSING
-    ):
-      raise TypeError(
-        f'option {field.name} of domain {domain.name}: expected a '
-        'fields.setting with a default and a source'
-      )
+  fields.check_registered('domain', domain.name, domain.options, taken=names())
   _registered[domain.name] = domain
 
 

@@ -76,13 +76,12 @@ def _named_with_module(name: str, args: Mapping[str, Any]) -> Factory | str:
       if env_id not in gymnasium.registry:
         raise
       return env_id
-  try:
-    packages.load_module(module, flag='env')
-  except errors.UsageError as error:
-    raise errors.UsageError(
-      f'--env={name}: there is no module {module}; allowed: package:id, where '
-      'importing the package registers the id'
-    ) from error
+  packages.load_module(
+    module,
+    flag='env',
+    value=name,
+    allowed='package:id, where importing the package registers the id',
+  )
   return env_id
 
 

@@ -35,6 +35,7 @@ class Game(NamedTuple):
   script: str  # in the folder experiments
   flags: tuple[str, ...]
   domain: str
+  in_paper: bool = False  # so that frames and speed of a method are those on it
 
 
 class Method(NamedTuple):
@@ -42,8 +43,8 @@ class Method(NamedTuple):
 
   algo: str
   flags: tuple[str, ...]
-  frames: int  # at scale 1, on Atari
-  speed: int  # frames per second of one core, on Atari
+  frames: int  # at scale 1, on a game of the paper
+  speed: int  # frames per second of one core, on such a game
 
 
 # Speeds are those of BUILD.md, "Benchmark": two threads on two cores.
@@ -203,7 +204,9 @@ class Run(NamedTuple):
 
 
 def _game(name) -> Game:
-  return SMALL.get(name) or Game('atari.py', (f'--game={name}',), 'atari')
+  return SMALL.get(name) or Game(
+    'atari.py', (f'--game={name}',), 'atari', in_paper=True
+  )
 
 
 def learning_rates(domain: str, count: int) -> list[float]:
@@ -282,7 +285,7 @@ def make_runs(
 
 
 def _speed(method: Method, game: Game) -> int:
-  return method.speed if game.domain == 'atari' else _SMALL_SPEED
+  return method.speed if game.in_paper else _SMALL_SPEED
 
 
 def _settings(
@@ -290,7 +293,7 @@ def _settings(
 ) -> tuple[int, dict[str, int | str]]:
   """The frames of a run, and flags that depend on them."""
   full = method.frames
-  if game.domain != 'atari':
+  if not game.in_paper:
     full, _ = defaults(game.domain)['frames']
   frames = _share(full, scale)
   is_policy = registry.get(method.algo).is_policy
@@ -301,7 +304,7 @@ def _settings(
     'eval_frames': math.ceil(frames / (1 if is_policy else _EVALUATIONS)),
     'eval_episodes': 30 if is_row else 10,
   }
-  if game.domain == 'atari':
+  if game.in_paper:
     settings['eval_protocol'] = 'noop30'  # That of the reference scores.
   return frames, settings
 

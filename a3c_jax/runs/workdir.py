@@ -7,6 +7,7 @@ import contextlib
 import csv
 import importlib.metadata
 import json
+import logging
 import os
 import pathlib
 import platform
@@ -17,6 +18,7 @@ from a3c_jax.envs import domain as domain_lib
 from a3c_jax.settings import record as record_lib
 from a3c_jax.settings.common import Config
 
+_logger = logging.getLogger(__name__)
 _PACKAGES = (  # Of every run.
   'a3c_jax',
   'absl-py',
@@ -55,12 +57,7 @@ class Workdir:
     self._config = config
     self._exit = contextlib.ExitStack()
     self._changes = []
-    for name in config.override:
-      if name not in [*record_lib.fixed_settings(config)]:
-        raise errors.UsageError(
-          f'--override={name}: no setting that has to stay; allowed: '
-          + ', '.join(sorted(record_lib.fixed_settings(config)))
-        )
+    record_lib.check_override(config)
     try:
       self.resumes = self._check_folder()
     except OSError as error:
@@ -73,6 +70,12 @@ class Workdir:
         except OSError as error:
           self._refuse(f'config.json: {error.strerror}')
         self._compare(record_lib.read(self.path))
+      elif config.override:
+        _logger.warning(
+          '--override=%s: without effect; there is no run in %s to resume',
+          ','.join(config.override),
+          self.shown,
+        )
       unless_it_fits.pop_all()
 
   def claim(self, frames: int, spaces: Mapping[str, Any] | None = None) -> None:
@@ -148,23 +151,15 @@ class Workdir:
       self._refuse(_IN_USE)
 
   def _compare(self, record):
-    began = record_lib.fixed_settings(record.config)
     if record.config.domain != self._config.domain:
       self._refuse(
         f'holds a run of the domain {record.config.domain}, this one is of '
         f'{self._config.domain}'
       )
-    self._changes = record.changes
-    for name, value in record_lib.fixed_settings(self._config).items():
-      was = began.get(name, '(none)')
-      if value == was:
-        continue
-      if name not in self._config.override:
-        raise errors.UsageError(
-          f'--{name}={_text(value)}: the run in {self.shown} has '
-          f'{_text(was)}; allowed: that value, or --override={name}'
-        )
-      self._changes.append({'setting': name, 'was': was, 'became': value})
+    self._changes = [
+      *record.changes,
+      *record_lib.changes_of(self._config, record.config),
+    ]
 
   def _refuse(self, problem):
     raise errors.UsageError(
@@ -206,10 +201,6 @@ def is_finished(path: pathlib.Path) -> bool:
     return float(last['frames']) >= config['frames']
   except Exception:  # Damaged files may raise anything.
     return False
-
-
-def _text(value):
-  return errors.as_text(tuple(value) if isinstance(value, list) else value)
 
 
 def _record(config) -> dict[str, Any]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-
-from a3c_jax.core import errors
+from a3c_jax.core import errors, fields
 from a3c_jax.runtimes import asynchronous, queues, synchronous
 from a3c_jax.runtimes.runtime import Runtime
 
@@ -15,15 +13,15 @@ def register(runtime: Runtime) -> None:
   """Makes a runtime known to flags and training.
 
   Raises:
-    ValueError: if the name is taken, or a setting has no default or source.
+    ValueError: as `fields.check_registered`.
   """
-  if runtime.name in _runtimes:
-    raise ValueError(f'runtime {runtime.name} is registered already')
-  for field in runtime.settings.values():
-    if field.default is dataclasses.MISSING or not field.metadata['source']:
-      raise ValueError(
-        f'{runtime.name}: {field.name} needs a default and its source'
-      )
+  fields.check_registered(
+    'runtime',
+    runtime.name,
+    runtime.settings_type,
+    taken=_runtimes,
+    beside={name: each.settings_type for name, each in _runtimes.items()},
+  )
   _runtimes[runtime.name] = runtime
 
 

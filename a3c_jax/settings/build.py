@@ -180,13 +180,17 @@ def _name_of_torso(config, space) -> str:
 
 def _own_torso(name) -> nn.Module:
   function = packages.load_function(name, flag='network')
-  torso = function()
-  if not isinstance(torso, nn.Module):
-    raise errors.UsageError(
-      f'--network={name}: returned {type(torso).__name__}; '
-      'allowed: a function that returns a flax.linen.Module'
-    )
-  return torso
+  try:
+    torso = function()
+    if isinstance(torso, nn.Module):
+      return torso
+    problem = f'returned {type(torso).__name__}'
+  except SystemExit as error:  # It would end the script as if it were done.
+    problem = f'raised {error!r}'
+  raise errors.UsageError(
+    f'--network={name}: {problem}; '
+    'allowed: a function that returns a flax.linen.Module'
+  )
 
 
 def _check_features(name, torso, space, dtype) -> None:

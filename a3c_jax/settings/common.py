@@ -66,7 +66,8 @@ class Config:
   )
   override: tuple[str, ...] = fields.setting(
     'Settings whose values may differ from those of the run in --workdir when '
-    'it resumes.',
+    'it resumes. Its checkpoint must still fit: the parameters keep their '
+    'shapes. With algo or runtime, settings that the run lacks are defaults.',
     'names of flags, separated by commas',
     lambda value: all(isinstance(name, str) for name in value),
     may_change=True,
@@ -114,6 +115,7 @@ class Config:
     'Optimizer. shared_rmsprop: all threads share the mean squares. rmsprop: '
     'each thread has its own. momentum_sgd: each thread has its own momentum.',
     OPTIMIZERS,
+    may_override=False,
     heading='optimizer',
   )
   rms_decay: float = fields.decay("Decay of RMSProp's mean square per update.")

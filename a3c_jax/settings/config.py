@@ -205,8 +205,8 @@ def _check_together(config: Config) -> None:
   check_protocol(config, config.eval_protocol, flag='eval_protocol')
   if config.num_workers * config.envs_per_thread > _MOST_ENVS:
     raise errors.UsageError(
-      f'{config.num_workers} threads with --envs_per_thread='
-      f'{config.envs_per_thread}: allowed: {_MOST_ENVS} environments in all'
+      f'--envs_per_thread={config.envs_per_thread}: {config.num_workers} '
+      f'threads have them; allowed: {_MOST_ENVS} environments in all'
     )
   if domain_lib.get(config.domain).continuous and not algorithm.continuous:
     raise errors.UsageError(

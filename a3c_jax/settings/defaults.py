@@ -12,6 +12,7 @@ import dataclasses
 from typing import Any
 
 from a3c_jax.algorithms import registry
+from a3c_jax.core import errors
 from a3c_jax.envs import domain as domain_lib
 from a3c_jax.runtimes import registry as runtimes
 from a3c_jax.settings import common, owners
@@ -84,59 +85,58 @@ def defaults(
     environment: options of the domain; None ignores their defaults.
 
   Raises:
-    UsageError: if there is no such domain or algorithm.
-    ValueError: naming settings that do not exist but have defaults, or
-      settings of the same name.
+    UsageError: if there is no such domain or algorithm, if two of them have a
+      setting of the same name, or if one has a default of a setting that does
+      not exist, or without a source. It names them.
   """
   of_domain = domain_lib.get(domain)
   algorithm = registry.get(algo)
-  _check_apart(algorithm, of_domain)
+  owners.check_apart(algorithm, of_domain)
   table: dict[str, tuple[Any, str]] = dict(_COMMON)
-  table |= {'algo': (algo, _COMMON['algo'][1])} | {
-    name: (field.default, field.metadata['source'])
-    for name, field in algorithm.settings.items()
-  }
+  table |= {'algo': (algo, _COMMON['algo'][1])} | _own(algorithm.settings)
   specific = dict(of_domain.defaults)
   if environment is not None:
     specific |= of_domain.option_defaults(environment)
-  specific |= algorithm.defaults.get(domain, {})
+  _check(specific, f'domain {domain}')
+  in_domain = algorithm.defaults.get(domain, {})
+  of_preset = algorithm.presets.get(preset, {}).get(domain, {})
+  _check({**of_preset, **in_domain}, f'algorithm {algo}')
+  specific |= in_domain
   if 'lstm' not in algorithm.settings:
     lstm = False
   elif lstm is None:
     lstm, _ = (table | specific)['lstm']
-  table |= algorithm.presets.get(preset, {}).get(domain, {})
+  table |= of_preset
   table |= _LSTM if lstm else {}
   table |= specific
   of_runtime = runtimes.get(runtime or table['runtime'][0])
   if runtime:
     table['runtime'] = (runtime, _COMMON['runtime'][1])
-  own = {
+  table = _own(of_runtime.settings) | table
+  # Defaults for settings of other algorithms and runtimes are dropped.
+  known = {*common.settings(), *algorithm.settings, *of_runtime.settings}
+  return {name: default for name, default in table.items() if name in known}
+
+
+def _own(
+  settings: Mapping[str, dataclasses.Field],
+) -> dict[str, tuple[Any, str]]:
+  return {
     name: (field.default, field.metadata['source'])
-    for name, field in of_runtime.settings.items()
+    for name, field in settings.items()
   }
-  return _known(own | table, algorithm, of_runtime, domain)
 
 
-def _check_apart(algorithm, domain) -> None:
-  options = {field.name for field in dataclasses.fields(domain.options)}
-  own = algorithm.settings.keys()
-  others = common.settings().keys() | owners.of_runtimes()
-  shared = own & others | options & own | options & others
-  if shared:
-    raise ValueError(
-      f'algorithm {algorithm.name} in domain {domain.name}: more than one '
-      f'setting has the name {", ".join(sorted(shared))}'
-    )
-
-
-def _known(table, algorithm, runtime, domain) -> dict[str, tuple[Any, str]]:
-  """Drops defaults for settings of other algorithms and runtimes."""
-  own = {*common.settings(), *algorithm.settings, *runtime.settings}
-  elsewhere = owners.all_settings()
-  unknown = table.keys() - own - elsewhere
-  if unknown:
-    raise ValueError(
-      f'defaults of domain {domain} or algorithm {algorithm.name}: there is no '
-      f'setting {", ".join(sorted(unknown))}'
-    )
-  return {name: default for name, default in table.items() if name in own}
+def _check(given: Mapping[str, Any], owner: str) -> None:
+  """Checks that defaults are those of settings, each with its source."""
+  known = common.settings().keys() | owners.all_settings()
+  for name, default in given.items():
+    if name not in known:
+      raise errors.UsageError(
+        f'{owner} has a default of {name}; allowed: {", ".join(sorted(known))}'
+      )
+    if not isinstance(default, tuple) or len(default) != 2:
+      raise errors.UsageError(
+        f'{owner} has the default {default!r} of {name}; allowed: a value and '
+        'its source'
+      )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 import dataclasses
 import functools
-import inspect
 from typing import Any, NamedTuple
 
 from absl import flags
@@ -23,6 +22,7 @@ _ENVIRONMENT = 'environment'
 _ALGORITHM = 'algorithm '  # The names of those with the settings follow.
 _RUNTIME = 'runtime '  # Likewise.
 _HEADINGS = {_ENVIRONMENT, *common.sections()}
+_ALLOWED = 'Allowed: '  # Begins the line of the help that gives the values.
 _SOURCES = """\
 After each default is its source. paper: Mnih et al. 2016, arXiv:1602.01783.
 authors: their advice to reimplementers. ours: our choice or experiments."""
@@ -57,7 +57,7 @@ def _whole(text):
     return int(value)
 
 
-_PARSERS = {
+_PARSERS = {  # Of each of `fields.TYPES`.
   'bool': _Parser(flags.BooleanParser().parse, 'true, false'),
   'str': _Parser(str, 'text'),
   'float': _Parser(float, 'a number'),
@@ -83,10 +83,7 @@ class _Flag(flags.Flag):
     self, field: dataclasses.Field, help_for: Callable[[str | None], str]
   ):
     """Makes the flag, whose help depends on an algorithm, or None for all."""
-    # Of a module without `from __future__ import annotations` it is a type.
-    kind = field.type
-    if not isinstance(kind, str):
-      kind = inspect.formatannotation(kind)
+    kind = fields.type_name(field)
     self.help_for = help_for
     super().__init__(
       _PARSERS[kind],
@@ -109,8 +106,15 @@ def _help_text(field, default: str, *, about: str = '', allowed: str = ''):
   """
   lines = [' '.join([field.metadata['help'], about]).strip()]
   if field.type not in ('bool', bool):
-    lines.append(f'Allowed: {allowed or fields.allowed(field)}.')
+    lines.append(f'{_ALLOWED}{allowed or fields.allowed(field)}.')
   return '\n'.join([*lines, f'Default: {default}.'])
+
+
+def allowed_values(name: str) -> str:
+  """Returns the allowed values of a flag, in words, from its help."""
+  lines = flags.FLAGS[name].help.splitlines()
+  own = [line for line in lines if line.startswith(_ALLOWED)]
+  return ' '.join(own or lines).removeprefix(_ALLOWED).removesuffix('.')
 
 
 def _shown(value: Any) -> str:

@@ -171,9 +171,77 @@ def fixed_settings(config: Config) -> dict[str, Any]:
   # Those of the environment first: an error names the first that differs.
   values = record.pop('environment') | record
   values |= values.pop('arrangement') | values.pop('algorithm')
-  owners = (config, config.environment, config.arrangement, config.algorithm)
-  for each in owners:
-    for field in dataclasses.fields(each):
-      if field.metadata['may_change']:
-        del values[field.name]
+  for name, field in _fields(config).items():
+    if field.metadata['may_change']:
+      del values[name]
   return values
+
+
+def _fields(config: Config) -> dict[str, dataclasses.Field]:
+  owners = (config, config.environment, config.arrangement, config.algorithm)
+  return {
+    field.name: field for each in owners for field in dataclasses.fields(each)
+  }
+
+
+def _overridable(config: Config) -> list[str]:
+  """Returns the names of the settings that `--override` may name."""
+  fixed = fixed_settings(config)
+  return sorted(
+    name
+    for name, field in _fields(config).items()
+    if name in fixed
+    and field.metadata['flag']
+    and field.metadata['may_override']
+  )
+
+
+def check_override(config: Config) -> None:
+  """Checks that a run can resume with other values of what is overridden.
+
+  Raises:
+    UsageError: naming `--override` and the first setting that cannot change.
+  """
+  can = _overridable(config)
+  for name in config.override:
+    if name not in can:
+      problem = 'no setting that has to stay'
+      if name in fixed_settings(config):
+        problem = 'no run resumes with another value of it'
+      raise errors.UsageError(
+        f'--override={name}: {problem}; allowed: {", ".join(can)}'
+      )
+
+
+def changes_of(config: Config, run: Config) -> list[dict[str, Any]]:
+  """Returns which settings of a run are others in the config that resumes it.
+
+  Args:
+    config: whose `override` names the settings that may change.
+    run: that resumes, of the same domain.
+
+  Returns:
+    The name of each setting, what it was and what it became. `(none)` is what
+    it was if it belongs to another algorithm or runtime than the run had.
+
+  Raises:
+    UsageError: naming the first setting that must not change.
+  """
+  began, changes = fixed_settings(run), []
+  for name, value in fixed_settings(config).items():
+    was = began.get(name, '(none)')
+    if value == was:
+      continue
+    # What the run lacks comes with `--algo` or `--runtime`, compared before.
+    if name in began and name not in config.override:
+      also = f', or --override={name}' if name in _overridable(config) else ''
+      raise errors.UsageError(
+        f'--{name}={_text(value)}: the run in {paths.as_given(run.workdir)} '
+        f'has {_text(was)}; allowed: that value{also}'
+      )
+    changes.append({'setting': name, 'was': was, 'became': value})
+  return changes
+
+
+def _text(value: Any) -> str:
+  return errors.as_text(tuple(value) if isinstance(value, list) else value)

@@ -3,9 +3,7 @@
 from collections.abc import Iterator
 import contextlib
 
-from absl import app, flags
-
-app.define_help_flags()  # Now, and not as if they were those of a script.
+from absl import flags
 
 
 @contextlib.contextmanager

@@ -8,6 +8,9 @@ from programs import succeeded
 import pytest
 
 import a3c_jax
+from a3c_jax.algorithms import registry as algorithms
+from a3c_jax.envs import domain
+from a3c_jax.runtimes import registry as runtimes
 
 PACKAGE = pathlib.Path(a3c_jax.__file__).parent
 MODULES = {
@@ -133,3 +136,21 @@ def test_library_code_owns_no_process():
     if isinstance(node, ast.Call) and ast.unparse(node.func) in forbidden
   }
   assert owners == PROGRAMS
+
+
+def test_no_code_asks_for_the_name_of_an_algorithm_a_domain_or_a_runtime():
+  names = {*domain.names(), *algorithms.names(), *runtimes.names()}
+  scripts = {
+    path.name: ast.parse(path.read_text())
+    for path in (programs.ROOT / 'experiments').rglob('*.py')
+  }
+  found = [
+    f'{name}: {ast.unparse(node)}'
+    for name, tree in (MODULES | scripts).items()
+    for node in ast.walk(tree)
+    if isinstance(node, ast.Compare)
+    and '__module__' not in ast.unparse(node)  # There gym is a package.
+    for part in ast.walk(node)
+    if isinstance(part, ast.Constant) and part.value in names
+  ]
+  assert found == []

@@ -95,3 +95,18 @@ def test_imported_modules_register_domains_and_algorithms(run, tmp_path):
     change_record(tmp_path / 'r', **{name: value})
     assert '--workdir=r: ' in refused(run(*EVALUATE))
   assert not (tmp_path / 'imported').exists()
+
+
+@pytest.mark.parametrize('script', [(*MAIN, 'catch'), EVALUATE, PLOT])
+def test_a_module_that_cannot_be_imported_is_told_in_one_line(
+  run, tmp_path, script
+):
+  (tmp_path / 'twice.py').write_text('import own_module\n' + MODULE)
+  line = refused(run(*script, '--import=twice'))
+  assert line.startswith('--import=twice: importing it raised ValueError(')
+  assert 'own_catch' in line and 'twice.py:9; allowed: ' in line
+  (tmp_path / 'leaves.py').write_text('raise SystemExit(0)\n')
+  assert 'SystemExit(0)' in refused(run(*script, '--import=leaves'))
+  (tmp_path / 'interrupted.py').write_text('raise KeyboardInterrupt\n')
+  result = run(*script, '--import=interrupted')
+  assert result == (130, '', 'stopped\n')

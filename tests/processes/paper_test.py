@@ -152,7 +152,7 @@ def test_table_1_is_of_the_large_network():
     (['table1', '--games=catch'], '--games=catch: allowed for table1: alien'),
     (['figs5', '--methods=one_step_q'], '--methods=one_step_q: allowed for '),
     (['fig3', '--threads=0,1'], '--threads=0,1: allowed: whole numbers'),
-    (['fig3', '--threads=1,x'], 'flag --threads=1,x: allowed: whole numbers'),
+    (['fig3', '--threads=1,x'], '--threads=1,x: allowed: whole numbers'),
     (['fig2', '--learning_rates=0'], '--learning_rates=0.0: allowed: numbers'),
     (['fig1', '--reference_score=1'], '--reference_score=1: allowed for fig'),
     (['fig1', '--threads=1,2'], '--threads=1,2: allowed for fig1: one'),

@@ -113,7 +113,7 @@ def refusal(path, *arguments):
     ([], ['--seed=3'], '--seed=3 after --: allowed'),
     ([], ['--workdir', 'mine'], '--workdir after --: allowed'),
     ([], ['-learning_rate=1'], '-learning_rate=1 after --: allowed'),
-    (['--frames=3'], [], "Unknown command line flag 'frames'"),
+    (['--frames=3'], [], '--frames: unknown; allowed: '),
   ],
 )
 def test_bad_input_is_refused_in_one_line(ended, arguments, after, hint):

@@ -1,6 +1,5 @@
 """A domain that a script outside the package registers, and trains."""
 
-import dataclasses
 import functools
 import importlib.util
 
@@ -147,28 +146,3 @@ def test_help_shows_the_options_and_the_defaults(run):
   assert 'Default: 3 (a guess).' in text
   assert 'Default: 4 (an episode); with --lstm 4 (an episode)' not in text
   assert 'Default: 4 (an episode)' in text
-
-
-def make_domain(**changes):
-  return domain.get('catch')._replace(**{'name': 'own'} | changes)
-
-
-def test_a_name_is_taken_once(monkeypatch):
-  monkeypatch.setattr(domain, '_registered', {})
-  domain.register(make_domain())
-  assert domain.get('own').name == 'own'
-  assert domain.names()[-1] == 'own'
-  for name in ('own', 'atari'):
-    with pytest.raises(ValueError, match=f'a domain {name} already'):
-      domain.register(make_domain(name=name))
-
-
-def test_an_option_without_a_source_is_refused(monkeypatch):
-  @dataclasses.dataclass(frozen=True)
-  class Options:
-    size: int = 3
-
-  monkeypatch.setattr(domain, '_registered', {})
-  with pytest.raises(TypeError, match='option size of domain own'):
-    domain.register(make_domain(options=Options))
-  assert 'own' not in domain.names()

@@ -1,7 +1,5 @@
 """Records of algorithms, and the registry that holds them."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 
@@ -61,44 +59,6 @@ def test_a_registered_algorithm_is_known(register):
   register(other)
   assert registry.get('other') is other
   assert registry.names() == (*PAPER, 'other')
-
-
-def test_a_name_is_taken_once(register):
-  with pytest.raises(ValueError, match='a3c is registered already'):
-    register(registry.get('a3c'))
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class NoSource(ValueBased):
-  depth: int = fields.count('Depth.', default=1)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class NoDefault(ValueBased):
-  depth: int = fields.count('Depth.', source='ours')
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class OtherType:
-  lstm: int = fields.count('Number of cells.', default=1, source='ours')
-
-
-@pytest.mark.parametrize(
-  'hyperparameters, problem',
-  [
-    (NoSource, 'depth needs a default and its source'),
-    (NoDefault, 'depth needs a default and its source'),
-    (OtherType, 'lstm is .*int.*, but .*bool.* in a3c'),
-  ],
-)
-def test_records_that_would_break_flags_are_refused(
-  register, hyperparameters, problem
-):
-  record = registry.get('nstep_q')._replace(
-    name='other', hyperparameters=hyperparameters
-  )
-  with pytest.raises(ValueError, match=problem):
-    register(record)
 
 
 def test_ends_and_probabilities_of_exploration_are_as_many():

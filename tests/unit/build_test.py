@@ -213,6 +213,7 @@ def test_what_is_assumed_of_images_is_said(domain, network, space, line):
     ('no_such_module:make', VECTOR, 'no_such_module'),
     ('build_test:no_such_function', VECTOR, 'no_such_function'),
     ('builtins:dict', VECTOR, 'flax.linen.Module'),
+    ('sys:exit', VECTOR, 'raised SystemExit('),
     ('math:pi', VECTOR, 'module:function'),
   ],
 )

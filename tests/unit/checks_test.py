@@ -3,6 +3,7 @@ import math
 import os
 import platform
 import re
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -87,16 +88,44 @@ def test_load_function():
   assert found is platform.machine
 
 
-def test_load_function_lets_the_module_speak_of_its_own_errors(
+@pytest.mark.parametrize(
+  ('code', 'hint'),
+  [
+    ('import no_such_dependency', 'ModuleNotFoundError("No module named'),
+    ('\nmath', 'NameError('),
+    ('\nraise RuntimeError("a\\nb")', "RuntimeError('a\\nb')"),
+    ('\nimport json\njson.loads("x")', 'JSONDecodeError('),
+    ('\nx = (', 'SyntaxError('),
+    ('raise SystemExit(0)', 'SystemExit(0)'),
+    ('raise SystemExit', 'SystemExit()'),
+  ],
+)
+def test_a_module_that_raises_is_named_with_its_line(
+  tmp_path, monkeypatch, code, hint
+):
+  monkeypatch.syspath_prepend(tmp_path)
+  path = tmp_path / 'raises.py'
+  path.write_text(code)
+  for load, name in (
+    (packages.load_module, 'raises'),
+    (packages.load_function, 'raises:make'),
+  ):
+    with pytest.raises(errors.UsageError) as error:
+      load(name, flag='env')
+    assert 'raises' not in sys.modules
+    (line,) = str(error.value).splitlines()
+    assert line.startswith(f'--env={name}: importing it raised {hint}')
+    last = code.count('\n') + 1
+    assert f' at {path}:{last}; allowed: ' in line
+
+
+def test_a_user_who_interrupts_an_import_is_not_told_of_a_bad_flag(
   tmp_path, monkeypatch
 ):
   monkeypatch.syspath_prepend(tmp_path)
-  (tmp_path / 'wants_more.py').write_text('import no_such_dependency\n')
-  with pytest.raises(ModuleNotFoundError, match='no_such_dependency'):
-    packages.load_function('wants_more:make', flag='env')
-  (tmp_path / 'is_wrong.py').write_text('import math\nmath.no_such_name\n')
-  with pytest.raises(AttributeError, match='no_such_name'):
-    packages.load_function('is_wrong:make', flag='env')
+  (tmp_path / 'interrupted.py').write_text('raise KeyboardInterrupt')
+  with pytest.raises(KeyboardInterrupt):
+    packages.load_module('interrupted', flag='import')
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ import pytest
 import settings
 
 from a3c_jax.algorithms import registry
-from a3c_jax.algorithms.algorithm import Hyperparameters
 from a3c_jax.core import errors, fields
 from a3c_jax.envs import control, domain
 from a3c_jax.runtimes import registry as runtimes
@@ -175,33 +174,6 @@ def test_what_comes_later_among_defaults_takes_precedence(monkeypatch):
   assert make('catch', algo='other').gamma == make('catch').gamma
   assert make('torcs', algo='other').algorithm.value_cost == 0.5
   assert make('torcs').algorithm.value_cost == 0.1
-
-
-def test_a_default_of_no_setting_is_refused(monkeypatch):
-  a3c = registry.get('a3c')
-  own = {'atari': {'tmax': (3, 'test')}}
-  monkeypatch.setitem(
-    registry._algorithms, 'other', a3c._replace(name='other', defaults=own)
-  )
-  with pytest.raises(ValueError, match='other: there is no setting tmax'):
-    make('atari', algo='other')
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Clashing(Hyperparameters):
-  gamma: float = fields.fraction('Discount.', default=0.9, source='test')
-  rows: int = fields.count('Rows.', default=3, source='test')
-
-
-def test_settings_of_one_name_are_refused(monkeypatch):
-  record = registry.get('nstep_q')._replace(
-    name='other', hyperparameters=Clashing
-  )
-  monkeypatch.setitem(registry._algorithms, 'other', record)
-  with pytest.raises(ValueError, match='other in domain catch: .* gamma, rows'):
-    make('catch', algo='other')
-  with pytest.raises(ValueError, match='other in domain gym: .* name gamma$'):
-    make('gym', algo='other')
 
 
 @pytest.mark.parametrize(
@@ -441,5 +413,7 @@ def test_a_value_in_a_message_is_not_longer_than_a_line():
 
 
 def test_no_more_environments_than_allowed():
-  with pytest.raises(errors.UsageError, match='--envs_per_thread=100: allowed'):
+  with pytest.raises(
+    errors.UsageError, match='^--envs_per_thread=100: .*; allowed'
+  ):
     make(threads=200, envs_per_thread=100)

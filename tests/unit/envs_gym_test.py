@@ -372,11 +372,11 @@ def test_an_id_that_a_package_registers(package, env_id):
     ('odd_games:Levels-v7', 'did you mean Levels-v0, Levels-v3?'),
     ('odd_games:Levles-v0', 'did you mean Levels-v'),
     ('odd_games:no_such_function', 'has no no_such_function'),
-    ('no_such_package:Levels-v0', 'there is no module no_such_package'),
-    ('no.such.package:Levels-v0', 'there is no module no.such.package'),
-    ('.odd_games:Levels-v0', 'there is no module .odd_games'),
-    (':Levels-v0', 'there is no module'),
-    ('a:b:Levels-v0', 'there is no module a'),
+    ('no_such_package:Levels-v0', "No module named 'no_such_package'"),
+    ('no.such.package:Levels-v0', 'No module named'),
+    ('.odd_games:Levels-v0', 'is not the name of a module'),
+    (':Levels-v0', 'is not the name of a module'),
+    ('a:b:Levels-v0', "No module named 'a'"),
   ],
 )
 def test_an_id_that_no_package_registers(package, name, hint):
@@ -387,11 +387,17 @@ def test_an_id_that_no_package_registers(package, name, hint):
   assert hint in line
 
 
-def test_what_a_package_raises_when_imported_is_its_own(monkeypatch, tmp_path):
+@pytest.mark.parametrize('name', ['odd_broken:Levels-v0', 'odd_broken:make'])
+def test_what_a_package_raises_when_imported_is_told(
+  monkeypatch, tmp_path, name
+):
   (tmp_path / 'odd_broken.py').write_text('import no_such_dependency\n')
   monkeypatch.syspath_prepend(tmp_path)
-  with pytest.raises(ModuleNotFoundError, match='no_such_dependency'):
-    gym.make('odd_broken:Levels-v0')
+  with pytest.raises(errors.UsageError) as error:
+    gym.make(name)
+  line = one_line(error)
+  assert line.startswith(f'--env={name}: importing it raised Module')
+  assert 'no_such_dependency' in line and 'odd_broken.py:1; allowed:' in line
 
 
 @pytest.mark.parametrize(

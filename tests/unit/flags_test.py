@@ -127,18 +127,49 @@ def fail(make_config, tmp_path, monkeypatch, capsys):
       ['add up to 1'],
     ),
     (['--lstm=maybe'], ['lstm', 'maybe']),
-    (['--thread=3'], ['thread', 'threads']),
-    (['--frames'], ['frames']),
+    (['--thread=3'], ['--thread: unknown; allowed: ', 'such as --threads']),
+    (['--nofoo'], ['--nofoo: unknown; allowed: flags that --help lists']),
+    (['--frames'], ['--frames: has no value; allowed: a whole number >= 1']),
+    (['--algo'], ['--algo: has no value; allowed: a3c, nstep_q']),
+    (['--nolstm=1'], ['--nolstm: has a value; allowed: --nolstm alone']),
+    (['--keep=x'], ['error: --keep=x: allowed: a whole number']),
+    (['--help=1'], ['--help: unknown; allowed: --help']),
+    (['--helpfull'], ['--helpfull: unknown; allowed: --help']),
+    (['--helpxml'], ['--helpxml: unknown; allowed: --help']),
+    (['--flagfile=/nosuch'], ['--flagfile: unknown; allowed: flags that']),
+    (['--undefok=foo', '--foo=3'], ['--undefok: unknown; allowed: flags that']),
+    (['--only_check_args'], ['--only_check_args: unknown; allowed: flags']),
+    (['--run_with_profiling'], ['--run_with_profiling: unknown; allowed: ']),
+    (['--pdb'], ['--pdb: unknown; allowed: ']),
+    (['--verbosity=1'], ['--verbosity: unknown; allowed: ']),
     (['pong'], ['pong', 'flags such as']),
     (['--import=no_such_module'], ['--import=no_such_module', 'allowed']),
     (['--import=catch,1x'], ['--import=1x', 'allowed']),
-    (['--import'], ['import']),
+    (['--import=platform,'], ['--import=platform,: ', 'name of a module']),
+    (['--import'], ['--import: has no value; allowed: names of modules']),
   ],
 )
 def test_bad_input_ends_in_one_line(fail, arguments, hints):
   line = fail(*arguments)
   for hint in hints:
     assert hint in line
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'hint'),
+  [
+    (['--import'], '--import: has no value; allowed: names of modules'),
+    (['--flagfile=/nosuch'], '--flagfile: unknown; allowed: '),
+  ],
+)
+def test_what_is_read_before_other_flags_ends_in_one_line(
+  monkeypatch, capsys, arguments, hint
+):
+  monkeypatch.setattr(sys, 'argv', ['atari.py', *arguments])
+  with script_flags.forgotten(), pytest.raises(SystemExit) as error:
+    command_line.train('atari')
+  assert error.value.code == 2
+  assert capsys.readouterr().err.startswith(f'error: {hint}')
 
 
 def test_bad_workdir_ends_in_one_line(fail, tmp_path):

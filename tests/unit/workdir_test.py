@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import functools
 import json
 import os
 import pathlib
@@ -173,9 +174,103 @@ def test_an_override_of_nothing_is_refused(tmp_path):
       f'--override={name}: no setting that has to stay; allowed: algo, '
     )
     assert (
-      'rms_epsilon, rows, runtime, seed, t_max' in line
-      and 'keep' not in line[40:]
+      'rms_epsilon, rows, runtime, seed' in line and 'keep' not in line[40:]
     )
+    for never in ('domain', 'environment', 'lstm', 'optimizer'):
+      assert f', {never}, ' not in line
+
+
+@pytest.mark.parametrize(
+  ('name', 'value'),
+  [('optimizer', 'momentum_sgd'), ('lstm', True), ('domain', None)],
+)
+def test_an_override_that_no_checkpoint_fits_is_not_offered(
+  tmp_path, name, value
+):
+  claim(tmp_path)
+  line = refusal(tmp_path, override=(name,))
+  assert line.startswith(f'--override={name}: no run resumes with another ')
+  if value is not None:
+    line = refusal(tmp_path, **{name: value})
+    assert line.startswith(f'--{name}={value}: the run in {tmp_path} has ')
+    assert line.endswith('; allowed: that value')
+
+
+@pytest.mark.parametrize(
+  ('began', 'given', 'new'),
+  [
+    (
+      {'algo': 'a3c', 'entropy_cost': 0.5},
+      {'algo': 'nstep_q'},
+      {'target_period_frames', 'exploration_ends'},
+    ),
+    (
+      {'algo': 'nstep_q', 'exploration_ends': (0.2,)},
+      {'algo': 'one_step_q'},
+      set(),
+    ),
+    (
+      {'runtime': 'asynchronous', 'threads': 3},
+      {'runtime': 'synchronous', 'reduce': 'mean'},
+      {'reduce'},
+    ),
+    (
+      {'runtime': 'asynchronous', 'threads': 3},
+      {'runtime': 'queues'},
+      {'agents', 'predictors'},
+    ),
+  ],
+)
+def test_another_algorithm_or_runtime_brings_its_own_settings(
+  tmp_path, began, given, new
+):
+  make = functools.partial(
+    config.make, 'catch', workdir=str(tmp_path / 'r'), frames=500
+  )
+  with workdir.Workdir(make(**began)) as folder:
+    folder.claim(0)
+  ((flag, value), *_) = given.items()
+  with pytest.raises(errors.UsageError) as error:
+    workdir.Workdir(make(**given))
+  assert str(error.value).startswith(f'--{flag}={value}: the run in ')
+  assert str(error.value).endswith(f', or --override={flag}')
+  resumed = make(**given, override=(flag,))
+  with workdir.Workdir(resumed) as folder:
+    folder.claim(70)
+  changes = {
+    each['setting']: each for each in record(tmp_path / 'r')['changes']
+  }
+  assert changes.pop(flag)['became'] == value
+  assert new <= changes.keys()
+  assert all(each['was'] == '(none)' for each in changes.values())
+  if 'threads' in began and flag == 'runtime' and value == 'synchronous':
+    assert resumed.num_workers == 3
+  # Settings that both have are still compared.
+  with pytest.raises(errors.UsageError, match='^--gamma=0.5: .*=gamma$'):
+    workdir.Workdir(make(**given, gamma=0.5))
+
+
+def test_a_preset_that_the_run_has_not_is_named(tmp_path):
+  with workdir.Workdir(config.make('atari', workdir=str(tmp_path / 'r'))) as r:
+    r.claim(0)
+  for preset in ('paac', 'quick'):
+    with pytest.raises(errors.UsageError, match=f'^--preset={preset}: the run'):
+      workdir.Workdir(
+        config.make('atari', workdir=str(tmp_path / 'r'), preset=preset)
+      )
+
+
+def test_an_override_in_a_new_folder_is_said_to_have_no_effect(
+  tmp_path, caplog
+):
+  claim(tmp_path, override=('seed',))
+  assert f'--override=seed: without effect; there is no run in {tmp_path}' in (
+    caplog.text
+  )
+  caplog.clear()
+  claim(tmp_path, seed=2, override=('seed',))
+  claim(tmp_path, seed=2, override=('seed',))  # The same command again.
+  assert caplog.text == ''
 
 
 def test_one_process_at_a_time(tmp_path):
