@@ -57,14 +57,13 @@ def test_pong(tmp_path, algo):
   )
 
 
-def test_benchmark(tmp_path):
+@pytest.mark.parametrize(
+  'arguments', ['--threads=1', '--runtime=queues --agents=1']
+)
+def test_benchmark(tmp_path, arguments):
   pytest.importorskip('ale_py')
-  out = succeeded(
-    run(
-      'benchmark.py --algo=a3c --threads=1 --seconds=2 --json=figures.json',
-      cwd=tmp_path,
-    )
-  )
+  command = f'benchmark.py --algo=a3c {arguments} --seconds=2'
+  out = succeeded(run(f'{command} --json=figures.json', cwd=tmp_path))
   figures = json.loads((tmp_path / 'figures.json').read_text())
   speeds = [
     'train_frames_per_second',
@@ -72,7 +71,15 @@ def test_benchmark(tmp_path):
     'emulator_frames_per_second',
     'emulator_frames_per_cpu_second',
   ]
-  assert set(figures) == {*speeds, 'ratio', 'ms_per_step', 'config'}
+  learning = {
+    'updates_per_second',
+    'policy_lag',
+    'policy_lag_p95',
+    'policy_lag_max',
+  }
+  assert set(figures) == {*speeds, *learning, 'ratio', 'ms_per_step', 'config'}
+  assert figures['updates_per_second'] > 0
+  assert 0 <= figures['policy_lag'] <= figures['policy_lag_max']
   for name in speeds:
     assert figures[name] > 0
     assert f'{figures[name]:,.0f}' in out
@@ -80,11 +87,12 @@ def test_benchmark(tmp_path):
     figures[speeds[1]] / figures[speeds[3]]
   )
   phases = figures['ms_per_step']
-  names = 'playing acting emulator gradients lock_wait update other'
+  names = 'playing acting emulator gradients lock_wait update waiting other'
   assert set(phases) == {*names.split()}
-  # The phases of the one thread are all of its time; a step is 4 frames.
+  # The phases of each thread are all of its time; a step is 4 frames.
+  threads = 3 if 'queues' in arguments else 1
   assert sum(phases.values()) == pytest.approx(
-    4e3 / figures['train_frames_per_second'], rel=0.2
+    threads * 4e3 / figures['train_frames_per_second'], rel=0.2
   )
   assert figures['config']['seconds'] == 2
   # Training itself leaves nothing behind.
@@ -336,7 +344,7 @@ def test_help_lists_every_flag(tmp_path):
   for name in ('learning_rate', 'frames', 'algo', 'game', 'sticky', 'workdir'):
     assert f'--{name}:' in text
   assert "Learning rate at frame 0, per unit of the optimizer's" in text
-  assert 'Default: 0.0007 (authors).' in text
+  assert 'Default: 0.0007 (authors); with --preset=paac 0.0224 (' in text
   assert 'Default: 0.1 (authors); with --preset=quick 1e-05 (' in text
   assert '--[no]lstm' in text
 

@@ -25,6 +25,7 @@ BAD = {
   'runtime': ['threads', '', 'Queues'],
   'threads': TOO_SMALL,
   'reduce': ['max', ''],
+  'lag_correction': ['retrace', ''],
   'agents': [0, 1001],
   'predictors': [0, 1001],
   'trainers': [0, 1001],
