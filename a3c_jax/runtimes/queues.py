@@ -142,10 +142,8 @@ class Queues(runtime.Arrangement):
     )
     # Of each predictor: predictions, and requests that they answered.
     self._answered = [(0, 0)] * settings.predictors
-    self._stopwatches = [
-      stopwatch.Stopwatch()
-      for _ in range(settings.predictors + settings.trainers)
-    ]
+    # Of predictors and trainers, by the name of the thread.
+    self._stopwatches: dict[str, stopwatch.Stopwatch] = {}
 
   def warm_up(self) -> types.Segment:
     job, worker = self._job, self._team[0]
@@ -192,7 +190,10 @@ class Queues(runtime.Arrangement):
 
   def phases(self) -> dict[str, float]:
     return stopwatch.added(
-      [*(worker.stopwatch for worker in self._team), *self._stopwatches]
+      [
+        *(worker.stopwatch for worker in self._team),
+        *self._stopwatches.values(),
+      ]
     )
 
   @property
@@ -266,7 +267,7 @@ class Queues(runtime.Arrangement):
       jax.random.PRNGKey(self._job.seed), self._job.store.read().updates
     )
     key = jax.random.fold_in(key, index)
-    clock = self._stopwatches[index]
+    clock = self._stopwatches[f'predictor-{index}'] = stopwatch.Stopwatch()
     while True:
       self._pause(lambda: index < self._working.predictors, stop)
       try:
@@ -289,7 +290,7 @@ class Queues(runtime.Arrangement):
   def _train(self, index: int, stop: threading.Event) -> None:
     """What a trainer does."""
     job = self._job
-    clock = self._stopwatches[self._settings.predictors + index]
+    clock = self._stopwatches[f'trainer-{index}'] = stopwatch.Stopwatch()
     while True:
       self._pause(lambda: index < self._working.trainers, stop)
       ticket = self._take(stop)
