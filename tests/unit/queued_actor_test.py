@@ -177,7 +177,9 @@ def test_a_real_learner_answers_a_batch_as_it_would_act():
   newest = types.Version(params, None, 0, 0)
   requests = []
   for of_one in obs:
-    state = jax.tree.map(lambda x: x + of_one[0, 0], learner.initial_state(1))
+    state = jax.tree.map(
+      lambda x, shift=of_one[0, 0]: x + shift, learner.initial_state(1)
+    )
     requests.append(
       queued_actor.Request(
         of_one, state, np.zeros(1, np.float32), queue.SimpleQueue()
