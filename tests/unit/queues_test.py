@@ -244,3 +244,21 @@ def test_an_error_of_one_thread_ends_all():
   error = do(arrangement)
   assert isinstance(error, Failure)
   assert error.__notes__[0].startswith('raised in thread trainer-')
+
+
+def test_adjusted_numbers_of_threads_do_all_frames(monkeypatch):
+  # Threads that are left out wait, and are back when their turn comes.
+  monkeypatch.setattr(queues, '_POLL_SECONDS', 0.001)
+  monkeypatch.setattr(queues, '_WINDOW_SECONDS', 0.002)
+  arrangement, store = arrange(
+    frames=6000, trainers=3, predictors=2, adjust=True
+  )
+  assert do(arrangement) is None
+  assert store.read().frames >= 6000
+  played = collections.Counter()
+  for _, contribution in store.pushed:
+    (each,) = contribution.played
+    played[each.worker] += 3
+    assert len(each.worker_state.action_log.actions) == played[each.worker]
+  gauges = arrangement.gauges()
+  assert 1 <= gauges['agents'] <= 3 and 1 <= gauges['predictors'] <= 2
