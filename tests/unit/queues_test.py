@@ -248,13 +248,13 @@ def test_an_error_of_one_thread_ends_all():
 
 def test_adjusted_numbers_of_threads_do_all_frames(monkeypatch):
   # Threads that are left out wait, and are back when their turn comes.
-  monkeypatch.setattr(queues, '_POLL_SECONDS', 0.001)
-  monkeypatch.setattr(queues, '_WINDOW_SECONDS', 0.002)
+  monkeypatch.setattr(queues, '_POLL_SECONDS', 0.01)
+  monkeypatch.setattr(queues, '_WINDOW_SECONDS', 0.02)
   arrangement, store = arrange(
-    frames=6000, trainers=3, predictors=2, adjust=True
+    frames=900, trainers=3, predictors=2, adjust=True
   )
   assert do(arrangement) is None
-  assert store.read().frames >= 6000
+  assert store.read().frames >= 900
   played = collections.Counter()
   for _, contribution in store.pushed:
     (each,) = contribution.played
