@@ -52,6 +52,7 @@ def _actor_critic(
       f'correction={correction!r}: allowed: {", ".join(CORRECTIONS)}'
     )
   if correction == 'vtrace':
+    shapes.check_shapes(v_tm1=(v_tm1, 'T'), log_mu_tm1=(log_mu_tm1, 'T'))
     corrected = returns.vtrace(
       v_tm1, log_pi_tm1 - log_mu_tm1, r_t, discount_t, v_bootstrap
     )

@@ -292,6 +292,8 @@ class Queues(runtime.Arrangement):
     job = self._job
     clock = self._stopwatches[f'trainer-{index}'] = stopwatch.Stopwatch()
     while True:
+      # Segments that still wait then are not learnt from.
+      self._check(stop)
       self._pause(lambda: index < self._working.trainers, stop)
       ticket = self._take(stop)
       clock.lap('waiting')

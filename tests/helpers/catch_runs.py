@@ -6,6 +6,7 @@ import threading
 import gymnasium
 from gymnasium.envs.classic_control import PendulumEnv
 from gymnasium.vector import AutoresetMode
+import pytest
 from short_runs import make_ctrl_c, run_config
 
 from a3c_jax import networks
@@ -13,10 +14,20 @@ from a3c_jax.envs import catch, control, gym
 from a3c_jax.runs import checkpoints, training
 from a3c_jax.settings import build, config
 
+RUNTIMES = ('asynchronous', 'synchronous', 'queues')
+# Of all runtimes, in the beginning of the names of their threads.
+THREADS = ('actor-learner', 'agent', 'predictor', 'trainer', 'adjuster')
+each_runtime = pytest.mark.parametrize('runtime', RUNTIMES)
+
 
 def make_config(workdir, *, domain='catch', **given):
-  defaults = {
-    'threads': 1,
+  """Settings of a short run: of queues, `threads` is the number of agents."""
+  if given.get('runtime') == 'queues':
+    given = {'agents': given.pop('threads', 1)} | given
+    defaults = {}
+  else:
+    defaults = {'threads': 1}
+  defaults |= {
     'frames': 100,
     'log_seconds': 1000.0,
     'eval_frames': 0,
@@ -44,6 +55,11 @@ def run(
   )
 
 
+def player_of(runtime, index):
+  """The name of the thread that plays."""
+  return f'{"agent" if runtime == "queues" else "actor-learner"}-{index}'
+
+
 def vector(*makers):
   """Environments that are reset at the step in which an episode ends."""
   return gymnasium.vector.SyncVectorEnv(
@@ -60,7 +76,7 @@ def our_threads():
   return [
     thread.name
     for thread in threading.enumerate()
-    if thread.name.startswith('actor-learner')
+    if thread.name.startswith(THREADS)
   ]
 
 

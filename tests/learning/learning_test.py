@@ -56,6 +56,26 @@ def test_catch(tmp_path, threads, frames, given):
   assert result.mean_return >= (0.8 if threads == 1 else 0.6)
 
 
+@pytest.mark.parametrize(
+  ('given', 'score'),
+  [
+    ({'runtime': 'synchronous', 'threads': 2}, 0.8),
+    ({'runtime': 'queues', 'agents': 2}, 0.6),
+    ({'runtime': 'queues', 'agents': 4, 'lag_correction': 'vtrace'}, 0.6),
+  ],
+)
+def test_other_runtimes_on_catch(tmp_path, given, score):
+  result = run(
+    'catch',
+    catch.Catch,
+    tmp_path,
+    frames=30_000,
+    anneal_frames=80_000,
+    **given,
+  )
+  assert result.mean_return >= score
+
+
 def test_cartpole(tmp_path):
   # Random play keeps the pole up for about 22 steps; the limit is 500.
   result = run(

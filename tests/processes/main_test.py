@@ -50,6 +50,24 @@ def test_help_lists_the_domains_or_the_flags_of_one(run):
   out = succeeded(run(*MAIN, 'catch', '--help', '--algo=nstep_q'))
   assert '\n  --rows: ' in out and '\n  --exploration_ends: ' in out
   assert '--entropy_cost' not in out
+  headings = [line for line in out.splitlines() if line.startswith('runtime ')]
+  assert headings == [
+    'runtime asynchronous, synchronous:',
+    'runtime synchronous:',
+    'runtime queues:',
+  ]
+
+
+def test_queues_train_and_resume_as_no_other_runtime(run):
+  given = (*MAIN, 'catch', '--frames=90', '--workdir=r')
+  queues = ('--runtime=queues', '--agents=2')
+  out = succeeded(run(*given, *queues, '--lag_correction=vtrace'))
+  assert out.endswith('results in r\n')
+  line = refused(run(*given, '--runtime=synchronous'))
+  assert '--runtime' in line and 'queues' in line
+  line = refused(run(*given, '--threads=2'))
+  assert line.startswith('--threads: not a setting of --runtime=queues')
+  succeeded(run(*given))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,14 @@
 """Evaluations of a run: when, of what, and which is the best."""
 
-from catch_runs import Breaks, Failure, our_threads, run, saved, vector
+from catch_runs import (
+  Breaks,
+  Failure,
+  each_runtime,
+  our_threads,
+  run,
+  saved,
+  vector,
+)
 import pytest
 from results import digest, read_rows
 
@@ -64,9 +72,11 @@ def test_a_score_that_is_no_number_is_never_the_best(tmp_path):
   assert saved(tmp_path / 'best') == [200]
 
 
-def test_an_error_in_an_evaluation_ends_the_run(tmp_path):
+@each_runtime
+def test_an_error_in_an_evaluation_ends_the_run(tmp_path, runtime):
   make_eval_env = lambda: vector(lambda: Breaks(at_step=3))
   given = {'threads': 2, 'frames': 10**9, 'eval_frames': 100}
+  given |= {'runtime': runtime}
   with pytest.raises(Failure, match='the game broke') as raised:
     run(tmp_path, make_eval_env=make_eval_env, max_env_restarts=0, **given)
   assert raised.value.__notes__ == ['raised in thread evaluation']

@@ -3,7 +3,16 @@
 import signal
 import threading
 
-from catch_runs import at_step, full_after_the_start, run, saved, vector
+from catch_runs import (
+  THREADS,
+  at_step,
+  each_runtime,
+  full_after_the_start,
+  player_of,
+  run,
+  saved,
+  vector,
+)
 from programs import run_code
 import pytest
 from results import read_rows
@@ -56,14 +65,20 @@ def make_hang(monkeypatch):
   for hang in made:
     hang.released.set()
   for thread in threading.enumerate():
-    if thread.name.startswith(('actor-learner', 'evaluation', 'replay')):
+    if thread.name.startswith((*THREADS, 'evaluation', 'replay')):
       thread.join(WAIT_SECONDS)
 
 
-def test_a_hang_in_training_leaves_a_checkpoint(tmp_path, make_hang, caplog):
+@each_runtime
+def test_a_hang_in_training_leaves_a_checkpoint(
+  tmp_path, make_hang, caplog, runtime
+):
   hang = make_hang(300)
-  with pytest.raises(errors.HungError, match='no progress of actor-learner-0'):
-    run(tmp_path, hang.make_env, frames=10**6, watchdog_seconds=1.0)
+  given = {'frames': 10**6, 'watchdog_seconds': 1.0, 'runtime': runtime}
+  name = player_of(runtime, 0)
+  # The others wait for it, and show signs of life.
+  with pytest.raises(errors.HungError, match=f'no progress of {name} for'):
+    run(tmp_path, hang.make_env, **given)
   assert hang.closed == []
   assert 'in step' in caplog.text
   assert saved(tmp_path / 'checkpoints')[-1] > 0
@@ -83,8 +98,9 @@ def test_a_hang_and_a_full_disk_are_both_reported(
   assert 'the checkpoint of frame' in note and 'No space left' in note
 
 
+@each_runtime
 def test_a_thread_that_holds_the_parameters_hangs(
-  tmp_path, make_hang, monkeypatch, caplog
+  tmp_path, make_hang, monkeypatch, caplog, runtime
 ):
   hang = make_hang(None)
   push = locked.LockedStore.push
@@ -96,8 +112,9 @@ def test_a_thread_that_holds_the_parameters_hangs(
     return push(self, contribution)
 
   monkeypatch.setattr(locked.LockedStore, 'push', push_once)
+  given = {'frames': 10**6, 'watchdog_seconds': 1.0, 'runtime': runtime}
   with pytest.raises(errors.HungError) as raised:
-    run(tmp_path, hang.make_env, frames=10**6, watchdog_seconds=1.0)
+    run(tmp_path, hang.make_env, **given)
   assert hang.closed == []
   assert saved(tmp_path / 'checkpoints') == [0]
   assert 'the thread that holds the parameters' in raised.value.__notes__[0]

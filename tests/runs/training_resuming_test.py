@@ -3,7 +3,15 @@
 import os
 import shutil
 
-from catch_runs import Breaks, interrupted, run, saved, swing, vector
+from catch_runs import (
+  Breaks,
+  each_runtime,
+  interrupted,
+  run,
+  saved,
+  swing,
+  vector,
+)
 import jax
 import numpy as np
 import pytest
@@ -22,6 +30,8 @@ from a3c_jax.runs import checkpoints
     {'algo': 'one_step_sarsa', 'optimizer': 'momentum_sgd'},
     {'algo': 'nstep_q', 'optimizer': 'rmsprop', 'envs_per_thread': 3},
     {'algo': 'a3c', 't_max': 5, 'network': 'catch_runs:make_wide'},
+    {'algo': 'a3c', 'lstm': True, 'runtime': 'synchronous', 'threads': 2},
+    {'algo': 'one_step_q', 'runtime': 'synchronous', 'threads': 2},
   ],
 )
 def test_a_stopped_run_ends_in_the_same_bits(tmp_path, monkeypatch, given):
@@ -83,8 +93,10 @@ def test_a_finished_run_stays_as_it_is(tmp_path, monkeypatch):
     assert state() == kept
 
 
-def test_many_threads_resume(tmp_path, monkeypatch):
+@each_runtime
+def test_many_threads_resume(tmp_path, monkeypatch, runtime):
   given = {'algo': 'nstep_q', 'threads': 3, 'frames': 8000}
+  given |= {'runtime': runtime}
   first = interrupted(monkeypatch, tmp_path, 900, **given)
   last = run(tmp_path, **given)
   assert last.finished
@@ -94,6 +106,7 @@ def test_many_threads_resume(tmp_path, monkeypatch):
   for thread in '012':
     frames = [int(row['frames']) for row in rows if row['thread'] == thread]
     assert frames == sorted(set(frames))
+    assert frames
 
 
 class Unrepeatable(catch.Catch):

@@ -6,7 +6,15 @@ import signal
 import threading
 import time
 
-from catch_runs import at_step, make_config, our_threads, run, saved, vector
+from catch_runs import (
+  at_step,
+  each_runtime,
+  make_config,
+  our_threads,
+  run,
+  saved,
+  vector,
+)
 import pytest
 from results import read_rows
 from short_runs import WAIT_SECONDS
@@ -17,9 +25,10 @@ from a3c_jax.runs import setting_up, training
 from a3c_jax.settings import build
 
 
-def test_a_signal_ends_a_long_segment(tmp_path):
+@each_runtime
+def test_a_signal_ends_a_long_segment(tmp_path, runtime):
   make_env = at_step(10, lambda: signal.raise_signal(signal.SIGTERM))
-  result = run(tmp_path, make_env, t_max=10_000, frames=10**6)
+  result = run(tmp_path, make_env, runtime=runtime, t_max=10_000, frames=10**6)
   assert not result.finished
   assert result.frames == 0
   assert our_threads() == []
@@ -80,13 +89,21 @@ def test_a_simulator_that_handles_signals_keeps_none(tmp_path):
   assert not result.finished
 
 
-@pytest.mark.parametrize('number', [signal.SIGUSR1, signal.SIGHUP])
-def test_a_warning_signal_ends_a_run_in_good_order(tmp_path, number):
+@pytest.mark.parametrize(
+  ('number', 'runtime'),
+  [
+    (signal.SIGUSR1, 'asynchronous'),
+    (signal.SIGHUP, 'asynchronous'),
+    (signal.SIGUSR1, 'synchronous'),
+    (signal.SIGUSR1, 'queues'),
+  ],
+)
+def test_a_warning_signal_ends_a_run_in_good_order(tmp_path, number, runtime):
   def warn_twice():
     signal.raise_signal(number)
     signal.raise_signal(number)
 
-  given = {'frames': 10**6, 'max_env_restarts': 0}
+  given = {'frames': 10**6, 'max_env_restarts': 0, 'runtime': runtime}
   first = run(tmp_path, at_step(300, warn_twice), **given)
   assert not first.finished
   assert 0 < first.frames < 10**6

@@ -218,6 +218,12 @@ def test_seconds_end_the_run_and_each_row_is_later(tmp_path):
     {'algo': 'a3c', 'lstm': True},
     {'algo': 'nstep_q', 'optimizer': 'rmsprop'},
     {'algo': 'one_step_sarsa', 'optimizer': 'momentum_sgd'},
+    {'algo': 'a3c', 'lag_correction': 'vtrace'},
+    {'runtime': 'synchronous', 'lstm': True, 'reduce': 'mean'},
+    {'runtime': 'synchronous', 'algo': 'one_step_q'},
+    {'runtime': 'queues', 'lstm': True, 'lag_correction': 'vtrace'},
+    {'runtime': 'queues', 'algo': 'nstep_q', 'min_training_segments': 2},
+    {'runtime': 'queues', 'threads': 5, 'prediction_batch': 4},
   ],
 )
 def test_threads_compile_nothing(tmp_path, given):

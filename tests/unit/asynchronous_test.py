@@ -5,20 +5,20 @@ import pickle
 import threading
 
 import jax
+from jobs import job_of, worker_of
 import numpy as np
 import optax
 import pytest
 from stores import push
 
 from a3c_jax.acting import carry as carry_lib
-from a3c_jax.acting import normalization, rollout
-from a3c_jax.acting.worker_state import WorkerState
+from a3c_jax.acting import normalization
 from a3c_jax.core import errors, events, types
 from a3c_jax.envs import catch, gym, replayable
 from a3c_jax.optim import rule
 from a3c_jax.parameters.locked import LockedStore
 from a3c_jax.parameters.store import Receipt
-from a3c_jax.runtimes import asynchronous, runtime
+from a3c_jax.runtimes import asynchronous
 
 T_MAX = 3
 
@@ -67,29 +67,6 @@ def run(acting, *, segments, exploration=lambda frames: np.array([frames])):
   )
   lags = [each.receipt.lag for each in store.drain() if each.worker == 0]
   return acted, learnt, lags
-
-
-def worker_of(env, carry, exploration=lambda frames: np.zeros(1)):
-  worker = runtime.Worker(0, env, exploration)
-  worker.state = WorkerState(carry, env.action_log())
-  return worker
-
-
-def job_of(learner, gradients, store, *, frames=10**9, max_bad_gradients=0):
-  return runtime.Job(
-    learner=learner,
-    gradients=gradients,
-    store=store,
-    max_grad_norm=None,
-    seed=0,
-    spec=rollout.RolloutSpec(T_MAX, gamma=0.99),
-    frames=frames,
-    action_repeat=1,
-    make_env=None,
-    incidents=events.EventQueue(),
-    max_env_restarts=0,
-    max_bad_gradients=max_bad_gradients,
-  )
 
 
 def test_on_a_snapshot_the_whole_segment_sees_the_same_parameters():

@@ -90,6 +90,27 @@ def test_generalized_advantages(lambda_):
   )
 
 
+@pytest.mark.parametrize('clip_rho', [0.5, 1.0, 2.0])
+def test_vtrace(clip_rho):
+  r_t, discount_t, v = take('r_t', 'discount_t', 'v').values()
+  log_ratio = one_env()['target_q_t'][:, 0]
+  assert (log_ratio > 0).any() and (log_ratio < 0).any()
+  found = returns.vtrace(
+    v[:-1], log_ratio, r_t, discount_t, v[-1], clip_rho=clip_rho
+  )
+  expected = rlax.vtrace_td_error_and_advantage(
+    v[:-1],
+    v[1:],
+    r_t,
+    discount_t,
+    np.exp(log_ratio),
+    clip_rho_threshold=clip_rho,
+    clip_pg_rho_threshold=clip_rho,
+  )
+  assert_close(found.target_tm1, expected.errors + v[:-1])
+  assert_close(found.advantage_tm1, expected.pg_advantage)
+
+
 def test_one_step_q():
   rest = take('a_tm1', 'r_t', 'discount_t', 'target_q_t')
   assert_same_loss(
