@@ -18,8 +18,8 @@ class Counts(NamedTuple):
 class Adjustment:
   """Changes the numbers at random, and keeps what makes training faster.
 
-  After each window it compares the frames trained with those of the window
-  before. If there are fewer, it returns to the numbers of that one. Then it
+  After each window it compares the frames trained with those of the best window
+  so far. If there are fewer, it returns to the numbers of that one. Then it
   adds -1, 0 or 1 to each number.
 
   Source: Babaeizadeh et al. 2017, arXiv:1611.06256, section 4.3, with the

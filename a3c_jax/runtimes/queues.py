@@ -14,11 +14,10 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from a3c_jax.acting import steps as steps_lib
 from a3c_jax.core import cpu, errors, fields, stopwatch, threads, types
 from a3c_jax.parameters.store import Contribution, Played
+from a3c_jax.runtimes import joining, queued_actor, runtime, warm_up
 from a3c_jax.runtimes import player as player_lib
-from a3c_jax.runtimes import queued_actor, runtime, warm_up
 from a3c_jax.runtimes.adjustment import Adjustment, Counts
 from a3c_jax.runtimes.bad_gradients import BadGradients
 from a3c_jax.runtimes.runtime import Job, Worker
@@ -79,7 +78,7 @@ class Settings(runtime.Settings):
     source='ours: GA3C adjusts',
   )
   inject_lag: int = fields.count(
-    'Updates by which every batch of segments is held back, to study the '
+    'Batches of segments that are held back before one is learnt, to study the '
     'effect of policy lag.',
     least=0,
     most=100_000,
@@ -158,7 +157,7 @@ class Queues(runtime.Arrangement):
 
     actor = queued_actor.QueuedActor(job.learner, job.store.read, ask)
     segment = warm_up.acting(worker, job, actor)
-    segment = joined([segment] * self._settings.min_training_segments)
+    segment = joining.joined([segment] * self._settings.min_training_segments)
     version = job.store.read()
     grads, _ = job.gradients(version.params, version.target_params, segment)
     job.store.warm_up(grads)
@@ -301,7 +300,7 @@ class Queues(runtime.Arrangement):
       grads, values = job.gradients(
         version.params,
         version.target_params,
-        joined([item.segment for item in ticket.items]),
+        joining.joined([item.segment for item in ticket.items]),
       )
       values = np.asarray(values)  # Waits for the gradient.
       threads.beat()
@@ -362,42 +361,6 @@ class Queues(runtime.Arrangement):
       self._working = adjustment.end_window(frames - began)
       began = frames
       _logger.info('%d agents, %d predictors, %d trainers work', *self._working)
-
-
-def joined(segments: Sequence[types.Segment]) -> types.Segment:
-  """Returns one segment of the environments of all, in their order.
-
-  Args:
-    segments: each of T steps of K environments.
-
-  Returns:
-    A segment of T steps of N·K environments.
-  """
-  if len(segments) == 1:
-    return segments[0]
-  steps = len(segments[0].r_t)
-
-  def beside(arrays):
-    # [T, K, ...] to [T, N·K, ...], in memory that JAX does not copy.
-    first = arrays[0]
-    shape = (len(first), sum(x.shape[1] for x in arrays), *first.shape[2:])
-    out = steps_lib.aligned_empty(shape, first.dtype)
-    return np.concatenate(arrays, axis=1, out=out)
-
-  def beside_flat(*arrays):
-    # [T·K, ...] to [T·N·K, ...].
-    by_step = [np.asarray(x).reshape(steps, -1, *x.shape[1:]) for x in arrays]
-    return beside(by_step).reshape(-1, *by_step[0].shape[2:])
-
-  each = {
-    name: beside([getattr(segment, name) for segment in segments])
-    for name in ('obs', 'a', 'r_t', 'discount_t', 'is_first')
-  }
-  return types.Segment(
-    **each,
-    state=steps_lib.joined([segment.state for segment in segments]),
-    kept=jax.tree.map(beside_flat, *[segment.kept for segment in segments]),
-  )
 
 
 RUNTIME = runtime.Runtime(

@@ -16,7 +16,7 @@ from a3c_jax.algorithms import policy_based, value_based
 from a3c_jax.core import errors, threads, types
 from a3c_jax.envs import catch, gym, replayable
 from a3c_jax.parameters.locked import LockedStore
-from a3c_jax.runtimes import queues
+from a3c_jax.runtimes import joining, queues
 
 T, K = 4, 2
 COSTS = {'entropy_cost': 0.1, 'value_cost': 0.5}
@@ -56,7 +56,7 @@ def test_a_joined_segment_has_the_gradients_of_all(name):
   ]
   params = jax.jit(learner.init)(jax.random.PRNGKey(0), segments[0].obs[0])
   gradients = jax.jit(learner.gradients)
-  together, _ = gradients(params, params, queues.joined(segments))
+  together, _ = gradients(params, params, joining.joined(segments))
   parts = [gradients(params, params, each)[0] for each in segments]
   expected = jax.tree.map(lambda *leaves: sum(leaves), *parts)
   jax.tree.map(
@@ -70,7 +70,7 @@ def test_environments_stand_side_by_side_in_their_order():
   segments = [
     segment_of(LEARNERS['kept'], seed, keeps=True) for seed in range(3)
   ]
-  found = queues.joined(segments)
+  found = joining.joined(segments)
   for index, segment in enumerate(segments):
     columns = slice(K * index, K * (index + 1))
     for name in ('obs', 'a', 'r_t', 'discount_t', 'is_first'):
@@ -92,7 +92,7 @@ def test_environments_stand_side_by_side_in_their_order():
 
 def test_one_segment_is_joined_with_nothing():
   segment = segment_of(LEARNERS['recurrent'], 0, keeps=False)
-  assert queues.joined([segment]) is segment
+  assert joining.joined([segment]) is segment
 
 
 class Recording(LockedStore):
