@@ -74,6 +74,24 @@ def test_a_seed_repeats_a_game(sticky):
   assert np.any(first != play_breakout(5, sticky=sticky))
 
 
+@pytest.mark.parametrize('emulator_threads', [2, 3])
+def test_threads_of_the_emulator_change_nothing(emulator_threads):
+  one, several = (
+    make('breakout', envs=3, emulator_threads=count)
+    for count in (1, emulator_threads)
+  )
+  rng = np.random.default_rng(3)
+  np.testing.assert_array_equal(one.reset(seed=1)[0], several.reset(seed=1)[0])
+  for _ in range(200):
+    actions = rng.integers(4, size=3)
+    for ours, theirs in zip(
+      one.step(actions)[:4], several.step(actions)[:4], strict=True
+    ):
+      np.testing.assert_array_equal(ours, theirs)
+  one.close()
+  several.close()
+
+
 def test_sticky_actions_change_the_game():
   assert np.any(play_breakout(sticky=0.0) != play_breakout(sticky=0.9))
 

@@ -10,7 +10,7 @@ from a3c_jax.algorithms import registry
 from a3c_jax.core import errors, fields
 from a3c_jax.envs import control, domain
 from a3c_jax.runtimes import registry as runtimes
-from a3c_jax.settings import common, config
+from a3c_jax.settings import build, common, config
 from a3c_jax.settings.defaults import defaults
 
 DOMAINS = domain.names()
@@ -206,6 +206,29 @@ def test_atari_defaults_are_the_papers():
   assert value_based.exploration_probabilities == (0.4, 0.3, 0.3)
   assert value_based.exploration_anneal_frames == 4_000_000
   assert (made.action_repeat, made.optimizer) == (4, 'shared_rmsprop')
+
+
+def test_presets_of_other_runtimes_are_their_papers():
+  paac = make(preset='paac')
+  # 32 environments; 7e-4 of each sample after the mean over environments.
+  assert (paac.runtime, paac.num_workers, paac.envs_per_thread) == (
+    'synchronous',
+    8,
+    4,
+  )
+  assert paac.arrangement.reduce == 'mean'
+  assert paac.learning_rate == pytest.approx(32 * 7e-4)
+  assert (paac.rms_epsilon, paac.max_grad_norm, paac.t_max) == (0.1, 40.0, 5)
+  ga3c = make(preset='ga3c')
+  settings_of_ga3c = ga3c.arrangement
+  assert (ga3c.runtime, ga3c.envs_per_thread) == ('queues', 1)
+  assert settings_of_ga3c.agents == 32
+  assert settings_of_ga3c.predictors == settings_of_ga3c.trainers == 2
+  assert ga3c.algorithm.lag_correction == 'epsilon'
+  assert build.learning_rate(ga3c)(10**10) == pytest.approx(3e-4)
+  # A runtime that is given takes the preset's other settings.
+  given = make(preset='paac', runtime='asynchronous')
+  assert (given.runtime, given.num_workers) == ('asynchronous', 8)
 
 
 def test_a_preset_changes_defaults_and_nothing_else():
