@@ -53,6 +53,14 @@ def one_run_digest(workdir, algo):
   return digest(run(pathlib.Path(workdir), algo=algo, frames=400).params)
 
 
+@pytest.mark.parametrize('seconds', [0.0, -1.0, float('nan')])
+def test_a_period_must_be_above_zero(tmp_path, seconds):
+  workdir = tmp_path / 'run'
+  with pytest.raises(ValueError, match='period_seconds'):
+    training.run(make_config(workdir), period_seconds=seconds)
+  assert not workdir.exists()
+
+
 def test_one_thread_repeats_exactly(tmp_path):
   given = {'algo': 'one_step_sarsa', 'frames': 400}
   runs = [run(tmp_path / name, **given) for name in 'ab']
