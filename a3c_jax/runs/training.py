@@ -78,8 +78,9 @@ def run(
   Args:
     config: all settings of the run.
     make_env: makes the environments of one worker. Called once per worker, in
-      this thread, and again to replace an environment that failed. By default
-      it makes that of `config`.
+      this thread, and again to replace an environment that failed: then in the
+      thread of a worker, a replay or an evaluation, one call at a time. By
+      default it makes that of `config`.
     make_learner: called once, with the environments of the first worker. By
       default it makes that of `config`.
     make_eval_env: makes the environments of evaluations, of which the first one
