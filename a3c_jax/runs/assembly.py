@@ -6,6 +6,7 @@ from collections.abc import Callable
 import logging
 import threading
 from typing import NamedTuple
+import weakref
 
 import gymnasium
 import jax
@@ -42,12 +43,21 @@ class Makers(NamedTuple):
     cls, config, make_env, make_learner, make_eval_env, *, make_store
   ) -> Makers:
     making = threading.Lock()
+    made: list[weakref.ref] = []  # Of workers and of evaluations.
 
     def recorded_by(make):
       def make_recorded():
         # Environments are made one after another.
         with making, replayable.without_exit():
-          return replayable.Recorded(make())
+          env = make()
+          if any(known() is env for known in made):
+            raise errors.UsageError(
+              'make_env: returned an environment that is in use already; '
+              'allowed: a new one at each call'
+            )
+          recorded = replayable.Recorded(env)
+          made.append(weakref.ref(env))
+          return recorded
 
       return make_recorded
 

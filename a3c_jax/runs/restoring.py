@@ -33,14 +33,14 @@ class Restored(NamedTuple):
 
 def read(
   path: pathlib.Path,
-  store: checkpoints.Checkpoints,
+  saved: checkpoints.Checkpoints,
   template: checkpoints.RunState,
 ) -> Restored | None:
   """Reads the newest checkpoint; None if the run has written nothing yet.
 
   Args:
     path: of the run.
-    store: its checkpoints.
+    saved: its checkpoints.
     template: a state of the same run, for its structure.
 
   Raises:
@@ -49,7 +49,7 @@ def read(
   """
   shown = paths.as_given(path)
   try:
-    run_state, problems = store.restore(template)
+    run_state, problems = saved.restore(template)
     restored = None
     if run_state is not None:
       record = run_state.record
@@ -59,7 +59,7 @@ def read(
         seconds=record['seconds'],
         log_position=record['log'],
         evaluated_frames=record['evaluated'],
-        best=best if best and store.has_best(best['frames']) else None,
+        best=best if best and saved.has_best(best['frames']) else None,
       )
   except (checkpoints.MismatchError, KeyError) as error:
     raise errors.UsageError(

@@ -58,7 +58,8 @@ def supervise(
 
   Never exits the process, prints, or handles a signal. An exception that is
   raised in this thread meanwhile ends the workers in good order, and is the
-  outcome's error: also a KeyboardInterrupt.
+  outcome's error: also a KeyboardInterrupt. Another one while the workers end
+  ends only the wait for them.
 
   Args:
     threads: the workers, not started yet.
@@ -80,7 +81,11 @@ def supervise(
         stop = stop or service.tick(now)
   except BaseException as raised:
     error = raised
-  hung = threads.stop(STOP_SECONDS)
+  try:
+    hung = threads.stop(STOP_SECONDS)
+  except BaseException as raised:  # Ctrl-C again: wait no longer, but finish.
+    error = error or raised
+    hung = threads.stop(0.0)
   # The error of a thread comes first: the others may be its consequences.
   error = threads.error or error
   outcome = Outcome(stop, error, hung, read_tick())

@@ -78,8 +78,9 @@ def run(
   Args:
     config: all settings of the run.
     make_env: makes the environments of one worker. Called once per worker, in
-      this thread, and again to replace an environment that failed. By default
-      it makes that of `config`.
+      this thread, and again to replace an environment that failed: then in the
+      thread of a worker, a replay or an evaluation, one call at a time. By
+      default it makes that of `config`.
     make_learner: called once, with the environments of the first worker. By
       default it makes that of `config`.
     make_eval_env: makes the environments of evaluations, of which the first one
@@ -93,12 +94,13 @@ def run(
     signals: entered by the caller. A signal ends the run early and in good
       order, and the result is returned.
     make_store: makes the store of the parameters, once.
-    period_seconds: between two ticks of the run's services.
+    period_seconds: between two ticks of the run's services, above 0.
 
   Returns:
     The result of the run.
 
   Raises:
+    ValueError: if `period_seconds` is not above 0.
     UsageError: if the folder for the results cannot be used, or the run in it
       has other settings or another network.
     RunError: if the results cannot be written.
@@ -108,6 +110,8 @@ def run(
     Exception: what a thread raised first, with a note that names the thread;
       the other threads are stopped before, and a checkpoint is written.
   """
+  if not period_seconds > 0:  # Also for NaN.
+    raise ValueError(f'period_seconds must be above 0, not {period_seconds}')
   signals = signals or signals_lib.Signals()  # That never receives one.
   with contextlib.ExitStack() as stack:
     workdir = stack.enter_context(workdir_lib.Workdir(config))

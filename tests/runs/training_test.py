@@ -53,6 +53,23 @@ def one_run_digest(workdir, algo):
   return digest(run(pathlib.Path(workdir), algo=algo, frames=400).params)
 
 
+@pytest.mark.parametrize('seconds', [0.0, -1.0, float('nan')])
+def test_a_period_must_be_above_zero(tmp_path, seconds):
+  workdir = tmp_path / 'run'
+  with pytest.raises(ValueError, match='period_seconds'):
+    training.run(make_config(workdir), period_seconds=seconds)
+  assert not workdir.exists()
+
+
+@pytest.mark.parametrize('given', [{'threads': 2}, {'eval_frames': 100}])
+def test_an_environment_must_be_new_at_each_call(tmp_path, given):
+  config = make_config(tmp_path / 'run', **given)
+  env = build.make_env(config)()
+  with pytest.raises(errors.UsageError, match='make_env'):
+    training.run(config, lambda: env)
+  assert not (tmp_path / 'run' / 'config.json').exists()
+
+
 def test_one_thread_repeats_exactly(tmp_path):
   given = {'algo': 'one_step_sarsa', 'frames': 400}
   runs = [run(tmp_path / name, **given) for name in 'ab']

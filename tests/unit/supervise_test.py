@@ -173,3 +173,28 @@ def test_ctrl_c_in_a_finish_is_raised_after_the_others(kind):
     )
   assert calls[-2:] == ['a finish', 'b finish']
   assert 'no space' in raised.value.__notes__[0]
+
+
+@pytest.mark.parametrize('raises_at', [None, 1])
+def test_ctrl_c_while_workers_end_shortens_only_the_wait(raises_at):
+  waits = []
+
+  class Interrupted(threads.ThreadGroup):
+    def stop(self, seconds):
+      waits.append(seconds)
+      if len(waits) == 1:
+        raise KeyboardInterrupt
+      super().stop(LONG)  # For a test that leaves no thread behind.
+      return ['t-0']
+
+  calls = []
+  outcome = supervise.supervise(
+    Interrupted.numbered(until_stopped, 2, name='t'),
+    [Noting(calls, 'a', stop_at=1, raises_at=raises_at), Noting(calls, 'b')],
+    read_tick=lambda: supervise.Tick(1.0, 1.0, None),
+    period_seconds=0.001,
+  )
+  assert isinstance(outcome.error, OSError if raises_at else KeyboardInterrupt)
+  assert outcome.hung == ['t-0']
+  assert waits == [supervise.STOP_SECONDS, 0.0]
+  assert calls[-2:] == ['a finish', 'b finish']
