@@ -145,7 +145,8 @@ def example_segment(
 
 def _scaled_and_clipped(reward, spec) -> np.ndarray:
   """Returns rewards [T, K] float32 for the learner."""
-  r_t = (spec.reward_scale * reward).astype(np.float32)
+  with np.errstate(over='ignore'):  # Infinite; the gradient is dropped then.
+    r_t = (spec.reward_scale * reward).astype(np.float32)
   if spec.reward_clip is not None:
     np.minimum(np.maximum(r_t, -spec.reward_clip), spec.reward_clip, out=r_t)
   return r_t

@@ -203,8 +203,8 @@ class Store:
   def newest(self) -> tuple[Saved | None, list[str]]:
     """Reads the newest checkpoint that is intact.
 
-    Newer ones that are corrupt are moved to 'corrupt-FRAMES' beside the folder,
-    unless the store is read-only.
+    If it is found, newer ones that are corrupt are moved to 'corrupt-FRAMES'
+    beside the folder, unless the store is read-only.
 
     Returns:
       The checkpoint, None if there is none, and a line for each corrupt one.
@@ -216,13 +216,16 @@ class Store:
     while left := [each for each in self.frames() if each not in problems]:
       frames = left[-1]
       try:
-        return self.read(frames), [*problems.values()]
+        found = self.read(frames)
       except FileNotFoundError:
         continue  # Deleted by its writer, which wrote a newer one before.
       except CorruptError as error:
         problems[frames] = str(error)
-        if not self._read_only:
-          problems[frames] += f'; now {self._move_aside(frames)}'
+        continue
+      if not self._read_only:
+        for corrupt in problems:
+          problems[corrupt] += f'; now {self._move_aside(corrupt)}'
+      return found, [*problems.values()]
     return None, [*problems.values()]
 
   def _move_aside(self, frames: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 import contextlib
+import math
 import os
 import pathlib
 import time
@@ -62,8 +63,9 @@ class EventFile(contextlib.AbstractContextManager):
     )
 
   def scalar(self, name: str, value: float, frames: int) -> None:
-    """Writes one number."""
-    self._write(frames, summary=summary.scalar(name, float(value)))
+    """Writes one number, unless it is not finite: tensorboardX would print."""
+    if math.isfinite(value):
+      self._write(frames, summary=summary.scalar(name, float(value)))
 
   def _write(self, frames, **content):
     self._writer.write_event(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 import functools
+import logging
 import os
 import pathlib
 from typing import Any
@@ -22,6 +23,7 @@ from a3c_jax.settings import build
 from a3c_jax.settings import config as config_lib
 from a3c_jax.settings import record as record_lib
 
+_logger = logging.getLogger(__name__)
 MakeLearner = Callable[[gymnasium.vector.VectorEnv], types.Learner]
 
 _LONGEST_COUNT = 19  # Digits: 2**63 frames.
@@ -146,7 +148,6 @@ def load(
   make_env: Callable[[], gymnasium.vector.VectorEnv] | None = None,
   make_learner: MakeLearner | None = None,
   trust: bool = False,
-  on_problem: Callable[[str], None] = print,
 ) -> LoadedPolicy:
   """Loads the trained policy of a run, also while the run trains.
 
@@ -167,7 +168,6 @@ def load(
     trust: import and call the code that config.json names. Needed for a network
       or an environment that is neither ours nor Gymnasium's. Set it only for a
       workdir whose origin you trust.
-    on_problem: called with a line for each corrupt checkpoint that was skipped.
 
   Raises:
     UsageError: if there is no such run or checkpoint, it holds parameters of
@@ -218,7 +218,7 @@ def load(
       'frames of one that is there'
     ) from error
   for problem in problems:
-    on_problem(problem)
+    _logger.warning('%s', problem)
   how = {
     # Acting needs neither target parameters nor the count of updates.
     'version': types.Version(

@@ -18,6 +18,18 @@ from a3c_jax.parameters import store
 from a3c_jax.runs import csv_files, event_file
 
 _logger = logging.getLogger(__name__)
+_PROGRESS = (
+  'frames',
+  'seconds',
+  'frames_per_second',
+  'updates',
+  'learning_rate',
+  'lag',
+  'lock_wait',
+  'lock_wait_ms',
+  'episodes',
+  'mean_return',
+)
 # Updates between the version that a step was acted on and the update that
 # learns from it: mean, 95th percentile and maximum over the steps.
 _POLICY_LAG = ('policy_lag', 'policy_lag_p95', 'policy_lag_max')
@@ -105,7 +117,9 @@ class RunLog(contextlib.AbstractContextManager):
 
     Raises:
       OSError: if a file cannot be written.
+      ValueError: if two columns of train.csv have the same name.
     """
+    _check_apart(run, stat_names, gauge_names)
     self._run = tables.as_cells(run)
     self._stat_names = list(stat_names)
     self._gauge_names = list(gauge_names)
@@ -247,7 +261,7 @@ class RunLog(contextlib.AbstractContextManager):
     )
     for name in ('mean_return', 'median_return', 'human_normalized'):
       value = getattr(row, name)
-      if value is not None and not np.isnan(value):
+      if value is not None:
         self._events.scalar(f'eval/{name}', value, row.frames)
     self._events.flush()
     _logger.info('%s', _describe(row))
@@ -299,7 +313,7 @@ class RunLog(contextlib.AbstractContextManager):
     self._train_rows.writerow(self._run | figures)
     self.seconds = max(self.seconds, seconds)
     for name, value in figures.items():
-      if name != 'frames' and not np.isnan(value):
+      if name != 'frames':
         self._events.scalar(f'train/{name}', value, frames)
     self._events.flush()
     # A display leaves these out if its live line shows them.
@@ -319,6 +333,18 @@ class RunLog(contextlib.AbstractContextManager):
 
   def __exit__(self, *exception):
     self.close()
+
+
+def _check_apart(run, stat_names, gauge_names) -> None:
+  """Raises ValueError if two columns of train.csv would have one name."""
+  columns = [*run, *_PROGRESS, *_POLICY_LAG, *events_lib.INCIDENTS]
+  columns += [*gauge_names, *stat_names]
+  twice = {name for name in columns if columns.count(name) > 1}
+  if twice:
+    raise ValueError(
+      f'{", ".join(sorted(twice))}: more than one column of train.csv; allowed '
+      'for scalars of a learner and figures of a runtime: other names'
+    )
 
 
 def _summary(lags: collections.Counter[int]) -> dict[str, float]:

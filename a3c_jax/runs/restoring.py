@@ -89,7 +89,7 @@ def replay(
   """Replays the actions of unfinished episodes, each worker's in a thread.
 
   An environment that fails, or does not repeat what it did, starts a new
-  episode.
+  episode. So do all, if the workers had other numbers of environments.
 
   Args:
     team: whose environments and states are set.
@@ -111,7 +111,8 @@ def replay(
 
   def body(index, stop):
     worker, state = team[index], saved[index]
-    if not _repeats(
+    fits = len(state.action_log.seeds) == worker.env.num_envs
+    if not fits or not _repeats(
       worker, state, stop, make_env=make_env, incidents=incidents
     ):
       strangers.append(index)

@@ -151,9 +151,10 @@ class PeriodicEvaluations(supervise.Service):
         self._evaluate_newest(self._evaluator, now)
     finally:
       self.hung = self._evaluator.stop(supervise.STOP_SECONDS)
+    # If a thread failed too, this becomes a note of that error.
+    if self._evaluator.error not in (None, outcome.error):
+      raise self._evaluator.error
     if outcome.error is None:
-      if self._evaluator.error:
-        raise self._evaluator.error
       self._record(self._evaluator.drain())  # It may have ended just now.
 
   def _evaluate_newest(

@@ -64,14 +64,17 @@ def test_without_evaluations_there_is_no_best(tmp_path):
     a3c_jax.load(tmp_path, checkpoint='best')
 
 
-def test_a_corrupt_checkpoint_is_told_of_and_left_where_it_is(tmp_path):
+def test_a_corrupt_checkpoint_is_told_of_and_left_where_it_is(
+  tmp_path, caplog, capfd
+):
   result = train_catch(tmp_path)
   newest = tmp_path / 'checkpoints' / str(result.frames)
   newest.write_bytes(b'')
-  problems = []
-  policy = a3c_jax.load(tmp_path, on_problem=problems.append)
+  caplog.clear()
+  policy = a3c_jax.load(tmp_path)
   assert policy.frames == 0
-  (problem,) = problems
+  (problem,) = caplog.messages
+  assert capfd.readouterr() == ('', '')
   assert f'checkpoint of frame {result.frames} is corrupt' in problem
   assert newest.exists()
   with pytest.raises(errors.UsageError, match='is corrupt'):

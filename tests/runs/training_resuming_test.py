@@ -225,3 +225,27 @@ def test_a_stopped_run_with_continuous_actions_ends_in_the_same_bits(
     jax.tree.map(np.testing.assert_array_equal, *statistics)
   else:
     assert statistics == [None, None]
+
+
+def test_other_numbers_of_environments_start_new_episodes(tmp_path, caplog):
+  run(tmp_path, frames=200, envs_per_thread=1)
+  caplog.clear()
+  result = run(
+    tmp_path,
+    frames=400,
+    envs_per_thread=3,
+    override=('frames', 'envs_per_thread', 'anneal_frames'),
+  )
+  assert result.finished
+  assert '1 of 1 environments do not repeat' in caplog.text
+  assert read_rows(tmp_path / 'train.csv')[-1]['env_restarts'] == '0'
+
+
+def test_corrupt_checkpoints_stay_if_none_is_intact(tmp_path):
+  run(tmp_path, frames=200)
+  files = [*(tmp_path / 'checkpoints').iterdir()]
+  for path in files:
+    path.write_bytes(b'')
+  with pytest.raises(errors.UsageError, match='no checkpoint to resume from'):
+    run(tmp_path, frames=200)
+  assert sorted(files) == sorted((tmp_path / 'checkpoints').iterdir())

@@ -553,3 +553,20 @@ def test_positions_after_a_resume_are_those_of_the_files(tmp_path):
   assert again['positions'] == position['positions']
   size = (tmp_path / 'episodes.csv').stat().st_size
   assert size == position['positions']['episodes.csv']
+
+
+@pytest.mark.parametrize('name', ['lag', 'frames', 'policy_lag_max', 'agents'])
+def test_two_columns_of_one_name_are_refused(tmp_path, name):
+  with pytest.raises(ValueError, match=f'^{name}: more than one column'):
+    make_log(tmp_path, stat_names=['loss', name], gauge_names=['agents'])
+
+
+def test_numbers_that_are_not_finite_are_no_events(tmp_path, capfd):
+  with make_log(tmp_path) as log:
+    for number in (math.nan, math.inf, 3.0):
+      report(log, episode(episode_return=number))
+  returns = [
+    each[2] for each in read_scalars(tmp_path) if each[0] == 'episode/return'
+  ]
+  assert returns == [3.0]
+  assert capfd.readouterr() == ('', '')
