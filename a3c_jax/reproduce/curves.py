@@ -137,7 +137,8 @@ def _label(kind, kinds) -> str:
     if (name, other['algo']) == (env_name, settings['algo'])
   ]
   for name, value in settings.items():
-    if any(other.get(name) != value for other in alike):
+    # What another runtime does not have is implied by the runtime.
+    if any(other.get(name, value) != value for other in alike):
       text = ','.join(map(str, value)) if isinstance(value, list) else value
       parts.append(f'{name}={text}')
   return ' '.join(parts)

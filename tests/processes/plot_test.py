@@ -29,7 +29,7 @@ def test_plot_draws_several_runs(trained):
     'entropy of the policy, nats',
     'mean Q of the actions taken',
     'norm of the gradient',
-    'lag, updates of other threads',
+    'policy lag, updates',
     'frames per second',
     'means over 1/7 of the axis',
     'lowest to highest seed',
