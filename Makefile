@@ -16,7 +16,7 @@ lint: .venv/installed
 	.venv/bin/basedpyright
 	.venv/bin/lint-imports
 
-# The tests that start no run, no process and no engine.
+# The tests that start no run, no process and no engine, and compile little.
 check: lint
 	$(PYTEST) a3c_jax tests/unit
 

@@ -21,10 +21,12 @@ def set_up() -> None:
   computation, since JAX ignores it later. The library never calls it.
   """
   os.environ['NPROC'] = '1'
-  os.environ['XLA_FLAGS'] = (
-    '--xla_cpu_enable_concurrency_optimized_scheduler=false '
-    + os.environ.get('XLA_FLAGS', '')
-  )
+  flag = '--xla_cpu_enable_concurrency_optimized_scheduler=false'
+  given = os.environ.get('XLA_FLAGS', '').split()
+  # A process that inherits the flag must not repeat it: programs that JAX kept
+  # on disk are found only with the very same flags.
+  if flag not in given:
+    os.environ['XLA_FLAGS'] = ' '.join([flag, *given])
   jax.config.update('jax_cpu_enable_async_dispatch', False)
   # The default generator has many loops. In a program of many steps, XLA would
   # run half of them on that thread.

@@ -35,6 +35,15 @@ def test_processes_count_while_they_live_and_afterwards(tmp_path):
   assert ended < 1.5 * living  # And nothing counts twice.
 
 
+def test_flags_that_a_process_inherits_are_not_repeated(monkeypatch):
+  monkeypatch.setenv('XLA_FLAGS', '--mine=1')
+  cpu.set_up()
+  flags = os.environ['XLA_FLAGS']
+  assert '--mine=1' in flags.split() and len(flags.split()) == 2
+  cpu.set_up()
+  assert os.environ['XLA_FLAGS'] == flags
+
+
 def groups(root, line, **files):
   """A root folder in which this process is in control groups."""
   (root / 'proc/self').mkdir(parents=True)

@@ -127,7 +127,7 @@ def test_epsilon_is_that_which_was_asked_for():
   # With ε = 1, actions are uniform; with 0 they are those of the best Q.
   learner = q_learner()
   obs = np.ones((3000, 1), np.float32)
-  params = learner.init(jax.random.PRNGKey(0), obs)
+  params = jax.jit(learner.init)(jax.random.PRNGKey(0), obs)
   greedy = policy_lib.Policy(learner, version_of(params), greedy=True)
   best, _ = greedy(obs, greedy.initial_state(num_envs=3000))
   assert len(set(best.tolist())) == 1
@@ -149,7 +149,7 @@ def test_a3c_samples_and_carries_its_state():
   )
   learner = policy_based.a3c(network, entropy_cost=0.0, value_cost=0.5)
   obs = np.ones((500, 1), np.float32)
-  params = learner.init(jax.random.PRNGKey(0), obs)
+  params = jax.jit(learner.init)(jax.random.PRNGKey(0), obs)
   policy = policy_lib.Policy(learner, version_of(params))
   state = policy.initial_state(7, num_envs=500)
   action, after = policy(obs, state)
@@ -163,7 +163,7 @@ def test_a3c_samples_and_carries_its_state():
   assert all(jax.tree.leaves(moved))
   greedy = policy_lib.Policy(learner, version_of(params), greedy=True)
   best, after = greedy(obs, state)
-  logits = network.apply(
+  logits = jax.jit(network.apply)(
     params, obs[None], state.recurrent, np.zeros((1, 500), bool)
   )[0].logits[0]
   np.testing.assert_array_equal(best, jnp.argmax(logits, axis=1))

@@ -387,18 +387,15 @@ def test_linear_conv_torso_has_no_non_linearity():
   torso = networks.LinearConvTorso()
   rng = np.random.default_rng(0)
   one, other = rng.normal(size=(2, 1, 36, 36, 3)).astype(np.float32)
-  params = torso.init(jax.random.key(0), one)
-  zero = torso.apply(params, np.zeros_like(one))
-  both = torso.apply(params, one - 3 * other)
-  expected = (
-    torso.apply(params, one) - 3 * torso.apply(params, other) + 3 * zero
-  )
+  params = jax.jit(torso.init)(jax.random.key(0), one)
+  apply = jax.jit(torso.apply)
+  zero = apply(params, np.zeros_like(one))
+  both = apply(params, one - 3 * other)
+  expected = apply(params, one) - 3 * apply(params, other) + 3 * zero
   np.testing.assert_allclose(both, expected, atol=1e-4)
   assert np.ptp(both) > 0.1
-  assert torso.apply(params, np.zeros([2, 84, 84, 3], np.uint8)).shape == (
-    2,
-    9 * 9 * 32,
-  )
+  obs = np.zeros([2, 84, 84, 3], np.uint8)
+  assert jax.eval_shape(torso.apply, params, obs).shape == (2, 9 * 9 * 32)
 
 
 @pytest.mark.parametrize('recurrent', [False, True])
@@ -409,14 +406,18 @@ def test_gaussian_policy_and_value_share_nothing(recurrent):
   state = network.initial_state(2)
   obs = np.random.default_rng(0).normal(size=(6, 2, 7)).astype(np.float32)
   is_first = np.zeros([6, 2], bool)
-  params = network.init(jax.random.key(0), obs, state, is_first)
+  params = jax.jit(network.init)(jax.random.key(0), obs, state, is_first)
+
+  @jax.jit
+  @jax.jacrev  # Of all three in one program.
+  def by_params(params):
+    output, _ = network.apply(params, obs, state, is_first)
+    return {of: jnp.sum(x) for of, x in output._asdict().items()}
+
+  gradients = by_params(params)
 
   def touched(of):
-    def total(params):
-      output, _ = network.apply(params, obs, state, is_first)
-      return jnp.sum(getattr(output, of))
-
-    grads = jax.grad(total)(params)['params']
+    grads = gradients[of]['params']
     return {
       name
       for name, grad in grads.items()

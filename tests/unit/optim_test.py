@@ -8,8 +8,6 @@ import numpy as np
 import optax
 import pytest
 
-from a3c_jax import networks
-from a3c_jax.algorithms import policy_based, value_based
 from a3c_jax.core import types
 from a3c_jax.optim import clipping, factored, momentum, rmsprop, rule
 
@@ -338,51 +336,3 @@ def test_the_norm_is_over_what_is_learnt():
   np.testing.assert_allclose(grads['params']['w'], [0.5**0.5] * 2, rtol=1e-6)
   np.testing.assert_allclose(stats, [2**0.5], rtol=1e-6)
   assert set(grads) == {'params'}
-
-
-TORSO = networks.MLPTorso(hidden=(300,))
-WIDE = {
-  'nstep_q': value_based.nstep_q(networks.QNetwork(TORSO, 3)),
-  'a3c': policy_based.a3c(
-    networks.ActorCritic(TORSO, 3), entropy_cost=0.01, value_cost=0.5
-  ),
-}
-
-
-@pytest.mark.parametrize('name', WIDE)
-@pytest.mark.parametrize('accepts_factored', [True, False])
-def test_only_who_accepts_factors_gets_them(name, accepts_factored):
-  learner = WIDE[name]
-  obs = np.random.default_rng(0).normal(size=(4, 1, 300)).astype(np.float32)
-  params = learner.init(jax.random.key(0), obs[0])
-  segment = types.Segment(
-    obs=obs,
-    a=np.zeros((4, 1), np.int32),
-    r_t=np.ones((3, 1), np.float32),
-    discount_t=np.full((3, 1), 0.9, np.float32),
-    is_first=np.zeros((4, 1), bool),
-    state=(),
-  )
-  gradients = clipping.of_learner(
-    learner, 0.5, accepts_factored=accepts_factored
-  )
-  grads, stats = gradients(params, params, segment)
-  assert isinstance(grads, factored.Factored) == accepts_factored
-  grads = factored.dense(grads)
-  assert jax.tree.structure(grads) == jax.tree.structure(params)
-  np.testing.assert_allclose(optax.tree.norm(grads), 0.5, rtol=1e-4)
-  # Whoever replaces the gradients gets the new ones, dense.
-  twice = learner._replace(
-    gradients=lambda *args: (
-      jax.tree.map(lambda grad: 2 * grad, learner.gradients(*args)[0]),
-      {'own': jnp.zeros(())},
-    )
-  )
-  own = clipping.of_learner(twice, None, accepts_factored=accepts_factored)
-  grads, own_stats = own(params, params, segment)
-  np.testing.assert_allclose(own_stats, [0, 2 * stats[-1]], rtol=1e-4)
-  assert jax.tree.structure(grads) == jax.tree.structure(params)
-  names = clipping.stat_names(
-    twice, params, params, segment, accepts_factored=accepts_factored
-  )
-  assert names == ['own', 'grad_norm']

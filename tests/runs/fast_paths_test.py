@@ -11,7 +11,7 @@ from a3c_jax import networks
 from a3c_jax.acting import steps as steps_lib
 from a3c_jax.algorithms import policy_based, value_based
 from a3c_jax.core import types
-from a3c_jax.optim import factored
+from a3c_jax.optim import clipping, factored
 
 STEPS, ACTIONS = 5, 3
 EPSILON = np.float32(0.5)
@@ -256,3 +256,42 @@ def test_one_step_methods_cache_nothing():
 def test_initial_parameters_hold_no_activations():
   learner = make('a3c', networks.MLPTorso())
   assert set(learner.init(jax.random.key(0), np.zeros((1, 3)))) == {'params'}
+
+
+@pytest.mark.parametrize('algo', ['nstep_q', 'a3c'])
+@pytest.mark.parametrize('accepts_factored', [True, False])
+def test_only_who_accepts_factors_gets_them(algo, accepts_factored):
+  learner = make(algo, networks.MLPTorso(hidden=(300,)))
+  obs = np.random.default_rng(0).normal(size=(4, 1, 300)).astype(np.float32)
+  params = jax.jit(learner.init)(jax.random.key(0), obs[0])
+  segment = types.Segment(
+    obs=obs,
+    a=np.zeros((4, 1), np.int32),
+    r_t=np.ones((3, 1), np.float32),
+    discount_t=np.full((3, 1), 0.9, np.float32),
+    is_first=np.zeros((4, 1), bool),
+    state=(),
+  )
+  gradients = clipping.of_learner(
+    learner, 0.5, accepts_factored=accepts_factored
+  )
+  grads, stats = gradients(params, params, segment)
+  assert isinstance(grads, factored.Factored) == accepts_factored
+  grads = factored.dense(grads)
+  assert jax.tree.structure(grads) == jax.tree.structure(params)
+  np.testing.assert_allclose(optax.tree.norm(grads), 0.5, rtol=1e-4)
+  # Whoever replaces the gradients gets the new ones, dense.
+  twice = learner._replace(
+    gradients=lambda *args: (
+      jax.tree.map(lambda grad: 2 * grad, learner.gradients(*args)[0]),
+      {'own': jnp.zeros(())},
+    )
+  )
+  own = clipping.of_learner(twice, None, accepts_factored=accepts_factored)
+  grads, own_stats = own(params, params, segment)
+  np.testing.assert_allclose(own_stats, [0, 2 * stats[-1]], rtol=1e-4)
+  assert jax.tree.structure(grads) == jax.tree.structure(params)
+  names = clipping.stat_names(
+    twice, params, params, segment, accepts_factored=accepts_factored
+  )
+  assert names == ['own', 'grad_norm']
