@@ -143,6 +143,10 @@ def policy_lag(workdir: str) -> dict[str, float]:
   """
   with open(pathlib.Path(workdir, 'train.csv'), newline='') as file:
     rows = list(csv.DictReader(file))
+  if not rows:
+    raise errors.RunError(
+      '--seconds: training made no update in that time; allowed: more seconds'
+    )
   columns = {
     name: [float(row[name]) for row in rows]
     for name in ('policy_lag', 'policy_lag_p95', 'policy_lag_max')

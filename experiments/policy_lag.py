@@ -13,9 +13,9 @@ from __future__ import annotations
 import ctrl_c as ctrl_c  # First: the other imports take seconds.
 
 # isort: split
-import contextlib
 import csv
 import dataclasses
+import itertools
 import pathlib
 import tempfile
 from typing import Any
@@ -34,8 +34,8 @@ from a3c_jax.settings import flags as flags_lib
 class Options:
   lags: tuple[int, ...] = fields.setting(
     'Updates by which segments are held back.',
-    'whole numbers >= 0, separated by commas',
-    lambda value: value and all(lag >= 0 for lag in value),
+    'whole numbers from 0 to 10000, separated by commas',
+    lambda value: value and all(0 <= lag <= 10_000 for lag in value),
     default=(0, 1, 3, 10, 30, 100),
     source='IMPALA, Figure E.1',
   )
@@ -43,7 +43,7 @@ class Options:
     'Runs of each lag and correction.', most=100, default=3, source='ours'
   )
   frames: int = fields.count(
-    'Emulator frames of a run.', default=100_000, source='ours'
+    'Emulator frames of a run.', least=1000, default=100_000, source='ours'
   )
   csv: str = fields.path(
     'File for the table.', optional=True, default='', source='ours'
@@ -119,22 +119,22 @@ def main() -> None:
   if options.picture:
     drawing.check_can_draw()
   rows = []
-  for lag in options.lags:
-    for correction in losses.CORRECTIONS:
-      for seed in range(1, options.seeds + 1):
-        rows.append(score(options, lag, correction, seed))
-        print(*(f'{name}={value}' for name, value in rows[-1].items()))
-  with contextlib.ExitStack() as stack:
-    try:
-      if options.csv:
-        file = stack.enter_context(open(options.csv, 'w', newline=''))
+  for lag, correction, seed in itertools.product(
+    options.lags, losses.CORRECTIONS, range(1, options.seeds + 1)
+  ):
+    rows.append(score(options, lag, correction, seed))
+    print(*(f'{name}={value}' for name, value in rows[-1].items()))
+    if options.csv:  # After each run: the next one may be stopped.
+      with (
+        errors.naming(f'--csv={options.csv}'),
+        open(options.csv, 'w', newline='') as file,
+      ):
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
         writer.writerows(rows)
-      if options.picture:
-        draw(rows).savefig(options.picture)
-    except OSError as error:
-      raise errors.RunError(f'{error.filename}: {error.strerror}') from error
+  if options.picture:
+    with errors.naming(f'--picture={options.picture}'):
+      draw(rows).savefig(options.picture)
 
 
 if __name__ == '__main__':

@@ -133,6 +133,7 @@ A3C = Algorithm(
         'predictors': (2, 'GA3C, code'),
         'trainers': (2, 'GA3C, code'),
         'training_queue': (100, 'GA3C, code'),
+        'adjust': (True, 'GA3C, code'),
         'learning_rate': (3e-4, 'GA3C, code'),
         'anneal_frames': (2**62, 'GA3C, code: it does not fall'),
         'max_grad_norm': (0.0, 'GA3C, code'),

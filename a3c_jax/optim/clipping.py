@@ -7,12 +7,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from a3c_jax.core import types
 from a3c_jax.optim import factored
 
 # `(params, target_params, segment) -> (gradients, scalars [S] float32 in the
 # order of `stat_names`)`.
+_AT_ONCE = 8  # Gradients that one program adds.
 ClippedGradients = Callable[
   [types.Params, types.Params, types.Segment], tuple[types.Params, jax.Array]
 ]
@@ -73,16 +75,35 @@ def combined(
     of the shares; the last is the norm of the divided sum before clipping.
   """
 
-  def sum_of(shares):
-    trees, values = zip(*shares, strict=True)
-    grads = jax.tree.map(lambda *leaves: sum(leaves) / divisor, *trees)
+  def finish(shares, count):
+    grads, values = _added(shares)
+    grads = jax.tree.map(lambda leaf: leaf / divisor, grads)
     grad_norm = factored.global_norm(grads)
     if max_grad_norm is not None:
       grads = _bounded(grads, grad_norm, max_grad_norm)
-    means = jnp.mean(jnp.stack(values), axis=0)
-    return grads, means.at[-1].set(grad_norm)
+    return grads, (values / count).at[-1].set(grad_norm)
 
-  return jax.jit(sum_of)
+  finish = jax.jit(finish)
+
+  def sum_of(shares):
+    count = len(shares)
+    # In parts: XLA takes long to compile a program of many arguments.
+    while len(shares) > _AT_ONCE:
+      shares = [
+        _add(shares[first : first + _AT_ONCE])
+        for first in range(0, len(shares), _AT_ONCE)
+      ]
+    return finish(shares, np.float32(count))
+
+  return sum_of
+
+
+def _added(shares):
+  trees, values = zip(*shares, strict=True)
+  return jax.tree.map(lambda *leaves: sum(leaves), *trees), sum(values)
+
+
+_add = jax.jit(_added)
 
 
 def of_learner(

@@ -113,7 +113,9 @@ class LockedStore:
       now, of_gradient = time.perf_counter(), contribution.events
       for each in contribution.played:
         self._worker_states[each.worker] = each.worker_state
-        lags = old.updates - each.acted_versions
+        # Nothing learns from a gradient that is dropped.
+        acted = each.acted_versions[: None if grads is not None else 0]
+        lags = old.updates - acted
         self._applied.append(
           Applied(receipt, each.worker, lags, now, (*of_gradient, *each.events))
         )

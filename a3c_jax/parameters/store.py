@@ -56,7 +56,8 @@ class Applied(NamedTuple):
 
   receipt: Receipt
   worker: int
-  policy_lags: np.ndarray  # [T], updates from acting until it was applied
+  # [T], updates from acting until this one; [0] if the gradient was dropped.
+  policy_lags: np.ndarray
   time: float  # `time.perf_counter()` when it was applied
   events: tuple[Event, ...]
 

@@ -18,7 +18,7 @@ from a3c_jax.algorithms import registry
 from a3c_jax.core import errors, events, types
 from a3c_jax.envs import domain as domain_lib
 from a3c_jax.envs import replayable
-from a3c_jax.optim import clipping
+from a3c_jax.optim import clipping, rule
 from a3c_jax.parameters import store as store_lib
 from a3c_jax.runs import evaluation
 from a3c_jax.runs import evaluator as evaluator_lib
@@ -197,7 +197,7 @@ def _job(
   obs = team[0].state.carry.obs
   store = makers.store(
     networks.scale_torso_kernels(learner.init(init_key, obs), config.init_gain),
-    build.make_update_rule(config),
+    _update_rule(config),
     worker_states=[worker.state for worker in team],
     target_period_frames=_target_period_frames(config, learner),
     statistics=(
@@ -227,6 +227,13 @@ def _job(
     max_env_restarts=config.max_env_restarts,
     max_bad_gradients=config.max_bad_gradients,
   )
+
+
+def _update_rule(config: Config) -> rule.UpdateRule:
+  """Returns the optimizer, with one state if workers update together."""
+  made = build.make_update_rule(config)
+  alone = runtimes.get(config.runtime).updates_alone
+  return made._replace(per_worker=made.per_worker and alone)
 
 
 def _stat_names(job: runtime.Job, segment: types.Segment) -> list[str]:

@@ -35,6 +35,8 @@ class CsvFiles(contextlib.ExitStack):
   def open(self, name: str, columns: Sequence[str]) -> csv.DictWriter:
     """Opens a file for rows; a file that has rows keeps its columns.
 
+    A warning names the columns that it lacks.
+
     Raises:
       OSError: if the file cannot be written.
     """
@@ -46,9 +48,13 @@ class CsvFiles(contextlib.ExitStack):
     file.truncate(end)
     file.seek(0, os.SEEK_END)  # Otherwise `tell` returns the former end.
     self._files[name] = file
-    rows = csv.DictWriter(
-      file, _header(path, end) or columns, extrasaction='ignore'
-    )
+    header = _header(path, end) or columns
+    rows = csv.DictWriter(file, header, extrasaction='ignore')
+    lacking = [column for column in columns if column not in header]
+    if lacking:
+      _logger.warning(
+        '%s keeps its columns; not written: %s', name, ', '.join(lacking)
+      )
     if not end:
       rows.writeheader()
     return rows

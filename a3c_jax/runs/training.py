@@ -69,8 +69,9 @@ def run(
 
   If the folder holds a run already, that run is resumed from its newest
   checkpoint. A KeyboardInterrupt ends a run early: a checkpoint is written, and
-  the KeyboardInterrupt is raised. With one thread, the same config gives
-  bit-identical parameters, however often the run was stopped and resumed.
+  the KeyboardInterrupt is raised. With one thread, or with synchronous ones,
+  the same config gives bit-identical parameters, however often the run was
+  stopped and resumed.
 
   Prints nothing: messages go to the logger 'a3c_jax'. Handles no signals, and
   never ends the process.

@@ -96,4 +96,5 @@ RUNTIME = runtime.Runtime(
   settings_type=runtime.ThreadSettings,
   arrange=Asynchronous,
   description='each thread acts, learns and updates independently (A3C)',
+  updates_alone=True,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Callable, Sequence
+import contextlib
 import dataclasses
 import functools
 import logging
@@ -14,7 +15,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from a3c_jax.core import cpu, errors, fields, stopwatch, threads, types
+from a3c_jax.core import cpu, fields, stopwatch, threads, types
 from a3c_jax.parameters.store import Contribution, Played
 from a3c_jax.runtimes import joining, queued_actor, runtime, warm_up
 from a3c_jax.runtimes import player as player_lib
@@ -26,6 +27,7 @@ _logger = logging.getLogger(__name__)
 _POLL_SECONDS = 0.2  # Between two signs of life of a thread that waits.
 _WINDOW_SECONDS = 20.0  # The authors' code.
 _MOST = 1000
+_MOST_OTHERS = 64  # More would only compete with agents for processors.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,13 +42,13 @@ class Settings(runtime.Settings):
   )
   predictors: int = fields.count(
     'Threads that choose the actions of agents.',
-    most=_MOST,
+    most=_MOST_OTHERS,
     default=1,
     source='ours: GA3C has 2, on a GPU',
   )
   trainers: int = fields.count(
     'Threads that compute gradients.',
-    most=_MOST,
+    most=_MOST_OTHERS,
     default=1,
     source='ours: GA3C has 2, on a GPU',
   )
@@ -64,9 +66,10 @@ class Settings(runtime.Settings):
     default=4,
     source='ours: GA3C has 100; the length is the lag',
   )
-  prediction_batch: int = fields.count(
+  prediction_batch: int = fields.setting(
     'Requests of agents that one prediction answers at most.',
-    most=_MOST,
+    'a power of 2, at most 1024',
+    lambda value: value in [2**n for n in range(11)],
     default=128,
     source='GA3C, code',
   )
@@ -78,10 +81,10 @@ class Settings(runtime.Settings):
     source='ours: GA3C adjusts',
   )
   inject_lag: int = fields.count(
-    'Batches of segments that are held back before one is learnt, to study the '
-    'effect of policy lag.',
+    'Batches of segments that are held back, in memory, before one is learnt: '
+    'to study the effect of policy lag.',
     least=0,
-    most=100_000,
+    most=10_000,
     default=0,
     source='ours',
   )
@@ -89,12 +92,6 @@ class Settings(runtime.Settings):
   @property
   def num_workers(self) -> int:
     return self.agents
-
-  def check_together(self) -> None:
-    if self.prediction_batch & (self.prediction_batch - 1):
-      raise errors.UsageError(
-        f'--prediction_batch={self.prediction_batch}: allowed: a power of 2'
-      )
 
 
 class _Item(NamedTuple):
@@ -116,7 +113,7 @@ class Queues(runtime.Arrangement):
   """Agents, predictors and trainers, connected by two queues.
 
   An agent has at most one request in the prediction queue, so that queue needs
-  no bound. Updates are applied in the order in which segments were played, so
+  no bound. Updates are applied in the order in which segments were queued, so
   a checkpoint never has a later segment of an agent without an earlier one.
 
   Source: Babaeizadeh et al. 2017, arXiv:1611.06256.
@@ -316,10 +313,9 @@ class Queues(runtime.Arrangement):
       while True:
         items = []
         while len(items) < self._settings.min_training_segments:
-          try:
+          self._check(stop)  # For each segment: there may be many.
+          with contextlib.suppress(queue.Empty):
             items.append(self._segments.get(timeout=_POLL_SECONDS))
-          except queue.Empty:
-            self._check(stop)
         self._held.append(items)
         if len(self._held) > self._settings.inject_lag:
           self._next_ticket += 1

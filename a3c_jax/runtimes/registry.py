@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from a3c_jax.core import errors, fields
 from a3c_jax.runtimes import asynchronous, queues, synchronous
-from a3c_jax.runtimes.runtime import Runtime
+from a3c_jax.runtimes.runtime import Runtime, Settings
 
 _runtimes: dict[str, Runtime] = {}
 
@@ -13,7 +13,8 @@ def register(runtime: Runtime) -> None:
   """Makes a runtime known to flags and training.
 
   Raises:
-    ValueError: as `fields.check_registered`.
+    ValueError: as `fields.check_registered`, or if its settings have no
+      `num_workers`.
   """
   fields.check_registered(
     'runtime',
@@ -22,6 +23,8 @@ def register(runtime: Runtime) -> None:
     taken=_runtimes,
     beside={name: each.settings_type for name, each in _runtimes.items()},
   )
+  if runtime.settings_type.num_workers is Settings.num_workers:
+    raise ValueError(f'runtime {runtime.name}: its settings need num_workers')
   _runtimes[runtime.name] = runtime
 
 

@@ -121,9 +121,6 @@ class Settings:
     """How many workers own environments."""
     raise NotImplementedError
 
-  def check_together(self) -> None:
-    """Raises UsageError if values are allowed one by one, but not together."""
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ThreadSettings(Settings):
@@ -149,12 +146,15 @@ class Runtime(NamedTuple):
     settings_type: the dataclass of its own settings. Each is a flag.
     arrange: `(team, job, settings)` gives the arrangement.
     description: one sentence for `--help`.
+    updates_alone: whether each worker updates by itself, so that an optimizer
+      may have a state for each.
   """
 
   name: str
   settings_type: type[Settings]
   arrange: Callable[[Sequence[Worker], Job, Any], Arrangement]
   description: str
+  updates_alone: bool = False
 
   @property
   def settings(self) -> dict[str, dataclasses.Field]:

@@ -113,7 +113,8 @@ class Config:
 
   optimizer: str = fields.one_of(
     'Optimizer. shared_rmsprop: all threads share the mean squares. rmsprop: '
-    'each thread has its own. momentum_sgd: each thread has its own momentum.',
+    'each thread has its own. momentum_sgd: each thread has its own momentum. '
+    'Where threads update together, there is one.',
     OPTIMIZERS,
     may_override=False,
     heading='optimizer',

@@ -133,12 +133,15 @@ def _check_names(
       continue
     if name not in owners.all_settings():
       raise TypeError(f'{name}: there is no such setting')
-    owner, own = f'--algo={algorithm.name}', algorithm.settings
+    flag, chosen, kinds = 'algo', algorithm.name, registry
     if name in owners.of_runtimes():
-      owner, own = f'--runtime={runtime.name}', runtime.settings
+      flag, chosen, kinds = 'runtime', runtime.name, runtimes
+    having = [
+      each for each in kinds.names() if name in kinds.get(each).settings
+    ]
     raise errors.UsageError(
-      f'--{name}: not a setting of {owner}; allowed: '
-      + (', '.join(own) or 'the settings of all')
+      f'--{name}: not a setting of --{flag}={chosen}; allowed with '
+      f'--{flag}={" or ".join(having)}'
     )
 
 
@@ -202,7 +205,19 @@ def _check_together(config: Config) -> None:
       f'--preset={config.preset}: allowed for {config.env_name} with '
       f'--algo={config.algo}: {", ".join(presets)}'
     )
+  of_preset = algorithm.presets.get(config.preset, {}).get(config.domain, {})
+  wanted, _ = of_preset.get('runtime', (config.runtime, ''))
+  if config.runtime != wanted:
+    raise errors.UsageError(
+      f'--runtime={config.runtime}: allowed with --preset={config.preset}: '
+      f'{wanted}, which its other settings are for'
+    )
   check_protocol(config, config.eval_protocol, flag='eval_protocol')
+  if config.num_workers < 1:
+    raise errors.UsageError(
+      f'--runtime={config.runtime}: no thread has environments; allowed: '
+      'settings with which at least one has'
+    )
   if config.num_workers * config.envs_per_thread > _MOST_ENVS:
     raise errors.UsageError(
       f'--envs_per_thread={config.envs_per_thread}: {config.num_workers} '
@@ -214,4 +229,3 @@ def _check_together(config: Config) -> None:
       f'{registry.continuous()}'
     )
   config.algorithm.check_together()
-  config.arrangement.check_together()

@@ -32,8 +32,10 @@ _config = flags_lib.define('gym', frames=150_000)
 def main() -> None:
   options = _options()
   config = _config(algo='a3c')
-  costs = dataclasses.asdict(config.algorithm)
-  del costs['lstm']  # The network has it.
+  costs = {
+    'entropy_cost': config.algorithm.entropy_cost,
+    'value_cost': config.algorithm.value_cost,
+  }
 
   def loss_of_env(logits, v, a, r_t, discount_t, v_bootstrap):
     all_v = jax.lax.stop_gradient(jnp.append(v, v_bootstrap))

@@ -34,8 +34,10 @@ _config = flags_lib.define('catch', frames=150_000)
 def main() -> None:
   options = _options()
   config = _config(algo='a3c', t_max=18, entropy_cost=0.0)
-  costs = dataclasses.asdict(config.algorithm)
-  del costs['lstm']  # The network has it.
+  costs = {
+    'entropy_cost': config.algorithm.entropy_cost,
+    'value_cost': config.algorithm.value_cost,
+  }
 
   def loss_of_env(logits, v, a, r_t, discount_t, v_bootstrap):
     return losses.a3c_loss(

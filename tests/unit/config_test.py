@@ -27,11 +27,11 @@ BAD = {
   'reduce': ['max', ''],
   'lag_correction': ['retrace', ''],
   'agents': [0, 1001],
-  'predictors': [0, 1001],
-  'trainers': [0, 1001],
+  'predictors': [0, 65],
+  'trainers': [0, 65],
   'min_training_segments': [0, 1001],
   'training_queue': [0, 1.5],
-  'prediction_batch': [0, 1001],
+  'prediction_batch': [0, 3, 1000, 2048],
   'inject_lag': [-1, 0.5],
   'frames': TOO_SMALL,
   'seconds': NEGATIVE,
@@ -189,9 +189,18 @@ def test_what_comes_later_among_defaults_takes_precedence(monkeypatch):
 def test_a_setting_of_another_algorithm_is_refused(algo, name, value):
   with pytest.raises(errors.UsageError) as error:
     make(algo=algo, **{name: value})
+  having = 'nstep_q or one_step_q or one_step_sarsa' if algo == 'a3c' else 'a3c'
   assert str(error.value) == (
-    f'--{name}: not a setting of --algo={algo}; allowed: '
-    + ', '.join(registry.get(algo).settings)
+    f'--{name}: not a setting of --algo={algo}; allowed with --algo={having}'
+  )
+
+
+def test_a_setting_of_another_runtime_is_refused():
+  with pytest.raises(errors.UsageError) as error:
+    make(reduce='mean')
+  assert str(error.value) == (
+    '--reduce: not a setting of --runtime=asynchronous; allowed with '
+    '--runtime=synchronous'
   )
 
 
@@ -226,9 +235,10 @@ def test_presets_of_other_runtimes_are_their_papers():
   assert settings_of_ga3c.predictors == settings_of_ga3c.trainers == 2
   assert ga3c.algorithm.lag_correction == 'epsilon'
   assert build.learning_rate(ga3c)(10**10) == pytest.approx(3e-4)
-  # A runtime that is given takes the preset's other settings.
-  given = make(preset='paac', runtime='asynchronous')
-  assert (given.runtime, given.num_workers) == ('asynchronous', 8)
+  # Its learning rate is that of a mean.
+  with pytest.raises(errors.UsageError, match='^--runtime=queues: .*paac: syn'):
+    make(preset='paac', runtime='queues')
+  assert make(preset='quick', runtime='queues').num_workers > 0
 
 
 def test_a_preset_changes_defaults_and_nothing_else():
