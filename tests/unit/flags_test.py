@@ -92,12 +92,18 @@ def fail(make_config, tmp_path, monkeypatch, capsys):
     (['--threads=-1'], ['--threads=-1', '1 to 1000']),
     (['--threads=abc'], ['threads', 'abc', 'whole number']),
     (['--runtime=fast'], ['--runtime=fast', 'asynchronous, synchronous']),
-    (['--agents=2'], ['--agents: not', '--runtime=asynchronous', 'threads']),
+    (
+      ['--agents=2'],
+      ['--agents: not', '--runtime=asynchronous', 'with --runtime=queues'],
+    ),
     (['--runtime=queues', '--agents=0'], ['--agents=0', '1 to 1000']),
-    (['--runtime=queues', '--predictors=0'], ['--predictors=0', '1 to 1000']),
-    (['--runtime=queues', '--trainers=1001'], ['--trainers=1001', '1 to 1000']),
+    (['--runtime=queues', '--predictors=0'], ['--predictors=0', '1 to 64']),
+    (['--runtime=queues', '--trainers=1001'], ['--trainers=1001', '1 to 64']),
     (['--runtime=queues', '--inject_lag=-1'], ['--inject_lag=-1', '0 to ']),
-    (['--runtime=queues', '--threads=2'], ['--threads: not', 'agents, pre']),
+    (
+      ['--runtime=queues', '--threads=2'],
+      ['--threads: not', 'with --runtime=asynchronous'],
+    ),
     (['--runtime=queues', '--reduce=mean'], ['--reduce: not', '=queues']),
     (['--runtime=synchronous', '--reduce=max'], ['--reduce=max', 'sum, mean']),
     (

@@ -31,7 +31,11 @@ def register_domain(name, settings=catch.Options):
   domain.register(catch.DOMAIN._replace(name=name, options=settings))
 
 
-def register_runtime(name, settings=runtime.Settings):
+class OneWorker(runtime.Settings):
+  num_workers = 1
+
+
+def register_runtime(name, settings=OneWorker):
   record = runtimes.get('asynchronous')
   runtimes.register(record._replace(name=name, settings_type=settings))
 
@@ -143,7 +147,7 @@ def define_flags(name):
   ],
 )
 def test_one_name_is_one_setting(register, name, owners):
-  base = Hyperparameters if register is register_algorithm else runtime.Settings
+  base = Hyperparameters if register is register_algorithm else OneWorker
   settings = dataclasses.make_dataclass(
     'Settings',
     [(name, int, size())],
@@ -189,3 +193,11 @@ def test_defaults_are_those_of_settings_and_have_sources(default, hint):
     assert str(error.value).startswith(f'{owner} has {hint}')
   with pytest.raises(errors.UsageError):
     define_flags('catch')
+
+
+def test_settings_of_a_runtime_say_how_many_workers_there_are():
+  with pytest.raises(ValueError, match='own: its settings need num_workers'):
+    register_runtime('own', runtime.Settings)
+  register_runtime('idle', type('Idle', (OneWorker,), {'num_workers': 0}))
+  with pytest.raises(errors.UsageError, match='^--runtime=idle: no thread'):
+    config.make('catch', runtime='idle')
