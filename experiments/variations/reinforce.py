@@ -34,10 +34,6 @@ _config = flags_lib.define('catch', frames=150_000)
 def main() -> None:
   options = _options()
   config = _config(algo='a3c', t_max=18, entropy_cost=0.0)
-  costs = {
-    'entropy_cost': config.algorithm.entropy_cost,
-    'value_cost': config.algorithm.value_cost,
-  }
 
   def loss_of_env(logits, v, a, r_t, discount_t, v_bootstrap):
     return losses.a3c_loss(
@@ -47,7 +43,8 @@ def main() -> None:
       r_t,
       discount_t,
       jnp.zeros_like(v_bootstrap),  # Returns of rewards alone.
-      **costs,
+      entropy_cost=0.0,
+      value_cost=config.algorithm.value_cost,
     )
 
   def make_learner(env):

@@ -164,7 +164,7 @@ def fail(make_config, tmp_path, monkeypatch, capsys):
     (['--undefok=foo', '--foo=3'], ['--undefok: unknown; allowed: flags that']),
     (['--only_check_args'], ['--only_check_args: unknown; allowed: flags']),
     (['--run_with_profiling'], ['--run_with_profiling: unknown; allowed: ']),
-    (['--pdb'], ['--pdb: unknown; allowed: ']),
+    (['--pdb'], ['--pdb', ': unknown; allowed: ']),
     (['--verbosity=1'], ['--verbosity: unknown; allowed: ']),
     (['pong'], ['pong', 'flags such as']),
     (['--import=no_such_module'], ['--import=no_such_module', 'allowed']),
