@@ -154,3 +154,14 @@ def test_no_code_asks_for_the_name_of_an_algorithm_a_domain_or_a_runtime():
     if isinstance(part, ast.Constant) and part.value in names
   ]
   assert found == []
+
+
+def test_the_import_that_readme_names_registers_our_environments(tmp_path):
+  succeeded(
+    programs.run_code(
+      'import a3c_jax.envs, gymnasium; '
+      'gymnasium.spec("a3c_jax/Labyrinth-v0"); '
+      'gymnasium.spec("a3c_jax/Torcs-v0")',
+      tmp_path,
+    )
+  )
