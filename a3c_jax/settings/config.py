@@ -209,8 +209,8 @@ def _check_together(config: Config) -> None:
   wanted, _ = of_preset.get('runtime', (config.runtime, ''))
   if config.runtime != wanted:
     raise errors.UsageError(
-      f'--runtime={config.runtime}: allowed with --preset={config.preset}: '
-      f'{wanted}, which its other settings are for'
+      f'--preset={config.preset} with --runtime={config.runtime}: allowed: '
+      f'--runtime={wanted}, which its other settings are for'
     )
   check_protocol(config, config.eval_protocol, flag='eval_protocol')
   if config.num_workers < 1:

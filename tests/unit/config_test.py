@@ -236,7 +236,9 @@ def test_presets_of_other_runtimes_are_their_papers():
   assert ga3c.algorithm.lag_correction == 'epsilon'
   assert build.learning_rate(ga3c)(10**10) == pytest.approx(3e-4)
   # Its learning rate is that of a mean.
-  with pytest.raises(errors.UsageError, match='^--runtime=queues: .*paac: syn'):
+  with pytest.raises(
+    errors.UsageError, match='^--preset=paac with .*allowed: --runtime=syn'
+  ):
     make(preset='paac', runtime='queues')
   assert make(preset='quick', runtime='queues').num_workers > 0
 

@@ -253,8 +253,11 @@ def test_another_algorithm_or_runtime_brings_its_own_settings(
 def test_a_preset_that_the_run_has_not_is_named(tmp_path):
   with workdir.Workdir(config.make('atari', workdir=str(tmp_path / 'r'))) as r:
     r.claim(0)
-  for preset in ('paac', 'quick'):
-    with pytest.raises(errors.UsageError, match=f'^--preset={preset}: the run'):
+  for preset, problem in (
+    ('paac', ' with --runtime=asynchronous: allowed: --runtime=synchronous'),
+    ('quick', ': the run'),
+  ):
+    with pytest.raises(errors.UsageError, match=f'^--preset={preset}{problem}'):
       workdir.Workdir(
         config.make('atari', workdir=str(tmp_path / 'r'), preset=preset)
       )
