@@ -4,8 +4,23 @@ import numpy as np
 
 from a3c_jax.acting import rollout
 from a3c_jax.acting.worker_state import WorkerState
-from a3c_jax.core import events
+from a3c_jax.core import events, types
 from a3c_jax.runtimes import runtime
+
+# Always chooses action 0, and learns nothing.
+IDLE = types.Learner(
+  init=None,
+  initial_state=lambda num_envs: (),
+  act=lambda params, state, obs, key, epsilon: (
+    np.zeros(len(obs), np.int32),
+    state,
+    key,
+  ),
+  greedy=None,
+  bootstrap=None,
+  gradients=None,
+  acting='snapshot',
+)
 
 
 def worker_of(env, carry, exploration=lambda frames: np.zeros(1), *, index=0):

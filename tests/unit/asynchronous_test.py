@@ -5,7 +5,7 @@ import pickle
 import threading
 
 import jax
-from jobs import job_of, worker_of
+from jobs import IDLE, job_of, worker_of
 import numpy as np
 import optax
 import pytest
@@ -119,19 +119,7 @@ class Recording:
 
 def play(gradients, *, segments, statistics=None, **limits):
   """What one worker contributes that plays so many segments of Catch."""
-  learner = types.Learner(
-    init=None,
-    initial_state=lambda streams: (),
-    act=lambda params, state, obs, key, epsilon: (
-      np.zeros(len(obs), np.int32),
-      state,
-      key,
-    ),
-    greedy=None,
-    bootstrap=None,
-    gradients=gradients,
-    acting='snapshot',
-  )
+  learner = IDLE._replace(gradients=gradients)
   env = replayable.Recorded(gym.make(catch.Catch)())
   store = Recording(
     types.Version(np.float32(0), None, 0, 7, statistics), segments

@@ -2,7 +2,7 @@
 
 import threading
 
-from jobs import job_of, worker_of
+from jobs import IDLE, job_of, worker_of
 import numpy as np
 import pytest
 
@@ -11,20 +11,6 @@ from a3c_jax.acting import carry as carry_lib
 from a3c_jax.core import threads, types
 from a3c_jax.envs import catch, gym, replayable
 from a3c_jax.runtimes import player as player_lib
-
-LEARNER = types.Learner(
-  init=None,
-  initial_state=lambda num_envs: (),
-  act=lambda params, state, obs, key, epsilon: (
-    np.zeros(len(obs), np.int32),
-    state,
-    key,
-  ),
-  greedy=None,
-  bootstrap=None,
-  gradients=None,
-  acting='snapshot',
-)
 
 
 class Failure(Exception):
@@ -53,13 +39,13 @@ def make(*failures, stop=None, actor=None, max_env_restarts=0):
     own = next(at)
     return replayable.Recorded(gym.make(lambda: Fails(*own))())
 
-  job = job_of(LEARNER, None, None)._replace(
+  job = job_of(IDLE, None, None)._replace(
     make_env=make_env, max_env_restarts=max_env_restarts
   )
   env = make_env()
-  worker = worker_of(env, carry_lib.start(env, LEARNER, seed=5, key=None))
+  worker = worker_of(env, carry_lib.start(env, IDLE, seed=5, key=None))
   actor = actor or actor_lib.in_training(
-    LEARNER, lambda: types.Version(0, None, frames=0, updates=4)
+    IDLE, lambda: types.Version(0, None, frames=0, updates=4)
   )
   stop = stop or threading.Event()
   return player_lib.Player(worker, job, actor, stop), job, worker
@@ -107,7 +93,7 @@ class Raises(actor_lib.SnapshotActor):
   """An actor that raises, as one that waits for a predictor may."""
 
   def __init__(self, error):
-    super().__init__(LEARNER, lambda: types.Version(0, None, 0, 0))
+    super().__init__(IDLE, lambda: types.Version(0, None, 0, 0))
     self._error = error
 
   def act(self, *args):
@@ -146,9 +132,9 @@ def test_a_failure_of_an_environment_after_a_stop_is_no_failure():
       raise Failure
 
   env = replayable.Recorded(gym.make(StopsAndFails)())
-  worker = worker_of(env, carry_lib.start(env, LEARNER, seed=5, key=None))
-  actor = actor_lib.in_training(LEARNER, lambda: types.Version(0, None, 0, 0))
-  job = job_of(LEARNER, None, None)
+  worker = worker_of(env, carry_lib.start(env, IDLE, seed=5, key=None))
+  actor = actor_lib.in_training(IDLE, lambda: types.Version(0, None, 0, 0))
+  job = job_of(IDLE, None, None)
   player = player_lib.Player(worker, job, actor, stop)
   with pytest.raises(threads.Stopped):
     player.play()

@@ -5,7 +5,7 @@ import threading
 
 import jax
 import jax.numpy as jnp
-from jobs import job_of, worker_of
+from jobs import IDLE, job_of, worker_of
 import numpy as np
 import pytest
 from stores import WAIT_SECONDS, plain
@@ -107,21 +107,6 @@ class Recording(LockedStore):
     return super().push(contribution)
 
 
-LEARNER = types.Learner(
-  init=None,
-  initial_state=lambda num_envs: (),
-  act=lambda params, state, obs, key, epsilon: (
-    np.zeros(len(obs), np.int32),
-    state,
-    key,
-  ),
-  greedy=None,
-  bootstrap=None,
-  gradients=None,
-  acting='snapshot',
-)
-
-
 def gradients(params, target_params, segment):
   return jnp.ones(()), np.float32([0, 1])
 
@@ -134,7 +119,7 @@ def arrange(*, frames, of_gradient=gradients, max_bad_gradients=0, **settings):
   ]
   team = [
     worker_of(
-      env, carry_lib.start(env, LEARNER, seed=index, key=None), index=index
+      env, carry_lib.start(env, IDLE, seed=index, key=None), index=index
     )
     for index, env in enumerate(envs)
   ]
@@ -145,7 +130,7 @@ def arrange(*, frames, of_gradient=gradients, max_bad_gradients=0, **settings):
     target_period_frames=None,
   )
   job = job_of(
-    LEARNER,
+    IDLE,
     of_gradient,
     store,
     frames=frames,
