@@ -18,18 +18,6 @@ from a3c_jax.parameters import store
 from a3c_jax.runs import csv_files, event_file
 
 _logger = logging.getLogger(__name__)
-_PROGRESS = (
-  'frames',
-  'seconds',
-  'frames_per_second',
-  'updates',
-  'learning_rate',
-  'lag',
-  'lock_wait',
-  'lock_wait_ms',
-  'episodes',
-  'mean_return',
-)
 # Updates between the version that a step was acted on and the update that
 # learns from it: mean, 95th percentile and maximum over the steps.
 _POLICY_LAG = ('policy_lag', 'policy_lag_p95', 'policy_lag_max')
@@ -119,10 +107,10 @@ class RunLog(contextlib.AbstractContextManager):
       OSError: if a file cannot be written.
       ValueError: if two columns of train.csv have the same name.
     """
-    _check_apart(run, stat_names, gauge_names)
     self._run = tables.as_cells(run)
     self._stat_names = list(stat_names)
     self._gauge_names = list(gauge_names)
+    _check_apart([*run, *self._train_columns(), 'lock_wait'])
     self._total_frames = total_frames
     self._action_repeat = action_repeat
     self._began = began
@@ -335,10 +323,8 @@ class RunLog(contextlib.AbstractContextManager):
     self.close()
 
 
-def _check_apart(run, stat_names, gauge_names) -> None:
+def _check_apart(columns) -> None:
   """Raises ValueError if two columns of train.csv would have one name."""
-  columns = [*run, *_PROGRESS, *_POLICY_LAG, *events_lib.INCIDENTS]
-  columns += [*gauge_names, *stat_names]
   twice = {name for name in columns if columns.count(name) > 1}
   if twice:
     raise ValueError(
