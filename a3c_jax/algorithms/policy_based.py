@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from a3c_jax import losses
 from a3c_jax.core import types
+from a3c_jax.losses import policy
 from a3c_jax.networks import forward_cache
 from a3c_jax.optim import factored
 
@@ -69,22 +70,13 @@ def actor_critic(
     network,
     draw=lambda key, output: jax.random.categorical(key, output.logits),
     best=lambda output: jnp.argmax(output.logits, axis=-1),
-    log_probability=_log_probability if needs_log_mu else None,
+    log_probability=(
+      (lambda output, action: policy.log_probability(output.logits, action))
+      if needs_log_mu
+      else None
+    ),
     loss_of_env=loss_of_env,
   )
-
-
-def _log_probability(output, action):
-  log_pi = jax.nn.log_softmax(output.logits)
-  return jnp.take_along_axis(log_pi, action[:, None], axis=1)[:, 0]
-
-
-def _gaussian_log_density(output, action):
-  variance = output.variance[:, None]
-  log_density = -0.5 * (
-    (action - output.mean) ** 2 / variance + jnp.log(2 * jnp.pi * variance)
-  )
-  return jnp.sum(log_density, axis=1)
 
 
 def gaussian_a3c(
@@ -117,7 +109,15 @@ def gaussian_a3c(
     network,
     draw=draw,
     best=lambda output: output.mean,
-    log_probability=_gaussian_log_density if correction == 'vtrace' else None,
+    log_probability=(
+      (
+        lambda output, action: policy.gaussian_log_density(
+          output.mean, output.variance, action
+        )
+      )
+      if correction == 'vtrace'
+      else None
+    ),
     loss_of_env=functools.partial(
       losses.gaussian_a3c_loss,
       entropy_cost=entropy_cost,

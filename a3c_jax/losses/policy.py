@@ -76,6 +76,40 @@ def _actor_critic(
   )
 
 
+def _of_action(log_pi, a):
+  return jnp.take_along_axis(log_pi, a[:, None], axis=1)[:, 0]
+
+
+def log_probability(logits: jax.Array, a: jax.Array) -> jax.Array:
+  """Returns log π(a) [N] of actions [N] int32, given logits [N, A]."""
+  return _of_action(jax.nn.log_softmax(logits), a)
+
+
+def _gaussian(mean, variance, a):
+  """Returns log π(a) [N], and log 2πσ² [N]."""
+  log_variance = jnp.log(variance)
+  log_2pi_variance = math.log(2 * math.pi) + log_variance
+  squared_distance = jnp.sum((a - mean) ** 2, axis=1)
+  # Not a quotient: in its gradient 1 / σ⁴ would overflow for a small σ.
+  log_density = -0.5 * (
+    squared_distance * jnp.exp(-log_variance) + mean.shape[1] * log_2pi_variance
+  )
+  return log_density, log_2pi_variance
+
+
+def gaussian_log_density(
+  mean: jax.Array, variance: jax.Array, a: jax.Array
+) -> jax.Array:
+  """Returns log π(a) [N] of actions [N, D], as `gaussian_a3c_loss` defines it.
+
+  Args:
+    mean: [N, D].
+    variance: [N], one for all dimensions.
+    a: [N, D].
+  """
+  return _gaussian(mean, variance, a)[0]
+
+
 def a3c_loss(
   logits_tm1: jax.Array,
   v_tm1: jax.Array,
@@ -127,7 +161,7 @@ def a3c_loss(
   )
   log_pi = jax.nn.log_softmax(logits_tm1)
   return _actor_critic(
-    jnp.take_along_axis(log_pi, a_tm1[:, None], axis=1)[:, 0],
+    _of_action(log_pi, a_tm1),
     -jnp.sum(jnp.exp(log_pi) * log_pi, axis=1),
     *critic,
     entropy_cost=entropy_cost,
@@ -189,19 +223,12 @@ def gaussian_a3c_loss(
     variance_tm1=(variance_tm1, 'T'),
     a_tm1=(a_tm1, 'TD'),
   )
-  dimensions = mean_tm1.shape[1]
-  log_variance = jnp.log(variance_tm1)
-  log_2pi_variance = math.log(2 * math.pi) + log_variance
   # A constant, even if the caller computed it from the mean.
   a_tm1 = jax.lax.stop_gradient(a_tm1)
-  squared_distance = jnp.sum((a_tm1 - mean_tm1) ** 2, axis=1)
+  log_pi, log_2pi_variance = _gaussian(mean_tm1, variance_tm1, a_tm1)
   return _actor_critic(
-    # Not a quotient: in its gradient 1 / σ⁴ would overflow for a small σ.
-    -0.5
-    * (
-      squared_distance * jnp.exp(-log_variance) + dimensions * log_2pi_variance
-    ),
-    0.5 * dimensions * (log_2pi_variance + 1),
+    log_pi,
+    0.5 * mean_tm1.shape[1] * (log_2pi_variance + 1),
     *critic,
     entropy_cost=entropy_cost,
     value_cost=value_cost,
