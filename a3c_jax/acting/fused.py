@@ -77,6 +77,7 @@ def play(
     reward=reward,
     bootstrap_value=np.zeros_like(reward),
     done=done.astype(bool),
+    truncated=np.zeros(done.shape, bool),
     life_loss=life_loss.astype(bool),
     pending_action=None,
     state=state,

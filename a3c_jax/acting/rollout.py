@@ -13,6 +13,7 @@ from a3c_jax.acting import carry as carry_lib
 from a3c_jax.acting import fused, normalization, stepwise
 from a3c_jax.acting import steps as steps_lib
 from a3c_jax.core import events, stopwatch, types
+from a3c_jax.replay import memory
 
 
 class RolloutSpec(NamedTuple):
@@ -34,6 +35,7 @@ class Rollout(NamedTuple):
   acted_versions: np.ndarray  # [T] int64, `updates` of the version of each step
   # Of this segment's raw observations, obs[:-1]; None without normalization.
   statistics: types.RunningStatistics | None
+  transitions: memory.Transitions  # the same steps, for a replay memory
 
 
 def collect(
@@ -102,6 +104,14 @@ def collect(
     version=actor.version,
     acted_versions=steps.versions,
     statistics=statistics,
+    transitions=memory.Transitions(
+      obs=steps.raw_obs,
+      a=segment.a[:-1],
+      r_t=r_t,
+      discount_t=segment.discount_t,
+      is_first=segment.is_first,
+      truncated=steps.truncated,
+    ),
   )
 
 

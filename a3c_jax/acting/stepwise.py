@@ -34,6 +34,7 @@ def play(
   reward = np.empty((num_steps, num_envs))
   bootstrap_value = np.zeros((num_steps, num_envs), np.float32)
   done = np.zeros((num_steps, num_envs), bool)
+  was_truncated = np.zeros((num_steps, num_envs), bool)
   life_loss = np.zeros((num_steps, num_envs), bool)
   versions = np.empty(num_steps, np.int64)
   action, state, key = carry.action, carry.state, carry.key
@@ -60,6 +61,7 @@ def play(
       continue
     # A lost life has discount 0, so a truncation in that step has no value.
     bootstraps = truncated & ~terminated & ~life_loss[t]
+    was_truncated[t] = bootstraps
     if bootstraps.any():
       final_obs = _final_observations(raw_obs[t + 1], bootstraps, info)
       final_obs = actor.normalize(final_obs)
@@ -80,6 +82,7 @@ def play(
     reward=reward,
     bootstrap_value=bootstrap_value,
     done=done,
+    truncated=was_truncated,
     life_loss=life_loss,
     pending_action=action,
     state=state,

@@ -13,3 +13,4 @@ class WorkerState(NamedTuple):
 
   carry: carry_lib.Carry
   action_log: replayable.ActionLog  # of its environment
+  minibatches_due: int = 0  # to learn from memory before its next segment

@@ -16,6 +16,7 @@ from a3c_jax.core import errors, fields, schedules, types
 
 Defaults = Mapping[str, tuple[Any, str]]  # Setting -> value and its source.
 _NONE: Mapping[str, Any] = MappingProxyType({})
+ANY_DOMAIN = '*'
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,6 +28,10 @@ class Hyperparameters:
 
   def check_together(self) -> None:
     """Raises UsageError if values are allowed one by one, but not together."""
+
+  def segment_steps(self, t_max: int) -> int:
+    """Returns the agent steps of a segment; `--t_max` unless overridden."""
+    return t_max
 
   def exploration(
     self, rng: np.random.Generator, num_envs: int
@@ -98,6 +103,7 @@ class ValueBased(Hyperparameters):
 
   def check_together(self) -> None:
     """Raises UsageError if there are not as many ends as probabilities."""
+    super().check_together()
     ends, probabilities = self.exploration_ends, self.exploration_probabilities
     if len(ends) != len(probabilities):
       raise errors.UsageError(
@@ -122,7 +128,8 @@ class Algorithm(NamedTuple):
       evaluations measure what it has learnt.
     continuous: whether it supports Box actions as well as Discrete ones.
     defaults: by domain, the defaults of its own and of common settings that
-      differ from the rest, each with its source.
+      differ from the rest, each with its source. Those of `ANY_DOMAIN` are for
+      all domains; presets and domains take precedence over them.
     presets: by `--preset` and domain, settings with their sources. In other
       domains the algorithm has no such preset.
   """

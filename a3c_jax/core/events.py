@@ -14,6 +14,7 @@ class LearningStatistics(NamedTuple):
   """Scalars of one applied gradient."""
 
   values: np.ndarray  # [S] float32, in the order of `clipping.stat_names`
+  of_replay: bool = False  # of a minibatch, not of a segment
 
 
 class EpisodeEnded(NamedTuple):

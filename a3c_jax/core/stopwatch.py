@@ -9,6 +9,7 @@ PHASES = (
   'playing',  # acting and emulator in one program
   'acting',
   'emulator',
+  'sampling',  # from a replay memory
   'gradients',
   'lock_wait',
   'update',

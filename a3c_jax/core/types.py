@@ -84,6 +84,9 @@ BootstrapFn = Callable[
   [Params, Params, State, Any, jax.Array, Any], tuple[jax.Array, jax.Array]
 ]
 GradientsFn = Callable[[Params, Params, Segment], tuple[Params, Stats]]
+ReplayGradientsFn = Callable[
+  [Params, Params, Segment, jax.Array], tuple[Params, Stats, jax.Array]
+]
 
 
 class FactoredGradients(NamedTuple):
@@ -131,6 +134,13 @@ class Learner(NamedTuple):
       replaces both.
     keeps_activations: whether what `act_and_keep` keeps is right only for a
       gradient at the parameters that it acted on.
+    replay_gradients: `(params, target_params, segment, weight [K]) ->
+      (gradients, scalars to log, errors [K])` of a minibatch: K sequences of T
+      steps, each with an importance weight. The errors |δ| [K] become
+      priorities. None if it cannot learn from a replay memory.
+    learns_from_segments: whether a run applies the `gradients` of each segment,
+      not only those of minibatches.
+    replay_rate_scale: factor of the learning rate of `replay_gradients`.
     factored_gradients: a faster form of `gradients`, or None. It is used if
       the store accepts it and it is a form of these `gradients`: whoever
       replaces `gradients` need not replace it.
@@ -149,6 +159,9 @@ class Learner(NamedTuple):
   act_and_keep: ActAndKeepFn | None = None
   keeps_activations: bool = True
   factored_gradients: FactoredGradients | None = None
+  replay_gradients: ReplayGradientsFn | None = None
+  learns_from_segments: bool = True
+  replay_rate_scale: float = 1.0
 
 
 class RunningStatistics(NamedTuple):

@@ -21,16 +21,17 @@ ClippedGradients = Callable[
 
 
 def clipped(
-  gradients: types.GradientsFn,
+  gradients: Callable[..., tuple],
   max_grad_norm: float | None,
-) -> ClippedGradients:
+) -> Callable[..., tuple]:
   """Returns a Learner's gradients with a bounded global norm, jitted.
 
   Gradients and norm are one program, which saves a call. All scalars are in one
   array, since each array costs Python some microseconds.
 
   Args:
-    gradients: `Learner.gradients`.
+    gradients: `Learner.gradients`, or another function that gives gradients,
+      scalars and whatever else, which is returned as it is.
     max_grad_norm: L2 norm over all parameters; None never scales.
 
   Returns:
@@ -38,14 +39,14 @@ def clipped(
     its scalars is the norm before scaling.
   """
 
-  def clipped_gradients(params, target_params, segment):
-    grads, stats = gradients(params, target_params, segment)
+  def clipped_gradients(*arguments):
+    grads, stats, *rest = gradients(*arguments)
     grads = types.trained(grads)
     grad_norm = factored.global_norm(grads)
     if max_grad_norm is not None:
       grads = _bounded(grads, grad_norm, max_grad_norm)
     values = [stats[name] for name in sorted(stats)]
-    return grads, jnp.stack([*values, grad_norm])
+    return grads, jnp.stack([*values, grad_norm]), *rest
 
   return jax.jit(clipped_gradients)
 

@@ -15,6 +15,7 @@ from a3c_jax.acting import normalization
 from a3c_jax.acting.worker_state import WorkerState
 from a3c_jax.core import types
 from a3c_jax.optim.rule import UpdateRule
+from a3c_jax.replay import memory as memory_lib
 from a3c_jax.parameters.store import (
   Applied,
   Contribution,
@@ -42,10 +43,12 @@ class LockedStore:
     worker_states: Sequence[WorkerState],
     target_period_frames: int | None,
     statistics: types.RunningStatistics | None = None,
+    memory: memory_lib.Memory | None = None,
   ):
     """Starts at frame 0; `MakeStore` explains the arguments."""
     self.accepts_factored = rule.accepts_factored
     self._rule = rule
+    self._memory = memory
     self._lock = threading.Lock()
     self._target_period_frames = target_period_frames
     target_params = None if target_period_frames is None else params
@@ -70,6 +73,7 @@ class LockedStore:
 
     Raises:
       IndexError: if there is no such worker; nothing is applied then.
+      ValueError: if the replay memory refuses the transitions.
     """
     grads, workers = contribution.grads, len(self._worker_states)
     for worker in (
@@ -82,11 +86,16 @@ class LockedStore:
     began = time.perf_counter()
     with self._lock:
       waited = time.perf_counter() - began
+      self._remember(contribution)
       old = self._version
       params, updates = old.params, old.updates
       if grads is not None:
         params, self._optimizer_states[slot] = self._rule.apply(
-          params, self._optimizer_states[slot], grads, old.frames
+          params,
+          self._optimizer_states[slot],
+          grads,
+          old.frames,
+          contribution.rate_scale,
         )
         updates += 1
       frames = old.frames + contribution.frames
@@ -122,6 +131,16 @@ class LockedStore:
         of_gradient = ()
     return receipt
 
+  def _remember(self, contribution: Contribution) -> None:
+    """Changes the memory as a contribution says; the lock is held."""
+    if self._memory is None:
+      return
+    for each in contribution.replayed:
+      self._memory.reprioritize(each.worker, each.where, each.errors)
+    for each in contribution.played:
+      if each.transitions is not None:
+        self._memory.extend(each.worker, each.transitions)
+
   def drain(self) -> list[Applied]:
     """Returns what was applied since the last drain, in order; no lock."""
     applied = []
@@ -148,7 +167,10 @@ class LockedStore:
       # Copies: the next update donates the optimizer's arrays.
       optimizer_states = jax.tree.map(np.array, self._optimizer_states)
       state = StoreState(
-        self._version, optimizer_states, list(self._worker_states)
+        self._version,
+        optimizer_states,
+        list(self._worker_states),
+        memory=self._memory and self._memory.capture(),
       )
       return state, self.drain()
     finally:
@@ -173,6 +195,8 @@ class LockedStore:
     ):
       restored = restored[: len(own)]
       own[: len(restored)] = restored
+    if self._memory is not None and state.memory is not None:
+      self._memory.restore(state.memory)
     self._applied.clear()
 
   def warm_up(self, grads: types.Params) -> None:

@@ -11,6 +11,7 @@ from a3c_jax.acting.worker_state import WorkerState
 from a3c_jax.core import types
 from a3c_jax.core.events import Event
 from a3c_jax.optim.rule import UpdateRule
+from a3c_jax.replay import memory as memory_lib
 
 
 class Played(NamedTuple):
@@ -21,10 +22,19 @@ class Played(NamedTuple):
   acted_versions: np.ndarray  # [T] int64, `updates` of the version of each step
   events: tuple[Event, ...] = ()
   statistics: types.RunningStatistics | None = None  # of raw observations
+  transitions: memory_lib.Transitions | None = None  # for the replay memory
+
+
+class Replayed(NamedTuple):
+  """Errors of a minibatch, for the priorities of the replay memory."""
+
+  worker: int  # that drew it
+  where: np.ndarray  # [B, 2] int64, as in `memory.Minibatch`
+  errors: np.ndarray  # [B] float32, |δ|
 
 
 class Contribution(NamedTuple):
-  """One gradient, and the segments that it is of.
+  """One gradient, and the segments or minibatches that it is of.
 
   Plain data: it can be pickled, logged and replayed.
   """
@@ -37,6 +47,8 @@ class Contribution(NamedTuple):
   played: tuple[Played, ...]  # those of one worker are in their order
   events: tuple[Event, ...] = ()  # of the gradient
   optimizer: int = 0  # which optimizer state, if each worker has one
+  rate_scale: float = 1.0  # factor of the learning rate
+  replayed: tuple[Replayed, ...] = ()
 
 
 class Receipt(NamedTuple):
@@ -68,6 +80,7 @@ class StoreState(NamedTuple):
   version: types.Version
   optimizer_states: list[Any]  # one per worker, or one for all
   worker_states: list[WorkerState]
+  memory: memory_lib.MemoryState | None = None
 
 
 class ParameterStore(Protocol):
@@ -137,6 +150,7 @@ class MakeStore(Protocol):
     worker_states: Sequence[WorkerState],
     target_period_frames: int | None,
     statistics: types.RunningStatistics | None = None,
+    memory: memory_lib.Memory | None = None,
   ) -> ParameterStore:
     """Returns the store.
 
@@ -147,5 +161,6 @@ class MakeStore(Protocol):
       target_period_frames: emulator frames between two copies into the target
         parameters; None for a learner without target.
       statistics: initial ones, if observations are normalized.
+      memory: the replay memory, if the run has one. Only the store changes it.
     """
     ...

@@ -84,6 +84,7 @@ class RunLog(contextlib.AbstractContextManager):
     *,
     run: Mapping[str, Any],
     stat_names: Sequence[str],
+    replay_names: Sequence[str] = (),
     gauge_names: Sequence[str] = (),
     total_frames: int,
     action_repeat: int,
@@ -96,6 +97,7 @@ class RunLog(contextlib.AbstractContextManager):
       workdir: existing folder.
       run: constant columns of every row, such as algo, env and seed.
       stat_names: names of the scalars that updates report, in their order.
+      replay_names: those of updates from a replay memory.
       gauge_names: names of the runtime's figures, in their order.
       total_frames: emulator frames of the whole run.
       action_repeat: emulator frames per agent step.
@@ -108,7 +110,8 @@ class RunLog(contextlib.AbstractContextManager):
       ValueError: if two columns of train.csv have the same name.
     """
     self._run = tables.as_cells(run)
-    self._stat_names = list(stat_names)
+    # Of updates from segments, and of those from a memory.
+    self._stat_names = (list(stat_names), list(replay_names))
     self._gauge_names = list(gauge_names)
     _check_apart([*run, *self._train_columns(), 'lock_wait'])
     self._total_frames = total_frames
@@ -118,8 +121,10 @@ class RunLog(contextlib.AbstractContextManager):
       'positions': {},
       'events': {},
       'frames': 0,
-      'sums': dict.fromkeys([*stat_names, 'lag', 'lock_wait'], 0.0),
-      'updates': 0,
+      'sums': dict.fromkeys(
+        [*stat_names, *replay_names, 'lag', 'lock_wait'], 0.0
+      ),
+      'updates': [0, 0],
       'policy_lags': [],
       'episodes': 0,
       'incidents': dict.fromkeys(events_lib.INCIDENTS, 0),
@@ -139,7 +144,7 @@ class RunLog(contextlib.AbstractContextManager):
     if position:
       self._events.restart(resumed['frames'] + 1)
     self._sums = dict(resumed['sums'])
-    self._updates = resumed['updates']
+    self._updates = list(resumed['updates'])
     # How many steps had each lag.
     self._policy_lags = collections.Counter(dict(resumed['policy_lags']))
     self.episodes = resumed['episodes']
@@ -163,7 +168,7 @@ class RunLog(contextlib.AbstractContextManager):
       'events': self._events.sizes(),
       'frames': frames,
       'sums': dict(self._sums),
-      'updates': self._updates,
+      'updates': list(self._updates),
       'policy_lags': sorted(self._policy_lags.items()),
       'episodes': self.episodes,
       'incidents': dict(self._incidents),
@@ -178,7 +183,8 @@ class RunLog(contextlib.AbstractContextManager):
       'frames_per_second',
       'updates',
       'learning_rate',
-      *self._stat_names,
+      *self._stat_names[False],
+      *self._stat_names[True],
       'lag',
       *_POLICY_LAG,
       'lock_wait_ms',
@@ -210,11 +216,12 @@ class RunLog(contextlib.AbstractContextManager):
 
   def _add_statistics(self, event, receipt):
     values = np.asarray(event.values).tolist()
-    for name, value in zip(self._stat_names, values, strict=True):
+    names = self._stat_names[event.of_replay]
+    for name, value in zip(names, values, strict=True):
       self._sums[name] += value
     self._sums['lag'] += receipt.lag
     self._sums['lock_wait'] += receipt.lock_wait_seconds
-    self._updates += 1
+    self._updates[event.of_replay] += 1
 
   def _write_episode(self, event, applied):
     row = EpisodeRow(
@@ -278,10 +285,11 @@ class RunLog(contextlib.AbstractContextManager):
 
     Writes none without an update, and none at the frame of the last row: a
     report may arrive after the row of its frame, and is in the next row then.
+    What was not measured since the last row is NaN.
     """
-    if not self._updates or frames == self._row_began[0]:
+    if not sum(self._updates) or frames == self._row_began[0]:
       return
-    means = {name: total / self._updates for name, total in self._sums.items()}
+    means = self._means()
     progress = self.progress(frames, seconds)
     figures = {
       'frames': frames,
@@ -289,7 +297,7 @@ class RunLog(contextlib.AbstractContextManager):
       'frames_per_second': round(progress.frames_per_second, 1),
       'updates': updates,
       'learning_rate': learning_rate,
-      **{name: means[name] for name in self._stat_names},
+      **{name: means[name] for names in self._stat_names for name in names},
       'lag': means['lag'],
       **_summary(self._policy_lags),
       'lock_wait_ms': 1e3 * means['lock_wait'],
@@ -308,8 +316,18 @@ class RunLog(contextlib.AbstractContextManager):
     _logger.info('%s', progress, extra={'progress': progress})
     self._row_began = (frames, seconds)
     self._sums = dict.fromkeys(self._sums, 0.0)
-    self._updates = 0
+    self._updates = [0, 0]
     self._policy_lags.clear()
+
+  def _means(self) -> dict[str, float]:
+    """Means over the updates that report each name."""
+    counts = dict.fromkeys(self._sums, sum(self._updates))
+    for names, count in zip(self._stat_names, self._updates, strict=True):
+      counts |= dict.fromkeys(names, count)
+    return {
+      name: total / counts[name] if counts[name] else float('nan')
+      for name, total in self._sums.items()
+    }
 
   def close(self) -> None:
     """Closes the files.
@@ -334,7 +352,9 @@ def _check_apart(columns) -> None:
 
 
 def _summary(lags: collections.Counter[int]) -> dict[str, float]:
-  """Returns the columns `_POLICY_LAG`: of steps, of which there are some."""
+  """Returns the columns `_POLICY_LAG`; NaN if no gradient is of a step."""
+  if not lags:
+    return dict.fromkeys(_POLICY_LAG, float('nan'))
   values, counts = map(np.array, zip(*sorted(lags.items()), strict=True))
   below = np.cumsum(counts)
   figures = (

@@ -24,20 +24,21 @@ class BadGradients:
     self._in_a_row = 0
 
   def checked(
-    self, grads: types.Params, values: np.ndarray
+    self, grads: types.Params, values: np.ndarray, *, of_replay: bool = False
   ) -> tuple[types.Params | None, events.Event]:
     """Returns the gradients, or None instead, and the event to report.
 
     Args:
       grads: dense or factored.
       values: [S] float32, the scalars of the update; the last is their norm.
+      of_replay: whether they are of a minibatch from a replay memory.
 
     Raises:
       BadGradientError: if there are too many in a row.
     """
     if np.isfinite(values[-1]):
       self._in_a_row = 0
-      return grads, events.LearningStatistics(values)
+      return grads, events.LearningStatistics(values, of_replay)
     self._in_a_row += 1
     first = _first_not_finite(grads)
     if self._in_a_row > self._most:

@@ -16,6 +16,7 @@ from a3c_jax.core import cpu, events, fields, stopwatch, types
 from a3c_jax.core import threads as threads_lib
 from a3c_jax.envs import replayable, spaces
 from a3c_jax.parameters.store import ParameterStore, WorkerState
+from a3c_jax.replay import memory as memory_lib
 
 MOST_THREADS = 1000
 
@@ -64,6 +65,17 @@ class Worker:
     return seed
 
 
+class Replay(NamedTuple):
+  """How the workers of a run learn from a replay memory."""
+
+  memory: memory_lib.Memory
+  gradients: Callable[..., tuple[types.Params, types.Stats, jax.Array]]
+  batch_size: int  # sequences of a minibatch
+  minibatches: int  # after each segment
+  start: int  # transitions that it must hold for a worker before the first
+  beta: Callable[[int], float]  # β of importance weights, by emulator frames
+
+
 class Job(NamedTuple):
   """What all workers of a run share."""
 
@@ -79,6 +91,7 @@ class Job(NamedTuple):
   incidents: events.EventQueue
   max_env_restarts: int  # of each worker
   max_bad_gradients: int  # in a row
+  replay: Replay | None = None
 
 
 class Arrangement(abc.ABC):

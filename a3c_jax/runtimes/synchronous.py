@@ -12,9 +12,9 @@ import numpy as np
 from a3c_jax.acting import actor as actor_lib
 from a3c_jax.core import fields, threads, types
 from a3c_jax.optim import clipping
-from a3c_jax.parameters.store import Contribution, Played
+from a3c_jax.parameters.store import Contribution, Played, Replayed
 from a3c_jax.runtimes import player as player_lib
-from a3c_jax.runtimes import runtime, warm_up
+from a3c_jax.runtimes import replaying, runtime, warm_up
 from a3c_jax.runtimes.bad_gradients import BadGradients
 from a3c_jax.runtimes.runtime import Job, Worker
 
@@ -38,10 +38,11 @@ class Settings(runtime.ThreadSettings):
 class Share(NamedTuple):
   """One worker's part of a round."""
 
-  grads: types.Params  # dense, not clipped
-  values: np.ndarray  # [S] float32, as `clipping.clipped` gives
+  grads: types.Params | None  # dense, not clipped; None: there is none
+  values: np.ndarray | None  # [S] float32, as `clipping.clipped` gives
   played: Played
   frames: int
+  replayed: Replayed | None = None  # of a minibatch
 
 
 class Round:
@@ -111,11 +112,16 @@ class Synchronous(runtime.Arrangement):
 
   def __init__(self, team: Sequence[Worker], job: Job, settings: Settings):
     super().__init__(team, job)
-    num_envs = sum(worker.env.num_envs for worker in team)
+
+    def combined(sequences):
+      divisor = sequences if settings.reduce == 'mean' else 1.0
+      return clipping.combined(job.max_grad_norm, divisor=divisor)
+
     self._gradients = clipping.clipped(job.learner.gradients, None)
-    self._combined = clipping.combined(
-      job.max_grad_norm, divisor=num_envs if settings.reduce == 'mean' else 1.0
-    )
+    self._combined = combined(sum(worker.env.num_envs for worker in team))
+    if job.replay:
+      self._replay_gradients = clipping.clipped(job.replay.gradients, None)
+      self._replay_combined = combined(job.replay.batch_size * len(team))
     self._bad = BadGradients(job.max_bad_gradients, 'a round of all threads')
     self._round = Round(len(team), self._update)
 
@@ -124,9 +130,17 @@ class Synchronous(runtime.Arrangement):
     segment = warm_up.acting(
       self._team[0], job, actor_lib.in_training(job.learner, job.store.read)
     )
-    share = self._gradients(version.params, version.target_params, segment)
-    grads, _ = self._combined([share] * len(self._team))
-    job.store.warm_up(grads)
+    count = len(self._team)
+    if job.learner.learns_from_segments:
+      share = self._gradients(version.params, version.target_params, segment)
+      grads, _ = self._combined([share] * count)
+      job.store.warm_up(grads)
+    if job.replay:
+      *share, _ = self._replay_gradients(
+        version.params, version.target_params, replaying.example(job)
+      )
+      grads, _ = self._replay_combined([share] * count)
+      job.store.warm_up(grads)
     return segment
 
   def threads(self) -> threads.ThreadGroup:
@@ -141,33 +155,68 @@ class Synchronous(runtime.Arrangement):
     # No update comes within a round, so the newest version is the round's.
     actor = actor_lib.in_training(job.learner, job.store.read)
     player = player_lib.Player(worker, job, actor, stop)
-    while not stop.is_set() and job.store.read().frames < job.frames:
-      segment, played = player.play()
-      version = job.store.read()
-      grads, values = self._gradients(
-        version.params, version.target_params, segment.segment
-      )
-      values = np.asarray(values)  # Waits for the gradient.
-      player.clock.lap('gradients')
+    replayer = None
+    if job.replay:
+      replayer = replaying.Replayer(worker, job, self._replay_gradients)
+      if len({each.state.minibatches_due for each in self._team}) > 1:
+        replayer.skip()  # The run was not synchronous before.
+    while not stop.is_set():
+      if replayer and replayer.due:
+        share = self._of_minibatch(replayer, player)
+      elif job.store.read().frames < job.frames:
+        share = self._of_segment(player, replayer)
+      else:
+        break
       threads.beat()
-      share = Share(grads, values, played, player.frames)
       acted = self._round.meet(worker.index, share, stop)
       player.clock.lap('update' if acted else 'waiting')
+
+  def _of_segment(
+    self, player: player_lib.Player, replayer: replaying.Replayer | None
+  ) -> Share:
+    segment, played = player.play()
+    if replayer:
+      played = replayer.remember(segment, played)
+    if not self._job.learner.learns_from_segments:
+      return Share(None, None, played, player.frames)
+    version = self._job.store.read()
+    grads, values = self._gradients(
+      version.params, version.target_params, segment.segment
+    )
+    values = np.asarray(values)  # Waits for the gradient.
+    player.clock.lap('gradients')
+    return Share(grads, values, played, player.frames)
+
+  def _of_minibatch(
+    self, replayer: replaying.Replayer, player: player_lib.Player
+  ) -> Share:
+    learnt = replayer.learn(player.clock)
+    return Share(
+      learnt.grads, learnt.values, learnt.played, 0, replayed=learnt.replayed
+    )
 
   def _update(self, shares: list[Share]) -> None:
     """Applies one round; every other thread waits meanwhile."""
     job, version = self._job, self._job.store.read()
-    grads, values = self._combined(
-      [(share.grads, share.values) for share in shares]
-    )
-    grads, event = self._bad.checked(grads, np.asarray(values))
+    # In a round all shares are of segments, or all are of minibatches.
+    replayed = tuple(share.replayed for share in shares if share.replayed)
+    grads, events = None, ()
+    if shares[0].grads is not None:
+      combined = self._replay_combined if replayed else self._combined
+      grads, values = combined([(each.grads, each.values) for each in shares])
+      grads, event = self._bad.checked(
+        grads, np.asarray(values), of_replay=bool(replayed)
+      )
+      events = (event,)
     job.store.push(
       Contribution(
         grads=grads,
         frames=sum(share.frames for share in shares),
         read_version=version.updates,
         played=tuple(share.played for share in shares),
-        events=(event,),
+        events=events,
+        rate_scale=job.learner.replay_rate_scale if replayed else 1.0,
+        replayed=replayed,
       )
     )
 

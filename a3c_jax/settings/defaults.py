@@ -12,6 +12,7 @@ import dataclasses
 from typing import Any
 
 from a3c_jax.algorithms import registry
+from a3c_jax.algorithms.algorithm import ANY_DOMAIN
 from a3c_jax.core import errors
 from a3c_jax.envs import domain as domain_lib
 from a3c_jax.runtimes import registry as runtimes
@@ -72,8 +73,9 @@ def defaults(
 ) -> dict[str, tuple[Any, str]]:
   """Returns default and source of the common settings and the algorithm's.
 
-  Later ones take precedence: defaults of all, of the preset, of networks with
-  an LSTM core, of the domain, of its options, of the algorithm in the domain.
+  Later ones take precedence: defaults of all, of the algorithm, of the preset,
+  of networks with an LSTM core, of the domain, of its options, of the algorithm
+  in the domain.
   'workdir' and, unless a preset sets it, 'anneal_frames' have no default here.
 
   Args:
@@ -99,13 +101,15 @@ def defaults(
     specific |= of_domain.option_defaults(environment)
   _check(specific, f'domain {domain}')
   in_domain = algorithm.defaults.get(domain, {})
+  in_all = algorithm.defaults.get(ANY_DOMAIN, {})
   of_preset = algorithm.presets.get(preset, {}).get(domain, {})
-  _check({**of_preset, **in_domain}, f'algorithm {algo}')
+  _check({**in_all, **of_preset, **in_domain}, f'algorithm {algo}')
   specific |= in_domain
   if 'lstm' not in algorithm.settings:
     lstm = False
   elif lstm is None:
     lstm, _ = (table | specific)['lstm']
+  table |= in_all
   table |= of_preset
   table |= _LSTM if lstm else {}
   table |= specific

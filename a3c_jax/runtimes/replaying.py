@@ -1,0 +1,152 @@
+"""Learns from a replay memory: minibatches of one worker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from a3c_jax.acting import normalization, rollout
+from a3c_jax.core import stopwatch, types
+from a3c_jax.parameters.store import Played, Replayed
+from a3c_jax.replay import memory as memory_lib
+from a3c_jax.replay import minibatch as minibatch_lib
+from a3c_jax.runtimes.runtime import Job, Worker
+
+# `(params, target_params, minibatch) -> (gradients, scalars [S] with the norm
+# as the last, errors [B])`.
+Gradients = Callable[
+  [types.Params, types.Params, memory_lib.Minibatch],
+  tuple[types.Params, jax.Array, jax.Array],
+]
+
+
+class Learnt(NamedTuple):
+  """The gradient of one minibatch."""
+
+  grads: types.Params
+  values: np.ndarray  # [S+1] float32, as `names` says
+  played: Played  # no step, but the worker's state after the minibatch
+  replayed: Replayed
+  read_version: int  # `updates` of the version of the gradient
+
+
+def gradients_of(
+  learner: types.Learner, *, stack: int
+) -> Callable[..., tuple[types.Params, types.Stats, jax.Array]]:
+  """Returns a learner's gradients of a minibatch, not clipped, to be jitted.
+
+  Args:
+    learner: with `replay_gradients`.
+    stack: of the memory.
+  """
+  of_segment = learner.replay_gradients
+  assert of_segment is not None
+
+  def gradients(params, target_params, minibatch):
+    segment = minibatch_lib.segment_of(minibatch, stack=stack)
+    return of_segment(params, target_params, segment, minibatch.weight)
+
+  return gradients
+
+
+class Replayer:
+  """Draws minibatches for one worker, in the thread that uses it.
+
+  After each segment some minibatches are due. How many is part of the worker's
+  state, and what they draw depends on its PRNG key. So a run that resumes
+  between two of them repeats the same.
+
+  Attributes:
+    due: minibatches before the next segment.
+  """
+
+  def __init__(self, worker: Worker, job: Job, gradients: Gradients):
+    """Starts at the worker's state.
+
+    Args:
+      worker: whose part of the memory is learnt from.
+      job: shared by all workers; has a `replay`.
+      gradients: of a minibatch.
+    """
+    assert job.replay is not None
+    self._replay = job.replay
+    self._worker = worker
+    self._store = job.store
+    self._gradients = gradients
+    self._state = worker.state
+
+  @property
+  def due(self) -> int:
+    return self._state.minibatches_due
+
+  def skip(self) -> None:
+    """Leaves out the minibatches that are due."""
+    self._state = self._state._replace(minibatches_due=0)
+
+  def remember(self, segment: rollout.Rollout, played: Played) -> Played:
+    """Returns what a store must know of a segment that the memory takes."""
+    replay, worker = self._replay, self._worker.index
+    due = replay.minibatches
+    if replay.memory.size(worker) < replay.start:
+      due = 0
+    self._state = played.worker_state._replace(minibatches_due=due)
+    return played._replace(
+      worker_state=self._state, transitions=segment.transitions
+    )
+
+  def learn(self, clock: stopwatch.Stopwatch) -> Learnt:
+    """Draws the next minibatch that is due, and computes its gradient."""
+    replay, state, worker = self._replay, self._state, self._worker.index
+    version = self._store.read()
+    minibatch = replay.memory.sample(
+      worker,
+      replay.batch_size,
+      _generator(state.carry.key, state.minibatches_due),
+      beta=replay.beta(version.frames),
+    )
+    normalize = normalization.normalizer(version.statistics)
+    clock.lap('sampling')
+    grads, values, errors = self._gradients(
+      version.params, version.target_params, _input_of(minibatch, normalize)
+    )
+    values = np.asarray(values)  # Waits for the gradient.
+    clock.lap('gradients')
+    self._state = state._replace(minibatches_due=state.minibatches_due - 1)
+    return Learnt(
+      grads=grads,
+      values=np.concatenate([[np.float32(minibatch.age.mean())], values]),
+      played=Played(worker, self._state, np.empty(0, np.int64)),
+      replayed=Replayed(worker, minibatch.where, np.asarray(errors)),
+      read_version=version.updates,
+    )
+
+
+def names(
+  replay_gradients: Callable[..., tuple], *arguments: object
+) -> list[str]:
+  """Returns the names of `Learnt.values`, for arguments of the gradients."""
+  _, stats, _ = jax.eval_shape(replay_gradients, *arguments)
+  return ['replay_age', *(f'replay_{name}' for name in sorted(stats)),
+          'replay_grad_norm']
+
+
+def example(job: Job) -> memory_lib.Minibatch:
+  """Returns a minibatch of zeros, as those that give gradients."""
+  assert job.replay is not None
+  zeros = job.replay.memory.example(job.replay.batch_size)
+  statistics = job.store.read().statistics
+  return _input_of(zeros, normalization.normalizer(statistics))
+
+
+def _input_of(minibatch, normalize) -> memory_lib.Minibatch:
+  """Returns the arrays that gradients need: JAX has no int64."""
+  return minibatch._replace(
+    frames=normalize(minibatch.frames), where=(), age=()
+  )
+
+
+def _generator(key: jax.Array, number: int) -> np.random.Generator:
+  return np.random.default_rng([*np.asarray(key).ravel().tolist(), number])
