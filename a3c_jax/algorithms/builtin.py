@@ -135,7 +135,7 @@ A3C = Algorithm(
         'training_queue': (100, 'GA3C, code'),
         'adjust': (True, 'GA3C, code'),
         'learning_rate': (3e-4, 'GA3C, code'),
-        'anneal_frames': (2**62, 'GA3C, code: it does not fall'),
+        'anneal_frames': (0, 'GA3C, code: it does not fall'),
         'max_grad_norm': (0.0, 'GA3C, code'),
         'value_cost': (1.0, 'GA3C, code'),
         'lag_correction': ('epsilon', 'GA3C, section 4.4'),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from a3c_jax.optim import factored
@@ -36,6 +37,47 @@ def rmsprop(
   Source: section 7, equation S3.
   """
   return _rule(learning_rate, decay, epsilon, per_worker=True)
+
+
+def centered_rmsprop(
+  learning_rate: Callable[[int], float], *, decay: float, epsilon: float
+) -> UpdateRule:
+  """Returns RMSProp that divides by the deviation of gradients, for DQN.
+
+      g ← α g + (1 - α) Δθ,    n ← α n + (1 - α) Δθ²
+      θ ← θ - η Δθ / √(n - g² + ε)
+
+  All workers share g and n, which start at 0.
+  Source: the code of Mnih et al. 2015, doi:10.1038/nature14236
+  (github.com/google-deepmind/dqn, NeuralQLearner.lua), after Graves 2013,
+  arXiv:1308.0850, without the momentum of the step there.
+
+  Args:
+    learning_rate: η as a function of global emulator frames.
+    decay: α per update, in [0, 1).
+    epsilon: ε, squared gradient units.
+  """
+  return of_optax(_scale_by_deviation(decay, epsilon), learning_rate)
+
+
+def _scale_by_deviation(decay, epsilon) -> optax.GradientTransformation:
+  """Returns optax.scale_by_stddev whose root is never of a negative number."""
+  stddev = optax.scale_by_stddev(decay=decay, eps=epsilon, initial_scale=0.0)
+
+  def update(updates, state, params=None):
+    del params
+    mu = optax.tree.update_moment(updates, state.mu, decay, order=1)
+    nu = optax.tree.update_moment(updates, state.nu, decay, order=2)
+
+    def divided(grad, mean, square):
+      # Rounding, relative to n, may make the variance less than -ε.
+      variance = jnp.maximum(square - mean**2, 0.0)
+      return grad * jax.lax.rsqrt(variance + epsilon)
+
+    direction = jax.tree.map(divided, updates, mu, nu)
+    return direction, state._replace(mu=mu, nu=nu)
+
+  return optax.GradientTransformation(stddev.init, update)
 
 
 def _rule(learning_rate, decay, epsilon, *, per_worker) -> UpdateRule:

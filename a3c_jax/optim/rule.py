@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
@@ -15,24 +15,43 @@ from a3c_jax.optim import factored
 OptimizerState = Any  # A pytree of arrays.
 
 
+class Apply(Protocol):
+  """How a rule applies one gradient."""
+
+  def __call__(
+    self,
+    params: types.Params,
+    optimizer_state: OptimizerState,
+    grads: types.Params,
+    frames: int,
+    /,
+    rate_scale: float = 1.0,
+  ) -> tuple[types.Params, OptimizerState]:
+    """Returns new parameters and a new optimizer state.
+
+    Args:
+      params: never donated: other threads still read them.
+      optimizer_state: may be donated.
+      grads: like `trained(params)`.
+      frames: global emulator frames before the segment, a Python int.
+      rate_scale: factor of the learning rate.
+    """
+    ...
+
+
 class UpdateRule(NamedTuple):
   """How a gradient becomes new parameters, with its learning rate.
 
   Attributes:
     init: `(params) -> optimizer_state` gives that before the first gradient.
-    apply: `(params, optimizer_state, grads, frames) -> (params,
-      optimizer_state)` applies one gradient, like `trained(params)`. `frames`
-      are global emulator frames before the segment, a Python int. The optimizer
-      state may be donated. Parameters never are: other threads still read them.
+    apply: `(params, optimizer_state, grads, frames, rate_scale=1.0) -> (params,
+      optimizer_state)` applies one gradient.
     per_worker: whether each worker has an optimizer state of its own.
     accepts_factored: whether gradients may be `factored.Factored`.
   """
 
   init: Callable[[types.Params], OptimizerState]
-  apply: Callable[
-    [types.Params, OptimizerState, types.Params, int],
-    tuple[types.Params, OptimizerState],
-  ]
+  apply: Apply
   per_worker: bool = False
   accepts_factored: bool = False
 
@@ -73,9 +92,9 @@ def of_optax(
   # other threads continue to read parameters.
   program = jax.jit(update, donate_argnums=1)
 
-  def apply(params, optimizer_state, grads, frames):
+  def apply(params, optimizer_state, grads, frames, rate_scale=1.0):
     # Computed from Python numbers. As an argument it causes no recompilation.
-    rate = np.float32(learning_rate(frames))
+    rate = np.float32(learning_rate(frames) * rate_scale)
     return program(params, optimizer_state, factored.opened(grads), rate)
 
   return UpdateRule(

@@ -18,7 +18,7 @@ from a3c_jax import networks
 from a3c_jax.algorithms import registry
 from a3c_jax.core import errors, observations, packages, schedules, types
 from a3c_jax.envs import domain as domain_lib
-from a3c_jax.optim import momentum, rmsprop, rule
+from a3c_jax.optim import adam, momentum, rmsprop, rule
 from a3c_jax.settings.common import Config
 
 _FOR_IMAGES = {
@@ -88,6 +88,8 @@ def make_network(config: Config, env: gymnasium.vector.VectorEnv) -> Any:
 
 def learning_rate(config: Config) -> Callable[[int], float]:
   """Returns the learning rate as a function of global emulator frames."""
+  if not config.anneal_frames:
+    return lambda frames: config.learning_rate
   return functools.partial(
     schedules.linear,
     start=config.learning_rate,
@@ -101,9 +103,12 @@ def make_update_rule(config: Config) -> rule.UpdateRule:
   rate = learning_rate(config)
   if config.optimizer == 'momentum_sgd':
     return momentum.momentum_sgd(rate, momentum=config.momentum)
+  if config.optimizer == 'adam':
+    return adam.adam(rate, epsilon=config.adam_epsilon)
   make = {
     'shared_rmsprop': rmsprop.shared_rmsprop,
     'rmsprop': rmsprop.rmsprop,
+    'centered_rmsprop': rmsprop.centered_rmsprop,
   }[config.optimizer]
   return make(rate, decay=config.rms_decay, epsilon=config.rms_epsilon)
 

@@ -13,7 +13,13 @@ from a3c_jax.runtimes import registry as runtimes
 from a3c_jax.runtimes import runtime as runtime_lib
 
 NETWORKS = ('nips', 'nature', 'mlp', 'hidden200', 'linear_conv', 'auto')
-OPTIMIZERS = ('shared_rmsprop', 'rmsprop', 'momentum_sgd')
+OPTIMIZERS = (
+  'shared_rmsprop',
+  'rmsprop',
+  'centered_rmsprop',
+  'momentum_sgd',
+  'adam',
+)
 DEVICES = ('cpu', 'gpu')
 MAX_EVAL_EPISODE_FRAMES = 108_000
 
@@ -104,7 +110,9 @@ class Config:
     most=1e3,
   )
   anneal_frames: int = fields.count(
-    'Emulator frames over which the learning rate falls linearly to 0.'
+    'Emulator frames over which the learning rate falls linearly to 0. '
+    'With 0 frames it is constant.',
+    least=0,
   )
   max_grad_norm: float = fields.not_negative(
     "A segment's gradient is scaled down to this L2 norm if its norm is "
@@ -113,16 +121,24 @@ class Config:
 
   optimizer: str = fields.one_of(
     'Optimizer. shared_rmsprop: all threads share the mean squares. rmsprop: '
-    'each thread has its own. momentum_sgd: each thread has its own momentum. '
-    'Where threads update together, there is one.',
+    'each thread has its own. centered_rmsprop: all threads share means and '
+    "mean squares, and the variance takes the mean square's place. "
+    'momentum_sgd: each thread has its own momentum. adam: all threads share '
+    'both moments, whose decays are 0.9 and 0.999. Where threads update '
+    'together, there is one.',
     OPTIMIZERS,
     may_override=False,
     heading='optimizer',
   )
-  rms_decay: float = fields.decay("Decay of RMSProp's mean square per update.")
+  rms_decay: float = fields.decay(
+    "Decay of RMSProp's mean square, and of its mean, per update."
+  )
   rms_epsilon: float = fields.positive(
-    "Added to the mean square inside RMSProp's square root, in squared "
-    'gradient units.'
+    "Added to the mean square, or to the variance, inside RMSProp's square "
+    'root, in squared gradient units.'
+  )
+  adam_epsilon: float = fields.positive(
+    "Added to Adam's square root, in gradient units."
   )
   momentum: float = fields.decay(
     'Decay of the momentum of momentum_sgd per update.'

@@ -195,12 +195,22 @@ def test_optimizers():
   per_worker = {
     'shared_rmsprop': False,
     'rmsprop': True,
+    'centered_rmsprop': False,
     'momentum_sgd': True,
+    'adam': False,
   }
-  settings = {'rms_decay': 0.5, 'rms_epsilon': 2.0, 'momentum': 0.75}
+  settings = {'rms_decay': 0.5, 'rms_epsilon': 3.0, 'momentum': 0.75}
+  settings |= {'adam_epsilon': 2.0}
   settings |= {'learning_rate': 0.5, 'anneal_frames': 100}
-  # RMSProp: 2 / √(½·4 + 2); momentum: (1 - ¾)·2.
-  steps = {'shared_rmsprop': 1.0, 'rmsprop': 1.0, 'momentum_sgd': 0.5}
+  # RMSProp: 2 / √(½·4 + 3), with the variance ½·4 - (½·2)²; momentum:
+  # (1 - ¾)·2; Adam: 2 / (√4 + 2).
+  steps = {
+    'shared_rmsprop': 2 / 5**0.5,
+    'rmsprop': 2 / 5**0.5,
+    'centered_rmsprop': 1.0,
+    'momentum_sgd': 0.5,
+    'adam': 0.5,
+  }
   assert set(per_worker) == set(common.OPTIMIZERS)
   for name in common.OPTIMIZERS:
     rule = build.make_update_rule(make_config(optimizer=name, **settings))
@@ -209,7 +219,14 @@ def test_optimizers():
     for frames, rate in ((0, 0.5), (50, 0.25)):
       params = np.float32(1)
       after, _ = rule.apply(params, rule.init(params), np.float32(2), frames)
-      assert after == pytest.approx(1 - rate * steps[name])
+      assert after == pytest.approx(1 - rate * steps[name], rel=1e-4)
+
+
+def test_the_learning_rate_falls_or_is_constant():
+  falling = build.learning_rate(make_config(learning_rate=8, anneal_frames=4))
+  assert [falling(frames) for frames in (0, 3, 4, 9)] == [8, 2, 0, 0]
+  constant = build.learning_rate(make_config(learning_rate=8, anneal_frames=0))
+  assert [constant(frames) for frames in (0, 4, 10**9)] == [8, 8, 8]
 
 
 def needs_an_argument(hidden):

@@ -87,7 +87,7 @@ def fail(make_config, tmp_path, monkeypatch, capsys):
     ),
     (['--algo=dqn'], ['--algo=dqn', 'a3c, nstep_q, one_step_q']),
     (['--network=big'], ['--network=big', 'nips, nature', 'module:function']),
-    (['--optimizer=adam'], ['--optimizer=adam', 'shared_rmsprop']),
+    (['--optimizer=sgd'], ['--optimizer=sgd', 'shared_rmsprop']),
     (['--threads=0'], ['--threads=0', '1 to 1000']),
     (['--threads=-1'], ['--threads=-1', '1 to 1000']),
     (['--threads=abc'], ['threads', 'abc', 'whole number']),

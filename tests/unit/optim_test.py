@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from a3c_jax.core import types
-from a3c_jax.optim import clipping, factored, momentum, rmsprop, rule
+from a3c_jax.optim import adam, clipping, factored, momentum, rmsprop, rule
 
 
 def some_grads(updates, seed=0):
@@ -109,8 +109,9 @@ def kernel_of(grads):
   'update_rule',
   [
     rmsprop.shared_rmsprop(ascent, decay=0.9, epsilon=1e-3),
+    rmsprop.centered_rmsprop(ascent, decay=0.9, epsilon=1e-3),
     momentum.momentum_sgd(ascent, momentum=0.5),
-    rule.of_optax(optax.scale_by_adam(), ascent),
+    adam.adam(ascent, epsilon=1e-3),
   ],
 )
 def test_a_gradient_in_factors_is_its_product(update_rule):
@@ -221,9 +222,62 @@ def test_without_decay_momentum_is_plain_descent():
   jax.tree.map(np.testing.assert_array_equal, directions, grads)
 
 
-def test_only_shared_rmsprop_is_shared():
+def test_centered_rmsprop_by_hand():
+  # g = ½·4 = 2, n = ½·16 = 8: 4/√(8 - 4 + ¼). Then g = 1 - 1 = 0 and
+  # n = 4 + ½·4 = 6: -2/√(6 + ¼) = -0.8.
+  grads = [np.float32([4.0]), np.float32([-2.0])]
+  found = run(rmsprop.centered_rmsprop(ascent, decay=0.5, epsilon=0.25), grads)
+  np.testing.assert_allclose(np.ravel(found), [4 / 4.25**0.5, -0.8], rtol=1e-6)
+
+
+def test_centered_rmsprop_is_dqns():
+  grads = some_grads(updates=6)
+  found = run(rmsprop.centered_rmsprop(ascent, decay=0.95, epsilon=0.01), grads)
+  expected = optax.rmsprop(
+    1.0, decay=0.95, eps=0.01, centered=True, initial_scale=0.0
+  )
+  state = expected.init(grads[0])
+  g = n = 0.0
+  for grad, direction in zip(grads, found, strict=True):
+    g = 0.95 * g + 0.05 * grad['kernel']
+    n = 0.95 * n + 0.05 * grad['kernel'] ** 2
+    np.testing.assert_allclose(
+      direction['kernel'], grad['kernel'] / np.sqrt(n - g**2 + 0.01), rtol=1e-5
+    )
+    updates, state = expected.update(grad, state)
+    jax.tree.map(
+      lambda ours, theirs: np.testing.assert_allclose(ours, -theirs, rtol=1e-5),
+      direction,
+      updates,
+    )
+
+
+def test_centered_rmsprop_of_gradients_that_do_not_vary():
+  # n - g² is 0 but for rounding, which is a thousand times ε.
+  grads = [np.float32([1e3, -3e3, 7.7e3])] * 400
+  rule = rmsprop.centered_rmsprop(ascent, decay=0.95, epsilon=1e-5)
+  assert np.isfinite(run(rule, grads)).all()
+
+
+def test_adam_is_the_papers_algorithm():
+  grads = some_grads(updates=6)
+  directions = run(adam.adam(ascent, epsilon=1e-3), grads)
+  for name in ('bias', 'kernel'):
+    m = v = 0.0
+    for k, (grad, direction) in enumerate(
+      zip(grads, directions, strict=True), 1
+    ):
+      m = 0.9 * m + 0.1 * grad[name]
+      v = 0.999 * v + 0.001 * grad[name] ** 2
+      step = m / (1 - 0.9**k) / (np.sqrt(v / (1 - 0.999**k)) + 1e-3)
+      np.testing.assert_allclose(direction[name], step, rtol=1e-4)
+
+
+def test_whose_optimizer_state_is_each_workers_own():
   settings = {'decay': 0.9, 'epsilon': 0.1}
   assert not rmsprop.shared_rmsprop(ascent, **settings).per_worker
+  assert not rmsprop.centered_rmsprop(ascent, **settings).per_worker
+  assert not adam.adam(ascent, epsilon=0.1).per_worker
   assert rmsprop.rmsprop(ascent, **settings).per_worker
   assert momentum.momentum_sgd(ascent, momentum=0.9).per_worker
 
@@ -245,6 +299,15 @@ def test_the_learning_rate_is_that_of_the_frames(make):
     new, state = update_rule.apply(params, state, jnp.full((), 4.0), frames)
     steps.append(float(new))
   assert steps in ([-8, -2, 0], [-32, -8, 0], [-128, -32, 0])
+  # Half the rate, half the step; the optimizer state does not depend on it.
+  whole, half = (
+    update_rule.apply(
+      params, update_rule.init(params), jnp.full((), 4.0), 0, **scale
+    )
+    for scale in ({}, {'rate_scale': 0.5})
+  )
+  assert half[0] == whole[0] / 2
+  jax.tree.map(np.testing.assert_array_equal, half[1], whole[1])
 
 
 def three_four_five(params, target_params, segment):
