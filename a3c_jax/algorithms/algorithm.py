@@ -127,6 +127,7 @@ class Algorithm(NamedTuple):
       episodes measure the policy. Otherwise it acts ε-greedily, and only
       evaluations measure what it has learnt.
     continuous: whether it supports Box actions as well as Discrete ones.
+    on_policy: whether it learns from actions of its newest policy alone.
     defaults: by domain, the defaults of its own and of common settings that
       differ from the rest, each with its source. Those of `ANY_DOMAIN` are for
       all domains; presets and domains take precedence over them.
@@ -141,6 +142,7 @@ class Algorithm(NamedTuple):
   make_learner: Callable[..., types.Learner]
   is_policy: bool
   continuous: bool = False
+  on_policy: bool = False
   defaults: Mapping[str, Defaults] = _NONE
   presets: Mapping[str, Mapping[str, Defaults]] = _NONE
 

@@ -16,6 +16,7 @@ import gymnasium
 from a3c_jax import losses, networks
 from a3c_jax.algorithms import policy_based, value_based
 from a3c_jax.algorithms.algorithm import Algorithm, Recurrent, ValueBased
+from a3c_jax.algorithms.replaying import KINDS, Replaying
 from a3c_jax.core import cpu, fields, types
 
 _CELLS_EACH = 128  # Of the policy and of the value: the paper, section 9.
@@ -89,6 +90,7 @@ A3C = Algorithm(
   make_learner=_a3c,
   is_policy=True,
   continuous=True,
+  on_policy=True,
   defaults={
     'control': {'entropy_cost': (1e-4, 'paper, section 9')},
     'torcs': {
@@ -155,13 +157,38 @@ def q_network(
   return networks.QNetwork(torso, int(space.n))
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OneStepQ(ValueBased, Replaying):
+  """Hyperparameters of asynchronous one-step Q-learning."""
+
+  replay: str = fields.one_of(
+    'Replay memory of transitions, from which threads learn beside their '
+    'segments. shared: one for all threads. per_thread: each thread has its '
+    'own. none: there is none.',
+    ('none', *KINDS),
+    default='none',
+    source='paper',
+  )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NStepQ(OneStepQ):
+  """Hyperparameters of asynchronous n-step Q-learning."""
+
+  def replay_steps(self, t_max: int) -> int:
+    return t_max
+
+
 def _value_based(
-  name: str, title: str, make: Callable[[types.Network], types.Learner]
+  name: str,
+  title: str,
+  make: Callable[[types.Network], types.Learner],
+  hyperparameters: type[ValueBased],
 ) -> Algorithm:
   return Algorithm(
     name=name,
     title=title,
-    hyperparameters=ValueBased,
+    hyperparameters=hyperparameters,
     make_network=q_network,
     make_learner=lambda network, hyperparameters: make(network),
     is_policy=False,
@@ -170,7 +197,9 @@ def _value_based(
 
 ALGORITHMS = (
   A3C,
-  _value_based('nstep_q', 'n-step Q', value_based.nstep_q),
-  _value_based('one_step_q', '1-step Q', value_based.one_step_q),
-  _value_based('one_step_sarsa', '1-step SARSA', value_based.one_step_sarsa),
+  _value_based('nstep_q', 'n-step Q', value_based.nstep_q, NStepQ),
+  _value_based('one_step_q', '1-step Q', value_based.one_step_q, OneStepQ),
+  _value_based(
+    'one_step_sarsa', '1-step SARSA', value_based.one_step_sarsa, ValueBased
+  )._replace(on_policy=True),
 )

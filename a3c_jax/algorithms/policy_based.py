@@ -1,4 +1,4 @@
-"""Policy-based learners: advantage actor-critic."""
+"""Policy-based learners: advantage actor-critic and PGQL."""
 
 from __future__ import annotations
 
@@ -76,6 +76,73 @@ def actor_critic(
       else None
     ),
     loss_of_env=loss_of_env,
+  )
+
+
+def pgql(
+  network: types.RecurrentNetwork,
+  *,
+  entropy_cost: float,
+  value_cost: float,
+  replay_rate: float = 0.5,
+) -> types.Learner:
+  """Returns PGQL: A3C on segments, and Q-learning on replayed transitions.
+
+  Policy and value define Q = α (log π + H(π)) + V, where α is the entropy cost.
+  Its error in a replayed transition changes log π and V.
+
+  Source: O'Donoghue et al. 2017, arXiv:1611.01626, equations 5 and 12 to 15.
+
+  Args:
+    network: as for `a3c`, without a recurrent state.
+    entropy_cost: β of A3C, and α; reward units per nat.
+    value_cost: weight of the half squared value error.
+    replay_rate: learning rate of minibatches, as a factor of that of segments.
+  """
+
+  def outputs(params, obs):
+    output, _ = network.apply(params, obs, (), jnp.zeros(obs.shape[:2], bool))
+    return output
+
+  def replay_gradients(params, target_params, segment, weight):
+    del target_params
+    # T = 1: each transition is a step of one loss.
+    following = outputs(params, segment.obs[1:])
+
+    def loss_of(trained):
+      output = outputs(types.with_trained(params, trained), segment.obs[:1])
+      loss, stats = losses.pgql_loss(
+        output.logits[0],
+        output.v[0],
+        segment.a[0],
+        segment.r_t[0],
+        segment.discount_t[0],
+        following.logits[0],
+        following.v[0],
+        alpha=entropy_cost,
+        value_cost=value_cost,
+        weight_tm1=weight,
+      )
+      errors = jnp.abs(stats.error_tm1)
+      return jnp.sum(loss), (
+        {
+          'loss': jnp.mean(loss),
+          'mean_q': jnp.mean(stats.qa_tm1),
+          'error': jnp.mean(errors),
+        },
+        errors,
+      )
+
+    grads, (stats, errors) = jax.grad(loss_of, has_aux=True)(
+      types.trained(params)
+    )
+    return grads, stats, errors
+
+  return a3c(
+    network, entropy_cost=entropy_cost, value_cost=value_cost
+  )._replace(
+    replay_gradients=jax.jit(replay_gradients),
+    replay_rate_scale=replay_rate,
   )
 
 

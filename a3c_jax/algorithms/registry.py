@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from a3c_jax.algorithms import builtin
+from a3c_jax.algorithms import builtin, dqn, pgql
 from a3c_jax.algorithms.algorithm import Algorithm
 from a3c_jax.core import errors, fields
 
@@ -56,5 +56,9 @@ def get(name: str) -> Algorithm:
   return _algorithms[name]
 
 
-for _algorithm in builtin.ALGORITHMS:
+for _algorithm in (
+  *builtin.ALGORITHMS,
+  *dqn.ALGORITHMS,
+  pgql.PGQL_ALGORITHM,
+):
   register(_algorithm)

@@ -1,4 +1,4 @@
-"""Value-based learners: one-step Q, one-step Sarsa and n-step Q."""
+"""Value-based learners: one-step Q, one-step Sarsa, n-step Q and DQN."""
 
 from __future__ import annotations
 
@@ -48,8 +48,19 @@ def _make(
   bootstrap: types.BootstrapFn,
   *,
   acting: str,
+  replays: bool = True,
 ) -> types.Learner:
-  """Returns a learner; `network.apply(params, obs)` gives Q."""
+  """Returns a learner; `network.apply(params, obs)` gives Q.
+
+  Args:
+    network: the network.
+    loss_of_segment: `(q_tm1, target_params, segment)` gives the loss [K, T]
+      and its statistics. If it learns from a replay memory, it has a keyword
+      `weight` [K] too.
+    bootstrap: as in the Learner.
+    acting: as in the Learner.
+    replays: whether it learns from a replay memory.
+  """
 
   def act_and_keep(params, state, obs, key, exploration_epsilon):
     key, subkey = jax.random.split(key)
@@ -76,6 +87,22 @@ def _make(
       'mean_q': jnp.mean(stats.qa_tm1),
     }
 
+  def replay_gradients(params, target_params, segment, weight):
+    def loss_of(trained):
+      variables = types.with_trained(params, trained)
+      loss_tm1, stats = loss_of_segment(
+        network.apply(variables, segment.obs[:-1]),
+        target_params,
+        segment,
+        weight=weight,
+      )
+      return jnp.sum(loss_tm1), _replay_stats(loss_tm1, stats)
+
+    grads, (stats, errors) = jax.grad(loss_of, has_aux=True)(
+      types.trained(params)
+    )
+    return grads, stats, errors
+
   gradients = forward_cache.gradients(summed_loss)
   return types.Learner(
     init=network.init,
@@ -90,7 +117,28 @@ def _make(
     factored_gradients=factored.gradients(
       summed_loss, activations_of, gradients
     ),
+    replay_gradients=jax.jit(replay_gradients) if replays else None,
   )
+
+
+def _replay_stats(loss_tm1, stats):
+  """Returns the scalars of a minibatch of losses [K, T], and errors [K]."""
+  error_tm1 = jnp.abs(stats.error_tm1)
+  return {
+    'loss': jnp.mean(loss_tm1),
+    'mean_q': jnp.mean(stats.qa_tm1),
+    'error': jnp.mean(error_tm1),
+  }, jnp.mean(error_tm1.reshape(len(error_tm1), -1), axis=1)
+
+
+def _weights(weight, steps):
+  """Returns weights [K, T], given those [K] of sequences of T steps."""
+  return jnp.broadcast_to(weight[:, None], (len(weight), steps))
+
+
+def _weighted(loss):
+  """Returns a loss whose last argument is the weight of each step."""
+  return lambda *arrays: loss(*arrays[:-1], weight_tm1=arrays[-1])
 
 
 def one_step_q(network: types.Network) -> types.Learner:
@@ -103,14 +151,18 @@ def one_step_q(network: types.Network) -> types.Learner:
       `networks.QNetwork`.
   """
 
-  def loss(q_tm1, target_params, segment):
-    over_envs = jax.vmap(losses.one_step_q_loss, in_axes=1)
-    return over_envs(
+  def loss(q_tm1, target_params, segment, weight=None):
+    arrays = (
       q_tm1,
       segment.a[:-1],
       segment.r_t,
       segment.discount_t,
       network.apply(target_params, segment.obs[1:]),
+    )
+    if weight is None:
+      return jax.vmap(losses.one_step_q_loss, in_axes=1)(*arrays)
+    return jax.vmap(_weighted(losses.one_step_q_loss), in_axes=(1,) * 5 + (0,))(
+      *arrays, _weights(weight, len(segment.r_t))
     )
 
   return _make(network, loss, _greedy_bootstrap(network), acting='newest')
@@ -147,7 +199,7 @@ def one_step_sarsa(network: types.Network) -> types.Learner:
     q = network.apply(target_params, obs)
     return jnp.take_along_axis(q, action[:, None], axis=1)[:, 0], key
 
-  return _make(network, loss, bootstrap, acting='newest')
+  return _make(network, loss, bootstrap, acting='newest', replays=False)
 
 
 def nstep_q(network: types.Network) -> types.Learner:
@@ -160,14 +212,104 @@ def nstep_q(network: types.Network) -> types.Learner:
       `networks.QNetwork`.
   """
 
-  def loss(q_tm1, target_params, segment):
-    over_envs = jax.vmap(losses.nstep_q_loss, in_axes=(1, 1, 1, 1, 0))
-    return over_envs(
+  def loss(q_tm1, target_params, segment, weight=None):
+    arrays = (
       q_tm1,
       segment.a[:-1],
       segment.r_t,
       segment.discount_t,
       network.apply(target_params, segment.obs[-1]),
     )
+    axes = (1, 1, 1, 1, 0)
+    if weight is None:
+      return jax.vmap(losses.nstep_q_loss, in_axes=axes)(*arrays)
+    return jax.vmap(_weighted(losses.nstep_q_loss), in_axes=(*axes, 0))(
+      *arrays, _weights(weight, len(segment.r_t))
+    )
 
   return _make(network, loss, _greedy_bootstrap(network), acting='snapshot')
+
+
+def dqn(
+  network: types.Network,
+  *,
+  double: bool = False,
+  error_clip: float | None = 1.0,
+) -> types.Learner:
+  """Returns DQN: Q-learning from a replay memory with a target network.
+
+      R = r_1 + γ_1 r_2 + … + γ_1 ⋯ γ_n max_a Q(s_n, a; θ⁻)
+
+  is the target of Q(s_0, a_0; θ), where n is the length of a sequence. Only the
+  first step of each sequence has a loss. In Double DQN, the newest parameters θ
+  choose the action of the last term.
+
+  Source: Mnih et al. 2015, algorithm 1; van Hasselt et al. 2016,
+  arXiv:1509.06461, equation 4.
+
+  Args:
+    network: maps obs [..., *shape] to Q [..., A], as that of
+      `networks.QNetwork`.
+    double: whether it is Double DQN.
+    error_clip: bound of the error in the gradient, after it is multiplied by
+      its importance weight; None for no clipping.
+  """
+
+  def act(params, state, obs, key, exploration_epsilon):
+    key, subkey = jax.random.split(key)
+    q = network.apply(params, obs)
+    return epsilon_greedy(q, subkey, exploration_epsilon), state, key
+
+  def act_and_keep(*args):
+    return *act(*args), ()
+
+  def greedy(params, state, obs):
+    return jnp.argmax(network.apply(params, obs), axis=1), state
+
+  def replay_gradients(params, target_params, segment, weight):
+    over_envs = jax.vmap(losses.over_steps, in_axes=1)
+    reward, discount = over_envs(segment.r_t, segment.discount_t)
+    last = segment.obs[-1]
+    target_q = network.apply(target_params, last)
+
+    def loss_of(trained):
+      variables = types.with_trained(params, trained)
+      # Each sequence is a step of one loss, of n-step rewards.
+      arguments = (
+        network.apply(variables, segment.obs[0]),
+        segment.a[0],
+        reward,
+        discount,
+        target_q,
+      )
+      how = {'weight_tm1': weight, 'error_clip': error_clip}
+      if double:
+        selector_q = network.apply(params, last)
+        loss, stats = losses.double_q_loss(*arguments, selector_q, **how)
+      else:
+        loss, stats = losses.one_step_q_loss(*arguments, **how)
+      return jnp.sum(loss), _replay_stats(loss, stats)
+
+    grads, (stats, errors) = jax.grad(loss_of, has_aux=True)(
+      types.trained(params)
+    )
+    return grads, stats, errors
+
+  def gradients(params, target_params, segment):
+    weight = jnp.ones(segment.r_t.shape[1], jnp.float32)
+    return replay_gradients(params, target_params, segment, weight)[:2]
+
+  return types.Learner(
+    init=network.init,
+    initial_state=lambda num_envs: (),
+    act=jax.jit(act),
+    greedy=jax.jit(greedy),
+    bootstrap=jax.jit(_greedy_bootstrap(network)),
+    gradients=jax.jit(gradients),
+    acting='snapshot',
+    uses_target=True,
+    act_and_keep=jax.jit(act_and_keep),
+    keeps_activations=False,
+    replay_gradients=jax.jit(replay_gradients),
+    learns_from_segments=False,
+  )

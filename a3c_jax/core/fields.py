@@ -73,6 +73,22 @@ def setting(
   return dataclasses.field(default=default, metadata=metadata)
 
 
+def changed(owner: type, name: str, **changes: Any) -> Any:
+  """Returns a `setting` of another class with another default or source.
+
+  Args:
+    owner: the dataclass that has the setting.
+    name: of the setting.
+    **changes: `default`, `source`, or another argument of `setting`.
+  """
+  field = {each.name: each for each in dataclasses.fields(owner)}[name]
+  arguments = {
+    key: value for key, value in field.metadata.items() if key != 'help'
+  }
+  arguments = {'default': field.default} | arguments | changes
+  return setting(field.metadata['help'], **arguments)
+
+
 def one_of(
   help_text: str,
   names: tuple[str, ...] | Callable[[], tuple[str, ...]],

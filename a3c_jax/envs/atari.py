@@ -233,7 +233,10 @@ class _Atari(gymnasium.vector.VectorWrapper):
     self._handle = np.frombuffer(env.ale.handle(), np.uint8)
     self._can_program = not colour and _register_step()
     self._action_repeat = options.action_repeat
-    self.metadata = env.metadata | {'render_fps': 60 / options.action_repeat}
+    self.metadata = env.metadata | {
+      'render_fps': 60 / options.action_repeat,
+      'frame_stack': 1 if colour else 4,
+    }
     self._frames = self._episode_frames = np.zeros(request.num_envs, np.int32)
 
   def reset(self, *, seed: Any = None, options=None):

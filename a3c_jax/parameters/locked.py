@@ -141,6 +141,11 @@ class LockedStore:
       if each.transitions is not None:
         self._memory.extend(each.worker, each.transitions)
 
+  def _captured_memory(self) -> memory_lib.MemoryState | None:
+    if self._memory is None or not self._memory.persistent:
+      return None
+    return self._memory.capture()
+
   def drain(self) -> list[Applied]:
     """Returns what was applied since the last drain, in order; no lock."""
     applied = []
@@ -170,7 +175,7 @@ class LockedStore:
         self._version,
         optimizer_states,
         list(self._worker_states),
-        memory=self._memory and self._memory.capture(),
+        memory=self._captured_memory(),
       )
       return state, self.drain()
     finally:

@@ -22,8 +22,9 @@ from a3c_jax.optim import clipping, rule
 from a3c_jax.parameters import store as store_lib
 from a3c_jax.runs import evaluation
 from a3c_jax.runs import evaluator as evaluator_lib
+from a3c_jax.runs import replay as replay_lib
 from a3c_jax.runtimes import registry as runtimes
-from a3c_jax.runtimes import runtime
+from a3c_jax.runtimes import replaying, runtime
 from a3c_jax.settings import build
 from a3c_jax.settings.common import Config
 
@@ -92,7 +93,8 @@ class Parts(NamedTuple):
   job: runtime.Job
   arrangement: runtime.Arrangement
   evaluator: evaluator_lib.Evaluator | None
-  stat_names: list[str]  # names of the scalars of an update
+  stat_names: list[str]  # names of the scalars of an update of a segment
+  replay_names: list[str]  # and of a minibatch
 
   @classmethod
   def assemble(
@@ -171,6 +173,7 @@ class Parts(NamedTuple):
       arrangement,
       evaluator=evaluator,
       stat_names=_stat_names(job, segment),
+      replay_names=_replay_names(job),
     )
 
 
@@ -195,6 +198,8 @@ def _job(
   incidents: events.EventQueue,
 ) -> runtime.Job:
   obs = team[0].state.carry.obs
+  replay = replay_lib.make(config, learner, team)
+  of_replay = {'memory': replay.memory} if replay else {}
   store = makers.store(
     networks.scale_torso_kernels(learner.init(init_key, obs), config.init_gain),
     _update_rule(config),
@@ -203,6 +208,7 @@ def _job(
     statistics=(
       normalization.initial(obs.shape[1:]) if config.normalize_obs else None
     ),
+    **of_replay,
   )
   return runtime.Job(
     learner=learner,
@@ -215,7 +221,7 @@ def _job(
     max_grad_norm=config.max_grad_norm or None,
     seed=config.seed,
     spec=rollout.RolloutSpec(
-      steps=config.t_max,
+      steps=config.algorithm.segment_steps(config.t_max),
       gamma=config.gamma,
       reward_scale=config.reward_scale,
       reward_clip=config.reward_clip or None,
@@ -226,6 +232,7 @@ def _job(
     incidents=incidents,
     max_env_restarts=config.max_env_restarts,
     max_bad_gradients=config.max_bad_gradients,
+    replay=replay,
   )
 
 
@@ -238,6 +245,8 @@ def _update_rule(config: Config) -> rule.UpdateRule:
 
 def _stat_names(job: runtime.Job, segment: types.Segment) -> list[str]:
   """Returns the names of the scalars of an update; computes no gradient."""
+  if not job.learner.learns_from_segments:
+    return []
   version = job.store.read()
   return clipping.stat_names(
     job.learner,
@@ -245,4 +254,16 @@ def _stat_names(job: runtime.Job, segment: types.Segment) -> list[str]:
     version.target_params,
     segment,
     accepts_factored=job.store.accepts_factored,
+  )
+
+
+def _replay_names(job: runtime.Job) -> list[str]:
+  if job.replay is None:
+    return []
+  version = job.store.read()
+  return replaying.names(
+    job.replay.gradients,
+    version.params,
+    version.target_params,
+    replaying.example(job),
   )

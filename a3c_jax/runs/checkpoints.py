@@ -17,7 +17,9 @@ from a3c_jax.acting.worker_state import WorkerState
 from a3c_jax.core import types
 from a3c_jax.envs import replayable
 from a3c_jax.parameters.store import StoreState
-from a3c_jax.runs.checkpoint_store import Store
+from a3c_jax.replay.chunks import Chunk
+from a3c_jax.replay.memory import MemoryState
+from a3c_jax.runs.checkpoint_store import Saved, Store
 
 
 class RunState(NamedTuple):
@@ -65,13 +67,18 @@ class Checkpoints:
       'updates': version.updates,
       'best': best,
     }
+    attached = {}
+    if state.store.memory is not None:
+      chunks = state.store.memory.chunks
+      record['memory'] = [[each.name, each.sha256] for each in chunks]
+      attached = {each.name: each.data for each in chunks}
     if version.frames in self._store.frames():
       old = self._store.record(version.frames)
       if old and _but_seconds(old) == _but_seconds(
         json.loads(json.dumps(record))
       ):
         return
-    self._store.save(version.frames, _to_arrays(state.store), record)
+    self._store.save(version.frames, _to_arrays(state.store), record, attached)
     self._forget()
 
   def save_best(
@@ -92,11 +99,14 @@ class Checkpoints:
     Raises:
       MismatchError: if it holds other parameters than `template`.
     """
-    saved, problems = self._store.newest()
+    saved, problems = self._store.newest(
+      with_attached=template.store.memory is not None
+    )
     if saved is None:
       return None, problems
     try:
-      state = _from_arrays(*saved, template)
+      state = _from_arrays(saved.arrays, saved.record, template)
+      state = _with_memory(state, saved)
     except MismatchError:
       raise
     except (LookupError, TypeError, ValueError, AttributeError) as error:
@@ -195,18 +205,21 @@ def _policy(
 
 
 def _to_arrays(state: StoreState) -> dict[str, Any]:
-  version, optimizer_states, worker_states = state
+  version = state.version
   tree = {
     'target_params': version.target_params,
-    'optimizer': optimizer_states,
+    'optimizer': state.optimizer_states,
     'workers': [
       {
         'carry': each.carry._asdict(),
         'action_log': each.action_log._asdict(),
+        'minibatches_due': each.minibatches_due,
       }
-      for each in worker_states
+      for each in state.worker_states
     ],
   }
+  if state.memory is not None:
+    tree['memory'] = state.memory.arrays
   return _policy_arrays(version) | _state_dict(tree)
 
 
@@ -217,7 +230,7 @@ def _state_dict(tree):
 def _from_arrays(
   arrays: Mapping[str, Any], record: Mapping[str, Any], template: RunState
 ) -> RunState:
-  version, optimizer_states, worker_states = template.store
+  version = template.store.version
   params, statistics = _policy(arrays, version.params)
   # The settings of the run decide whether observations are normalised.
   statistics = version.statistics and (statistics or version.statistics)
@@ -228,11 +241,13 @@ def _from_arrays(
     )
   saved_states = arrays.get('optimizer', {})
   optimizer_states = [
-    _fill(optimizer_states[0], saved_states.get(str(slot)), 'optimizer')
+    _fill(template.store.optimizer_states[0], saved_states.get(str(slot)), 'optimizer')
     for slot in range(max(1, len(saved_states)))
   ]
   worker_states = [
-    _worker_state(arrays['workers'][str(worker)], worker_states[0])
+    _worker_state(
+      arrays['workers'][str(worker)], template.store.worker_states[0]
+    )
     for worker in range(len(arrays['workers']))
   ]
   version = types.Version(
@@ -264,7 +279,20 @@ def _worker_state(arrays, template: WorkerState) -> WorkerState:
       log['starts'],
       log.get('actions', template.action_log.actions[:0]),
     ),
+    int(arrays.get('minibatches_due', 0)),
   )
+
+
+def _with_memory(state: RunState, saved: Saved) -> RunState:
+  """Adds the replay memory, if the run had one and it was read."""
+  arrays, names = saved.arrays.get('memory'), saved.record.get('memory')
+  if arrays is None or not saved.attached:
+    return state
+  chunks = tuple(
+    Chunk(name, sha256, saved.attached[name]) for name, sha256 in names
+  )
+  store = state.store._replace(memory=MemoryState(arrays, chunks))
+  return state._replace(store=store)
 
 
 def _fill(template: Any, arrays: Any, what: str) -> Any:

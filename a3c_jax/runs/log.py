@@ -283,11 +283,13 @@ class RunLog(contextlib.AbstractContextManager):
   ) -> None:
     """Writes one row of train.csv: means since the last row, and gauges now.
 
-    Writes none without an update, and none at the frame of the last row: a
-    report may arrive after the row of its frame, and is in the next row then.
-    What was not measured since the last row is NaN.
+    Writes none without an update, unless a replay memory is filled before the
+    first one. Writes none at the frame of the last row: a report may arrive
+    after the row of its frame, and is in the next row then. What was not
+    measured since the last row is NaN.
     """
-    if not sum(self._updates) or frames == self._row_began[0]:
+    nothing = not sum(self._updates) and not self._fills_memory(updates)
+    if nothing or frames == self._row_began[0]:
       return
     means = self._means()
     progress = self.progress(frames, seconds)
@@ -318,6 +320,9 @@ class RunLog(contextlib.AbstractContextManager):
     self._sums = dict.fromkeys(self._sums, 0.0)
     self._updates = [0, 0]
     self._policy_lags.clear()
+
+  def _fills_memory(self, updates) -> bool:
+    return bool(self._stat_names[True]) and not updates
 
   def _means(self) -> dict[str, float]:
     """Means over the updates that report each name."""

@@ -18,6 +18,7 @@ from a3c_jax.algorithms import registry
 from a3c_jax.core import errors, events, paths, threads, types
 from a3c_jax.envs import reference_scores
 from a3c_jax.parameters import store as store_lib
+from a3c_jax.replay.memory import Memory
 from a3c_jax.runs import assembly, evaluation, restoring, supervise
 from a3c_jax.runs import checkpoints as checkpoints_lib
 from a3c_jax.runs import log as log_lib
@@ -41,6 +42,7 @@ class Session:
     log: writes rows and events.
     checkpoints: of this run.
     incidents: that belong to no contribution.
+    memory: the replay memory, if the run has one.
     began: `time.perf_counter()` when training began, less the seconds of
       earlier sessions.
     session_began: the same of this session alone.
@@ -55,6 +57,7 @@ class Session:
   log: log_lib.RunLog
   checkpoints: checkpoints_lib.Checkpoints
   incidents: events.EventQueue
+  memory: Memory | None
   began: float
   session_began: float
   evaluated_frames: int = 0
@@ -182,6 +185,8 @@ class Session:
         checkpoints_lib.RunState(state, record),
         best=None if self.best is None else self.best['frames'],
       )
+    if self.memory and state.memory:
+      self.memory.saved([chunk.name for chunk in state.memory.chunks])
 
   @contextlib.contextmanager
   def _naming_the_checkpoint(self, frames: int) -> Iterator[None]:
@@ -226,6 +231,7 @@ def opened(
         'seed': config.seed,
       },
       stat_names=parts.stat_names,
+      replay_names=parts.replay_names,
       gauge_names=[*parts.arrangement.gauges()],
       total_frames=config.frames,
       action_repeat=config.action_repeat,
@@ -241,6 +247,7 @@ def opened(
       log=log,
       checkpoints=checkpoints,
       incidents=parts.job.incidents,
+      memory=parts.job.replay and parts.job.replay.memory,
       began=began,
       session_began=session_began,
       evaluated_frames=restored.evaluated_frames if restored else 0,

@@ -16,6 +16,7 @@ from a3c_jax.core import threads as threads_lib
 from a3c_jax.envs import spaces as spaces_lib
 from a3c_jax.parameters import locked
 from a3c_jax.parameters import store as store_lib
+from a3c_jax.replay.memory import MemoryState
 from a3c_jax.runs import (
   assembly,
   checkpoints,
@@ -26,8 +27,10 @@ from a3c_jax.runs import (
   supervise,
 )
 from a3c_jax.runs import log as log_lib
+from a3c_jax.runs import replay as replay_lib
 from a3c_jax.runs import session as session_lib
 from a3c_jax.runs import workdir as workdir_lib
+from a3c_jax.runtimes import runtime
 from a3c_jax.settings.common import Config
 
 _logger = logging.getLogger(__name__)
@@ -228,8 +231,27 @@ def _restore(
     on_threads=on_threads,
   )
   states = [worker.state for worker in parts.team]
-  job.store.restore(restored.state._replace(worker_states=states))
+  job.store.restore(
+    restored.state._replace(
+      worker_states=states, memory=_memory_of(restored.state, job)
+    )
+  )
   return restored
+
+
+def _memory_of(
+  state: store_lib.StoreState, job: runtime.Job
+) -> MemoryState | None:
+  """Returns the replay memory to resume with; None for an empty one."""
+  if job.replay is None:
+    return None
+  problem = 'the checkpoint has none'
+  if state.memory is not None:
+    problem = job.replay.memory.why_not(state.memory)
+  if problem:
+    _logger.warning('the replay memory starts empty: %s', problem)
+    return None
+  return state.memory
 
 
 def _train(
@@ -267,6 +289,7 @@ def _train(
           config.watchdog_seconds,
           lambda: threads.alive() | evaluations.progress,
         ),
+        *_of_memory(parts),
         services.PeriodicCheckpoints(session),
       ],
       read_tick=session.tick,
@@ -294,6 +317,12 @@ def _train(
     cpu_seconds=processor_time.seconds,
     evaluations_done=not evaluations.are_due,
   )
+
+
+def _of_memory(parts: assembly.Parts) -> list[supervise.Service]:
+  """Returns the service of the replay memory, if there is one."""
+  replay = parts.job.replay
+  return [replay_lib.SealMemory(replay.memory)] if replay else []
 
 
 def _result(

@@ -149,7 +149,8 @@ def _of_minibatch(
     played=(learnt.played,),
     events=(event,),
     rate_scale=job.learner.replay_rate_scale,
-    replayed=(learnt.replayed,),
+    # Errors that are not finite are no priorities.
+    replayed=() if grads is None else (learnt.replayed,),
   )
 
 
@@ -159,4 +160,5 @@ RUNTIME = runtime.Runtime(
   arrange=Asynchronous,
   description='each thread acts, learns and updates independently (A3C)',
   updates_alone=True,
+  replays=True,
 )

@@ -161,6 +161,7 @@ class Runtime(NamedTuple):
     description: one sentence for `--help`.
     updates_alone: whether each worker updates by itself, so that an optimizer
       may have a state for each.
+    replays: whether its workers may learn from a replay memory.
   """
 
   name: str
@@ -168,6 +169,7 @@ class Runtime(NamedTuple):
   arrange: Callable[[Sequence[Worker], Job, Any], Arrangement]
   description: str
   updates_alone: bool = False
+  replays: bool = False
 
   @property
   def settings(self) -> dict[str, dataclasses.Field]:

@@ -216,7 +216,8 @@ class Synchronous(runtime.Arrangement):
         played=tuple(share.played for share in shares),
         events=events,
         rate_scale=job.learner.replay_rate_scale if replayed else 1.0,
-        replayed=replayed,
+        # Errors that are not finite are no priorities.
+        replayed=() if grads is None else replayed,
       )
     )
 
@@ -226,4 +227,5 @@ RUNTIME = runtime.Runtime(
   settings_type=Settings,
   arrange=Synchronous,
   description='all threads update together, once per round (A2C, PAAC)',
+  replays=True,
 )

@@ -7,6 +7,7 @@ from typing import Any
 
 from a3c_jax.algorithms import registry
 from a3c_jax.algorithms.algorithm import Hyperparameters, Recurrent
+from a3c_jax.algorithms.replaying import Replaying
 from a3c_jax.core import fields, paths
 from a3c_jax.envs import domain as domain_lib
 from a3c_jax.runtimes import registry as runtimes
@@ -252,6 +253,12 @@ class Config:
   def num_workers(self) -> int:
     """How many threads own environments."""
     return self.arrangement.num_workers
+
+  @property
+  def replay(self) -> Replaying | None:
+    """The hyperparameters, if the run has a replay memory."""
+    own = self.algorithm
+    return own if isinstance(own, Replaying) and own.replays else None
 
   @property
   def lstm(self) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 
 from a3c_jax.algorithms import registry
 from a3c_jax.algorithms.algorithm import Algorithm
+from a3c_jax.algorithms.replaying import Replaying
 from a3c_jax.core import errors, fields, paths
 from a3c_jax.envs import domain as domain_lib
 from a3c_jax.runtimes import registry as runtimes
@@ -22,6 +23,7 @@ from a3c_jax.settings.defaults import ALGORITHM, defaults
 
 _OF_ONE_START = {'workdir', 'seconds', 'profile', 'override', 'device'}
 _MOST_ENVS = 10_000
+_OF_REPLAY = {field.name for field in dataclasses.fields(Replaying)}
 
 
 def make(
@@ -139,9 +141,14 @@ def _check_names(
     having = [
       each for each in kinds.names() if name in kinds.get(each).settings
     ]
+    why = f'not a setting of --{flag}={chosen}'
+    if algorithm.on_policy and name in _OF_REPLAY:
+      why = (
+        f'--algo={algorithm.name} is on-policy, so it cannot learn from a '
+        'replay memory of older actions'
+      )
     raise errors.UsageError(
-      f'--{name}: not a setting of --{flag}={chosen}; allowed with '
-      f'--{flag}={" or ".join(having)}'
+      f'--{name}: {why}; allowed with --{flag}={" or ".join(having)}'
     )
 
 
@@ -229,3 +236,19 @@ def _check_together(config: Config) -> None:
       f'{registry.continuous()}'
     )
   config.algorithm.check_together()
+  if config.replay:
+    _check_replay(config, config.replay)
+
+
+def _check_replay(config: Config, replay: Replaying) -> None:
+  if not runtimes.get(config.runtime).replays:
+    allowed = [name for name in runtimes.names() if runtimes.get(name).replays]
+    raise errors.UsageError(
+      f'--runtime={config.runtime}: --algo={config.algo} learns from a replay '
+      f'memory; allowed with one: {", ".join(allowed)}'
+    )
+  if replay.replay_start_frames >= config.frames:
+    raise errors.UsageError(
+      f'--replay_start_frames={replay.replay_start_frames}: nothing would be '
+      f'learnt; allowed: less than --frames={config.frames}'
+    )

@@ -1,0 +1,205 @@
+"""DQN and its family, as records: Double, Dueling, Prioritized.
+
+Sources: 'DQN' is Mnih et al. 2015 (Human-level control through deep
+reinforcement learning, Nature 518) with the authors' code, whose numbers of
+agent steps are frames here. 'Double DQN' is van Hasselt et al. 2016,
+arXiv:1509.06461, its tuned version. 'Dueling' is Wang et al. 2016,
+arXiv:1511.06581. 'Prioritized' is Schaul et al. 2016, arXiv:1511.05952.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import flax.linen as nn
+import gymnasium
+import numpy as np
+
+from a3c_jax import networks
+from a3c_jax.algorithms import value_based
+from a3c_jax.algorithms.algorithm import ANY_DOMAIN, Algorithm, ValueBased
+from a3c_jax.algorithms.replaying import Replaying
+from a3c_jax.core import fields, types
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DQN(ValueBased, Replaying):
+  """Hyperparameters of DQN."""
+
+  update_period: int = fields.count(
+    'Agent steps of each environment between two updates.',
+    most=10_000,
+    default=4,
+    source='DQN',
+  )
+  double: bool = fields.true_or_false(
+    'The newest parameters choose the best next action, and the target '
+    'parameters give its value.',
+    default=False,
+    source='DQN',
+  )
+  dueling: bool = fields.true_or_false(
+    'The network has one stream for the value of a state and one for the '
+    'advantages of actions.',
+    default=False,
+    source='DQN',
+  )
+  error_clip: float = fields.not_negative(
+    'Errors are clipped to this absolute value in the gradient, after they are '
+    'multiplied by their importance weights; 0 for no clipping.',
+    default=1.0,
+    source='DQN',
+  )
+  exploration_ends: tuple[float, ...] = fields.changed(
+    ValueBased, 'exploration_ends', default=(0.1,), source='DQN'
+  )
+  exploration_probabilities: tuple[float, ...] = fields.changed(
+    ValueBased, 'exploration_probabilities', default=(1.0,), source='DQN'
+  )
+
+  def segment_steps(self, t_max: int) -> int:
+    """Returns the update period: `t_max` is the n of n-step targets."""
+    del t_max
+    return self.update_period
+
+  def replay_steps(self, t_max: int) -> int:
+    return t_max
+
+  def exploration(self, rng: np.random.Generator, num_envs: int):
+    """Returns ε [K], which falls once the replay memory has its start."""
+    after_start = super().exploration(rng, num_envs)
+    return lambda frames: after_start(max(0, frames - self.replay_start_frames))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DoubleDQN(DQN):
+  """Hyperparameters of Double DQN, tuned."""
+
+  double: bool = fields.changed(
+    DQN, 'double', default=True, source='Double DQN'
+  )
+  target_period_frames: int = fields.changed(
+    DQN,
+    'target_period_frames',
+    default=120_000,
+    source='Double DQN, tuned: 30,000 agent steps',
+  )
+  exploration_ends: tuple[float, ...] = fields.changed(
+    DQN, 'exploration_ends', default=(0.01,), source='Double DQN, tuned'
+  )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DuelingDQN(DoubleDQN):
+  """Hyperparameters of Dueling Double DQN."""
+
+  dueling: bool = fields.changed(
+    DoubleDQN, 'dueling', default=True, source='Dueling'
+  )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PrioritizedDQN(DoubleDQN):
+  """Hyperparameters of Prioritized Double DQN, proportional."""
+
+  prioritized: bool = fields.changed(
+    DoubleDQN, 'prioritized', default=True, source='Prioritized'
+  )
+
+
+def _network(
+  torso: nn.Module, space: gymnasium.spaces.Discrete, hyperparameters: DQN
+) -> nn.Module:
+  kind = (
+    networks.DuelingQNetwork if hyperparameters.dueling else networks.QNetwork
+  )
+  return kind(torso, int(space.n))
+
+
+def _learner(network: types.Network, hyperparameters: DQN) -> types.Learner:
+  return value_based.dqn(
+    network,
+    double=hyperparameters.double,
+    error_clip=hyperparameters.error_clip or None,
+  )
+
+
+_COMMON = {
+  'threads': (1, 'DQN'),
+  't_max': (1, 'DQN: one-step targets'),
+  'learning_rate': (2.5e-4, 'DQN'),
+  'anneal_frames': (0, 'DQN: it does not fall'),
+  'optimizer': ('centered_rmsprop', 'DQN'),
+  'rms_decay': (0.95, 'DQN'),
+  'rms_epsilon': (0.01, 'DQN'),
+  'max_grad_norm': (0.0, 'DQN'),
+  'network': ('nature', 'DQN'),
+  'frames': (200_000_000, 'DQN'),
+}
+# Adam does not depend on the scale of rewards.
+_SMALL = {
+  't_max': (1, 'DQN: one-step targets'),
+  'optimizer': ('adam', 'ours'),
+  'learning_rate': (1e-3, 'ours'),
+  'target_period_frames': (500, 'ours'),
+  'exploration_anneal_frames': (5_000, 'ours'),
+  'replay_capacity': (50_000, 'ours'),
+  'replay_start_frames': (1_000, 'ours'),
+  'error_clip': (1.0, 'DQN'),
+}
+# What is known to learn Pong faster: the settings of later implementations.
+_QUICK = {
+  'runtime': ('synchronous', 'each thread computes a part of the minibatch'),
+  'threads': (2, 'two cores'),
+  'update_period': (2, 'one update in four agent steps of both threads'),
+  'replay_batch': (16, '32 transitions of both threads'),
+  'optimizer': ('adam', 'CleanRL, SB3'),
+  'learning_rate': (1e-4, 'CleanRL, SB3'),
+  'adam_epsilon': (1e-5, 'ours'),
+  'network': ('nips', 'half of the time of nature'),
+  'replay_capacity': (200_000, '1.4 GB'),
+  'replay_start_frames': (80_000, 'Dopamine: 20,000 agent steps'),
+  'target_period_frames': (16_000, 'ours: 1,000 updates'),
+  'exploration_ends': ((0.01,), 'CleanRL, Dopamine'),
+  'exploration_anneal_frames': (1_000_000, 'Dopamine: 250,000 agent steps'),
+  'frames': (12_000_000, 'enough to learn Pong'),
+  'eval_frames': (1_000_000, 'ours'),
+}
+
+
+def _dqn(
+  name: str, title: str, hyperparameters: type[DQN], **changes
+) -> Algorithm:
+  """Returns a record of the family; `changes` are of `_COMMON`."""
+  return Algorithm(
+    name=name,
+    title=title,
+    hyperparameters=hyperparameters,
+    make_network=_network,
+    make_learner=_learner,
+    is_policy=False,
+    defaults={
+      ANY_DOMAIN: _COMMON | changes,
+      'catch': _SMALL,
+      'gym': _SMALL,
+    },
+    presets={'quick': {'atari': _QUICK}},
+  )
+
+
+ALGORITHMS = (
+  _dqn('dqn', 'DQN', DQN),
+  _dqn('double_dqn', 'Double DQN', DoubleDQN),
+  _dqn(
+    'dueling_dqn',
+    'Dueling DQN',
+    DuelingDQN,
+    max_grad_norm=(10.0, 'Dueling'),
+  ),
+  _dqn(
+    'prioritized_dqn',
+    'Prioritized DQN',
+    PrioritizedDQN,
+    learning_rate=(6.25e-5, 'Prioritized: a quarter of that of DQN'),
+  ),
+)

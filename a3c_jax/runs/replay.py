@@ -1,0 +1,121 @@
+"""Makes the replay memory of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import logging
+import math
+
+import numpy as np
+
+from a3c_jax.algorithms.replaying import Replaying
+from a3c_jax.core import errors, memory, types
+from a3c_jax.envs import spaces
+from a3c_jax.replay.memory import Memory, Priorities
+from a3c_jax.runs import supervise
+from a3c_jax.runtimes import replaying, runtime
+from a3c_jax.settings.common import Config
+
+_logger = logging.getLogger(__name__)
+_PRIORITY_EPSILON = 1e-6
+
+
+class SealMemory(supervise.Service):
+  """Compresses what the memory has got, so that checkpoints are quick."""
+
+  def __init__(self, of_memory: Memory):
+    self._memory = of_memory
+
+  def tick(self, now: supervise.Tick) -> None:
+    del now
+    self._memory.seal()
+
+
+def make(
+  config: Config, learner: types.Learner, team: Sequence[runtime.Worker]
+) -> runtime.Replay | None:
+  """Returns the replay memory that a Config asks for; None for none.
+
+  Raises:
+    UsageError: if it is too small, or larger than the memory of the machine,
+      or the learner cannot learn from one.
+  """
+  settings = config.replay
+  if settings is None:
+    return None
+  if learner.replay_gradients is None:
+    raise errors.UsageError(
+      f'--algo={config.algo}: the learner has no replay_gradients; allowed: '
+      'one that has'
+    )
+  shared = settings.replay == 'shared'
+  agent_steps = settings.replay_start_frames / config.action_repeat
+  start = math.ceil(agent_steps / (1 if shared else len(team)))
+  made = _memory(config, settings, team, start=start)
+  _check_size(made, settings)
+  beta = settings.priority_beta if settings.prioritized else 0.0
+  return runtime.Replay(
+    memory=made,
+    gradients=replaying.gradients_of(learner, stack=made.stack),
+    batch_size=settings.replay_batch,
+    minibatches=settings.replay_minibatches,
+    start=start,
+    beta=lambda frames: beta + (1 - beta) * min(1.0, frames / config.frames),
+  )
+
+
+def _memory(
+  config: Config,
+  settings: Replaying,
+  team: Sequence[runtime.Worker],
+  *,
+  start: int,
+) -> Memory:
+  env, obs = team[0].env, team[0].state.carry.obs
+  action_shape, action_dtype = spaces.shape_and_dtype(env.action_space)
+  if np.issubdtype(action_dtype, np.integer):
+    action_dtype = np.dtype(np.int32)
+  # Normalized observations cannot share frames: each position of a frame in a
+  # stack has its own statistics.
+  stack = 1 if config.normalize_obs else env.metadata.get('frame_stack', 1)
+  made = Memory(
+    capacity=settings.replay_capacity,
+    workers=len(team),
+    num_envs=env.num_envs,
+    shared=settings.replay == 'shared',
+    obs_shape=obs.shape[1:],
+    obs_dtype=obs.dtype,
+    action_shape=action_shape[1:],
+    action_dtype=action_dtype,
+    stack=stack,
+    steps=settings.replay_steps(config.t_max),
+    priorities=(
+      Priorities(settings.priority_alpha, _PRIORITY_EPSILON)
+      if settings.prioritized
+      else None
+    ),
+    persistent=settings.replay_checkpoint == 'exact',
+  )
+  if start > made.most:
+    raise errors.UsageError(
+      f'--replay_capacity={settings.replay_capacity}: never holds the '
+      f'{start:,} transitions of --replay_start_frames='
+      f'{settings.replay_start_frames} that a minibatch may start with; '
+      f'allowed: more'
+    )
+  return made
+
+
+def _check_size(made: Memory, settings: Replaying) -> None:
+  needed, left = made.num_bytes, memory.available_bytes()
+  if needed > left:
+    raise errors.UsageError(
+      f'--replay_capacity={settings.replay_capacity}: needs '
+      f'{_gigabytes(needed)}, and {_gigabytes(left)} of memory are left; '
+      f'allowed: at most {int(settings.replay_capacity * left / needed):,}'
+    )
+  _logger.info('replay: %s when full', _gigabytes(needed))
+
+
+def _gigabytes(count: int) -> str:
+  return f'{count / 1e9:.1f} GB' if count >= 1e8 else f'{count / 1e6:.1f} MB'
