@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import math
 import os
 import pathlib
@@ -11,6 +10,8 @@ import sys
 
 import jax
 import psutil
+
+from a3c_jax.core import control_groups
 
 
 def set_up() -> None:
@@ -61,32 +62,16 @@ def cores(root: pathlib.Path = pathlib.Path('/')) -> int:
   return max(1, min(len(os.sched_getaffinity(0)), *_quotas(root)))
 
 
-def _quotas(root) -> list[int]:
+def _quotas(root: pathlib.Path) -> list[int]:
   """Returns the CPU quota, rounded up, of each of its control groups."""
   quotas = [sys.maxsize]
-  for line in _read(root / 'proc/self/cgroup').splitlines():
-    _, _, line = line.partition(':')
-    controllers, _, path = line.partition(':')
-    # The line of a group of version 2 names no controllers.
-    folders = [controllers, 'cpu'] if controllers else ['']
-    if controllers and 'cpu' not in controllers.split(','):
-      continue
-    parts = [part for part in path.split('/') if part not in ('', '..')]
-    for folder, depth in itertools.product(folders, range(len(parts) + 1)):
-      # A container may see its own group as the root, whatever the path is.
-      group = root.joinpath('sys/fs/cgroup', folder, *parts[:depth])
-      limit = _read(group / 'cpu.max') or ' '.join(
-        _read(group / f'cpu.cfs_{name}_us') for name in ('quota', 'period')
-      )
-      with contextlib.suppress(ValueError, ZeroDivisionError):
-        quota, period = map(int, limit.split())
-        if quota > 0:
-          quotas.append(math.ceil(quota / period))
+  for group in control_groups.folders('cpu', root):
+    limit = control_groups.read(group / 'cpu.max') or ' '.join(
+      control_groups.read(group / f'cpu.cfs_{name}_us')
+      for name in ('quota', 'period')
+    )
+    with contextlib.suppress(ValueError, ZeroDivisionError):
+      quota, period = map(int, limit.split())
+      if quota > 0:
+        quotas.append(math.ceil(quota / period))
   return quotas
-
-
-def _read(path) -> str:
-  try:
-    return path.read_text().strip()
-  except (OSError, ValueError):
-    return ''

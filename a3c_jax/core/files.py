@@ -11,6 +11,7 @@ import os
 import pathlib
 
 _logger = logging.getLogger(__name__)
+UNFINISHED = '.new'  # Ends the name of a file that is being written.
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # From Lustre without -o flock, Colab's Drive and other FUSE file systems.
 _NOT_SUPPORTED = (
@@ -79,16 +80,26 @@ def write_all(file, content: bytes) -> None:
   sync(file.fileno())
 
 
-def replace(path: pathlib.Path, content: bytes) -> None:
+def replace(
+  path: pathlib.Path, content: bytes, *, read_back: bool = False
+) -> None:
   """Replaces a file, or makes a new one, atomically.
 
+  Args:
+    path: of the file.
+    content: all of it.
+    read_back: whether to read it, before it replaces the older file.
+
   Raises:
-    OSError: if it cannot be written; the older file is unchanged then.
+    OSError: if it cannot be written, or differs from `content` when it is read
+      back; the older file is unchanged then.
   """
-  new = path.with_name(f'{path.name}.new')
+  new = path.with_name(f'{path.name}{UNFINISHED}')
   try:
     with new.open('wb', buffering=0) as file:
       write_all(file, content)
+    if read_back and new.read_bytes() != content:
+      raise OSError('it cannot be read back, it differs from what was written')
     new.replace(path)
   finally:
     with contextlib.suppress(OSError):

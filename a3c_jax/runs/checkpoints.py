@@ -168,7 +168,7 @@ def read_params(
   elif which == 'best':
     while found := best.frames():
       with contextlib.suppress(FileNotFoundError):  # Deleted by its writer.
-        arrays, _ = best.read(found[-1])
+        arrays = best.read(found[-1]).arrays
         return *_policy(arrays, template), found[-1], problems
   else:
     count = which.lstrip('0') or '0'
@@ -176,7 +176,7 @@ def read_params(
       # As text: Python refuses to make a number of 5,000 digits.
       if count in map(str, store.frames()):
         with contextlib.suppress(FileNotFoundError):
-          arrays, _ = store.read(int(count))
+          arrays = store.read(int(count)).arrays
           return *_policy(arrays, template), int(count), problems
   found = sorted({frames for store in stores for frames in store.frames()})
   counts = ', '.join(map(str, found)) or 'none'

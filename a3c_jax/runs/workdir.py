@@ -134,7 +134,8 @@ class Workdir:
       self._refuse(f'no permission to write to {shown}')
     if existing != path:
       return False
-    paths.check_links(path, flag='workdir', below=('checkpoints', 'best'))
+    below = ('checkpoints', 'checkpoints/attached', 'best')
+    paths.check_links(path, flag='workdir', below=below)
     if (path / 'config.json').exists():
       return True
     if any(entry.name != _UNFINISHED for entry in path.iterdir()):

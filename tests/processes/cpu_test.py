@@ -3,6 +3,7 @@
 import os
 import subprocess
 
+import control_groups
 import programs
 import pytest
 
@@ -42,16 +43,6 @@ def test_flags_that_a_process_inherits_are_not_repeated(monkeypatch):
   assert '--mine=1' in flags.split() and len(flags.split()) == 2
   cpu.set_up()
   assert os.environ['XLA_FLAGS'] == flags
-
-
-def groups(root, line, **files):
-  """A root folder in which this process is in control groups."""
-  (root / 'proc/self').mkdir(parents=True)
-  (root / 'proc/self/cgroup').write_text(line)
-  for name, text in files.items():
-    path = root / 'sys/fs/cgroup' / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
 
 
 V1 = '4:memory:/m\n3:cpu,cpuacct:/docker/a\n0::/\n'
@@ -95,5 +86,5 @@ def test_the_quota_of_a_container_counts(
   monkeypatch.setattr(
     os, 'sched_getaffinity', lambda process: {*range(16)}, raising=False
   )
-  groups(tmp_path, line, **files)
+  control_groups.write(tmp_path, line, **files)
   assert cpu.cores(tmp_path) == expected

@@ -212,7 +212,7 @@ def test_data_types_come_back_as_they_were(tmp_path):
   }
   store = checkpoint_store.Store(tmp_path / 'store')
   store.save(1, arrays, {'text': os.fsdecode(b'\xff')})
-  found, record = store.read(1)
+  found, record, _ = store.read(1)
   assert_same(found, arrays)
   assert record == {'text': os.fsdecode(b'\xff')}
   found['half'][0] = 2.0  # And can be written to.
@@ -615,7 +615,7 @@ def test_a_record_that_was_made_up_does_not_fit(tmp_path, change):
   store = checkpoints.Checkpoints(tmp_path, keep=2)
   store.save(make_state(3))
   plain = checkpoint_store.Store(tmp_path / 'checkpoints')
-  arrays, record = plain.read(3)
+  arrays, record, _ = plain.read(3)
   arrays |= change.pop('arrays', {})
   record = {k: v for k, v in (record | change).items() if v is not None}
   arrays = {k: v for k, v in arrays.items() if v is not None}
