@@ -5,6 +5,7 @@ from a3c_jax.losses.policy import PolicyStats as PolicyStats
 from a3c_jax.losses.policy import a3c_loss as a3c_loss
 from a3c_jax.losses.policy import gaussian_a3c_loss as gaussian_a3c_loss
 from a3c_jax.losses.value import ValueStats as ValueStats
+from a3c_jax.losses.value import double_q_loss as double_q_loss
 from a3c_jax.losses.value import nstep_q_loss as nstep_q_loss
 from a3c_jax.losses.value import one_step_q_loss as one_step_q_loss
 from a3c_jax.losses.value import one_step_sarsa_loss as one_step_sarsa_loss

@@ -54,6 +54,37 @@ def _step_back(return_t, reward_and_discount):
   return return_tm1, return_tm1
 
 
+def over_steps(
+  r_t: jax.Array, discount_t: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """Computes the one step that T steps are together, for n-step targets.
+
+      r = r_1 + γ_1 r_2 + … + γ_1 … γ_{T-1} r_T,    γ = γ_1 γ_2 … γ_T
+
+  r + γ V(s_T) is the return of the first step. Nothing counts that follows the
+  end of an episode.
+  Source: Mnih et al. 2016, arXiv:1602.01783, section 4, the n-step return.
+
+  >>> import numpy as np
+  >>> reward, discount = over_steps(np.array([1.0, 2.0]), np.full(2, 0.5))
+  >>> reward.item(), discount.item()
+  (2.0, 0.25)
+
+  Args:
+    r_t: [T] float32, rewards.
+    discount_t: [T] float32, γ per step; 0 where the episode ended.
+
+  Returns:
+    Reward [] and discount [], float32.
+
+  Raises:
+    ValueError: while tracing, naming the argument whose shape disagrees.
+  """
+  shapes.check_shapes(r_t=(r_t, 'T'), discount_t=(discount_t, 'T'))
+  zero = jnp.zeros((), jnp.result_type(r_t, discount_t))
+  return nstep_returns(r_t, discount_t, zero)[0], jnp.prod(discount_t)
+
+
 def generalized_advantages(
   r_t: jax.Array, discount_t: jax.Array, v: jax.Array, *, lambda_: float
 ) -> jax.Array:

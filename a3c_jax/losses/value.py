@@ -15,12 +15,37 @@ class ValueStats(NamedTuple):
   """Statistics of each step of a value-based loss."""
 
   qa_tm1: jax.Array  # [T] float32, Q of the action taken
+  # [T] float32, target minus Q, neither weighted nor clipped.
+  error_tm1: jax.Array
 
 
-def _half_squared_error(q_tm1, a_tm1, target_tm1):
+def _error_loss(q_tm1, a_tm1, target_tm1, *, weight_tm1=None, error_clip=None):
   qa_tm1 = jnp.take_along_axis(q_tm1, a_tm1[:, None], axis=1)[:, 0]
   error_tm1 = jax.lax.stop_gradient(target_tm1) - qa_tm1
-  return 0.5 * error_tm1**2, ValueStats(qa_tm1)
+  loss_tm1 = 0.5 * error_tm1**2
+  if weight_tm1 is not None:
+    shapes.check_shapes(q_tm1=(q_tm1, 'TA'), weight_tm1=(weight_tm1, 'T'))
+    weight_tm1 = jax.lax.stop_gradient(weight_tm1)
+    loss_tm1 = weight_tm1 * loss_tm1
+  if error_clip is not None:
+    loss_tm1 = _with_bounded_gradient(
+      loss_tm1, error_tm1, weight_tm1, error_clip
+    )
+  return loss_tm1, ValueStats(qa_tm1, error_tm1)
+
+
+def _with_bounded_gradient(loss_tm1, error_tm1, weight_tm1, error_clip):
+  """Returns the loss, linear in the error δ where |w δ| > error_clip."""
+  if not error_clip > 0:
+    raise ValueError(f'error_clip={error_clip}: allowed: > 0, or None')
+  if weight_tm1 is None:
+    weight_tm1 = jnp.ones_like(error_tm1)
+  size_tm1 = jnp.abs(error_tm1)
+  beyond = weight_tm1 * size_tm1 > error_clip
+  # A weight of 0 is never beyond, and must not divide.
+  ends = error_clip / jnp.where(beyond, weight_tm1, 1.0)
+  linear = error_clip * (size_tm1 - 0.5 * ends)
+  return jnp.where(beyond, linear, loss_tm1)
 
 
 def one_step_q_loss(
@@ -29,13 +54,23 @@ def one_step_q_loss(
   r_t: jax.Array,
   discount_t: jax.Array,
   target_q_t: jax.Array,
+  *,
+  weight_tm1: jax.Array | None = None,
+  error_clip: float | None = None,
 ) -> tuple[jax.Array, ValueStats]:
   """Computes half the squared one-step Q-learning error of each step.
 
-      L_{t-1}(θ) = ½ (r_t + γ_t max_a Q(s_t, a; θ⁻) - Q(s_{t-1}, a_{t-1}; θ))²
+      δ_{t-1} = r_t + γ_t max_a Q(s_t, a; θ⁻) - Q(s_{t-1}, a_{t-1}; θ)
+      L_{t-1}(θ) = ½ δ_{t-1}²
 
   Source: Mnih et al. 2016, arXiv:1602.01783, Algorithm 1, which writes no ½.
   T is the number of steps, A the number of actions.
+
+  With weights w and a clip c, the gradient by Q(s_{t-1}, a_{t-1}) is
+  -clip(w δ, -c, c): the loss is w ½ δ² up to |w δ| = c, and from there on
+  c (|δ| - c / 2w). The clip is that of Mnih et al. 2015,
+  doi:10.1038/nature14236, the weight that of Schaul et al. 2016,
+  arXiv:1511.05952, Algorithm 1. As in dqn_zoo, the weight comes first.
 
   >>> import numpy as np
   >>> loss, stats = one_step_q_loss(
@@ -55,12 +90,16 @@ def one_step_q_loss(
     discount_t: [T] float32, γ per step; 0 where the episode ended.
     target_q_t: [T, A] float32, Q(s_t, ·; θ⁻); no effect where
       `discount_t` is 0.
+    weight_tm1: [T] float32 >= 0, w of each step, such as an importance weight;
+      None for 1. A constant.
+    error_clip: bound of |w δ| in the gradient, > 0; None for no bound.
 
   Returns:
     [T] float32 loss in squared reward units, and ValueStats of [T] arrays.
 
   Raises:
-    ValueError: while tracing, naming the argument whose shape disagrees.
+    ValueError: while tracing, naming the argument whose shape disagrees, or
+      `error_clip` if it is not positive.
   """
   shapes.check_shapes(
     q_tm1=(q_tm1, 'TA'),
@@ -70,7 +109,80 @@ def one_step_q_loss(
     target_q_t=(target_q_t, 'TA'),
   )
   target_tm1 = r_t + discount_t * jnp.max(target_q_t, axis=1)
-  return _half_squared_error(q_tm1, a_tm1, target_tm1)
+  return _error_loss(
+    q_tm1, a_tm1, target_tm1, weight_tm1=weight_tm1, error_clip=error_clip
+  )
+
+
+def double_q_loss(
+  q_tm1: jax.Array,
+  a_tm1: jax.Array,
+  r_t: jax.Array,
+  discount_t: jax.Array,
+  target_q_t: jax.Array,
+  selector_q_t: jax.Array,
+  *,
+  weight_tm1: jax.Array | None = None,
+  error_clip: float | None = None,
+) -> tuple[jax.Array, ValueStats]:
+  """Computes half the squared Double Q-learning error of each step.
+
+      a* = argmax_a selector(s_t, a)
+      δ_{t-1} = r_t + γ_t Q(s_t, a*; θ⁻) - Q(s_{t-1}, a_{t-1}; θ)
+      L_{t-1}(θ) = ½ δ_{t-1}²
+
+  Source: van Hasselt et al. 2016, arXiv:1509.06461, equation 4, in which the
+  selector is Q(·; θ). Weights and clip are as in `one_step_q_loss`. T is the
+  number of steps, A the number of actions.
+
+  >>> import numpy as np
+  >>> loss, stats = double_q_loss(
+  ...   q_tm1=np.array([[1.0, 7.0]], np.float32),
+  ...   a_tm1=np.array([0]),
+  ...   r_t=np.array([2.0], np.float32),
+  ...   discount_t=np.array([0.5], np.float32),
+  ...   target_q_t=np.array([[4.0, 8.0]], np.float32),
+  ...   selector_q_t=np.array([[1.0, 0.0]], np.float32),
+  ... )
+  >>> loss.tolist(), stats.error_tm1.tolist()  # ½ (2 + ½·4 - 1)²
+  ([4.5], [3.0])
+
+  Args:
+    q_tm1: [T, A] float32, Q(s_{t-1}, ·; θ). The only input with a gradient.
+    a_tm1: [T] int32, actions taken, each in [0, A).
+    r_t: [T] float32, reward of the step.
+    discount_t: [T] float32, γ per step; 0 where the episode ended.
+    target_q_t: [T, A] float32, Q(s_t, ·; θ⁻); no effect where
+      `discount_t` is 0.
+    selector_q_t: [T, A] float32, of which the best action counts.
+    weight_tm1: [T] float32 >= 0, w of each step, such as an importance weight;
+      None for 1. A constant.
+    error_clip: bound of |w δ| in the gradient, > 0; None for no bound.
+
+  Returns:
+    [T] float32 loss in squared reward units, and ValueStats of [T] arrays.
+
+  Raises:
+    ValueError: while tracing, naming the argument whose shape disagrees, or
+      `error_clip` if it is not positive.
+  """
+  shapes.check_shapes(
+    q_tm1=(q_tm1, 'TA'),
+    a_tm1=(a_tm1, 'T'),
+    r_t=(r_t, 'T'),
+    discount_t=(discount_t, 'T'),
+    target_q_t=(target_q_t, 'TA'),
+    selector_q_t=(selector_q_t, 'TA'),
+  )
+  best_t = jnp.argmax(selector_q_t, axis=1)
+  best_q_t = jnp.take_along_axis(target_q_t, best_t[:, None], axis=1)[:, 0]
+  return _error_loss(
+    q_tm1,
+    a_tm1,
+    r_t + discount_t * best_q_t,
+    weight_tm1=weight_tm1,
+    error_clip=error_clip,
+  )
 
 
 def one_step_sarsa_loss(
@@ -112,7 +224,7 @@ def one_step_sarsa_loss(
     a_t=(a_t, 'T'),
   )
   qa_t = jnp.take_along_axis(target_q_t, a_t[:, None], axis=1)[:, 0]
-  return _half_squared_error(q_tm1, a_tm1, r_t + discount_t * qa_t)
+  return _error_loss(q_tm1, a_tm1, r_t + discount_t * qa_t)
 
 
 def nstep_q_loss(
@@ -122,6 +234,9 @@ def nstep_q_loss(
   discount_t: jax.Array,
   target_q_bootstrap: jax.Array,
   selector_q_bootstrap: jax.Array | None = None,
+  *,
+  weight_tm1: jax.Array | None = None,
+  error_clip: float | None = None,
 ) -> tuple[jax.Array, ValueStats]:
   """Computes half the squared n-step Q-learning error of each step.
 
@@ -132,7 +247,8 @@ def nstep_q_loss(
   of a segment (the caller's reduction) and writes no ½. T is the segment
   length, A the number of actions. With a selector, R_T is
   Q(s_T, argmax_a selector; θ⁻), as in Double Q-learning (van Hasselt et al.
-  2016, arXiv:1509.06461, equation 4).
+  2016, arXiv:1509.06461, equation 4). Weights and clip are as in
+  `one_step_q_loss`.
 
   Args:
     q_tm1: [T, A] float32, Q(s_{t-1}, ·; θ). The only input with a gradient.
@@ -143,12 +259,16 @@ def nstep_q_loss(
       `discount_t[-1]` is 0.
     selector_q_bootstrap: [A] float32, chooses the action of R_T; None for
       `target_q_bootstrap`.
+    weight_tm1: [T] float32 >= 0, w of each step, such as an importance weight;
+      None for 1. A constant.
+    error_clip: bound of |w δ| in the gradient, > 0; None for no bound.
 
   Returns:
     [T] float32 loss in squared reward units, and ValueStats of [T] arrays.
 
   Raises:
-    ValueError: while tracing, naming the argument whose shape disagrees.
+    ValueError: while tracing, naming the argument whose shape disagrees, or
+      `error_clip` if it is not positive.
   """
   if selector_q_bootstrap is None:
     selector_q_bootstrap = target_q_bootstrap
@@ -163,4 +283,6 @@ def nstep_q_loss(
   best = jnp.argmax(selector_q_bootstrap)
   bootstrap = jnp.asarray(target_q_bootstrap)[best]
   target_tm1 = returns.nstep_returns(r_t, discount_t, bootstrap)
-  return _half_squared_error(q_tm1, a_tm1, target_tm1)
+  return _error_loss(
+    q_tm1, a_tm1, target_tm1, weight_tm1=weight_tm1, error_clip=error_clip
+  )

@@ -31,6 +31,15 @@ def one_step():
   return {'q_tm1': q_tm1, **transitions(), 'target_q_t': target_q_t}
 
 
+def double():
+  return {**one_step(), 'selector_q_t': floats([3, 1], [0, 5])}
+
+
+def weighted(make):
+  """Arguments with weights that change the sign of nothing."""
+  return lambda: {**make(), 'weight_tm1': floats(2, 0.5)}
+
+
 def sarsa():
   return {**one_step(), 'a_t': np.array([0, 1])}
 
@@ -66,9 +75,10 @@ def gaussian():
 
 # Each loss with its arguments, and those that a gradient reaches.
 LOSSES = {
-  losses.one_step_q_loss: (one_step, {'q_tm1'}),
+  losses.one_step_q_loss: (weighted(one_step), {'q_tm1'}),
+  losses.double_q_loss: (weighted(double), {'q_tm1'}),
   losses.one_step_sarsa_loss: (sarsa, {'q_tm1'}),
-  losses.nstep_q_loss: (nstep, {'q_tm1'}),
+  losses.nstep_q_loss: (weighted(nstep), {'q_tm1'}),
   losses.a3c_loss: (a3c, {'logits_tm1', 'v_tm1'}),
   losses.gaussian_a3c_loss: (
     gaussian,
@@ -198,7 +208,8 @@ def test_names_the_argument_of_another_length(function):
 
 
 @pytest.mark.parametrize(
-  'function', [losses.one_step_q_loss, losses.one_step_sarsa_loss]
+  'function',
+  [losses.one_step_q_loss, losses.double_q_loss, losses.one_step_sarsa_loss],
 )
 def test_target_q_of_another_number_of_actions(function):
   arguments = LOSSES[function][0]()
@@ -214,8 +225,89 @@ def test_one_step_q_by_hand():
   loss, stats = losses.one_step_q_loss(**one_step())
   np.testing.assert_allclose(loss, [2, 2])
   np.testing.assert_allclose(stats.qa_tm1, [1, 3])
+  np.testing.assert_allclose(stats.error_tm1, [2, -2])
   grads = gradients(losses.one_step_q_loss, one_step())
   np.testing.assert_allclose(grads['q_tm1'], [[-2, 0], [0, 2]])
+
+
+def test_double_q_by_hand():
+  # The selector prefers actions 0 and 1: targets 1 + ½·2 = 2 and
+  # 2 + ½·(-6) = -1, so errors 1 and -4.
+  loss, stats = losses.double_q_loss(**double())
+  np.testing.assert_allclose(loss, [0.5, 8])
+  np.testing.assert_allclose(stats.qa_tm1, [1, 3])
+  np.testing.assert_allclose(stats.error_tm1, [1, -4])
+  grads = gradients(losses.double_q_loss, double())
+  np.testing.assert_allclose(grads['q_tm1'], [[-1, 0], [0, 4]])
+
+
+def test_double_q_that_selects_by_its_target_is_q():
+  arguments = double() | {'selector_q_t': double()['target_q_t']}
+  found, _ = losses.double_q_loss(**arguments)
+  expected, _ = losses.one_step_q_loss(**one_step())
+  np.testing.assert_array_equal(found, expected)
+
+
+def test_weight_and_clip_by_hand():
+  # Errors 2 and -2. Weights 2 and ½ give w δ = 4 and -1, clipped at 3: the
+  # losses are 3 (2 - 3/4) and ½·2.
+  function = losses.one_step_q_loss
+  keywords = {'weight_tm1': floats(2, 0.5), 'error_clip': 3.0}
+  loss, stats = function(**one_step(), **keywords)
+  np.testing.assert_allclose(loss, [3.75, 1])
+  np.testing.assert_allclose(stats.error_tm1, [2, -2])
+  grads = gradients(function, one_step(), **keywords)
+  np.testing.assert_allclose(grads['q_tm1'], [[-3, 0], [0, 1]])
+  # Weights alone, and the clip alone.
+  weights = {'weight_tm1': floats(2, 0.5)}
+  np.testing.assert_allclose(function(**one_step(), **weights)[0], [4, 1])
+  clip = {'error_clip': 0.5}
+  np.testing.assert_allclose(function(**one_step(), **clip)[0], [0.875, 0.875])
+  grads = gradients(function, one_step(), **clip)
+  np.testing.assert_allclose(grads['q_tm1'], [[-0.5, 0], [0, 0.5]])
+
+
+VALUE_LOSSES = {
+  losses.one_step_q_loss: one_step,
+  losses.double_q_loss: double,
+  losses.nstep_q_loss: nstep,
+}
+
+
+@pytest.mark.parametrize('function', VALUE_LOSSES)
+def test_the_gradient_is_the_weighted_error_clipped(function):
+  make = VALUE_LOSSES[function]
+  for scale in (1e-30, 0.1, 1.0, 10.0, 1e6):
+    arguments = make()
+    arguments['r_t'] = arguments['r_t'] * np.float32(scale)
+    for weight_tm1 in (floats(0, 1), floats(0.3, 1e-6), floats(1e3, 1)):
+      loss, stats = function(**arguments, weight_tm1=weight_tm1, error_clip=1.0)
+      assert np.isfinite(loss).all() and (loss >= 0).all()
+      assert (loss[weight_tm1 == 0] == 0).all()
+      grads = gradients(
+        function, arguments, weight_tm1=weight_tm1, error_clip=1.0
+      )
+      expected = np.zeros((2, 2), np.float32)
+      expected[[0, 1], arguments['a_tm1']] = -np.clip(
+        weight_tm1 * stats.error_tm1, -1, 1
+      )
+      np.testing.assert_allclose(grads['q_tm1'], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize('function', VALUE_LOSSES)
+def test_weights_of_one_and_a_wide_clip_change_nothing(function):
+  arguments = VALUE_LOSSES[function]()
+  expected = function(**arguments)
+  found = function(
+    **arguments, weight_tm1=np.ones(2, np.float32), error_clip=1e9
+  )
+  jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+@pytest.mark.parametrize('error_clip', [0.0, -1.0, float('nan')])
+def test_a_clip_that_is_not_positive(error_clip):
+  with pytest.raises(ValueError, match='^error_clip='):
+    losses.one_step_q_loss(**one_step(), error_clip=error_clip)
 
 
 def test_sarsa_by_hand():

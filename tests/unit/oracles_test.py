@@ -120,6 +120,46 @@ def test_one_step_q():
   )
 
 
+@pytest.mark.parametrize('error_clip', [None, 0.5])
+def test_double_q(error_clip):
+  rest = take('a_tm1', 'r_t', 'discount_t', 'target_q_t', 'selector_q_t')
+
+  def theirs(q):
+    errors = jax.vmap(rlax.double_q_learning)(q, *rest.values())
+    if error_clip is None:
+      return half_squares(errors)
+    return jnp.sum(rlax.huber_loss(errors, error_clip))
+
+  assert_same_loss(
+    lambda q: jnp.sum(
+      losses.double_q_loss(q, **rest, error_clip=error_clip)[0]
+    ),
+    theirs,
+    one_env()['q_tm1'],
+  )
+
+
+def test_weights_before_the_clip():
+  # As dqn_zoo has it: rlax.clip_gradient of the errors, then their weights.
+  rest = take('a_tm1', 'r_t', 'discount_t', 'target_q_t')
+  weight_tm1 = np.exp(one_env()['v'][:-1])
+
+  def theirs(q):
+    errors = jax.vmap(rlax.q_learning)(q, *rest.values())
+    errors = rlax.clip_gradient(errors, -0.5, 0.5)
+    return jnp.sum(weight_tm1 * rlax.l2_loss(errors))
+
+  def ours(q):
+    return jnp.sum(
+      losses.one_step_q_loss(q, **rest, weight_tm1=weight_tm1, error_clip=0.5)[
+        0
+      ]
+    )
+
+  q_tm1 = one_env()['q_tm1']
+  assert_close(jax.grad(ours)(q_tm1), jax.grad(theirs)(q_tm1))
+
+
 def test_one_step_sarsa():
   rest = take('a_tm1', 'r_t', 'discount_t', 'target_q_t', 'a_t')
   assert_same_loss(

@@ -66,6 +66,25 @@ def test_whole_number_rewards():
   np.testing.assert_allclose(found, [3.0, 4.0])
 
 
+@pytest.mark.parametrize('terminal', [(), (0,), (1,), (-1,)])
+def test_steps_together_are_one_step(terminal):
+  r_t, discount_t, v = episode(4, terminal=terminal)
+  reward, discount = returns.over_steps(r_t, discount_t)
+  assert (reward.shape, discount.shape) == ((), ())
+  assert reward.dtype == discount.dtype == jnp.float32
+  expected = returns.nstep_returns(r_t, discount_t, v[-1])[0]
+  np.testing.assert_allclose(reward + discount * v[-1], expected, rtol=1e-6)
+  assert (discount == 0) == bool(terminal)
+
+
+def test_steps_together_by_hand():
+  # 1 + ½·2 + ½·¼·8 = 3 and ½·¼·½.
+  reward, discount = returns.over_steps(
+    np.float32([1, 2, 8]), np.float32([0.5, 0.25, 0.5])
+  )
+  assert (float(reward), float(discount)) == (3.0, 0.0625)
+
+
 def test_advantages_by_hand():
   # δ_0 = 1 + ½·2 - 1 = 1 and δ_1 = 2 + ½·4 - 2 = 2;
   # A_1 = δ_1 = 2, A_0 = δ_0 + ½·½·A_1 = 1.5.
@@ -111,6 +130,8 @@ def test_advantages_stop_at_a_terminal_step():
     (returns.nstep_returns, ([5], [5, 1], []), 'discount_t'),
     (returns.nstep_returns, ([5], [5], [1]), 'bootstrap'),
     (returns.nstep_returns, ([5, 1], [5], []), 'r_t'),
+    (returns.over_steps, ([5], [4]), 'discount_t'),
+    (returns.over_steps, ([5, 1], [5]), 'r_t'),
     (returns.generalized_advantages, ([5], [4], [6]), 'discount_t'),
     (returns.generalized_advantages, ([5], [5], [5]), 'v'),
   ],
