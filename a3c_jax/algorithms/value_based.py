@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from a3c_jax import losses
 from a3c_jax.core import types
+from a3c_jax.losses import returns
 from a3c_jax.networks import forward_cache
 from a3c_jax.optim import factored
 
@@ -267,7 +268,7 @@ def dqn(
     return jnp.argmax(network.apply(params, obs), axis=1), state
 
   def replay_gradients(params, target_params, segment, weight):
-    over_envs = jax.vmap(losses.over_steps, in_axes=1)
+    over_envs = jax.vmap(returns.over_steps, in_axes=1)
     reward, discount = over_envs(segment.r_t, segment.discount_t)
     last = segment.obs[-1]
     target_q = network.apply(target_params, last)

@@ -82,11 +82,9 @@ def changed(owner: type, name: str, **changes: Any) -> Any:
     **changes: `default`, `source`, or another argument of `setting`.
   """
   field = {each.name: each for each in dataclasses.fields(owner)}[name]
-  arguments = {
-    key: value for key, value in field.metadata.items() if key != 'help'
-  }
-  arguments = {'default': field.default} | arguments | changes
-  return setting(field.metadata['help'], **arguments)
+  arguments: dict[str, Any] = {'default': field.default, **field.metadata}
+  help_text = arguments.pop('help')
+  return setting(help_text, **arguments | changes)
 
 
 def one_of(

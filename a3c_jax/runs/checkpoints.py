@@ -99,14 +99,14 @@ class Checkpoints:
     Raises:
       MismatchError: if it holds other parameters than `template`.
     """
-    saved, problems = self._store.newest(
-      with_attached=template.store.memory is not None
-    )
+    has_memory = template.store.memory is not None
+    saved, problems = self._store.newest(with_attached=has_memory)
     if saved is None:
       return None, problems
     try:
       state = _from_arrays(saved.arrays, saved.record, template)
-      state = _with_memory(state, saved)
+      if has_memory and 'memory' in saved.arrays:
+        state = _with_memory(state, saved)
     except MismatchError:
       raise
     except (LookupError, TypeError, ValueError, AttributeError) as error:
@@ -284,14 +284,13 @@ def _worker_state(arrays, template: WorkerState) -> WorkerState:
 
 
 def _with_memory(state: RunState, saved: Saved) -> RunState:
-  """Adds the replay memory, if the run had one and it was read."""
-  arrays, names = saved.arrays.get('memory'), saved.record.get('memory')
-  if arrays is None or not saved.attached:
-    return state
+  """Adds the replay memory of a checkpoint and its attached files."""
   chunks = tuple(
-    Chunk(name, sha256, saved.attached[name]) for name, sha256 in names
+    Chunk(name, sha256, saved.attached[name])
+    for name, sha256 in saved.record['memory']
   )
-  store = state.store._replace(memory=MemoryState(arrays, chunks))
+  memory = MemoryState(saved.arrays['memory'], chunks)
+  store = state.store._replace(memory=memory)
   return state._replace(store=store)
 
 
