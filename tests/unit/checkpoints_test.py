@@ -300,6 +300,14 @@ def test_the_one_before_a_corrupt_one_counts(tmp_path, damage):
   assert (tmp_path / 'corrupt-2-again').exists()
 
 
+def test_one_takes_the_place_of_a_folder(tmp_path):
+  store = checkpoints.Checkpoints(tmp_path, keep=1)
+  (tmp_path / 'checkpoints' / '1' / 'below').mkdir(parents=True)
+  store.save(make_state(1))
+  assert_same(store.restore(make_state(9))[0], make_state(1))
+  assert saved(tmp_path) == [1]
+
+
 def test_half_written_ones_do_not_count(tmp_path):
   folder = tmp_path / 'checkpoints'
   checkpoints.Checkpoints(tmp_path, keep=3).save(make_state(1))

@@ -79,6 +79,19 @@ def test_replace_makes_and_replaces_a_file(tmp_path):
   assert [path.name for path in tmp_path.iterdir()] == ['file']
 
 
+def test_a_replacement_that_reads_otherwise_is_none(tmp_path, monkeypatch):
+  path = tmp_path / 'file'
+  files.replace(path, b'old', read_back=True)
+  assert path.read_bytes() == b'old'
+  monkeypatch.setattr(
+    files, 'write_all', lambda file, content: file.write(content.upper())
+  )
+  with pytest.raises(OSError, match='cannot be read back'):
+    files.replace(path, b'new', read_back=True)
+  assert path.read_bytes() == b'old'
+  assert os.listdir(tmp_path) == ['file']
+
+
 def test_a_replacement_that_fails_leaves_the_older_file(tmp_path, monkeypatch):
   files.replace(tmp_path / 'file', b'old')
   monkeypatch.setattr(files, 'sync', fail_with(errno.ENOSPC))

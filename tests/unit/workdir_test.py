@@ -356,7 +356,14 @@ def test_a_run_from_before_a_setting_existed(tmp_path):
 
 @pytest.mark.parametrize(
   'name',
-  ['config.json.new', 'episodes.csv', 'eval.csv', 'checkpoints', 'best/100'],
+  [
+    'config.json.new',
+    'episodes.csv',
+    'eval.csv',
+    'checkpoints',
+    'checkpoints/attached/x',
+    'best/100',
+  ],
 )
 def test_what_leads_out_of_the_folder_is_not_written_to(tmp_path, name):
   path, other = tmp_path / 'run', tmp_path / 'other'
@@ -365,7 +372,7 @@ def test_what_leads_out_of_the_folder_is_not_written_to(tmp_path, name):
     path.mkdir()
   else:
     claim(path)
-  (path / name).parent.mkdir(exist_ok=True)
+  (path / name).parent.mkdir(parents=True, exist_ok=True)
   (path / name).symlink_to(other)
   assert refusal(path).startswith(
     f'--workdir={path}: {name} is a link that leads out of it, to {other}; '
