@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-import math
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from a3c_jax.core import types
+from a3c_jax.core import arrays, types
 
 
 class Steps(NamedTuple):
@@ -35,7 +34,9 @@ def joined(kept: Sequence[Any]) -> Any:
 
   def join(*steps):
     shape = (sum(map(len, steps)), *steps[0].shape[1:])
-    return np.concatenate(steps, out=aligned_empty(shape, steps[0].dtype))
+    return np.concatenate(
+      steps, out=arrays.aligned_empty(shape, steps[0].dtype)
+    )
 
   return jax.tree.map(join, *kept) if kept else ()
 
@@ -56,15 +57,3 @@ def reset_where(
     return where(done.reshape(-1, *[1] * (current.ndim - 1)), first, current)
 
   return jax.tree.map(reset, initial, state)
-
-
-def aligned_empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-  """Returns an array that JAX on the CPU uses without a copy.
-
-  JAX copies arrays that are not aligned to 64 bytes. It copies large ones on
-  another thread, for which the call waits.
-  """
-  size = math.prod(shape) * dtype.itemsize
-  memory = np.empty(size + 64, np.uint8)
-  offset = -memory.ctypes.data % 64
-  return memory[offset : offset + size].view(dtype).reshape(shape)

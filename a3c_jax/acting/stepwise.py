@@ -10,7 +10,7 @@ import numpy as np
 from a3c_jax.acting import actor as actor_lib
 from a3c_jax.acting import carry as carry_lib
 from a3c_jax.acting import steps as steps_lib
-from a3c_jax.core import stopwatch
+from a3c_jax.core import arrays, stopwatch
 
 
 def play(
@@ -101,7 +101,7 @@ def _empty_observations(actor, carry, num_steps):
   """
   first = actor.normalize(carry.obs)
   shape = (num_steps + 1, *carry.obs.shape)
-  obs = steps_lib.aligned_empty(shape, first.dtype)
+  obs = arrays.aligned_empty(shape, first.dtype)
   obs[0] = first
   if first is carry.obs:
     return obs, obs

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from a3c_jax.acting import steps as steps_lib
+from a3c_jax.core import arrays as arrays_lib
 from a3c_jax.core import types
 
 
@@ -28,7 +29,7 @@ def joined(segments: Sequence[types.Segment]) -> types.Segment:
     # [T, K, ...] to [T, N·K, ...], in memory that JAX does not copy.
     first = arrays[0]
     shape = (len(first), sum(x.shape[1] for x in arrays), *first.shape[2:])
-    out = steps_lib.aligned_empty(shape, first.dtype)
+    out = arrays_lib.aligned_empty(shape, first.dtype)
     return np.concatenate(arrays, axis=1, out=out)
 
   def beside_flat(*arrays):
