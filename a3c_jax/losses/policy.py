@@ -76,13 +76,19 @@ def _actor_critic(
   )
 
 
-def _of_action(log_pi, a):
-  return jnp.take_along_axis(log_pi, a[:, None], axis=1)[:, 0]
+def of_action(values: jax.Array, a: jax.Array) -> jax.Array:
+  """Returns values [N, A] of actions [N] int32: [N]."""
+  return jnp.take_along_axis(values, a[:, None], axis=1)[:, 0]
+
+
+def entropy(log_pi: jax.Array) -> jax.Array:
+  """Returns H(π) [...], in nats, given log π [..., A]."""
+  return -jnp.sum(jnp.exp(log_pi) * log_pi, axis=-1)
 
 
 def log_probability(logits: jax.Array, a: jax.Array) -> jax.Array:
   """Returns log π(a) [N] of actions [N] int32, given logits [N, A]."""
-  return _of_action(jax.nn.log_softmax(logits), a)
+  return of_action(jax.nn.log_softmax(logits), a)
 
 
 def _gaussian(mean, variance, a):
@@ -161,8 +167,8 @@ def a3c_loss(
   )
   log_pi = jax.nn.log_softmax(logits_tm1)
   return _actor_critic(
-    _of_action(log_pi, a_tm1),
-    -jnp.sum(jnp.exp(log_pi) * log_pi, axis=1),
+    of_action(log_pi, a_tm1),
+    entropy(log_pi),
     *critic,
     entropy_cost=entropy_cost,
     value_cost=value_cost,

@@ -73,6 +73,18 @@ def gaussian():
   }
 
 
+def pgql():
+  return {
+    'logits_tm1': floats([0, np.log(3)], [2, 2]),
+    'v_tm1': floats(2, 7),
+    **transitions(),
+    'logits_t': floats([1, 1], [np.log(3), 0]),
+    'v_t': floats(4, 8),
+  }
+
+
+# What comes on arrival: without effect where an episode ended.
+ON_ARRIVAL = ('target_q_t', 'v_t')
 # Each loss with its arguments, and those that a gradient reaches.
 LOSSES = {
   losses.one_step_q_loss: (weighted(one_step), {'q_tm1'}),
@@ -80,6 +92,7 @@ LOSSES = {
   losses.one_step_sarsa_loss: (sarsa, {'q_tm1'}),
   losses.nstep_q_loss: (weighted(nstep), {'q_tm1'}),
   losses.a3c_loss: (a3c, {'logits_tm1', 'v_tm1'}),
+  losses.pgql_loss: (weighted(pgql), {'logits_tm1', 'v_tm1'}),
   losses.gaussian_a3c_loss: (
     gaussian,
     {'mean_tm1', 'variance_tm1', 'v_tm1'},
@@ -93,7 +106,8 @@ every_loss = pytest.mark.parametrize(
 def keywords_of(function):
   """The hyperparameters that a loss takes, if any."""
   parameters = inspect.signature(function).parameters
-  return {name: cost for name, cost in COSTS.items() if name in parameters}
+  known = COSTS | {'alpha': 0.5}
+  return {name: cost for name, cost in known.items() if name in parameters}
 
 
 def gradients(function, arguments, **keywords):
@@ -140,8 +154,8 @@ def test_nothing_after_a_terminal_step_matters(function):
   before, _ = function(**arguments, **keywords)
   arguments['r_t'] += floats(0, 9)
   for name, value in arguments.items():
-    if name == 'target_q_t':
-      arguments[name] = value + 9
+    if name in ON_ARRIVAL:
+      arguments[name] = value * 9
     elif name.endswith('bootstrap'):
       arguments[name] = value - 9
   after, _ = function(**arguments, **keywords)
@@ -154,11 +168,12 @@ def test_discount_zero_at_the_end_makes_the_bootstrap_irrelevant(function):
   arguments = LOSSES[function][0]()
   arguments['discount_t'] = floats(0.5, 0)
   keywords = keywords_of(function)
-  name = next(n for n in arguments if 'bootstrap' in n or n == 'target_q_t')
+  name = next(n for n in arguments if 'bootstrap' in n or n in ON_ARRIVAL)
   before, _ = function(**arguments, **keywords)
   change = np.float32(9)
-  if name == 'target_q_t':
-    change = floats([0, 0], [9, 9])  # Of the state after the last step.
+  if name in ON_ARRIVAL:
+    change = np.zeros_like(arguments[name])
+    change[-1] = 9  # Of the state after the last step.
   after, _ = function(
     **arguments | {name: arguments[name] + change}, **keywords
   )
