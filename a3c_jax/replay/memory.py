@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from a3c_jax.core import arrays
 from a3c_jax.replay import chunks as chunks_lib
 from a3c_jax.replay import ring as ring_lib
 from a3c_jax.replay.chunks import Chunk
@@ -73,6 +74,8 @@ class Memory:
   memory is in use. The same calls in the same order give the same bits.
 
   Attributes:
+    stack: S, frames that an observation stacks.
+    persistent: whether checkpoints shall hold it.
     num_bytes: what it takes when it is full, without the compressed chunks.
       The memory is taken only as transitions arrive.
   """
@@ -91,6 +94,7 @@ class Memory:
     stack: int = 1,
     steps: int = 1,
     priorities: Priorities | None = None,
+    persistent: bool = True,
   ):
     """Makes an empty memory.
 
@@ -108,6 +112,7 @@ class Memory:
         whole.
       steps: T, transitions of a window that is drawn.
       priorities: how to draw in proportion to errors; None draws uniformly.
+      persistent: whether checkpoints shall hold it.
 
     Raises:
       ValueError: naming the argument: if the capacity is too small for one
@@ -129,6 +134,8 @@ class Memory:
       stack=stack,
       steps=steps,
     )
+    self.stack = stack
+    self.persistent = persistent
     self._priorities = priorities
     self._members = members
     self._groups = [
@@ -159,6 +166,31 @@ class Memory:
     group = self._group(worker)
     with group.lock:
       return group.ring.size
+
+  @property
+  def most(self) -> int:
+    """How many transitions a worker may draw when it is full."""
+    layout = self._groups[0].ring.layout
+    streams = layout.workers * layout.num_envs
+    return streams * (layout.rows - layout.steps - layout.stack + 1)
+
+  def example(self, batch_size: int) -> Minibatch:
+    """Returns a minibatch of zeros, of the shapes and types of samples."""
+    layout = self._groups[0].ring.layout
+    length = layout.stack + layout.steps
+    each = (batch_size, layout.steps)
+    return Minibatch(
+      frames=arrays.aligned_empty(
+        (batch_size, length, *layout.frame_shape), layout.obs_dtype
+      ),
+      is_first=np.zeros((batch_size, length), bool),
+      a=np.zeros((*each, *layout.action_shape), layout.action_dtype),
+      r_t=np.zeros(each, np.float32),
+      discount_t=np.zeros(each, np.float32),
+      weight=np.zeros(batch_size, np.float32),
+      where=np.zeros((batch_size, 2), np.int64),
+      age=np.zeros(batch_size, np.int64),
+    )
 
   def sample(
     self,
@@ -263,7 +295,7 @@ class Memory:
     done: dict[chunks_lib.Key, Chunk] = {}
     copied: dict[chunks_lib.Key, np.ndarray] = {}
     with self._all_locks():
-      arrays = self._joined_records()
+      records = self._joined_records()
       for group in self._groups:
         for key in group.chunks.stored():
           if chunk := group.chunks.sealed(key):
@@ -273,8 +305,18 @@ class Memory:
     for key, frames in copied.items():
       done[key] = chunks_lib.compress(key, frames)
     return MemoryState(
-      arrays | self._description(), tuple(done[x] for x in sorted(done))
+      records | self._description(), tuple(done[x] for x in sorted(done))
     )
+
+  def why_not(self, state: MemoryState) -> str:
+    """Returns why `restore` would refuse a state; '' if it would not."""
+    for name, mine in self._description().items():
+      theirs = state.arrays.get(name)
+      if theirs is None or not np.array_equal(mine, theirs):
+        return (
+          f'another {name}: {_as_text(theirs)}, expected {_as_text(mine)}'
+        )
+    return ''
 
   def restore(self, state: MemoryState) -> None:
     """Sets all that `capture` returned; no other thread uses this memory.
@@ -283,13 +325,8 @@ class Memory:
       ValueError: naming what differs between the memory captured and this one;
         or if observations are missing.
     """
-    for name, mine in self._description().items():
-      theirs = state.arrays.get(name)
-      if theirs is None or not np.array_equal(mine, theirs):
-        raise ValueError(
-          f'the replay memory has another {name}:'
-          f' {_as_text(theirs)}, expected {_as_text(mine)}'
-        )
+    if problem := self.why_not(state):
+      raise ValueError(f'the replay memory has {problem}')
     with self._all_locks():
       mine = self._joined_records()
       parts = {

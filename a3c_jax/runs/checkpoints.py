@@ -101,10 +101,15 @@ class Checkpoints:
     """
     has_memory = template.store.memory is not None
     saved, problems = self._store.newest(with_attached=has_memory)
+    if saved is None and has_memory:
+      # Checkpoints share the files of the memory: all lack a damaged one.
+      saved, _ = self._store.newest()
+      has_memory = False
     if saved is None:
       return None, problems
     try:
       state = _from_arrays(saved.arrays, saved.record, template)
+      # Else the caller finds it empty.
       if has_memory and 'memory' in saved.arrays:
         state = _with_memory(state, saved)
     except MismatchError:

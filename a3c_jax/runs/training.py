@@ -245,7 +245,7 @@ def _memory_of(
   """Returns the replay memory to resume with; None for an empty one."""
   if job.replay is None:
     return None
-  problem = 'the checkpoint has none'
+  problem = 'no checkpoint holds an intact one'
   if state.memory is not None:
     problem = job.replay.memory.why_not(state.memory)
   if problem:
