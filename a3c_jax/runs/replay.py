@@ -108,7 +108,9 @@ def _memory(
       f'--replay_capacity={settings.replay_capacity}: too small for {rows} '
       f'transitions of each environment; allowed: at least {least}'
     )
-  _check_size(settings, of_capacity(least).num_bytes / least)
+  # A small one is enough to tell the size, but for what all transitions share.
+  small = min(settings.replay_capacity, max(least, 1000))
+  _check_size(settings, of_capacity(small).num_bytes / small)
   made = of_capacity(settings.replay_capacity)
   if start > made.most:
     raise errors.UsageError(
