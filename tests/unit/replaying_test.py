@@ -228,7 +228,9 @@ def test_errors_become_priorities_and_weights_are_those_of_beta():
   # At first all priorities are equal; then errors of 0 to 3 are known.
   np.testing.assert_array_equal(weights[0], np.ones(BATCH))
   assert {each.max() for each in weights} == {1}
-  assert min(each.min() for each in weights) < 0.5
+  # 3 instead of 1, to the power of -β.
+  lowest = min(each.min() for each in weights)
+  assert lowest == pytest.approx(3**-0.5)
   priorities = memory.capture().arrays['priorities']
   np.testing.assert_allclose(priorities.max(), BATCH - 1, rtol=1e-5)
 
