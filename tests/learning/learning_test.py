@@ -57,6 +57,29 @@ def test_catch(tmp_path, threads, frames, given):
 
 
 @pytest.mark.parametrize(
+  'given',
+  [
+    {'algo': 'dqn'},
+    {'algo': 'double_dqn', 't_max': 3},
+    {'algo': 'dueling_dqn'},
+    {'algo': 'prioritized_dqn'},
+    {'algo': 'pgql', 'anneal_frames': 80_000},
+    {'algo': 'nstep_q', 'replay': 'shared', 'anneal_frames': 80_000},
+    {'algo': 'one_step_q', 'replay': 'per_thread', 'anneal_frames': 80_000},
+    {'algo': 'dqn', 'runtime': 'synchronous', 'threads': 2, 'replay_batch': 16},
+  ],
+  ids=lambda given: '-'.join(map(str, given.values())),
+)
+def test_catch_with_a_replay_memory(tmp_path, given):
+  if given['algo'] != 'pgql':
+    given = given | {'exploration_ends': (0.01,)}
+    given.setdefault('exploration_anneal_frames', 5_000)
+  given = {'threads': 1, 'frames': 20_000} | given
+  result = run('catch', catch.Catch, tmp_path, **given)
+  assert result.mean_return >= 0.9
+
+
+@pytest.mark.parametrize(
   ('given', 'score'),
   [
     ({'runtime': 'synchronous', 'threads': 2}, 0.8),
