@@ -3,6 +3,7 @@
 from a3c_jax.losses.pgql import PgqlStats as PgqlStats
 from a3c_jax.losses.pgql import pgql_loss as pgql_loss
 from a3c_jax.losses.pgql import policy_q_values as policy_q_values
+from a3c_jax.losses.policy import ADVANTAGES as ADVANTAGES
 from a3c_jax.losses.policy import CORRECTIONS as CORRECTIONS
 from a3c_jax.losses.policy import PolicyStats as PolicyStats
 from a3c_jax.losses.policy import a3c_loss as a3c_loss

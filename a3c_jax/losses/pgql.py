@@ -80,8 +80,8 @@ def pgql_loss(
   Q̃ is that of `policy_q_values`. δ is a constant. Only the gradient of L means
   something; `PgqlStats.q_loss` is ½ δ². As the paper has it, the gradient is
   not that of ½ δ²: it leaves out α and ∇H. There are no target parameters.
-  Source: O'Donoghue et al. 2017, arXiv:1611.01626, equations 12 and 13, in
-  which the value has a step size of its own; c = ½ is A3C's.
+  Source: O'Donoghue et al. 2017, arXiv:1611.01626, section 4.1, in which the
+  value has a step size of its own; c = ½ is A3C's.
 
   With γ_t V(s_t) in the place of the maximum it would be the actor-critic
   gradient with α times the entropy (equations 6 and 7). T is the number of

@@ -13,13 +13,16 @@ from a3c_jax.losses import returns
 
 # Of the policy lag between acting and learning: what `correction` may be.
 CORRECTIONS = ('none', 'epsilon', 'vtrace')
+# What `advantage` may be: those of `returns.POLICY_WEIGHTS` that need no whole
+# episode, and nothing but a value.
+ADVANTAGES = ('nstep', 'td', 'gae', 'return')
 LOG_EPSILON = 1e-6  # Babaeizadeh et al. 2017.
 
 
 class PolicyStats(NamedTuple):
   """Statistics of each step of an actor-critic loss."""
 
-  policy_loss: jax.Array  # [T] float32, -log π(a|s) · advantage
+  policy_loss: jax.Array  # [T] float32, -log π(a|s) · what weighs it
   value_loss: jax.Array  # [T] float32, half squared error, before value_cost
   entropy: jax.Array  # [T] float32, nats
 
@@ -44,6 +47,8 @@ def _actor_critic(
   *,
   entropy_cost,
   value_cost,
+  advantage,
+  lambda_,
   correction,
   log_mu_tm1,
 ):
@@ -51,7 +56,16 @@ def _actor_critic(
     raise ValueError(
       f'correction={correction!r}: allowed: {", ".join(CORRECTIONS)}'
     )
+  if advantage not in ADVANTAGES:
+    raise ValueError(
+      f'advantage={advantage!r}: allowed: {", ".join(ADVANTAGES)}'
+    )
   if correction == 'vtrace':
+    if advantage != 'nstep':
+      raise ValueError(
+        f"correction='vtrace' with advantage={advantage!r}: allowed: "
+        "advantage='nstep'"
+      )
     shapes.check_shapes(v_tm1=(v_tm1, 'T'), log_mu_tm1=(log_mu_tm1, 'T'))
     corrected = returns.vtrace(
       v_tm1, log_pi_tm1 - log_mu_tm1, r_t, discount_t, v_bootstrap
@@ -59,7 +73,19 @@ def _actor_critic(
     return_tm1, advantage_tm1 = corrected.target_tm1, corrected.advantage_tm1
   else:
     return_tm1 = returns.nstep_returns(r_t, discount_t, v_bootstrap)
-    advantage_tm1 = return_tm1 - v_tm1
+    if advantage == 'nstep':
+      advantage_tm1 = return_tm1 - v_tm1
+    elif advantage == 'return':
+      advantage_tm1 = return_tm1
+    else:
+      advantage_tm1 = returns.policy_weights(
+        advantage,
+        v_tm1=v_tm1,
+        r_t=r_t,
+        discount_t=discount_t,
+        bootstrap=v_bootstrap,
+        lambda_=lambda_ if advantage == 'gae' else None,
+      )
   error_tm1 = jax.lax.stop_gradient(return_tm1) - v_tm1
   # The advantage weighs the score function as a constant: Algorithm S3.
   advantage_tm1 = jax.lax.stop_gradient(advantage_tm1)
@@ -126,6 +152,8 @@ def a3c_loss(
   *,
   entropy_cost: float,
   value_cost: float,
+  advantage: str = 'nstep',
+  lambda_: float = 1.0,
   correction: str = 'none',
   log_mu_tm1: jax.Array | None = None,
 ) -> tuple[jax.Array, PolicyStats]:
@@ -139,6 +167,10 @@ def a3c_loss(
   arXiv:1602.01783, Algorithm S3 with the entropy of section 4. T is the segment
   length, A the number of actions.
 
+  Another `advantage` changes the first term alone. The value is regressed on R
+  whatever it is: Schulman et al. 2016, arXiv:1506.02438, section 5, do so with
+  any λ, with the return of λ = 1.
+
   Args:
     logits_tm1: [T, A] float32, unnormalised log π(·|s_{t-1}). Has a gradient.
     v_tm1: [T] float32, V(s_{t-1}). Has a gradient.
@@ -148,10 +180,14 @@ def a3c_loss(
     v_bootstrap: [] float32, V(s_T); no effect if `discount_t[-1]` is 0.
     entropy_cost: β, reward units per nat.
     value_cost: c, weight of the half squared value error.
+    advantage: what weighs the score function, one of `ADVANTAGES`, as
+      `returns.policy_weights` defines them: 'nstep', as above; 'td'; 'gae'; or
+      'return', R without V.
+    lambda_: λ of 'gae', in [0, 1]; 1 is 'nstep' but for rounding.
     correction: of the lag between μ, the policy that acted, and π. 'none'.
       'epsilon' has log(π + 1e-6) in the place of log π: an action that has
       become very unlikely has no gradient. 'vtrace' replaces R and the
-      advantage by those of `returns.vtrace`.
+      advantage by those of `returns.vtrace`; `advantage` must be 'nstep'.
     log_mu_tm1: [T] float32, log μ(a_{t-1}|s_{t-1}), for 'vtrace'.
 
   Returns:
@@ -159,7 +195,7 @@ def a3c_loss(
 
   Raises:
     ValueError: while tracing, naming the argument whose shape disagrees, or
-      the allowed corrections.
+      the allowed advantages and corrections.
   """
   critic = (v_tm1, r_t, discount_t, v_bootstrap)
   _check_actor_critic(
@@ -172,6 +208,8 @@ def a3c_loss(
     *critic,
     entropy_cost=entropy_cost,
     value_cost=value_cost,
+    advantage=advantage,
+    lambda_=lambda_,
     correction=correction,
     log_mu_tm1=log_mu_tm1,
   )
@@ -188,6 +226,8 @@ def gaussian_a3c_loss(
   *,
   entropy_cost: float,
   value_cost: float,
+  advantage: str = 'nstep',
+  lambda_: float = 1.0,
   correction: str = 'none',
   log_mu_tm1: jax.Array | None = None,
 ) -> tuple[jax.Array, PolicyStats]:
@@ -213,6 +253,8 @@ def gaussian_a3c_loss(
     v_bootstrap: [] float32, V(s_T); no effect if `discount_t[-1]` is 0.
     entropy_cost: reward units per nat of differential entropy.
     value_cost: weight of the half squared value error.
+    advantage: as in `a3c_loss`.
+    lambda_: as in `a3c_loss`.
     correction: as in `a3c_loss`.
     log_mu_tm1: as in `a3c_loss`, a density.
 
@@ -220,7 +262,7 @@ def gaussian_a3c_loss(
     [T] float32 loss, and PolicyStats of [T] arrays.
 
   Raises:
-    ValueError: while tracing, naming the argument whose shape disagrees.
+    ValueError: as `a3c_loss`.
   """
   critic = (v_tm1, r_t, discount_t, v_bootstrap)
   _check_actor_critic(
@@ -238,6 +280,8 @@ def gaussian_a3c_loss(
     *critic,
     entropy_cost=entropy_cost,
     value_cost=value_cost,
+    advantage=advantage,
+    lambda_=lambda_,
     correction=correction,
     log_mu_tm1=log_mu_tm1,
   )

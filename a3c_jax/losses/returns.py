@@ -118,6 +118,107 @@ def generalized_advantages(
   return nstep_returns(delta_tm1, lambda_ * discount_t, jnp.zeros_like(v[0]))
 
 
+# What weighs the score function ∇ log π(a|s) of each step: `policy_weights`.
+POLICY_WEIGHTS = ('return', 'baseline', 'q', 'td', 'nstep', 'gae')
+
+
+def policy_weights(
+  kind: str,
+  v_tm1: jax.Array,
+  r_t: jax.Array,
+  discount_t: jax.Array,
+  bootstrap: jax.Array,
+  *,
+  baseline_tm1: jax.Array | None = None,
+  qa_tm1: jax.Array | None = None,
+  lambda_: float | None = None,
+) -> jax.Array:
+  """Computes what weighs the score function of each step in a policy gradient.
+
+      g = Σ_t Ψ_{t-1} ∇ log π(a_{t-1}|s_{t-1})
+
+      R_T = bootstrap,    R_{t-1} = r_t + γ_t R_t
+      δ_{t-1} = r_t + γ_t V(s_t) - V(s_{t-1})
+
+      'return':    Ψ_{t-1} = R_{t-1}                           REINFORCE
+      'baseline':  Ψ_{t-1} = R_{t-1} - b(s_{t-1})              the same, with b
+      'q':         Ψ_{t-1} = Q(s_{t-1}, a_{t-1})               Q actor-critic
+      'td':        Ψ_{t-1} = δ_{t-1}                           TD actor-critic
+      'nstep':     Ψ_{t-1} = R_{t-1} - V(s_{t-1})              A3C
+      'gae':       Ψ_{t-1} = δ_{t-1} + γ_t λ Ψ_t,  Ψ_T = 0     GAE
+
+  REINFORCE takes the return of a whole episode: then `discount_t[-1]` is 0, and
+  the bootstrap value has no effect, and the gradient is unbiased whatever b and
+  V are. Within a segment the bootstrap value stands for what follows. It biases
+  the gradient as far as V is not the value of the policy; so do 'td', and 'gae'
+  with λ < 1.
+  Source: Schulman et al. 2016, arXiv:1506.02438, equations 1 and 16; for
+  'nstep' Mnih et al. 2016, arXiv:1602.01783, Algorithm S3; for 'return' and
+  'baseline' Williams 1992, doi:10.1007/BF00992696.
+
+  >>> import numpy as np
+  >>> v, r, half = np.array([1.0, 2.0]), np.array([1.0, 2.0]), np.full(2, 0.5)
+  >>> for kind in ('return', 'nstep', 'td'):
+  ...   print(kind, policy_weights(kind, v, r, half, np.array(4.0)).tolist())
+  return [3.0, 4.0]
+  nstep [2.0, 2.0]
+  td [1.0, 2.0]
+  >>> gae = policy_weights('gae', v, r, half, np.array(4.0), lambda_=0.5)
+  >>> gae.tolist()  # 1 + ½·½·2, and 2
+  [1.5, 2.0]
+
+  Args:
+    kind: one of `POLICY_WEIGHTS`.
+    v_tm1: [T] float32, V(s_{t-1}).
+    r_t: [T] float32, rewards.
+    discount_t: [T] float32, γ per step; 0 where the episode ended.
+    bootstrap: [] float32, V(s_T).
+    baseline_tm1: [T] float32, b(s_{t-1}), any function of the state, for
+      'baseline'.
+    qa_tm1: [T] float32, Q(s_{t-1}, a_{t-1}), for 'q'. With a function of the
+      state subtracted, such as Σ_a π(a|s) Q(s, a), it varies less.
+    lambda_: λ in [0, 1], for 'gae'.
+
+  Returns:
+    [T] float32. It has the gradients of its inputs: for a policy gradient, stop
+    them.
+
+  Raises:
+    ValueError: while tracing, naming the argument whose shape disagrees or that
+      the kind needs, or the allowed kinds.
+  """
+  if kind not in POLICY_WEIGHTS:
+    raise ValueError(f'kind={kind!r}: allowed: {", ".join(POLICY_WEIGHTS)}')
+  given = {'baseline_tm1': baseline_tm1, 'qa_tm1': qa_tm1, 'lambda_': lambda_}
+  needed = {'baseline': 'baseline_tm1', 'q': 'qa_tm1', 'gae': 'lambda_'}
+  for name, value in given.items():
+    if (value is not None) != (needed.get(kind) == name):
+      verb = 'needs' if value is None else 'does not take'
+      raise ValueError(f'kind={kind!r} {verb} {name}')
+  shapes.check_shapes(
+    v_tm1=(v_tm1, 'T'),
+    r_t=(r_t, 'T'),
+    discount_t=(discount_t, 'T'),
+    bootstrap=(bootstrap, ''),
+    **{
+      name: (value, 'T')
+      for name, value in given.items()
+      if value is not None and name != 'lambda_'
+    },
+  )
+  if qa_tm1 is not None:
+    return qa_tm1
+  if kind == 'td':
+    return r_t + discount_t * _following(v_tm1, bootstrap) - v_tm1
+  if lambda_ is not None:
+    v = jnp.append(v_tm1, bootstrap)
+    return generalized_advantages(r_t, discount_t, v, lambda_=lambda_)
+  return_tm1 = nstep_returns(r_t, discount_t, bootstrap)
+  if baseline_tm1 is not None:
+    return return_tm1 - baseline_tm1
+  return return_tm1 - v_tm1 if kind == 'nstep' else return_tm1
+
+
 class VTrace(NamedTuple):
   """Corrected targets of each step; constants in a loss."""
 

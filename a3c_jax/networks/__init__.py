@@ -8,6 +8,7 @@ from a3c_jax.networks.convolution import (
   strided_convolution as strided_convolution,
 )
 from a3c_jax.networks.heads import ActorCritic as ActorCritic
+from a3c_jax.networks.heads import DuelingQNetwork as DuelingQNetwork
 from a3c_jax.networks.heads import GaussianActorCritic as GaussianActorCritic
 from a3c_jax.networks.heads import GaussianAndValue as GaussianAndValue
 from a3c_jax.networks.heads import PolicyAndValue as PolicyAndValue

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from a3c_jax.core import types
 from a3c_jax.networks import layers, recurrent, torsos
@@ -32,6 +34,40 @@ class QNetwork(nn.Module):
   @nn.compact
   def __call__(self, obs: jax.Array) -> jax.Array:
     return layers.Linear(self.num_actions)(_features(self.torso, obs))
+
+
+class DuelingQNetwork(nn.Module):
+  """A value and an advantage of each action: [..., *shape] -> [..., A].
+
+      Q(s, a) = V(s) + A(s, a) - mean_b A(s, b)
+
+  V and A share the convolutions of `NipsTorso` and `NatureTorso`, and have each
+  a hidden layer as wide as that of the torso. With another torso, V and A are
+  linear in the same features. The gradient that enters what they share is
+  divided by √2.
+
+  Source: Wang et al. 2016, arXiv:1511.06581, equation 9 and section 4.2.
+
+  Attributes:
+    torso: maps observations to features.
+    num_actions: A.
+  """
+
+  torso: nn.Module
+  num_actions: int
+
+  @nn.compact
+  def __call__(self, obs: jax.Array) -> jax.Array:
+    if type(self.torso) in (torsos.NipsTorso, torsos.NatureTorso):
+      features = self.torso(obs, keep=True, streams=2)
+      of_value, of_advantage = jnp.split(features, 2, axis=-1)
+    else:
+      features = _features(self.torso, obs)
+      of_value = layers.scale_gradient(features, 1 / math.sqrt(2))
+      of_advantage = of_value
+    v = layers.Linear(1)(of_value)
+    advantage = layers.Linear(self.num_actions)(of_advantage)
+    return v + advantage - jnp.mean(advantage, axis=-1, keepdims=True)
 
 
 class PolicyAndValue(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -114,6 +114,23 @@ class Linear(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     init = uniform(x.shape[-1])
     return nn.Dense(self.features, kernel_init=init, bias_init=init)(x)
+
+
+def scale_gradient(x: jax.Array, factor: float) -> jax.Array:
+  """Returns x, of which the gradient is multiplied by a factor."""
+  same: Any = _scale_gradient(x, factor)
+  return same
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _scale_gradient(x, factor):
+  del factor
+  return x
+
+
+_scale_gradient.defvjp(
+  lambda x, factor: (x, None), lambda factor, _, dy: (dy * factor,)
+)
 
 
 def as_floats(obs: jax.Array) -> jax.Array:

@@ -7,6 +7,7 @@ import math
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from a3c_jax.networks import convolution, layers
 
@@ -23,19 +24,42 @@ class _ImageTorso(nn.Module):
   scale: layers.Scale | None = None
 
 
+def _hidden(x, units, call, streams):
+  """Returns features [N, streams · units], in the `__call__` of a torso.
+
+  Args:
+    x: [N, H, W, C], of the last convolution.
+    units: of the linear layer of each stream.
+    call: `layers.calling` of the torso.
+    streams: how many linear layers.
+  """
+  x = x.reshape(len(x), -1)
+  if streams == 1:
+    return nn.relu(call(layers.Linear(units), x))
+  x = layers.scale_gradient(x, 1 / math.sqrt(streams))
+  y = [nn.relu(call(layers.Linear(units), x)) for _ in range(streams)]
+  return jnp.concatenate(y, axis=1)
+
+
 class NipsTorso(_ImageTorso):
   """The small network of the paper's figures: conv 16, conv 32, linear 256.
 
   Source: Mnih et al. 2016, arXiv:1602.01783, section 8, after Mnih et al. 2013.
+
+  With several streams, each has a linear layer of its own, and the gradient
+  that enters the last convolution is divided by their root, as in
+  `DuelingQNetwork`: [..., *shape] -> [..., streams · 256].
   """
 
   @nn.compact
-  def __call__(self, obs: jax.Array, *, keep: bool = False) -> jax.Array:
+  def __call__(
+    self, obs: jax.Array, *, keep: bool = False, streams: int = 1
+  ) -> jax.Array:
     call = layers.calling(self, keep)
     x = layers.scaled(obs, self.scale).reshape(-1, *obs.shape[-3:])
     x = nn.relu(call(convolution.Convolution(16, 8, 4, self.stacked_first), x))
     x = nn.relu(call(convolution.Convolution(32, 4, 2), x))
-    x = nn.relu(call(layers.Linear(256), x.reshape(len(x), -1)))
+    x = _hidden(x, 256, call, streams)
     return x.reshape(*obs.shape[:-3], -1)
 
 
@@ -44,16 +68,22 @@ class NatureTorso(_ImageTorso):
 
   Source: Mnih et al. 2016, arXiv:1602.01783, section 5.1, after Mnih et al.
   2015.
+
+  With several streams, each has a linear layer of its own, and the gradient
+  that enters the last convolution is divided by their root, as in
+  `DuelingQNetwork`: [..., *shape] -> [..., streams · 512].
   """
 
   @nn.compact
-  def __call__(self, obs: jax.Array, *, keep: bool = False) -> jax.Array:
+  def __call__(
+    self, obs: jax.Array, *, keep: bool = False, streams: int = 1
+  ) -> jax.Array:
     call = layers.calling(self, keep)
     x = layers.scaled(obs, self.scale).reshape(-1, *obs.shape[-3:])
     x = nn.relu(call(convolution.Convolution(32, 8, 4, self.stacked_first), x))
     x = nn.relu(call(convolution.Convolution(64, 4, 2), x))
     x = nn.relu(call(convolution.Convolution(64, 3, 1), x))
-    x = nn.relu(call(layers.Linear(512), x.reshape(len(x), -1)))
+    x = _hidden(x, 512, call, streams)
     return x.reshape(*obs.shape[:-3], -1)
 
 

@@ -15,7 +15,8 @@ class Minibatch(NamedTuple):
   """B windows of T transitions each.
 
   S is how many frames an observation stacks; 1 if observations are stored as
-  they are. Observation t of a window is made of frames [:, t : t+S].
+  they are. Observation t of a window is made of frames [:, t : t+S]. Those
+  older than its episode are other frames, where it had 0: see `segment_of`.
   """
 
   frames: np.ndarray  # [B, S+T, ...], aligned to 64 bytes, so not copied by JAX

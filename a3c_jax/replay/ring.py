@@ -241,10 +241,10 @@ class Ring:
     """Returns copies of windows that are ready."""
     layout = self.layout
     first_row = (streams * layout.rows)[:, None]
-    low = self.heads[streams // layout.num_envs] - layout.rows
     at = starts[:, None] + np.arange(1 - layout.stack, layout.steps + 1)
-    # Frames older than those stored are older than the episode, too.
-    at = np.maximum(at, np.maximum(low, 0)[:, None]) % layout.rows + first_row
+    # Where a frame is stored no more, another lies. It is older than the
+    # episode, or the window were not ready: `segment_of` zeroes it.
+    at = at % layout.rows + first_row
     inner = at[:, layout.stack - 1 : -1]
 
     def flat(x):

@@ -231,11 +231,12 @@ def _restore(
     on_threads=on_threads,
   )
   states = [worker.state for worker in parts.team]
+  memory = _memory_of(restored.state, job)
   job.store.restore(
-    restored.state._replace(
-      worker_states=states, memory=_memory_of(restored.state, job)
-    )
+    restored.state._replace(worker_states=states, memory=memory)
   )
+  if job.replay and memory:  # What was read is on the disk.
+    job.replay.memory.saved([chunk.name for chunk in memory.chunks])
   return restored
 
 

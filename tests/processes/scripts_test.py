@@ -321,7 +321,7 @@ def test_broken_environment_shows_its_own_traceback(tmp_path):
   [
     ('gym_env.py --env=mine:make_wide', 'action space Box'),
     ('gym_env.py --env=CartPole-v1 --network=nips', 'needs images'),
-    ('catch.py --algo=dqn --threads=2', 'one_step_q'),
+    ('catch.py --algo=ppo --threads=2', 'one_step_q'),
   ],
 )
 def test_bad_input_ends_in_one_line(tmp_path, command, hint):

@@ -18,7 +18,7 @@ def register(monkeypatch):
 
 
 def test_the_four_of_the_paper_are_there():
-  assert registry.names() == PAPER
+  assert registry.names()[:4] == PAPER
   assert [registry.get(name).name for name in PAPER] == [*PAPER]
   assert [registry.get(name).is_policy for name in PAPER] == [True] + 3 * [
     False
@@ -26,11 +26,11 @@ def test_the_four_of_the_paper_are_there():
 
 
 def test_an_unknown_name_is_refused():
-  with pytest.raises(errors.UsageError, match='^--algo=dqn: .*: a3c, nstep_q'):
-    registry.get('dqn')
+  with pytest.raises(errors.UsageError, match='^--algo=ppo: .*: a3c, nstep_q'):
+    registry.get('ppo')
 
 
-@pytest.mark.parametrize('name', PAPER)
+@pytest.mark.parametrize('name', registry.names())
 def test_every_hyperparameter_has_a_good_default_its_source_and_help(name):
   fields.check_settings(registry.get(name).hyperparameters())
   for field in registry.get(name).settings.values():
@@ -58,7 +58,7 @@ def test_a_registered_algorithm_is_known(register):
   other = registry.get('nstep_q')._replace(name='other')
   register(other)
   assert registry.get('other') is other
-  assert registry.names() == (*PAPER, 'other')
+  assert registry.names()[-1] == 'other'
 
 
 def test_ends_and_probabilities_of_exploration_are_as_many():

@@ -85,7 +85,7 @@ def fail(make_config, tmp_path, monkeypatch, capsys):
       ['--preset=quick', '--algo=nstep_q'],
       ['--preset=quick', 'pong', '--algo=nstep_q: paper'],
     ),
-    (['--algo=dqn'], ['--algo=dqn', 'a3c, nstep_q, one_step_q']),
+    (['--algo=ppo'], ['--algo=ppo', 'a3c, nstep_q, one_step_q']),
     (['--network=big'], ['--network=big', 'nips, nature', 'module:function']),
     (['--optimizer=sgd'], ['--optimizer=sgd', 'shared_rmsprop']),
     (['--threads=0'], ['--threads=0', '1 to 1000']),
@@ -134,7 +134,7 @@ def fail(make_config, tmp_path, monkeypatch, capsys):
     (['--eval_protocol=plain'], ['--eval_protocol=plain', 'noop30, sticky']),
     (['--lstm', '--algo=nstep_q'], ['--lstm: not', '--algo=nstep_q; allowed']),
     (['--keep=2', '--target_period_frames=8'], ['--target_period_frames: not']),
-    (['--algo=dqn', '--help'], ['--algo=dqn', 'a3c, nstep_q']),
+    (['--algo=ppo', '--help'], ['--algo=ppo', 'a3c, nstep_q']),
     (['--device=tpu'], ['--device=tpu', 'cpu, gpu']),
     (['--device=gpu'], ['--device=gpu', 'no GPU', 'allowed: cpu']),
     (['--exploration_ends=0.1,x'], ['exploration_ends', '0.1,x', 'commas']),
@@ -218,7 +218,7 @@ def other_value(field, default):
     'int': lambda: [default + 1],
     'float': lambda: [default / 2, 0.5],
     'str': lambda: [*fields.allowed(field).split(', '), 'somewhere'],
-    'tuple[float, ...]': lambda: [default[::-1]],
+    'tuple[float, ...]': lambda: [default[::-1], (0.25, 0.75)],
     'tuple[str, ...]': lambda: [('gamma', 'seed')],
   }[field.type]()
   if field.name == 'eval_protocol':
@@ -292,7 +292,10 @@ def test_help_gives_units_and_the_source_of_each_default(make_config):
 
 def test_help_has_headings_and_with_an_algorithm_its_flags_alone(make_config):
   all_help = flags_lib.describe(None)
-  value_based = 'algorithm nstep_q, one_step_q, one_step_sarsa'
+  value_based = (
+    'algorithm nstep_q, one_step_q, one_step_sarsa, dqn, double_dqn, '
+    'dueling_dqn, prioritized_dqn'
+  )
   for heading in (
     *common.sections(),
     'environment',

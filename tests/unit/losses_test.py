@@ -394,6 +394,54 @@ def test_a3c_by_hand():
   np.testing.assert_allclose(loss, expected, rtol=1e-6)
 
 
+# V = 2, 7, 8; R = 4, 6; δ = 1 + ½·7 - 2 = 2.5 and 2 + ½·8 - 7 = -1;
+# with λ = ½ that is 2.5 - ½·½ and -1.
+@pytest.mark.parametrize(
+  ('advantage', 'expected'),
+  [
+    ('nstep', [2, -1]),
+    ('td', [2.5, -1]),
+    ('gae', [2.25, -1]),
+    ('return', [4, 6]),
+  ],
+)
+@pytest.mark.parametrize(
+  ('function', 'make'),
+  [(losses.a3c_loss, a3c), (losses.gaussian_a3c_loss, gaussian)],
+)
+def test_what_weighs_the_score_function(function, make, advantage, expected):
+  assert advantage in losses.ADVANTAGES
+  settings = COSTS | {'advantage': advantage, 'lambda_': 0.5}
+  loss, stats = function(**make(), **settings)
+  _, nstep = function(**make(), **COSTS)
+  log_pi = -nstep.policy_loss / floats(2, -1)
+  np.testing.assert_allclose(
+    stats.policy_loss, -log_pi * floats(*expected), rtol=1e-5
+  )
+  # Nothing else depends on it: the value learns from R.
+  np.testing.assert_array_equal(stats.value_loss, nstep.value_loss)
+  np.testing.assert_array_equal(stats.entropy, nstep.entropy)
+  expected_loss = stats.policy_loss + 0.5 * nstep.value_loss - 0.1 * nstep[2]
+  np.testing.assert_allclose(loss, expected_loss, rtol=1e-5)
+  grads = gradients(function, make(), **settings)
+  np.testing.assert_allclose(grads['v_tm1'], [-1, 0.5])
+  assert not grads['v_bootstrap'].any()
+
+
+@pytest.mark.parametrize('advantage', ['baseline', 'q', '', None])
+def test_an_advantage_that_a_segment_cannot_have(advantage):
+  with pytest.raises(ValueError, match='^advantage=.* nstep, td, gae, return'):
+    losses.a3c_loss(**a3c(), **COSTS, advantage=advantage)
+
+
+def test_vtrace_has_an_advantage_of_its_own():
+  keywords = COSTS | {'correction': 'vtrace', 'log_mu_tm1': floats(-1, -1)}
+  losses.a3c_loss(**a3c(), **keywords)
+  for advantage in ('td', 'gae', 'return'):
+    with pytest.raises(ValueError, match=f"'vtrace'.*'{advantage}'.*'nstep'"):
+      losses.a3c_loss(**a3c(), **keywords, advantage=advantage)
+
+
 def test_a3c_gradient_by_hand():
   # dL/dlogits = A (π - 1_a) + β π (log π + H), and log π_0 + H_0 =
   # (-¾ log 3, ¼ log 3). dL/dV = -c (R - V): nothing comes from the policy term.

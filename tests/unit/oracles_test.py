@@ -90,6 +90,37 @@ def test_generalized_advantages(lambda_):
   )
 
 
+def policy_weights(kind, v_tm1):
+  """Those of rlax."""
+  r_t, discount_t, v = take('r_t', 'discount_t', 'v').values()
+  values = jnp.append(v_tm1, v[-1])
+  return_tm1 = rlax.discounted_returns(r_t, discount_t, values[1:])
+  return {
+    'return': lambda: return_tm1,
+    'nstep': lambda: return_tm1 - v_tm1,
+    'td': lambda: jax.vmap(rlax.td_learning)(
+      v_tm1, r_t, discount_t, values[1:]
+    ),
+    'gae': lambda: rlax.truncated_generalized_advantage_estimation(
+      r_t, discount_t, 0.7, values
+    ),
+  }[kind]()
+
+
+@pytest.mark.parametrize('kind', losses.ADVANTAGES)
+def test_policy_weights(kind):
+  r_t, discount_t, v = take('r_t', 'discount_t', 'v').values()
+  found = returns.policy_weights(
+    kind,
+    v[:-1],
+    r_t,
+    discount_t,
+    v[-1],
+    lambda_=0.7 if kind == 'gae' else None,
+  )
+  assert_close(found, policy_weights(kind, v[:-1]))
+
+
 @pytest.mark.parametrize('clip_rho', [0.5, 1.0, 2.0])
 def test_vtrace(clip_rho):
   r_t, discount_t, v = take('r_t', 'discount_t', 'v').values()
@@ -227,7 +258,8 @@ def errors(v_tm1):
   return rlax.td_lambda(v_tm1, r_t, discount_t, values[1:], 1.0)
 
 
-def test_a3c():
+@pytest.mark.parametrize('advantage', losses.ADVANTAGES)
+def test_a3c(advantage):
   a_tm1 = one_env()['a_tm1']
   rest = take('r_t', 'discount_t')
   logits_tm1, v = one_env()['logits_tm1'], one_env()['v']
@@ -235,23 +267,31 @@ def test_a3c():
 
   def ours(logits, v_tm1):
     loss, _ = losses.a3c_loss(
-      logits, v_tm1, a_tm1, **rest, v_bootstrap=v[-1], **COSTS
+      logits,
+      v_tm1,
+      a_tm1,
+      **rest,
+      v_bootstrap=v[-1],
+      advantage=advantage,
+      lambda_=0.7,
+      **COSTS,
     )
     return jnp.sum(loss)
 
   def theirs(logits, v_tm1):
-    advantages = errors(v_tm1)
+    advantages = policy_weights(advantage, v_tm1)
     # Those of the policy are means over the steps.
     policy = rlax.policy_gradient_loss(logits, a_tm1, advantages, weights)
     entropy = rlax.entropy_loss(logits, weights)
     return STEPS * (policy + COSTS['entropy_cost'] * entropy) + COSTS[
       'value_cost'
-    ] * half_squares(advantages)
+    ] * half_squares(errors(v_tm1))
 
   assert_same_loss(ours, theirs, logits_tm1, v[:-1])
 
 
-def test_gaussian_a3c():
+@pytest.mark.parametrize('advantage', losses.ADVANTAGES)
+def test_gaussian_a3c(advantage):
   rest = take('r_t', 'discount_t')
   action_tm1, v = one_env()['action_tm1'], one_env()['v']
   mean_tm1, variance_tm1 = take('mean_tm1', 'variance_tm1').values()
@@ -259,20 +299,28 @@ def test_gaussian_a3c():
 
   def ours(mean, variance, v_tm1):
     loss, _ = losses.gaussian_a3c_loss(
-      mean, variance, v_tm1, action_tm1, **rest, v_bootstrap=v[-1], **COSTS
+      mean,
+      variance,
+      v_tm1,
+      action_tm1,
+      **rest,
+      v_bootstrap=v[-1],
+      advantage=advantage,
+      lambda_=0.7,
+      **COSTS,
     )
     return jnp.sum(loss)
 
   def theirs(mean, variance, v_tm1):
     sigma = jnp.broadcast_to(jnp.sqrt(variance)[:, None], mean.shape)
-    advantages = errors(v_tm1)
+    advantages = policy_weights(advantage, v_tm1)
     log_pi = gaussian.logprob(action_tm1, mean, sigma)
     policy = -jnp.sum(jax.lax.stop_gradient(advantages) * log_pi)
     entropy = jnp.sum(gaussian.entropy(mean, sigma))
     return (
       policy
       - COSTS['entropy_cost'] * entropy
-      + COSTS['value_cost'] * half_squares(advantages)
+      + COSTS['value_cost'] * half_squares(errors(v_tm1))
     )
 
   assert_same_loss(ours, theirs, mean_tm1, variance_tm1, v[:-1])

@@ -185,7 +185,7 @@ def probabilities(logits):
 
 @functools.partial(jax.jit, static_argnums=1)
 def learn(eta, updates):
-  """Parameters after updates that mix both gradients, as equation 14 does."""
+  """Parameters after updates that mix both gradients, as section 4.1 does."""
 
   def update(params, _):
     q = q_of(jax.nn.softmax(params[0]))

@@ -5,7 +5,7 @@ import zlib
 
 import numpy as np
 import pytest
-import replays
+import transitions
 
 from a3c_jax import replay
 
@@ -24,7 +24,9 @@ SETTINGS = {
 def workers_of(settings, seed=0):
   rng = np.random.default_rng(seed)
   return [
-    replays.Worker(rng, num_envs=settings['num_envs'], stack=settings['stack'])
+    transitions.Worker(
+      rng, num_envs=settings['num_envs'], stack=settings['stack']
+    )
     for _ in range(settings['workers'])
   ]
 
@@ -58,12 +60,12 @@ def test_restored_memory_draws_the_same_bits(turns, shared, stack, priorities):
       (w, x.segment(5)) for _ in range(count) for w, x in enumerate(workers)
     ]
 
-  memory = replays.memory_for(**settings)
+  memory = transitions.memory_for(**settings)
   for turn in range(turns):
     use(memory, segments(1), turn)
     if turn % 7 == 0:
       memory.seal()
-  restored = replays.memory_for(**settings)
+  restored = transitions.memory_for(**settings)
   restored.restore(memory.capture())
   more = segments(40)
   assert memory.size(0) == restored.size(0)
@@ -79,7 +81,7 @@ def test_restored_memory_draws_the_same_bits(turns, shared, stack, priorities):
 
 
 def test_a_capture_does_not_change_as_the_memory_goes_on():
-  memory, workers = replays.memory_for(**SETTINGS), workers_of(SETTINGS)
+  memory, workers = transitions.memory_for(**SETTINGS), workers_of(SETTINGS)
   memory.extend(0, workers[0].segment(20))
   state = memory.capture()
   before = {name: x.copy() for name, x in state.arrays.items()}
@@ -90,7 +92,7 @@ def test_a_capture_does_not_change_as_the_memory_goes_on():
 
 
 def test_full_chunks_are_compressed_once_and_named_by_their_bytes():
-  memory, workers = replays.memory_for(**SETTINGS), workers_of(SETTINGS)
+  memory, workers = transitions.memory_for(**SETTINGS), workers_of(SETTINGS)
   memory.extend(1, workers[1].segment(25))  # chunks of 80 / 8 = 10
   first = memory.capture()
   assert [x.name.split('-')[:2] for x in first.chunks] == [
@@ -102,7 +104,7 @@ def test_full_chunks_are_compressed_once_and_named_by_their_bytes():
     assert chunk.name.split('-')[2] == chunk.sha256[:16]
   frames = np.frombuffer(zlib.decompress(first.chunks[0].data), np.float32)
   np.testing.assert_array_equal(
-    frames.reshape(10, *replays.FRAME),
+    frames.reshape(10, *transitions.FRAME),
     [x.obs[-1] for x in workers[1].history[0][:10]],
   )
   memory.extend(1, workers[1].segment(3))
@@ -114,7 +116,7 @@ def test_full_chunks_are_compressed_once_and_named_by_their_bytes():
 
 
 def test_chunks_that_are_saved_keep_no_bytes():
-  memory, workers = replays.memory_for(**SETTINGS), workers_of(SETTINGS)
+  memory, workers = transitions.memory_for(**SETTINGS), workers_of(SETTINGS)
   memory.extend(0, workers[0].segment(25))
   first = memory.capture()
   memory.saved([x.name for x in first.chunks])
@@ -123,11 +125,11 @@ def test_chunks_that_are_saved_keep_no_bytes():
   has_data = [x.data is not None for x in second.chunks]
   assert has_data == [False, False, True] * 2  # the last one is not full
   with pytest.raises(ValueError, match='missing'):
-    replays.memory_for(**SETTINGS).restore(second)
+    transitions.memory_for(**SETTINGS).restore(second)
 
 
 def test_overwritten_chunks_are_dropped():
-  memory, workers = replays.memory_for(**SETTINGS), workers_of(SETTINGS)
+  memory, workers = transitions.memory_for(**SETTINGS), workers_of(SETTINGS)
   for _ in range(5):
     memory.extend(0, workers[0].segment(37))
     memory.seal()
@@ -142,13 +144,13 @@ def test_overwritten_chunks_are_dropped():
 
 def test_overwritten_frames_of_a_chunk_are_0_if_it_was_not_sealed_before():
   settings = SETTINGS | {'workers': 1, 'num_envs': 1, 'capacity': 80}
-  memory, workers = replays.memory_for(**settings), workers_of(settings)
+  memory, workers = transitions.memory_for(**settings), workers_of(settings)
   memory.extend(0, workers[0].segment(45))
   memory.extend(0, workers[0].segment(40))
   data = memory.capture().chunks[0].data
   assert data is not None
   frames = np.frombuffer(zlib.decompress(data), np.float32)
-  frames = frames.reshape(10, *replays.FRAME)
+  frames = frames.reshape(10, *transitions.FRAME)
   assert not frames[:5].any()
   assert frames[5:].any(axis=1).all()
 
@@ -167,7 +169,7 @@ def test_overwritten_frames_of_a_chunk_are_0_if_it_was_not_sealed_before():
   ],
 )
 def test_another_memory_is_refused(name, other):
-  state = replays.memory_for(**SETTINGS).capture()
-  memory = replays.memory_for(**(SETTINGS | other))
+  state = transitions.memory_for(**SETTINGS).capture()
+  memory = transitions.memory_for(**(SETTINGS | other))
   with pytest.raises(ValueError, match=f'another {name}'):
     memory.restore(state)

@@ -123,6 +123,76 @@ def test_advantages_stop_at_a_terminal_step():
   assert np.all(np.abs(found[2:] - other[2:]) > 0.1)
 
 
+def weights(kind, steps=4, **given):
+  r_t, discount_t, v = episode(steps, terminal=[1])
+  return returns.policy_weights(kind, v[:-1], r_t, discount_t, v[-1], **given)
+
+
+def test_policy_weights_by_hand():
+  # V = 1, 2, 4; R_1 = 2 + ½·4 = 4 and R_0 = 1 + ½·4 = 3; δ = 1, 2.
+  arguments = (
+    np.array([1.0, 2.0]),
+    np.array([1.0, 2.0]),
+    np.array([0.5, 0.5]),
+    np.array(4.0),
+  )
+  values = np.array([10.0, 20.0])
+  for kind, given, expected in (
+    ('return', {}, [3, 4]),
+    ('baseline', {'baseline_tm1': values}, [-7, -16]),
+    ('q', {'qa_tm1': values}, [10, 20]),
+    ('td', {}, [1, 2]),
+    ('nstep', {}, [2, 2]),
+    ('gae', {'lambda_': 0.5}, [1.5, 2]),
+  ):
+    found = returns.policy_weights(kind, *arguments, **given)
+    np.testing.assert_allclose(found, expected)
+
+
+def test_which_policy_weights_are_the_same():
+  _, _, v = episode(4, terminal=[1])
+  equal = lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6)
+  equal(weights('baseline', baseline_tm1=v[:-1]), weights('nstep'))
+  equal(weights('baseline', baseline_tm1=np.zeros(4)), weights('return'))
+  equal(weights('gae', lambda_=0.0), weights('td'))
+  equal(weights('gae', lambda_=1.0), weights('nstep'))
+  one = episode(1)
+  equal(
+    *(
+      returns.policy_weights(kind, one[2][:1], one[0], one[1], one[2][1])
+      for kind in ('td', 'nstep')
+    )
+  )
+
+
+@pytest.mark.parametrize('kind', ['return', 'td', 'nstep'])
+def test_a_whole_episode_needs_no_bootstrap_value(kind):
+  r_t, discount_t, v = episode(4, terminal=[-1])
+  found, other = (
+    returns.policy_weights(kind, v[:-1], r_t, discount_t, bootstrap)
+    for bootstrap in (v[-1], v[-1] + 9)
+  )
+  np.testing.assert_array_equal(found, other)
+
+
+@pytest.mark.parametrize(
+  ('kind', 'given', 'problem'),
+  [
+    ('vtrace', {}, 'allowed: return, baseline, q, td, nstep, gae'),
+    ('gae', {}, 'needs lambda_'),
+    ('q', {}, 'needs qa_tm1'),
+    ('baseline', {}, 'needs baseline_tm1'),
+    ('nstep', {'lambda_': 0.9}, 'does not take lambda_'),
+    ('td', {'qa_tm1': np.zeros(4)}, 'does not take qa_tm1'),
+    ('q', {'qa_tm1': np.zeros(3)}, 'qa_tm1 has shape'),
+    ('baseline', {'baseline_tm1': np.zeros(3)}, 'baseline_tm1 has shape'),
+  ],
+)
+def test_policy_weights_name_what_is_wrong(kind, given, problem):
+  with pytest.raises(ValueError, match=problem):
+    weights(kind, **given)
+
+
 @pytest.mark.parametrize(
   ('function', 'shapes', 'wrong'),
   [

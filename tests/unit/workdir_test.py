@@ -171,7 +171,8 @@ def test_an_override_of_nothing_is_refused(tmp_path):
   for name in ('sed', 'keep', 'workdir'):
     line = refusal(tmp_path, override=(name,))
     assert line.startswith(
-      f'--override={name}: no setting that has to stay; allowed: algo, '
+      f'--override={name}: no setting that has to stay; allowed: '
+      'adam_epsilon, algo, '
     )
     assert (
       'rms_epsilon, rows, runtime, seed' in line and 'keep' not in line[40:]
