@@ -37,6 +37,29 @@ def test_plot_draws_several_runs(trained):
     assert text in picture
 
 
+def test_plot_draws_what_is_learnt_from_a_replay_memory(tmp_path):
+  pytest.importorskip('matplotlib')
+  succeeded(
+    run(
+      'catch.py --algo=dqn --frames=2000 --eval_frames=0 --workdir=results',
+      cwd=tmp_path,
+    )
+  )
+  train = tmp_path / 'results/train.csv'
+  assert 'nan' in train.read_text()  # It has no policy lag.
+  succeeded(run('plot.py --workdir=results --out=curves.svg', cwd=tmp_path))
+  picture = (tmp_path / 'curves.svg').read_text()
+  for text in (
+    'mean Q of replayed actions',
+    'error |δ| of replayed actions',
+    'norm of the gradient of minibatches',
+    'age of replayed transitions',
+  ):
+    assert text in picture
+  # Nor has a panel that would be empty.
+  assert 'policy lag, updates' not in picture
+
+
 @pytest.mark.parametrize(
   ('arguments', 'hint'),
   [
