@@ -1,6 +1,8 @@
 """experiments/plot.py, of runs and beside the paper."""
 
-from programs import refused, succeeded
+import re
+
+from programs import ROOT, refused, succeeded
 import pytest
 from script_runs import run
 
@@ -45,8 +47,11 @@ def test_plot_draws_what_is_learnt_from_a_replay_memory(tmp_path):
       cwd=tmp_path,
     )
   )
-  train = tmp_path / 'results/train.csv'
-  assert 'nan' in train.read_text()  # It has no policy lag.
+  train = (tmp_path / 'results/train.csv').read_text()
+  assert 'nan' in train  # It has no policy lag.
+  described = (ROOT / 'docs/replay.md').read_text()
+  columns = [x for x in train.split('\n')[0].split(',') if 'replay' in x]
+  assert {*re.findall(r'`(replay_\w+)`', described)} == {*columns}
   succeeded(run('plot.py --workdir=results --out=curves.svg', cwd=tmp_path))
   picture = (tmp_path / 'curves.svg').read_text()
   for text in (
