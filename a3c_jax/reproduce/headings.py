@@ -33,7 +33,9 @@ def _searches(
 ) -> list[str]:
   """What is searched, what has seeds, and with how many threads, in words."""
   parts = []
-  by_seeds = scores.groups(runs, lambda run: figure.methods[run.method].seeds)
+  by_seeds: dict[int, list[Run]] = {}
+  for run in runs:
+    by_seeds.setdefault(figure.methods[run.method].seeds, []).append(run)
   searched = by_seeds.pop(0, [])
   count = len({run.seed for run in searched})
   if options.learning_rates:
@@ -50,8 +52,8 @@ def _searches(
     )
   for seeds, group in by_seeds.items():
     methods = ', '.join(dict.fromkeys(run.method for run in group))
-    seed = len({run.seed for run in group})
-    parts.append(f'{seed} of {seeds} seeds of {methods}')
+    found = len({run.seed for run in group})
+    parts.append(f'{found} of {seeds} seeds of {methods}')
   if len(figure.threads) == 1:
     threads = sorted({run.threads for run in runs})
     numbers = ' or '.join(map(str, threads))
