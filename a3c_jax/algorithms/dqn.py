@@ -136,6 +136,8 @@ _COMMON = {
   'network': ('nature', 'DQN'),
   'frames': (200_000_000, 'DQN'),
 }
+# Not those of the domains with 3D engines, which are for A3C.
+_LEARNING = ('t_max', 'learning_rate', 'rms_epsilon', 'max_grad_norm')
 # Adam does not depend on the scale of rewards.
 _SMALL = {
   't_max': (1, 'DQN: one-step targets'),
@@ -171,6 +173,8 @@ def _dqn(
   name: str, title: str, hyperparameters: type[DQN], **changes
 ) -> Algorithm:
   """Returns a record of the family; `changes` are of `_COMMON`."""
+  common = _COMMON | changes
+  learning = {setting: common[setting] for setting in _LEARNING}
   return Algorithm(
     name=name,
     title=title,
@@ -179,9 +183,11 @@ def _dqn(
     make_learner=_learner,
     is_policy=False,
     defaults={
-      ANY_DOMAIN: _COMMON | changes,
+      ANY_DOMAIN: common,
       'catch': _SMALL,
       'gym': _SMALL,
+      'labyrinth': learning,
+      'torcs': learning,
     },
     presets={'quick': {'atari': _QUICK}},
   )
