@@ -203,6 +203,13 @@ class NStepQ(OneStepQ):
     return t_max
 
 
+# Dropped by an algorithm that has no replay memory.
+_SMALL_REPLAY = {
+  'replay_capacity': (20_000, 'ours'),
+  'replay_start_frames': (2_000, 'ours'),
+}
+
+
 def _value_based(
   name: str,
   title: str,
@@ -216,6 +223,7 @@ def _value_based(
     make_network=q_network,
     make_learner=lambda network, hyperparameters: make(network),
     is_policy=False,
+    defaults={'catch': _SMALL_REPLAY, 'gym': _SMALL_REPLAY},
   )
 
 

@@ -52,7 +52,6 @@ def make(
   agent_steps = settings.replay_start_frames / config.action_repeat
   start = math.ceil(agent_steps / (1 if shared else len(team)))
   made = _memory(config, settings, team, start=start)
-  _check_size(made, settings)
   beta = settings.priority_beta if settings.prioritized else 0.0
   return runtime.Replay(
     memory=made,
@@ -78,24 +77,41 @@ def _memory(
   # Normalized observations cannot share frames: each position of a frame in a
   # stack has its own statistics.
   stack = 1 if config.normalize_obs else env.metadata.get('frame_stack', 1)
-  made = Memory(
-    capacity=settings.replay_capacity,
-    workers=len(team),
-    num_envs=env.num_envs,
-    shared=settings.replay == 'shared',
-    obs_shape=obs.shape[1:],
-    obs_dtype=obs.dtype,
-    action_shape=action_shape[1:],
-    action_dtype=action_dtype,
-    stack=stack,
-    steps=settings.replay_steps(config.t_max),
-    priorities=(
-      Priorities(settings.priority_alpha, _PRIORITY_EPSILON)
-      if settings.prioritized
-      else None
-    ),
-    persistent=settings.replay_checkpoint == 'exact',
-  )
+  shared = settings.replay == 'shared'
+  steps = settings.replay_steps(config.t_max)
+
+  def of_capacity(capacity: int) -> Memory:
+    return Memory(
+      capacity=capacity,
+      workers=len(team),
+      num_envs=env.num_envs,
+      shared=shared,
+      obs_shape=obs.shape[1:],
+      obs_dtype=obs.dtype,
+      action_shape=action_shape[1:],
+      action_dtype=action_dtype,
+      stack=stack,
+      steps=steps,
+      priorities=(
+        Priorities(settings.priority_alpha, _PRIORITY_EPSILON)
+        if settings.prioritized
+        else None
+      ),
+      persistent=settings.replay_checkpoint == 'exact',
+    )
+
+  # Each environment needs the rows of a segment, and of a window.
+  rows = max(config.algorithm.segment_steps(config.t_max), stack + steps)
+  least = rows * env.num_envs * (len(team) if shared else 1)
+  if settings.replay_capacity < least:
+    raise errors.UsageError(
+      f'--replay_capacity={settings.replay_capacity}: too small for {rows} '
+      f'transitions of each environment; allowed: at least {least}'
+    )
+  # A small one is enough to tell the size, but for what all transitions share.
+  small = min(settings.replay_capacity, max(least, 1000))
+  _check_size(settings, of_capacity(small).num_bytes / small)
+  made = of_capacity(settings.replay_capacity)
   if start > made.most:
     raise errors.UsageError(
       f'--replay_capacity={settings.replay_capacity}: never holds the '
@@ -103,19 +119,26 @@ def _memory(
       f'{settings.replay_start_frames} that a minibatch may start with; '
       f'allowed: more'
     )
+  _logger.info('replay: %s when full', _gigabytes(made.num_bytes))
   return made
 
 
-def _check_size(made: Memory, settings: Replaying) -> None:
-  needed, left = made.num_bytes, memory.available_bytes()
+def _check_size(settings: Replaying, bytes_each: float) -> None:
+  """Raises UsageError if the machine has not so much memory left.
+
+  Args:
+    settings: of the run.
+    bytes_each: for each transition of the capacity, of all threads together.
+  """
+  # Before it is made: the system may refuse that without such a message.
+  needed, left = settings.replay_capacity * bytes_each, memory.available_bytes()
   if needed > left:
     raise errors.UsageError(
       f'--replay_capacity={settings.replay_capacity}: needs '
       f'{_gigabytes(needed)}, and {_gigabytes(left)} of memory are left; '
-      f'allowed: at most {int(settings.replay_capacity * left / needed):,}'
+      f'allowed: at most {int(left / bytes_each):,}'
     )
-  _logger.info('replay: %s when full', _gigabytes(needed))
 
 
-def _gigabytes(count: int) -> str:
+def _gigabytes(count: float) -> str:
   return f'{count / 1e9:.1f} GB' if count >= 1e8 else f'{count / 1e6:.1f} MB'

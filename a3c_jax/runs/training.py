@@ -231,6 +231,10 @@ def _restore(
     watchdog_seconds=config.watchdog_seconds,
     on_threads=on_threads,
   )
+  memory = _memory_of(restored.state, job)
+  if memory is None:
+    for worker in parts.team:  # There is nothing to draw yet.
+      worker.state = worker.state._replace(minibatches_due=0)
   states = [worker.state for worker in parts.team]
   memory = _memory_of(restored.state, job)
   job.store.restore(
@@ -248,7 +252,9 @@ def _memory_of(
   if job.replay is None:
     return None
   problem = 'no checkpoint holds an intact one'
-  if state.memory is not None:
+  if not job.replay.memory.persistent:
+    problem = '--replay_checkpoint=empty'
+  elif state.memory is not None:
     problem = job.replay.memory.why_not(state.memory)
   if problem:
     _logger.warning('the replay memory starts empty: %s', problem)
@@ -322,9 +328,11 @@ def _train(
 
 
 def _of_memory(parts: assembly.Parts) -> list[supervise.Service]:
-  """Returns the service of the replay memory, if there is one."""
+  """Returns the service of the replay memory, if checkpoints hold one."""
   replay = parts.job.replay
-  return [replay_lib.SealMemory(replay.memory)] if replay else []
+  if not (replay and replay.memory.persistent):
+    return []
+  return [replay_lib.SealMemory(replay.memory)]
 
 
 def _result(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -63,16 +63,27 @@ class Replayer:
     due: minibatches before the next segment.
   """
 
-  def __init__(self, worker: Worker, job: Job, gradients: Gradients):
+  def __init__(
+    self,
+    worker: Worker,
+    job: Job,
+    gradients: Gradients,
+    *,
+    together: Sequence[Worker] = (),
+  ):
     """Starts at the worker's state.
 
     Args:
       worker: whose part of the memory is learnt from.
       job: shared by all workers; has a `replay`.
       gradients: of a minibatch.
+      together: workers that learn when this one does: the memory of each must
+        have the start before the first minibatch. No memory changes while one
+        of them calls `remember`.
     """
     assert job.replay is not None
     self._replay = job.replay
+    self._together = [each.index for each in together] or [worker.index]
     self._worker = worker
     self._store = job.store
     self._gradients = gradients
@@ -88,10 +99,9 @@ class Replayer:
 
   def remember(self, segment: rollout.Rollout, played: Played) -> Played:
     """Returns what a store must know of a segment that the memory takes."""
-    replay, worker = self._replay, self._worker.index
-    due = replay.minibatches
-    if replay.memory.size(worker) < replay.start:
-      due = 0
+    replay = self._replay
+    sizes = [replay.memory.size(each) for each in self._together]
+    due = replay.minibatches if min(sizes) >= replay.start else 0
     self._state = played.worker_state._replace(minibatches_due=due)
     return played._replace(
       worker_state=self._state, transitions=segment.transitions
@@ -129,8 +139,11 @@ def names(
 ) -> list[str]:
   """Returns the names of `Learnt.values`, for arguments of the gradients."""
   _, stats, _ = jax.eval_shape(replay_gradients, *arguments)
-  return ['replay_age', *(f'replay_{name}' for name in sorted(stats)),
-          'replay_grad_norm']
+  return [
+    'replay_age',
+    *(f'replay_{name}' for name in sorted(stats)),
+    'replay_grad_norm',
+  ]
 
 
 def example(job: Job) -> memory_lib.Minibatch:

@@ -144,22 +144,28 @@ class Synchronous(runtime.Arrangement):
     return segment
 
   def threads(self) -> threads.ThreadGroup:
+    due = {worker.state.minibatches_due for worker in self._team}
+    # Else the run was not synchronous before.
+    in_step = len(due) == 1
     return threads.ThreadGroup.numbered(
-      lambda index, stop: self._work(self._team[index], stop),
+      lambda index, stop: self._work(self._team[index], stop, in_step),
       len(self._team),
       name='actor-learner',
     )
 
-  def _work(self, worker: Worker, stop: threading.Event) -> None:
+  def _work(self, worker: Worker, stop: threading.Event, in_step: bool) -> None:
     job = self._job
     # No update comes within a round, so the newest version is the round's.
     actor = actor_lib.in_training(job.learner, job.store.read)
     player = player_lib.Player(worker, job, actor, stop)
     replayer = None
     if job.replay:
-      replayer = replaying.Replayer(worker, job, self._replay_gradients)
-      if len({each.state.minibatches_due for each in self._team}) > 1:
-        replayer.skip()  # The run was not synchronous before.
+      # The memory changes between rounds alone, so all agree on what is due.
+      replayer = replaying.Replayer(
+        worker, job, self._replay_gradients, together=self._team
+      )
+      if not in_step:
+        replayer.skip()
     while not stop.is_set():
       if replayer and replayer.due:
         share = self._of_minibatch(replayer, player)

@@ -12,6 +12,7 @@ from programs import finish, start_script, succeeded
 import pytest
 from results import read_rows, size_of
 from script_runs import run as run_script
+import settings
 import short_runs
 
 from a3c_jax.algorithms import registry
@@ -138,7 +139,8 @@ def test_engines_that_die_again_end_the_run_with_a_checkpoint(tmp_path):
 @pytest.mark.parametrize('algo', registry.names())
 def test_all_algorithms_race(tmp_path, algo):
   make_env = make_short('torcs')
-  assert run('torcs', make_env, tmp_path, frames=200, algo=algo).finished
+  given = {'frames': 200, 'algo': algo} | settings.of_replay(algo)
+  assert run('torcs', make_env, tmp_path, **given).finished
 
 
 @of_both(

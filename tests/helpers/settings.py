@@ -20,3 +20,10 @@ def owner_of(made, name):
 def value_of(made, name):
   """The value of a setting."""
   return getattr(owner_of(made, name), name)
+
+
+def of_replay(algo):
+  """Settings of a short run, if the algorithm has a replay memory."""
+  if not getattr(registry.get(algo).hyperparameters(), 'replays', False):
+    return {}
+  return {'replay_capacity': 500, 'replay_start_frames': 50, 'replay_batch': 4}

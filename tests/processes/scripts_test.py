@@ -1,6 +1,7 @@
 """The scripts as their users run them: processes, exit codes and files."""
 
 import json
+import math
 import os
 import signal
 import threading
@@ -15,6 +16,7 @@ from programs import (
 )
 import pytest
 from results import read_record, read_rows, same_episodes
+import settings
 
 from a3c_jax.algorithms import registry
 
@@ -26,10 +28,12 @@ def run(command, *arguments, cwd):
 @pytest.mark.parametrize('algo', registry.names())
 def test_pong(tmp_path, algo):
   pytest.importorskip('ale_py')
+  of_replay = settings.of_replay(algo)
   out = succeeded(
     run(
       f'atari.py --algo={algo} --frames=2e3 --threads=2 --eval_frames=0 '
-      '--workdir=results',
+      '--network=nips --workdir=results',
+      *[f'--{name}={value}' for name, value in of_replay.items()],
       cwd=tmp_path,
     )
   )
@@ -42,14 +46,22 @@ def test_pong(tmp_path, algo):
   assert list(workdir.glob('events.out.tfevents.*'))
   rows = read_rows(workdir / 'train.csv')
   expected = (
-    'algo env seed frames seconds frames_per_second updates learning_rate loss '
-    'grad_norm lag lock_wait_ms episodes mean_return'
+    'algo env seed frames seconds frames_per_second updates learning_rate lag '
+    'lock_wait_ms episodes mean_return'
   )
-  assert set(expected.split()) <= set(rows[-1])
+  kinds = ['replay_'] * bool(of_replay) + [''] * ('dqn' not in algo)
+  losses = {f'{kind}{name}' for kind in kinds for name in ('loss', 'grad_norm')}
+  assert losses | set(expected.split()) <= set(rows[-1])
   assert rows[-1]['env'] == 'pong'
-  # Segments of 5 steps of 4 frames: 2,000, and up to one more in each thread.
-  assert int(rows[-1]['frames']) in (2000, 2020)
-  assert int(rows[-1]['updates']) == int(rows[-1]['frames']) // 20
+  # Segments of 5 steps of 4 frames, or of 4 steps: 2,000 frames, and up to one
+  # segment more in each thread.
+  frames, updates = (int(rows[-1][name]) for name in ('frames', 'updates'))
+  assert frames in (2000, 2016 if 'dqn' in algo else 2020)
+  if of_replay:
+    assert all(math.isfinite(float(rows[-1][name])) for name in losses)
+    assert updates > frames // 20
+  else:
+    assert updates == frames // 20
   header = (workdir / 'episodes.csv').read_text().splitlines()[0]
   assert header == (
     'algo,env,seed,frames,seconds,thread,episode_return,clipped_return,'

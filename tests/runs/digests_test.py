@@ -19,7 +19,6 @@ if __name__ == '__main__':
 from results import digest
 
 from a3c_jax import training
-from a3c_jax.algorithms import registry
 from a3c_jax.core import cpu
 from a3c_jax.envs import atari, catch, control
 from a3c_jax.settings import build, config
@@ -28,8 +27,9 @@ PATH = pathlib.Path(__file__).with_name('digests.json')
 CATCH = ('catch', catch.Options())
 PONG = ('atari', atari.Options(game='pong'))
 PENDULUM = ('control', control.Options(env='Pendulum-v1'))
+OF_THE_PAPER = ('a3c', 'nstep_q', 'one_step_q', 'one_step_sarsa')
 RUNS = {
-  **{f'catch {algo}': (*CATCH, {'algo': algo}) for algo in registry.names()},
+  **{f'catch {algo}': (*CATCH, {'algo': algo}) for algo in OF_THE_PAPER},
   'catch a3c, K = 3': (*CATCH, {'algo': 'a3c', 'envs_per_thread': 3}),
   'catch sarsa, K = 3': (
     *CATCH,

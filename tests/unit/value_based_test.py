@@ -13,9 +13,12 @@ LEARNERS = {
   'one_step_sarsa': value_based.one_step_sarsa(NETWORK),
   'nstep_q': value_based.nstep_q(NETWORK),
 }
+# How it acts does not depend on its loss.
+ACTING = LEARNERS | {'dqn': value_based.dqn(NETWORK)}
 KEY = jax.random.key(0)
 NEVER, ALWAYS = np.float32(0), np.float32(1)
 every_learner = pytest.mark.parametrize('name', LEARNERS)
+each_that_acts = pytest.mark.parametrize('name', ACTING)
 
 
 def make_segment(steps=4, num_envs=2, seed=0):
@@ -98,9 +101,9 @@ def test_stats_are_means(name):
   np.testing.assert_allclose(stats['mean_q'], mean_q, rtol=1e-4)
 
 
-@every_learner
+@each_that_acts
 def test_streams_add_up(name):
-  gradients = LEARNERS[name].gradients
+  gradients = ACTING[name].gradients
   segment = make_segment()
   together, _ = gradients(PARAMS, TARGET_PARAMS, segment)
   first, second = (
@@ -122,7 +125,7 @@ def test_streams_add_up(name):
 def test_one_step_of_nstep_q_is_one_step_q():
   segment = make_segment(steps=1)
   one, several = (
-    LEARNERS[name].gradients(PARAMS, TARGET_PARAMS, segment)[0]
+    ACTING[name].gradients(PARAMS, TARGET_PARAMS, segment)[0]
     for name in ('one_step_q', 'nstep_q')
   )
   jax.tree.map(
@@ -146,7 +149,7 @@ def test_only_sarsa_reads_the_action_after_the_segment():
 @pytest.mark.parametrize('name', ['one_step_q', 'nstep_q'])
 def test_bootstrap_is_the_best_target_q(name):
   obs = make_segment(num_envs=5).obs[0]
-  value, key = LEARNERS[name].bootstrap(
+  value, key = ACTING[name].bootstrap(
     PARAMS, TARGET_PARAMS, (), obs, KEY, ALWAYS
   )
   expected = np.max(plain_q(TARGET_PARAMS, obs), axis=1)
@@ -179,19 +182,19 @@ def test_sarsa_explores_in_its_bootstrap():
   np.testing.assert_allclose(shares, 1 / 3, atol=0.04)
 
 
-@every_learner
+@each_that_acts
 def test_act_is_greedy_without_exploration(name):
   obs = make_segment(num_envs=50).obs[0]
-  action, state, key = LEARNERS[name].act(PARAMS, (), obs, KEY, NEVER)
+  action, state, key = ACTING[name].act(PARAMS, (), obs, KEY, NEVER)
   np.testing.assert_array_equal(action, np.argmax(plain_q(PARAMS, obs), axis=1))
   assert action.dtype == jnp.int32
   assert state == ()
   assert not jnp.array_equal(key, KEY)
 
 
-@every_learner
+@each_that_acts
 def test_act_repeats_with_its_key_and_goes_on_with_the_next(name):
-  act = LEARNERS[name].act
+  act = ACTING[name].act
   obs = make_segment(num_envs=50).obs[0]
   first, _, key = act(PARAMS, (), obs, KEY, ALWAYS)
   again, _, same_key = act(PARAMS, (), obs, KEY, ALWAYS)
@@ -201,7 +204,7 @@ def test_act_repeats_with_its_key_and_goes_on_with_the_next(name):
   assert np.mean(first != following) > 0.4  # Two of three, if independent.
 
 
-@every_learner
+@each_that_acts
 def test_each_function_compiles_once(name):
   traces = []
 
