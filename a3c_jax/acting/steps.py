@@ -22,7 +22,7 @@ class Steps(NamedTuple):
   done: np.ndarray  # [T, K] bool, the step is the last of its episode
   truncated: (
     np.ndarray
-  )  # [T, K] bool, bootstrapped there, as a time limit ended it
+  )  # [T, K] bool, has a bootstrap value
   life_loss: np.ndarray  # [T, K] bool
   pending_action: np.ndarray | None  # [K, ...], drawn on arrival
   state: types.State  # recurrent state before obs[T]

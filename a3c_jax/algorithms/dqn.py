@@ -19,7 +19,7 @@ from a3c_jax import networks
 from a3c_jax.algorithms import value_based
 from a3c_jax.algorithms.algorithm import ANY_DOMAIN, Algorithm, ValueBased
 from a3c_jax.algorithms.replaying import Replaying
-from a3c_jax.core import fields, types
+from a3c_jax.core import cpu, fields, types
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -151,10 +151,10 @@ _SMALL = {
 }
 # What is known to learn Pong faster: the settings of later implementations.
 _QUICK = {
-  'runtime': ('synchronous', 'each thread computes a part of the minibatch'),
-  'threads': (2, 'two cores'),
-  'update_period': (2, 'one update in four agent steps of both threads'),
-  'replay_batch': (16, '32 transitions of both threads'),
+  'threads': (
+    min(cpu.cores(), 16),
+    'ours: one per core, which share memory and parameters',
+  ),
   'optimizer': ('adam', 'CleanRL, SB3'),
   'learning_rate': (1e-4, 'CleanRL, SB3'),
   'adam_epsilon': (1e-5, 'ours'),
