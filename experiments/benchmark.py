@@ -36,6 +36,7 @@ from a3c_jax.core import cpu, errors, paths
 from a3c_jax.core import threads as threads_lib
 from a3c_jax.envs import control
 from a3c_jax.envs import domain as domain_lib
+from a3c_jax.runs import training
 from a3c_jax.settings import build
 from a3c_jax.settings import flags as flags_lib
 from a3c_jax.settings.common import Config
@@ -51,7 +52,9 @@ _PIXELS = flags.DEFINE_boolean(
 )
 _JSON = flags.DEFINE_string('json', None, 'File for the measurements.')
 _TEMPORARY = 'a temporary folder'
-_config = flags_lib.define('atari', seconds=20.0, workdir=_TEMPORARY)
+_config = flags_lib.define(
+  'atari', seconds=20.0, workdir=_TEMPORARY, replay_start_frames=4_000
+)
 
 
 def emulator_speed(
@@ -105,7 +108,8 @@ def measure(config: Config) -> dict[str, Any]:
 
   Returns:
     Frames per second and per CPU-second, their ratio, milliseconds per agent
-    step by phase, and the settings.
+    step by phase, and the settings. With a replay memory also milliseconds per
+    update and per minibatch drawn, of the threads together, and bytes.
   """
   make_env = build.make_env(config)
   play = lambda: (
@@ -127,10 +131,28 @@ def measure(config: Config) -> dict[str, Any]:
     'ratio': per_cpu_second / emulator,
     'updates_per_second': result.updates / result.seconds,
     **policy_lag(result.workdir),
+    **_of_replay(config, result),
     'ms_per_step': {
       phase: 1e3 * seconds / steps for phase, seconds in result.phases.items()
     },
     'config': dataclasses.asdict(config),
+  }
+
+
+def _of_replay(config: Config, result: training.Result) -> dict[str, float]:
+  """Returns the figures of a replay memory; none if there is none."""
+  if config.replay is None:
+    return {}
+  per_update = {
+    phase: 1e3 * result.phases[phase] / result.updates
+    for phase in ('sampling', 'gradients', 'update')
+  }
+  memories = 1 if config.replay.replay == 'shared' else config.num_workers
+  capacity = memories * config.replay.replay_capacity
+  return {
+    'ms_per_update': sum(per_update.values()),
+    'ms_per_sample': per_update['sampling'],
+    'replay_bytes_per_transition': result.replay_bytes / capacity,
   }
 
 
@@ -139,7 +161,7 @@ def policy_lag(workdir: str) -> dict[str, float]:
 
   Returns:
     The mean over rows of their mean and of their 95th percentile, and the
-    maximum.
+    maximum. Nothing if a run learns from a replay memory alone.
   """
   with open(pathlib.Path(workdir, 'train.csv'), newline='') as file:
     rows = list(csv.DictReader(file))
@@ -151,6 +173,8 @@ def policy_lag(workdir: str) -> dict[str, float]:
     name: [float(row[name]) for row in rows]
     for name in ('policy_lag', 'policy_lag_p95', 'policy_lag_max')
   }
+  if np.isnan(columns['policy_lag']).all():
+    return {}
   means = {name: float(np.mean(values)) for name, values in columns.items()}
   return means | {'policy_lag_max': max(columns['policy_lag_max'])}
 
@@ -169,8 +193,13 @@ def _show(figures) -> None:
     'policy_lag',
     'policy_lag_p95',
     'policy_lag_max',
+    'ms_per_update',
+    'ms_per_sample',
+    'replay_bytes_per_transition',
   ):
-    print(f'{name:32}{figures[name]:10.1f}')
+    if name in figures:
+      digits = 3 if name.startswith('ms_') else 1
+      print(f'{name:32}{figures[name]:10.{digits}f}')
   print('milliseconds per agent step, wall clock of its thread')
   for phase, milliseconds in figures['ms_per_step'].items():
     print(f'  {phase:30}{milliseconds:10.3f}')

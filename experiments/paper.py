@@ -30,6 +30,7 @@ from a3c_jax.core import errors, paths
 from a3c_jax.reproduce import (
   console,
   drawing,
+  headings,
   plan,
   plan_checks,
   process_pool,
@@ -57,7 +58,7 @@ def main(arguments: Sequence[str]) -> None:
   scripts = pathlib.Path(__file__).parent
   runs = plan.make_runs(figure, options, extra, scripts=scripts)
   plan_checks.check_extra(name, extra, runs)
-  title = plan.title(name, figure, options, extra=extra, runs=runs)
+  title = headings.title(name, figure, options, extra=extra, runs=runs)
   workdir = pathlib.Path(options.workdir)
   plan_checks.check_started(runs, workdir)
   shown = progress.Progress(runs, workdir / 'runs')

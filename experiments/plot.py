@@ -14,6 +14,8 @@ import pathlib
 import textwrap
 from typing import Any
 
+import numpy as np
+
 from a3c_jax import command_line
 from a3c_jax.core import errors, fields, paths
 from a3c_jax.reproduce import curves, drawing, published, scores
@@ -25,6 +27,10 @@ _DIAGNOSTICS = {
   'mean_v': 'mean V',
   'mean_q': 'mean Q of the actions taken',
   'grad_norm': 'norm of the gradient',
+  'replay_mean_q': 'mean Q of replayed actions',
+  'replay_error': 'error |δ| of replayed actions',
+  'replay_grad_norm': 'norm of the gradient of minibatches',
+  'replay_age': 'age of replayed transitions',
   'policy_lag': 'policy lag, updates',
   'frames_per_second': 'frames per second',
 }
@@ -152,8 +158,11 @@ def draw(runs: Sequence[curves.Run], options: Options) -> Any:
     against: _paper_curves(groups, against) if options.paper else []
     for against in scores.AXES
   }
+  # A column may hold nothing but NaN: what a run never measures.
   names = [
-    name for name in _DIAGNOSTICS if any(name in run.train for run in runs)
+    name
+    for name in _DIAGNOSTICS
+    if any(np.isfinite(run.train.get(name, ())).any() for run in runs)
   ]
   rows = 1 + (len(names) + 1) // 2
   figure, table = drawing.subplots(rows, 2, size=(11, 3.4 * rows))

@@ -17,7 +17,7 @@ from a3c_jax import losses, networks
 from a3c_jax.algorithms import policy_based, value_based
 from a3c_jax.algorithms.algorithm import Algorithm, Recurrent, ValueBased
 from a3c_jax.algorithms.replaying import KINDS, Replaying
-from a3c_jax.core import cpu, fields, types
+from a3c_jax.core import cpu, errors, fields, types
 
 _CELLS_EACH = 128  # Of the policy and of the value: the paper, section 9.
 
@@ -46,6 +46,28 @@ class ActorCritic(Recurrent):
     default='none',
     source='paper',
   )
+  advantage: str = fields.one_of(
+    'Factor of ∇ log π in each step. nstep: the n-step return less V. td: the '
+    'one-step error of V. gae: the sum of these errors, weighted by '
+    '--gae_lambda. return: the n-step return alone.',
+    losses.ADVANTAGES,
+    default='nstep',
+    source='paper, algorithm S3',
+  )
+  gae_lambda: float = fields.fraction(
+    'λ of --advantage=gae; 0 is td, and 1 is nstep.',
+    default=0.95,
+    source='Schulman et al. 2016, arXiv:1506.02438: 0.9 to 0.99',
+  )
+
+  def check_together(self) -> None:
+    """Raises UsageError for advantages without their own V-trace."""
+    super().check_together()
+    if self.lag_correction == 'vtrace' and self.advantage != 'nstep':
+      raise errors.UsageError(
+        f'--advantage={self.advantage} with --lag_correction=vtrace, which has '
+        'an advantage of its own: allowed: --advantage=nstep'
+      )
 
 
 def _actor_critic_network(
@@ -79,6 +101,8 @@ def _a3c(
     entropy_cost=hyperparameters.entropy_cost,
     value_cost=hyperparameters.value_cost,
     correction=hyperparameters.lag_correction,
+    advantage=hyperparameters.advantage,
+    lambda_=hyperparameters.gae_lambda,
   )
 
 

@@ -19,7 +19,7 @@ from a3c_jax import networks
 from a3c_jax.algorithms import value_based
 from a3c_jax.algorithms.algorithm import ANY_DOMAIN, Algorithm, ValueBased
 from a3c_jax.algorithms.replaying import Replaying
-from a3c_jax.core import fields, types
+from a3c_jax.core import cpu, fields, types
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -136,6 +136,8 @@ _COMMON = {
   'network': ('nature', 'DQN'),
   'frames': (200_000_000, 'DQN'),
 }
+# Not those of the domains with 3D engines, which are for A3C.
+_LEARNING = ('t_max', 'learning_rate', 'rms_epsilon', 'max_grad_norm')
 # Adam does not depend on the scale of rewards.
 _SMALL = {
   't_max': (1, 'DQN: one-step targets'),
@@ -149,10 +151,10 @@ _SMALL = {
 }
 # What is known to learn Pong faster: the settings of later implementations.
 _QUICK = {
-  'runtime': ('synchronous', 'each thread computes a part of the minibatch'),
-  'threads': (2, 'two cores'),
-  'update_period': (2, 'one update in four agent steps of both threads'),
-  'replay_batch': (16, '32 transitions of both threads'),
+  'threads': (
+    min(cpu.cores(), 16),
+    'ours: one per core, which share memory and parameters',
+  ),
   'optimizer': ('adam', 'CleanRL, SB3'),
   'learning_rate': (1e-4, 'CleanRL, SB3'),
   'adam_epsilon': (1e-5, 'ours'),
@@ -171,6 +173,8 @@ def _dqn(
   name: str, title: str, hyperparameters: type[DQN], **changes
 ) -> Algorithm:
   """Returns a record of the family; `changes` are of `_COMMON`."""
+  common = _COMMON | changes
+  learning = {setting: common[setting] for setting in _LEARNING}
   return Algorithm(
     name=name,
     title=title,
@@ -179,9 +183,11 @@ def _dqn(
     make_learner=_learner,
     is_policy=False,
     defaults={
-      ANY_DOMAIN: _COMMON | changes,
+      ANY_DOMAIN: common,
       'catch': _SMALL,
       'gym': _SMALL,
+      'labyrinth': learning,
+      'torcs': learning,
     },
     presets={'quick': {'atari': _QUICK}},
   )

@@ -23,6 +23,8 @@ def a3c(
   entropy_cost: float,
   value_cost: float,
   correction: str = 'none',
+  advantage: str = 'nstep',
+  lambda_: float = 1.0,
 ) -> types.Learner:
   """Returns asynchronous advantage actor-critic (A3C).
 
@@ -37,6 +39,8 @@ def a3c(
     entropy_cost: β, reward units per nat.
     value_cost: weight of the half squared value error.
     correction: of policy lag, one of `losses.CORRECTIONS`.
+    advantage: factor of ∇ log π, one of `losses.ADVANTAGES`.
+    lambda_: λ of the advantage 'gae'.
   """
   return actor_critic(
     network,
@@ -45,6 +49,8 @@ def a3c(
       entropy_cost=entropy_cost,
       value_cost=value_cost,
       correction=correction,
+      advantage=advantage,
+      lambda_=lambda_,
     ),
     needs_log_mu=correction == 'vtrace',
   )
@@ -152,6 +158,8 @@ def gaussian_a3c(
   entropy_cost: float,
   value_cost: float,
   correction: str = 'none',
+  advantage: str = 'nstep',
+  lambda_: float = 1.0,
 ) -> types.Learner:
   """Returns A3C for continuous actions.
 
@@ -166,6 +174,8 @@ def gaussian_a3c(
     entropy_cost: reward units per nat of differential entropy.
     value_cost: weight of the half squared value error.
     correction: of policy lag, one of `losses.CORRECTIONS`.
+    advantage: factor of ∇ log π, one of `losses.ADVANTAGES`.
+    lambda_: λ of the advantage 'gae'.
   """
 
   def draw(key, output):
@@ -190,6 +200,8 @@ def gaussian_a3c(
       entropy_cost=entropy_cost,
       value_cost=value_cost,
       correction=correction,
+      advantage=advantage,
+      lambda_=lambda_,
     ),
   )
 

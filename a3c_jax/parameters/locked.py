@@ -15,13 +15,13 @@ from a3c_jax.acting import normalization
 from a3c_jax.acting.worker_state import WorkerState
 from a3c_jax.core import types
 from a3c_jax.optim.rule import UpdateRule
-from a3c_jax.replay import memory as memory_lib
 from a3c_jax.parameters.store import (
   Applied,
   Contribution,
   Receipt,
   StoreState,
 )
+from a3c_jax.replay import memory as memory_lib
 
 
 class LockedStore:

@@ -313,9 +313,7 @@ class Memory:
     for name, mine in self._description().items():
       theirs = state.arrays.get(name)
       if theirs is None or not np.array_equal(mine, theirs):
-        return (
-          f'another {name}: {_as_text(theirs)}, expected {_as_text(mine)}'
-        )
+        return f'another {name}: {_as_text(theirs)}, expected {_as_text(mine)}'
     return ''
 
   def restore(self, state: MemoryState) -> None:

@@ -67,17 +67,27 @@ def figure1(trials: Sequence[Trial], title: str, *, of_50: int) -> Drawn:
             paper=paper,
           )
         )
-      if against == 'hours' and printed:
-        entries.append(_dqn(printed['dqn']))
+      if against == 'hours':
+        entries += [
+          _baseline(method, printed[method])
+          for method in published.BASELINES
+          if method in printed and method not in best
+        ]
       axes = table[row, column]
       rows += drawing.draw_entries(axes, game, against, entries)
       axes.set_title(f'{game}, by {against}')
   return _finished(picture, rows, summary)
 
 
-def _dqn(curve) -> Entry:
+def _baseline(method, curve) -> Entry:
+  """A curve of the paper alone."""
   return Entry(
-    method='dqn', threads=1, color='k', label='DQN', trials=[], paper=curve
+    method=method,
+    threads=curve.threads,
+    color='k',
+    label=method,
+    trials=[],
+    paper=curve,
   )
 
 

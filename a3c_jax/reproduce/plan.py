@@ -26,12 +26,14 @@ from a3c_jax.settings.defaults import defaults
 
 _EPOCHS = 49 * 4_000_000  # Frames of figures 3 and S9.
 _EVALUATIONS = 25  # Of a run whose learning curve they are.
+_DQN_SPEED = 400  # Of DQN with one thread: frames per CPU-second.
 _SMALL_SPEED = 3_000  # Frames per second of one core, on small games.
 
 
 class Game(NamedTuple):
   """A game, and how to train on it."""
 
+  name: str
   script: str  # in the folder experiments
   flags: tuple[str, ...]
   domain: str
@@ -45,6 +47,17 @@ class Method(NamedTuple):
   flags: tuple[str, ...]
   frames: int  # at scale 1, on a game of the paper
   speed: int  # frames per second of one core, on such a game
+  # Runs that differ in their seeds and have the algorithm's own learning rate,
+  # threads and optimizer, instead of a search; 0 for a search.
+  seeds: int = 0
+
+
+class Choices(NamedTuple):
+  """The runs of a method in a game: all combinations, but a seed per rate."""
+
+  rates: Sequence[float]
+  optimizers: Sequence[str]
+  threads: Sequence[int]
 
 
 # Speeds are those of BUILD.md, "Benchmark": two threads on two cores.
@@ -54,17 +67,22 @@ _METHODS = {
   'one_step_q': Method('one_step_q', (), _EPOCHS, 2_900),
   'one_step_sarsa': Method('one_step_sarsa', (), _EPOCHS, 2_900),
 }
+_DQN = Method('dqn', (), _EPOCHS, _DQN_SPEED, seeds=5)
 _NATURE = ('--network=nature',)
 # The paper's days are these frames, as the authors wrote to reimplementers.
 _TABLE1_METHODS = {
   'a3c_1_day': Method('a3c', _NATURE, 320_000_000, 1_600),
   'a3c_4_days': Method('a3c', _NATURE, 1_000_000_000, 1_600),
   'a3c_lstm_4_days': Method('a3c', (*_NATURE, '--lstm'), 1_000_000_000, 1_600),
+  **{
+    name: Method(name, (), 200_000_000, _DQN_SPEED, seeds=1)
+    for name in ('dqn', 'double_dqn', 'dueling_dqn', 'prioritized_dqn')
+  },
 }
 ATARI = published.atari57()
 SMALL = {
-  'catch': Game('catch.py', (), 'catch'),
-  'cartpole': Game('gym_env.py', ('--env=CartPole-v1',), 'gym'),
+  'catch': Game('catch', 'catch.py', (), 'catch'),
+  'cartpole': Game('cartpole', 'gym_env.py', ('--env=CartPole-v1',), 'gym'),
 }
 _FIVE = published.paper_games()
 
@@ -83,7 +101,9 @@ class Figure(NamedTuple):
 
 
 FIGURES = {
-  'fig1': Figure(_FIVE, figures.figure1, best=5),
+  'fig1': Figure(
+    _FIVE, figures.figure1, methods=_METHODS | {'dqn': _DQN}, best=5
+  ),
   'fig2': Figure(_FIVE, figures.figure2),
   'fig3': Figure(
     _FIVE,
@@ -205,7 +225,7 @@ class Run(NamedTuple):
 
 def _game(name) -> Game:
   return SMALL.get(name) or Game(
-    'atari.py', (f'--game={name}',), 'atari', in_paper=True
+    name, 'atari.py', (f'--game={name}',), 'atari', in_paper=True
   )
 
 
@@ -238,50 +258,75 @@ def make_runs(
     extra: flags of all runs, after those of the plan.
     scripts: folder of the scripts that train.
   """
-  count = len(options.learning_rates) or _share(figure.rates, options.scale)
-  games = options.games or figure.games
-  rates = {
-    game: options.learning_rates or learning_rates(_game(game).domain, count)
-    for game in games
+  games = [_game(name) for name in options.games or figure.games]
+  methods = options.methods or figure.methods
+  choices = {
+    (game, method): _choices(figure, options, figure.methods[method], game)
+    for game, method in itertools.product(games, methods)
   }
+  most = max(len(chosen.rates) for chosen in choices.values())
   # Learning rates vary slowest, so that a plan that is stopped has something of
   # everything.
-  combinations = itertools.product(
-    range(count),
-    games,
-    options.methods or figure.methods,
-    figure.optimizers,
-    options.threads or figure.threads,
-  )
   runs = []
-  for number, game, method, optimizer, threads in combinations:
-    names = {
-      'threads': threads,
-      'optimizer': optimizer,
-      'learning_rate': rates[game][number],
-      'seed': number + 1,
-    }
-    kind = figure.methods[method]
-    frames, settings = _settings(kind, _game(game), options.scale)
-    command = (
-      str(scripts / _game(game).script),
-      *_game(game).flags,
-      f'--algo={kind.algo}',
-      *kind.flags,
-      *(f'--{name}={value}' for name, value in (names | settings).items()),
-      *extra,
-    )
-    runs.append(
-      Run(
-        game=game,
-        method=method,
-        frames=frames,
-        command=command,
-        seconds=frames / _speed(kind, _game(game)),
-        **names,
+  for number, ((game, method), chosen) in itertools.product(
+    range(most), choices.items()
+  ):
+    for optimizer, threads, rate in itertools.product(
+      chosen.optimizers, chosen.threads, chosen.rates[number : number + 1]
+    ):
+      names = {
+        'threads': threads,
+        'optimizer': optimizer,
+        'learning_rate': rate,
+        'seed': number + 1,
+      }
+      kind = figure.methods[method]
+      frames, settings = _settings(kind, game, options.scale)
+      command = (
+        str(scripts / game.script),
+        *game.flags,
+        f'--algo={kind.algo}',
+        *kind.flags,
+        *(f'--{name}={value}' for name, value in (names | settings).items()),
+        *extra,
       )
-    )
+      runs.append(
+        Run(
+          game=game.name,
+          method=method,
+          frames=frames,
+          command=command,
+          seconds=frames / _speed(kind, game),
+          **names,
+        )
+      )
   return runs
+
+
+def _choices(
+  figure: Figure, options: Options, method: Method, game: Game
+) -> Choices:
+  """What is run of a method in a game, of what the options do not give."""
+  own = {
+    name: value
+    for name, (value, _) in defaults(game.domain, method.algo).items()
+  }
+  if method.seeds:
+    found = Choices(
+      rates=_share(method.seeds, options.scale) * (own['learning_rate'],),
+      optimizers=(own['optimizer'],),
+      threads=(own['threads'],),
+    )
+  else:
+    found = Choices(
+      rates=learning_rates(game.domain, _share(figure.rates, options.scale)),
+      optimizers=figure.optimizers,
+      threads=figure.threads,
+    )
+  return found._replace(
+    rates=options.learning_rates or found.rates,
+    threads=options.threads or found.threads,
+  )
 
 
 def _speed(method: Method, game: Game) -> int:
@@ -298,49 +343,18 @@ def _settings(
   frames = _share(full, scale)
   is_policy = registry.get(method.algo).is_policy
   is_row = method in _TABLE1_METHODS.values()
+  anneal, _ = defaults(game.domain, method.algo).get(
+    'anneal_frames', (full, '')
+  )
   settings: dict[str, int | str] = {
     'frames': frames,
-    'anneal_frames': full,
+    'anneal_frames': anneal,
     'eval_frames': math.ceil(frames / (1 if is_policy else _EVALUATIONS)),
     'eval_episodes': 30 if is_row else 10,
   }
   if game.in_paper:
     settings['eval_protocol'] = 'noop30'  # That of the reference scores.
   return frames, settings
-
-
-def title(
-  name: str,
-  figure: Figure,
-  options: Options,
-  *,
-  extra: Sequence[str],
-  runs: Sequence[Run],
-) -> str:
-  """A heading: the scale, and all else that is not the paper's."""
-  frames = sorted({run.frames / 1e6 for run in runs})
-  text = (
-    f'{name} at scale {options.scale:g}: '
-    f'{" or ".join(f"{count:g}" for count in frames)} million frames per run, '
-  )
-  if options.learning_rates:
-    count = len(options.learning_rates)
-    rates = ', '.join(f'{rate:g}' for rate in options.learning_rates)
-    text += f'learning rate {rates}'
-  else:
-    count = len({run.seed for run in runs})
-    text += f'{count} of {figure.rates} learning rates'
-  if figure.best:
-    text += (
-      f', curves of the best {scores.share(count, of_50=figure.best)} (paper: '
-      f'best {figure.best} of {published.RATES})'
-    )
-  if len(figure.threads) == 1:
-    threads = runs[0].threads
-    text += f', {threads} thread' + 's' * (threads > 1)
-  if options.parallel > 1:
-    text += f', {options.parallel} runs at once'
-  return ', '.join((text, *extra))
 
 
 def draw(

@@ -27,15 +27,46 @@ _OPTIMIZERS = {
 }
 # Rows of Table 1 with the games and the rule of their own papers.
 _PLAIN = ('DQN', 'Gorila')
+# Threads of the curves of Figure 1. DQN ran on a K40 GPU.
+_FIGURE1_THREADS = {'DQN': 1}
+# Drawn in Figure 1 for comparison, whatever else is drawn.
+BASELINES = ('dqn',)
 THREADS = (1, 2, 4, 8, 16)  # Of the paper's curves.
 RATES = 50  # Learning rates of each of its experiments.
 RATE_RANGE = (1e-4, 1e-2)  # They are drawn from LogUniform of these.
-SOURCES = {  # Reproductions, and their columns.
-  'NoisyNet paper': 'noisynets_paper_a3c',
-  'ChainerRL': 'chainerrl_a3c_ff_5seeds',
-  'PFRL': 'pfrl_a3c_ff_3seeds',
-}
 _FRAMES_PER_EPOCH = 4_000_000
+
+
+class Source(NamedTuple):
+  """Who published scores after up to 30 no-ops."""
+
+  file: str
+  columns: Mapping[str, str]  # by rows of Table 1
+
+
+def _of_a3c(column: str) -> Source:
+  methods = ('A3C_FF_1day', 'A3C_FF_4days', 'A3C_LSTM_4days')
+  return Source('a3c_reproductions.csv', dict.fromkeys(methods, column))
+
+
+SOURCES = {
+  'NoisyNet paper': _of_a3c('noisynets_paper_a3c'),
+  'ChainerRL': _of_a3c('chainerrl_a3c_ff_5seeds'),
+  'PFRL': _of_a3c('pfrl_a3c_ff_3seeds'),
+  'Wang et al. 2016': Source(
+    'dqn_family_scores.csv',
+    {
+      'DQN': 'wang2016_dqn',
+      'Double': 'wang2016_double',
+      'Dueling': 'wang2016_dueling',
+      'Prioritized': 'wang2016_prioritized_rank',
+    },
+  ),
+  'own paper, 5 minutes': Source(
+    'dqn_family_scores.csv',
+    {'DQN': 'mnih2015_dqn_5min', 'Gorila': 'nair2015_gorila_5min'},
+  ),
+}
 
 
 class PaperCurve(NamedTuple):
@@ -105,22 +136,23 @@ def paper_games() -> tuple[str, ...]:
 def figure1(game: str) -> dict[str, PaperCurve]:
   """The curves of Figure 1, by hours: 16 threads, and DQN on a K40 GPU.
 
-  A curve is the mean of the best 5 of 50 learning rates; DQN has only one.
+  A curve is the mean of the best 5 of 50 learning rates; that of DQN is the
+  mean of 5 seeds with the settings of Mnih et al. 2015.
 
   Args:
     game: of ale-py, snake_case.
 
   Returns:
-    The curves by the names of algorithms in the registry, and of 'dqn'. Empty
-    if the figure lacks the game.
+    The curves by the names of algorithms in the registry. Empty if the figure
+    lacks the game.
   """
-  titles = {name: registry.get(name).title for name in registry.names()}
   found = {}
-  for name, title in (titles | {'dqn': 'DQN'}).items():
+  for name in registry.names():
+    title = registry.get(name).title
     curve = _curves().get(('Fig1', _PANELS.get(game, ''), title))
     if curve is not None:
       hours, score = curve
-      threads = 1 if name == 'dqn' else 16
+      threads = _FIGURE1_THREADS.get(title, max(THREADS))
       label = f'paper, {title} (Fig. 1)'
       found[name] = PaperCurve(hours, score, label, threads)
   return found
@@ -235,15 +267,19 @@ def summarize(percents: Mapping[str, float]) -> Summary:
   return Summary(float(np.mean(values)), float(np.median(values)), len(values))
 
 
-def reproductions(game: str) -> dict[str, float]:
-  """Scores of A3C after up to 30 no-ops from reproductions, by source.
+def reproductions(game: str, method: str) -> dict[str, float]:
+  """Scores after up to 30 no-ops of a row of Table 1, by source.
 
-  Fortunato et al. 2018 (arXiv:1706.10295, the baseline of NoisyNets),
-  ChainerRL 0.8.0 (5 seeds) and PFRL (3 seeds).
+  A3C: Fortunato et al. 2018 (arXiv:1706.10295, the baseline of NoisyNets),
+  ChainerRL 0.8.0 (5 seeds) and PFRL (3 seeds). Others: Wang et al. 2016
+  (arXiv:1511.06581, Table 2), whose prioritized agent draws by rank; and Mnih
+  et al. 2015 and Nair et al. 2015 (arXiv:1507.04296), with episodes of 5
+  minutes, as transcribed in github.com/seungjaeryanlee/rldb.
   """
   return {
-    source: float(row[column])
-    for row in reference_scores.rows('a3c_reproductions.csv')
-    for source, column in SOURCES.items()
-    if row['game'] == game and row[column]
+    name: float(row[source.columns[method]])
+    for name, source in SOURCES.items()
+    if method in source.columns
+    for row in reference_scores.rows(source.file)
+    if row['game'] == game and row[source.columns[method]]
   }

@@ -51,16 +51,26 @@ def score(trial: Trial) -> float:
 
 
 def best(trials: Iterable[Trial], *, of_50: int) -> list[Trial]:
-  """The trials with the highest scores, as large a share as the paper takes.
+  """The trials of the best learning rates, as large a share as the paper's.
+
+  A learning rate is as good as the mean score of its trials.
 
   Args:
     trials: all learning rates.
     of_50: how many of its 50 the paper averages.
   """
-  trials = list(trials)
-  count = share(len(trials), of_50=of_50)
-  scored = [trial for trial in trials if not math.isnan(score(trial))]
-  return sorted(scored, key=score, reverse=True)[:count]
+  by_rate = groups(trials, lambda trial: trial.learning_rate)
+  count = share(len(by_rate), of_50=of_50)
+  scored = [
+    [trial for trial in group if not math.isnan(score(trial))]
+    for group in by_rate.values()
+  ]
+  ranked = sorted(
+    (group for group in scored if group),
+    key=lambda group: np.mean([*map(score, group)]),
+    reverse=True,
+  )
+  return [trial for group in ranked[:count] for trial in group]
 
 
 def share(rates: int, *, of_50: int) -> int:
@@ -154,7 +164,9 @@ def describe(chosen: Sequence[Trial]) -> str:
   """The mean score, frames and learning rates of trials, in words."""
   mean = np.mean([*map(score, chosen)])
   frames = np.mean([trial.run.train['frames'][-1] for trial in chosen])
-  rates = ', '.join(f'{trial.learning_rate:g}' for trial in chosen)
+  rates = ', '.join(
+    dict.fromkeys(f'{trial.learning_rate:g}' for trial in chosen)
+  )
   return (
     f'{mean:.2f} after {frames / 1e6:.3g} million frames '
     f'(learning rates {rates})'

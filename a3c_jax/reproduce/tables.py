@@ -21,7 +21,12 @@ _TABLE1 = {  # Rows of Table 1, by our names for them.
   'a3c_1_day': 'A3C_FF_1day',
   'a3c_4_days': 'A3C_FF_4days',
   'a3c_lstm_4_days': 'A3C_LSTM_4days',
+  'dqn': 'DQN',
+  'double_dqn': 'Double',
+  'dueling_dqn': 'Dueling',
+  'prioritized_dqn': 'Prioritized',
 }
+_WITHOUT_OURS = ('Gorila',)  # Rows of Table 1 of which there are no runs.
 _NEVER = (math.nan, math.nan)
 
 Pair = tuple[float, float]  # By frames, and by seconds.
@@ -32,7 +37,8 @@ def table1(trials: Sequence[Trial], title: str) -> Drawn:
 
   Ours are after up to 30 no-ops, normalised by reference scores of the same
   kind. The paper's are from human starts, which were never published.
-  Reproductions by others are as ours.
+  Reproductions by others are as ours. Rows of the paper of which there are no
+  runs follow, for the same games.
 
   Args:
     trials: one of each game and method.
@@ -52,6 +58,10 @@ def table1(trials: Sequence[Trial], title: str) -> Drawn:
     _draw_table1(axes, method, percents)
     if percents:
       summary.append(_describe_table1(method, percents))
+  evaluated = dict.fromkeys(row['game'] for row in rows)
+  for method in _WITHOUT_OURS if evaluated else ():
+    rows += [_row_without_ours(game, method) for game in evaluated]
+    summary.append(f'{method}: {_describe_paper(method, evaluated)}')
   drawing.add_legend(picture)
   return Drawn(rows, picture, summary)
 
@@ -60,8 +70,6 @@ def _table1_row(trial) -> dict[str, Any]:
   """A row, whose percentage is not rounded yet."""
   game, evaluations = trial.game, trial.run.evaluations
   score = float(evaluations['mean_return'][-1])
-  theirs = _TABLE1[trial.method]
-  others = published.reproductions(game)
   return {
     'game': game,
     'method': trial.method,
@@ -69,8 +77,27 @@ def _table1_row(trial) -> dict[str, Any]:
     'score': round(score, 2),
     'standard_error': round(float(evaluations['standard_error'][-1]), 2),
     'human_normalized': reference_scores.normalized(game, 'noop30', score),
-    'paper_score': published.paper_scores(theirs)[game],
-    'paper_normalized': round(published.paper_normalized(theirs)[game], 1),
+    **_published_cells(game, _TABLE1[trial.method]),
+  }
+
+
+def _row_without_ours(game, method) -> dict[str, Any]:
+  ours = ('frames', 'score', 'standard_error', 'human_normalized')
+  return {
+    'game': game,
+    'method': method,
+    **dict.fromkeys(ours, ''),
+    **_published_cells(game, method),
+  }
+
+
+def _published_cells(game, method) -> dict[str, Any]:
+  """The cells of others; empty where a row of the paper lacks the game."""
+  others = published.reproductions(game, method)
+  percent = published.paper_normalized(method).get(game, math.nan)
+  return {
+    'paper_score': published.paper_scores(method).get(game, ''),
+    'paper_normalized': _or_empty(percent, 1),
     **{source: others.get(source, '') for source in published.SOURCES},
   }
 
@@ -81,7 +108,7 @@ def _draw_table1(axes, method, percents) -> None:
   axes.barh(places - 0.2, [*percents.values()], 0.4, label='ours, no-ops')
   axes.barh(
     places + 0.2,
-    [paper[game] for game in percents],
+    [paper.get(game, math.nan) for game in percents],
     0.4,
     label='paper, human starts',
   )
@@ -94,15 +121,28 @@ def _draw_table1(axes, method, percents) -> None:
 
 
 def _describe_table1(method, percents) -> str:
-  paper = published.paper_normalized(_TABLE1[method])
   ours = published.summarize(percents)
-  theirs = published.summarize({game: paper[game] for game in percents})
-  printed = published.table1(_TABLE1[method])
   return (
     f'{method}: mean {ours.mean:.1f}%, median {ours.median:.1f}% of '
-    f'{ours.games} games, after no-ops; paper on the same games '
-    f'{theirs.mean:.1f}%, {theirs.median:.1f}%, on all {printed.games} '
-    f'{printed.mean}%, {printed.median}%, from human starts'
+    f'{ours.games} games, after no-ops; '
+    + _describe_paper(_TABLE1[method], percents)
+  )
+
+
+def _describe_paper(method, games) -> str:
+  percents = published.paper_normalized(method)
+  same = {game: percents[game] for game in games if game in percents}
+  on_these = 'none of these games'
+  if same:
+    theirs = published.summarize(same)
+    which = 'the same games'
+    if len(same) < len(games):
+      which = f'{len(same)} of these games'
+    on_these = f'on {which} {theirs.mean:.1f}%, {theirs.median:.1f}%'
+  printed = published.table1(method)
+  return (
+    f'paper {on_these}, on all {printed.games} {printed.mean}%, '
+    f'{printed.median}%, from human starts'
   )
 
 

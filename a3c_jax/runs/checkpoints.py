@@ -246,7 +246,11 @@ def _from_arrays(
     )
   saved_states = arrays.get('optimizer', {})
   optimizer_states = [
-    _fill(template.store.optimizer_states[0], saved_states.get(str(slot)), 'optimizer')
+    _fill(
+      template.store.optimizer_states[0],
+      saved_states.get(str(slot)),
+      'optimizer',
+    )
     for slot in range(max(1, len(saved_states)))
   ]
   worker_states = [

@@ -50,6 +50,7 @@ class Result(NamedTuple):
   seconds: float  # of training, without compilation and pauses
   cpu_seconds: float  # of this process and those it started, likewise
   phases: dict[str, float]  # seconds by phase, of all threads
+  replay_bytes: int  # of the replay memory when it is full; 0 without one
   workdir: str  # absolute
   finished: bool  # all frames are done, and evaluated
 
@@ -352,6 +353,7 @@ def _result(
     seconds=seconds,
     cpu_seconds=cpu_seconds,
     phases=parts.arrangement.phases(),
+    replay_bytes=session.memory.num_bytes if session.memory else 0,
     workdir=str(session.path),
     finished=session.frames_are_done and evaluations_done,
   )

@@ -115,7 +115,10 @@ class Arrangement(abc.ABC):
 
   def gauges(self) -> dict[str, float]:
     """Returns figures of this moment for train.csv; always the same names."""
-    return {}
+    replay = self._job.replay
+    if replay is None:
+      return {}
+    return {'replay_size': replay.memory.size(0)}
 
   def phases(self) -> dict[str, float]:
     """Returns the seconds of each of `stopwatch.PHASES`, of all threads."""

@@ -10,7 +10,8 @@ import pytest
 from results import read_rows
 from script_runs import run as run_script
 
-from a3c_jax.reproduce import plan, published
+from a3c_jax.algorithms import registry
+from a3c_jax.reproduce import headings, plan, published
 
 SMALL = (
   '--games=catch',
@@ -19,7 +20,7 @@ SMALL = (
   '--learning_rates=3e-3',
 )
 FIGURES = {
-  'fig1': ('--methods=a3c,nstep_q',),
+  'fig1': ('--methods=a3c,nstep_q,dqn',),
   'fig2': ('--methods=a3c', '--learning_rates=3e-3,1e-3'),
   'fig3': ('--methods=a3c', '--threads=1,2'),
   'fig4': ('--methods=a3c', '--threads=1,2'),
@@ -50,12 +51,12 @@ def flag(run, name):
 @pytest.mark.parametrize(
   ('name', 'count'),
   [
-    ('fig1', 4 * 5 * 50),
+    ('fig1', 4 * 5 * 50 + 5 * 5),
     ('fig2', 4 * 5 * 50),
     ('fig3', 4 * 5 * 5 * 50),
     ('fig4', 4 * 5 * 5 * 50),
     ('figs5', 2 * 4 * 3 * 50),
-    ('table1', 3 * 57),
+    ('table1', (3 + 4) * 57),
     ('table2', 4 * 7 * 5 * 50),
   ],
 )
@@ -65,17 +66,54 @@ def test_a_whole_plan_has_the_runs_of_the_paper(name, count):
   assert len({run.name for run in runs}) == count
   for run in runs:
     frames = int(flag(run, 'frames'))
-    assert flag(run, 'anneal_frames') == str(frames) == str(run.frames)
-    assert frames in (196_000_000, 320_000_000, 1_000_000_000)
+    assert frames == run.frames
+    if 'dqn' in run.method:
+      assert flag(run, 'anneal_frames') == '0'
+    else:
+      assert flag(run, 'anneal_frames') == str(frames)
+    assert frames / 1e6 in (196, 200, 320, 1_000)
+
+
+def test_dqn_has_seeds_and_its_own_settings():
+  runs = make_runs('fig1', methods=('a3c', 'dqn'), games=('pong',), scale=0.4)
+  ours = [run for run in runs if run.method == 'dqn']
+  assert [run.seed for run in ours] == [1, 2]
+  assert len(runs) == 20 + 2
+  for run in ours:
+    assert (run.optimizer, run.threads) == ('centered_rmsprop', 1)
+    assert run.learning_rate == 2.5e-4
+    assert flag(run, 'algo') == 'dqn'
+    assert flag(run, 'learning_rate') == '0.00025'
+  # What the options give holds for it, too.
+  (run,) = make_runs(
+    'fig1',
+    methods=('dqn',),
+    threads=(2,),
+    learning_rates=(1e-3,),
+    games=('pong',),
+  )
+  assert (run.threads, run.learning_rate, run.seed) == (2, 1e-3, 1)
+
+
+def test_rows_of_table_1_that_learn_from_a_replay_memory():
+  runs = make_runs('table1', games=('pong',))
+  ours = [run for run in runs if run.method in registry.names()]
+  assert {(run.method, run.learning_rate) for run in ours} == {
+    ('dqn', 2.5e-4),
+    ('double_dqn', 2.5e-4),
+    ('dueling_dqn', 2.5e-4),
+    ('prioritized_dqn', 6.25e-5),
+  }
+  assert {flag(run, 'threads') for run in ours} == {'1'}
 
 
 def test_a_scale_shrinks_frames_and_learning_rates_but_not_the_schedule():
-  whole = make_runs('fig1')
-  runs = make_runs('fig1', scale=0.05)
+  whole = make_runs('fig2')
+  runs = make_runs('fig2', scale=0.05)
   assert len(runs) == 4 * 5 * 3
   assert {run.frames for run in runs} == {9_800_000}
   # 50 x 0.14 is a little more than 7 in floating point.
-  seventh = make_runs('fig1', scale=0.14)
+  seventh = make_runs('fig2', scale=0.14)
   assert len(seventh) == 4 * 5 * 7
   assert {run.frames for run in seventh} == {27_440_000}
   assert {flag(run, 'anneal_frames') for run in runs} == {'196000000'}
@@ -88,7 +126,8 @@ def test_a_scale_shrinks_frames_and_learning_rates_but_not_the_schedule():
 
 def test_figures_share_their_runs():
   names = {name: {run.name for run in make_runs(name)} for name in plan.FIGURES}
-  assert names['fig1'] == names['fig2'] < names['fig3'] == names['fig4']
+  assert names['fig2'] < names['fig1'] and names['fig2'] < names['fig3']
+  assert names['fig3'] == names['fig4']
   assert names['fig3'] < names['table2']
   assert names['figs5'] & names['fig1']
 
@@ -115,7 +154,7 @@ def test_value_methods_are_evaluated_on_the_way():
 def test_a_heading_tells_all_that_is_not_the_papers():
   given = {'scale': 0.2, 'games': ('pong',), 'parallel': 2, 'threads': (4,)}
   runs = make_runs('fig1', ['--t_max=20'], **given)
-  title = plan.title(
+  title = headings.title(
     'fig1',
     plan.FIGURES['fig1'],
     plan.Options(**given),
@@ -124,8 +163,8 @@ def test_a_heading_tells_all_that_is_not_the_papers():
   )
   assert title == (
     'fig1 at scale 0.2: 39.2 million frames per run, 10 of 50 learning rates, '
-    'curves of the best 1 (paper: best 5 of 50), 4 threads, 2 runs at once, '
-    '--t_max=20'
+    'curves of the best 1 (paper: best 5 of 50), 1 of 5 seeds of dqn, 4 '
+    'threads, 2 runs at once, --t_max=20'
   )
   assert all(run.command[-1] == '--t_max=20' for run in runs)
 
@@ -133,7 +172,8 @@ def test_a_heading_tells_all_that_is_not_the_papers():
 def test_table_1_is_of_the_large_network():
   runs = make_runs('table1')
   assert {run.game for run in runs} == {*published.atari57()}
-  assert all('--network=nature' in run.command for run in runs)
+  a3c = [run for run in runs if flag(run, 'algo') == 'a3c']
+  assert all('--network=nature' in run.command for run in a3c)
   lstm = [run for run in runs if '--lstm' in run.command]
   assert {run.method for run in lstm} == {'a3c_lstm_4_days'}
   assert {flag(run, 'eval_episodes') for run in runs} == {'30'}
@@ -276,8 +316,9 @@ def test_table_1_of_one_game(folder):
     )
   )
   assert 'a3c_1_day: mean ' in out
-  (row,) = read_rows(folder / 'table/table1.csv')
-  assert row['game'] == 'breakout'
+  row, gorila = read_rows(folder / 'table/table1.csv')
+  assert row['game'] == gorila['game'] == 'breakout'
+  assert (gorila['method'], gorila['paper_score']) == ('Gorila', '313.0')
   assert float(row['human_normalized']) == pytest.approx(
     100 * (float(row['score']) - 1.7) / 28.8, abs=0.1
   )

@@ -1,6 +1,8 @@
 """experiments/plot.py, of runs and beside the paper."""
 
-from programs import refused, succeeded
+import re
+
+from programs import ROOT, refused, succeeded
 import pytest
 from script_runs import run
 
@@ -35,6 +37,33 @@ def test_plot_draws_several_runs(trained):
     'lowest to highest seed',
   ):
     assert text in picture
+
+
+def test_plot_draws_what_is_learnt_from_a_replay_memory(tmp_path):
+  pytest.importorskip('matplotlib')
+  succeeded(
+    run(
+      'catch.py --algo=dqn --frames=2000 --eval_frames=0 --workdir=results',
+      cwd=tmp_path,
+    )
+  )
+  train = (tmp_path / 'results/train.csv').read_text()
+  assert 'nan' in train  # It has no policy lag.
+  described = (ROOT / 'docs/replay.md').read_text().split('## ')
+  (described,) = [x for x in described if x.startswith('In the results')]
+  columns = [x for x in train.split('\n')[0].split(',') if 'replay' in x]
+  assert {*re.findall(r'`(replay_\w+)`', described)} == {*columns}
+  succeeded(run('plot.py --workdir=results --out=curves.svg', cwd=tmp_path))
+  picture = (tmp_path / 'curves.svg').read_text()
+  for text in (
+    'mean Q of replayed actions',
+    'error |δ| of replayed actions',
+    'norm of the gradient of minibatches',
+    'age of replayed transitions',
+  ):
+    assert text in picture
+  # Nor has a panel that would be empty.
+  assert 'policy lag, updates' not in picture
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import pytest
 from a3c_jax.algorithms import algorithm, registry
 from a3c_jax.algorithms.algorithm import ValueBased
 from a3c_jax.core import errors, fields
+from a3c_jax.settings.defaults import defaults
 
 PAPER = ('a3c', 'nstep_q', 'one_step_q', 'one_step_sarsa')
 
@@ -43,6 +44,9 @@ def test_every_hyperparameter_has_a_good_default_its_source_and_help(name):
     ('a3c', 'sample', 0.05, 'sampled'),
     ('nstep_q', 'sample', 0.05, 'epsilon-greedy 0.05'),
     ('one_step_q', 'sample', 0.001, 'epsilon-greedy 0.001'),
+    ('dqn', 'sample', 0.05, 'epsilon-greedy 0.05'),
+    ('prioritized_dqn', 'sample', 0.05, 'epsilon-greedy 0.05'),
+    ('pgql', 'sample', 0.05, 'sampled'),
     ('a3c', 'mean', 0.05, 'mean'),
     ('one_step_sarsa', 'greedy', 0.05, 'greedy'),
   ],
@@ -52,6 +56,23 @@ def test_how_actions_are_chosen_is_described(algo, policy, epsilon, expected):
     policy, exploration_epsilon=epsilon
   )
   assert described == expected
+
+
+@pytest.mark.parametrize('domain', ['atari', 'labyrinth', 'torcs'])
+@pytest.mark.parametrize(
+  'algo, learning_rate, max_grad_norm',
+  [('dqn', 2.5e-4, 0), ('dueling_dqn', 2.5e-4, 10), ('pgql', None, None)],
+)
+def test_dqn_learns_from_pixels_with_its_own_settings(
+  domain, algo, learning_rate, max_grad_norm
+):
+  own, of_a3c = defaults(domain, algo), defaults(domain, 'a3c', lstm=False)
+  names = ('t_max', 'learning_rate', 'rms_epsilon', 'max_grad_norm')
+  values = [own[name][0] for name in names]
+  if learning_rate is None:  # It has those of A3C.
+    assert values == [of_a3c[name][0] for name in names]
+  else:
+    assert values == [1, learning_rate, 0.01, max_grad_norm]
 
 
 def test_a_registered_algorithm_is_known(register):

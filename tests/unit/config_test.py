@@ -26,6 +26,8 @@ BAD = {
   'threads': TOO_SMALL,
   'reduce': ['max', ''],
   'lag_correction': ['retrace', ''],
+  'advantage': ['q', ''],
+  'gae_lambda': [-0.1, 1.1, NAN],
   'agents': [0, 1001],
   'predictors': [0, 65],
   'trainers': [0, 65],

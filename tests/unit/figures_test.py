@@ -66,7 +66,10 @@ def test_a_value_methods_score_is_that_of_its_newest_evaluation():
   [(50, 5, 5), (50, 3, 3), (10, 5, 1), (25, 3, 2), (1, 5, 1), (3, 3, 1)],
 )
 def test_as_many_of_the_best_as_in_the_paper(runs, of_50, count):
-  trials = [make_trial([float(number)]) for number in range(runs)]
+  trials = [
+    make_trial([float(number)], learning_rate=1e-3 + number)
+    for number in range(runs)
+  ]
   chosen = scores.best(trials, of_50=of_50)
   assert [scores.score(trial) for trial in chosen] == [
     runs - 1.0 - place for place in range(count)
@@ -77,6 +80,15 @@ def test_a_run_without_a_score_is_not_the_best():
   assert scores.best([make_trial()], of_50=5) == []
   worst = make_trial([-1.0])
   assert scores.best([make_trial(), worst], of_50=5) == [worst]
+
+
+def test_all_seeds_of_the_best_learning_rate_count():
+  good = [make_trial([x], learning_rate=1e-4) for x in (9.0, 2.0, 1.0)]
+  bad = [make_trial([x], learning_rate=1e-3) for x in (5.0, -4.0)]
+  assert scores.best([*bad, *good], of_50=5) == good
+  assert scores.best([make_trial(), *good], of_50=5) == good
+  text = scores.describe(good)
+  assert text == '4.00 after 0.001 million frames (learning rates 0.0001)'
 
 
 def test_curves_are_means_over_runs_by_frames_and_hours():
@@ -292,6 +304,24 @@ def test_figure_1_stands_beside_the_papers_curves():
   ]
 
 
+def test_dqn_of_figure_1_is_drawn_beside_the_papers():
+  pytest.importorskip('matplotlib')
+  trials = [
+    make_trial([], [score], game='pong', algo='dqn', threads=1)
+    for score in (-20.0, -10.0)
+  ]
+  drawn = figures.figure1(trials, 'title', of_50=5)
+  ours = [row for row in drawn.rows if row['series'] == 'ours']
+  assert [(row['x'], row['score'], row['runs']) for row in ours] == [
+    ('hours', -15.0, 2),
+    ('frames', -15.0, 2),
+  ]
+  others = {row['series'] for row in drawn.rows} - {'ours'}
+  assert others == {'paper, DQN (Fig. 1)'}
+  hours = [row for row in drawn.rows if row['series'] in others]
+  assert len(hours) == 16  # Once, not as a baseline too.
+
+
 def test_figure_2_has_every_learning_rate_and_the_papers():
   pytest.importorskip('matplotlib')
   trials = [
@@ -343,12 +373,35 @@ def test_table_1_is_of_the_newest_evaluations():
     make_trial([5.0], game='qbert', method='a3c_1_day'),
   ]
   drawn = tables.table1(trials, 'title')
-  pong, breakout = drawn.rows
+  pong, breakout, *gorila = drawn.rows
   # Half of the way from -20.7 to 14.6, and all of that from 1.7 to 30.5.
   assert (pong['score'], pong['human_normalized']) == (-3.05, 50.0)
   assert (breakout['score'], breakout['human_normalized']) == (30.5, 100.0)
   assert (pong['paper_score'], pong['standard_error']) == (11.4, 0.5)
   assert (pong['PFRL'], breakout['ChainerRL']) == (20.9, 569.9)
-  (line,) = drawn.summary
+  assert [(row['method'], row['game'], row['score']) for row in gorila] == [
+    ('Gorila', 'pong', ''),
+    ('Gorila', 'breakout', ''),
+  ]
+  assert gorila[0]['paper_score'] == 16.7 and gorila[0]['PFRL'] == ''
+  line, of_gorila = drawn.summary
+  assert of_gorila.endswith('on all 49 215.2%, 71.3%, from human starts')
   assert line.startswith('a3c_1_day: mean 75.0%, median 75.0% of 2 games')
   assert line.endswith('on all 57 344.1%, 68.2%, from human starts')
+
+
+def test_table_1_of_games_that_a_row_of_the_paper_lacks():
+  pytest.importorskip('matplotlib')
+  trials = [
+    make_trial([], [score], game=game, method='dqn', algo='dqn')
+    for game, score in [('pong', 14.6), ('skiing', -4336.9)]
+  ]
+  drawn = tables.table1(trials, 'title')
+  pong, skiing, *_ = drawn.rows
+  assert (pong['score'], pong['paper_score']) == (14.6, 16.2)
+  assert pong['Wang et al. 2016'] == 19.5
+  assert (skiing['paper_score'], skiing['paper_normalized']) == ('', '')
+  assert skiing['own paper, 5 minutes'] == ''
+  assert 'paper on 1 of these games' in drawn.summary[0]
+  only = tables.table1(trials[1:], 'title')
+  assert 'paper none of these games, on all 49' in only.summary[0]

@@ -21,7 +21,10 @@ def describe():
 def test_defaults_are_those_of_the_algorithm_in_the_domain(describe):
   everything = describe('labyrinth', None)
   assert 'Default: 20 (reproductions of the paper); with ' in everything
-  assert ' or --algo=one_step_sarsa or --algo=pgql 5 (paper, section 8)' in everything
+  assert (
+    ' or --algo=one_step_sarsa or --algo=pgql 5 (paper, section 8)'
+    in everything
+  )
   a3c = describe('labyrinth', 'a3c')
   assert 'Default: 20 (reproductions of the paper).' in a3c
   assert '--[no]lstm: ' in a3c

@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
-from a3c_jax.algorithms import registry
 from a3c_jax.envs import reference_scores
 from a3c_jax.reproduce import published
+
+# The four algorithms of the paper.
+OWN = ('a3c', 'nstep_q', 'one_step_q', 'one_step_sarsa')
 
 
 def test_human_normalized_scores():
@@ -37,7 +39,7 @@ def test_the_scale_of_every_game_rises():
   assert all(scale.human > scale.random for scale in scales)
 
 
-@pytest.mark.parametrize('algo', registry.names())
+@pytest.mark.parametrize('algo', OWN)
 @pytest.mark.parametrize('game', published.paper_games())
 def test_there_are_curves_of_five_games_and_four_algorithms(game, algo):
   for threads in (1, 2, 4, 8, 16):
@@ -117,7 +119,7 @@ def test_a_summary():
 @pytest.mark.parametrize('game', published.paper_games())
 def test_figure_1_has_dqn_and_the_four(game):
   curves = published.figure1(game)
-  assert {*curves} == {*registry.names(), 'dqn'}
+  assert {*curves} == {*OWN, 'dqn'}
   assert curves['nstep_q'].label == 'paper, n-step Q (Fig. 1)'
   assert all(curve.x[-1] == 15 for curve in curves.values())
 
@@ -139,7 +141,7 @@ def test_values_of_figure_1_at_its_right_edge():
   assert published.figure1('seaquest') == {}
 
 
-@pytest.mark.parametrize('algo', registry.names())
+@pytest.mark.parametrize('algo', OWN)
 @pytest.mark.parametrize('game', published.paper_games())
 def test_every_scatter_has_50_learning_rates(game, algo):
   points = published.learning_rates(game, algo)
@@ -181,8 +183,35 @@ def test_speedups_of_table_2():
   assert published.speedups('one_step_q')[16] == 24.1
 
 
+def test_the_paper_has_no_threads_of_dqn():
+  for algo in ('dqn', 'double_dqn', 'pgql'):
+    assert published.paper_curve('pong', algo, threads=1, against='hours') is (
+      None
+    )
+    assert published.speedups(algo) == {}
+
+
+def test_dqn_of_figure_1_had_no_threads():
+  threads = {x: c.threads for x, c in published.figure1('pong').items()}
+  assert threads == dict.fromkeys(OWN, 16) | {'dqn': 1}
+  assert {*published.BASELINES} <= {*threads}
+
+
 def test_reproductions_of_others():
-  pong = published.reproductions('pong')
+  pong = published.reproductions('pong', 'A3C_FF_1day')
   assert pong == {'NoisyNet paper': 7, 'ChainerRL': 20.7, 'PFRL': 20.9}
-  assert 'ChainerRL' not in published.reproductions('defender')
-  assert published.reproductions('catch') == {}
+  assert 'ChainerRL' not in published.reproductions('defender', 'A3C_FF_1day')
+  assert published.reproductions('catch', 'A3C_FF_1day') == {}
+
+
+def test_scores_of_dqn_and_its_family_after_no_ops():
+  # Table 2 of arXiv:1511.06581, and the tables of the methods' own papers.
+  wang, own = 'Wang et al. 2016', 'own paper, 5 minutes'
+  assert published.reproductions('pong', 'DQN') == {wang: 19.5, own: 18.9}
+  assert published.reproductions('pong', 'Double') == {wang: 20.9}
+  assert published.reproductions('pong', 'Dueling') == {wang: 21.0}
+  assert published.reproductions('pong', 'Prioritized') == {wang: 20.6}
+  assert published.reproductions('breakout', 'Gorila') == {own: 402.2}
+  # The papers of DQN and Gorila have 49 games.
+  assert published.reproductions('skiing', 'Gorila') == {}
+  assert [*published.reproductions('skiing', 'DQN')] == [wang]
