@@ -93,7 +93,8 @@ def interrupted(make, during):
   """Pushes once, and once more with a call of `during` in the update."""
   calls = []
 
-  def apply(params, optimizer_state, grads, frames):
+  def apply(params, optimizer_state, grads, frames, rate_scale):
+    del rate_scale
     if frames:
       calls.append(during(store))
     return params - grads, optimizer_state
