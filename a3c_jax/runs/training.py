@@ -236,7 +236,6 @@ def _restore(
     for worker in parts.team:  # There is nothing to draw yet.
       worker.state = worker.state._replace(minibatches_due=0)
   states = [worker.state for worker in parts.team]
-  memory = _memory_of(restored.state, job)
   job.store.restore(
     restored.state._replace(worker_states=states, memory=memory)
   )
