@@ -113,6 +113,14 @@ def test_cartpole(tmp_path):
   assert result.mean_return >= 300
 
 
+def test_cartpole_with_dqn(tmp_path):
+  # The newest 100 episodes begin when the pole still falls early.
+  result = run(
+    'gym', 'CartPole-v1', tmp_path, threads=1, frames=25_000, algo='dqn'
+  )
+  assert result.mean_return >= 150
+
+
 def test_pendulum(tmp_path):
   # Random play scores about -1,200, the best player about -150.
   result = run(
