@@ -149,8 +149,8 @@ _SMALL = {
   'replay_start_frames': (1_000, 'ours'),
   'error_clip': (1.0, 'DQN'),
 }
-# Returns are of hundreds. A bound of 1 on errors lets Q of CartPole grow without
-# end: the many small errors outweigh the few large ones of final steps.
+# Returns of CartPole are of hundreds. With errors clipped to 1, its Q grows
+# without end: many small errors outweigh the few large ones of final steps.
 _GYM = _SMALL | {
   'error_clip': (0.0, 'ours'),
   'replay_batch': (64, 'ours'),

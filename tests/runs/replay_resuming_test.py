@@ -206,6 +206,21 @@ def test_another_number_of_threads_starts_with_an_empty_memory(
   assert len(heads) == 2 and sum(heads) == last.frames - frames
 
 
+def test_threads_that_were_out_of_step_go_on_together(
+  tmp_path, monkeypatch, caplog
+):
+  given = {'algo': 'pgql', 'threads': 2, 'replay_minibatches': 3}
+  interrupted_in_minibatch(
+    monkeypatch, tmp_path, 14, runtime='asynchronous', **given
+  )
+  last = run_small(
+    tmp_path, runtime='synchronous', override=('runtime',), **given
+  )
+  assert last.finished
+  assert 'starts empty' not in caplog.text
+  assert remembered(tmp_path)['heads'].sum() == last.frames
+
+
 def test_normalized_observations_come_from_a_memory_of_raw_ones(
   tmp_path, monkeypatch
 ):
