@@ -20,9 +20,7 @@ class Steps(NamedTuple):
   reward: np.ndarray  # [T, K] raw
   bootstrap_value: np.ndarray  # [T, K] float32, 0 unless truncated
   done: np.ndarray  # [T, K] bool, the step is the last of its episode
-  truncated: (
-    np.ndarray
-  )  # [T, K] bool, has a bootstrap value
+  truncated: np.ndarray  # [T, K] bool, has a bootstrap value
   life_loss: np.ndarray  # [T, K] bool
   pending_action: np.ndarray | None  # [K, ...], drawn on arrival
   state: types.State  # recurrent state before obs[T]
