@@ -28,6 +28,7 @@ CATCH = ('catch', catch.Options())
 PONG = ('atari', atari.Options(game='pong'))
 PENDULUM = ('control', control.Options(env='Pendulum-v1'))
 OF_THE_PAPER = ('a3c', 'nstep_q', 'one_step_q', 'one_step_sarsa')
+REPLAY = {'replay_start_frames': 200, 'replay_capacity': 300}
 RUNS = {
   **{f'catch {algo}': (*CATCH, {'algo': algo}) for algo in OF_THE_PAPER},
   'catch a3c, K = 3': (*CATCH, {'algo': 'a3c', 'envs_per_thread': 3}),
@@ -43,6 +44,14 @@ RUNS = {
   ),
   'pong nstep_q': (*PONG, {'algo': 'nstep_q', 'envs_per_thread': 1}),
   'pong one_step_q': (*PONG, {'algo': 'one_step_q', 'envs_per_thread': 1}),
+  **{
+    f'catch {algo}': (*CATCH, {'algo': algo, **REPLAY})
+    for algo in ('dqn', 'dueling_dqn', 'prioritized_dqn', 'pgql')
+  },
+  'pong dqn': (
+    *PONG,
+    {'algo': 'dqn', 'network': 'nips', 'envs_per_thread': 1, **REPLAY},
+  ),
   'pendulum gaussian': (*PENDULUM, {'envs_per_thread': 1}),
   'pendulum gaussian, K = 3': (*PENDULUM, {'envs_per_thread': 3}),
 }
