@@ -45,9 +45,9 @@ class AttachedFiles:
       The SHA-256 of each name.
 
     Raises:
-      OSError: if one cannot be written or read back, or is not there.
-      ValueError: if a name is not allowed, is known for another content, or has
-        no content and is not known.
+      OSError: if one cannot be written or read back, or has no content and is
+        not there or not known.
+      ValueError: if a name is not allowed, or is known for another content.
     """
     digests = {
       name: _digest(name, content, known) for name, content in contents.items()
@@ -60,9 +60,7 @@ class AttachedFiles:
       if content is not None:
         files.replace(path, content, read_back=True)
       elif not path.is_file():
-        raise FileNotFoundError(
-          errno.ENOENT, f'its attached file {name} is missing'
-        )
+        raise _missing(name)
     files.sync_folder(self._folder)
     return digests
 
@@ -143,9 +141,14 @@ def _digest(name: str, content: bytes | None, known: Mapping[str, str]) -> str:
     raise ValueError(f'{name!r} is no name of an attached file')
   if content is None:
     if name not in known:
-      raise ValueError(f'{name} has no content, and no checkpoint has it')
+      # Someone deleted the checkpoints that named it.
+      raise _missing(name)
     return known[name]
   digest = verified_files.sha256(content)
   if known.get(name, digest) != digest:
     raise ValueError(f'{name} has another content in an earlier checkpoint')
   return digest
+
+
+def _missing(name: str) -> FileNotFoundError:
+  return FileNotFoundError(errno.ENOENT, f'its attached file {name} is missing')

@@ -124,7 +124,7 @@ class Store:
       OSError: if it cannot be written or not be read back, or an attached file
         is missing; the earlier ones are unchanged.
       ValueError: if an attached file has a name that is not allowed or stands
-        for another content, or has no content here or in another checkpoint.
+        for another content.
     """
     content = serialization.msgpack_serialize(jax.tree.map(np.asarray, arrays))
     header = {

@@ -31,6 +31,40 @@ class SealMemory(supervise.Service):
     self._memory.seal()
 
 
+class WatchStart(supervise.Service):
+  """Warns once if a memory lacks its start after twice the frames."""
+
+  def __init__(self, replay: runtime.Replay, *, start_frames: int, frames: int):
+    """Starts to count.
+
+    Args:
+      replay: of the run.
+      start_frames: emulator frames that the memory needs.
+      frames: emulator frames of the run so far.
+    """
+    self._replay = replay
+    self._late = frames + 2 * start_frames
+    self._done = False
+
+  def tick(self, now: supervise.Tick) -> None:
+    if self._done or now.version.frames < self._late:
+      return
+    self._done = True
+    size = self._replay.memory.size(0)
+    if size < self._replay.start:
+      _logger.warning(
+        'nothing is learnt from the replay memory yet: %s transitions can be '
+        'drawn, and the first minibatch needs %s; none can that a time limit '
+        'truncates, nor sequences that contain one',
+        f'{size:,}',
+        f'{self._replay.start:,}',
+      )
+
+  def finish(self, now: supervise.Tick, outcome: supervise.Outcome) -> None:
+    del outcome
+    self.tick(now)
+
+
 def make(
   config: Config, learner: types.Learner, team: Sequence[runtime.Worker]
 ) -> runtime.Replay | None:

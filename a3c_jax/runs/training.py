@@ -327,11 +327,18 @@ def _train(
 
 
 def _of_memory(parts: assembly.Parts) -> list[supervise.Service]:
-  """Returns the service of the replay memory, if checkpoints hold one."""
-  replay = parts.job.replay
-  if not (replay and replay.memory.persistent):
+  """Returns the services of the replay memory, if there is one."""
+  replay, settings = parts.job.replay, parts.config.replay
+  if not (replay and settings):
     return []
-  return [replay_lib.SealMemory(replay.memory)]
+  watch = replay_lib.WatchStart(
+    replay,
+    start_frames=settings.replay_start_frames,
+    frames=parts.job.store.read().frames,
+  )
+  if not replay.memory.persistent:
+    return [watch]
+  return [watch, replay_lib.SealMemory(replay.memory)]
 
 
 def _result(

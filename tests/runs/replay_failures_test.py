@@ -85,6 +85,23 @@ def test_a_truncated_transition_is_not_drawn(tmp_path, runtime):
   assert cut == [*range(4, 200, 5)]
 
 
+@pytest.mark.parametrize(('t_max', 'warned'), [(1, False), (5, True)])
+def test_a_memory_that_lacks_its_start_is_reported(
+  tmp_path, caplog, t_max, warned
+):
+  # Each window of five steps has one that is truncated.
+  result = run_small(
+    tmp_path,
+    lambda: vector(Truncates),
+    algo='dqn',
+    t_max=t_max,
+    replay_start_frames=20,
+    frames=400,
+  )
+  assert (result.updates == 0) == warned
+  assert ('nothing is learnt' in caplog.text) == warned
+
+
 @pytest.mark.parametrize('algo', ['dqn', 'pgql'])
 def test_synchronous_threads_begin_to_learn_from_memory_together(
   tmp_path, algo

@@ -110,7 +110,6 @@ def test_another_process_goes_on(tmp_path):
   ('attached', 'named'),
   [
     ({'a': b'another'}, 'another content'),
-    ({'e': None}, 'no checkpoint has it'),
     ({'../1': b''}, 'no name'),
     ({'c/d': b''}, 'no name'),
     ({'..': b''}, 'no name'),
@@ -225,6 +224,17 @@ def test_one_that_should_be_there_and_is_missing(tmp_path):
   assert error.value.strerror == 'its attached file a is missing'
   assert store.frames() == [1]
   assert on_disk(tmp_path) == 'b'
+
+
+def test_one_whose_checkpoints_someone_deleted(tmp_path):
+  store = opened(tmp_path)
+  save(store, 1, new='ab')
+  (tmp_path / 'store' / '1').unlink()
+  # An OSError, which ends a run in one line.
+  with pytest.raises(OSError) as error:
+    save(store, 2, new='c', old='ab')
+  assert error.value.strerror == 'its attached file a is missing'
+  assert store.frames() == []
 
 
 def test_all_stay_while_a_header_cannot_be_read(tmp_path):
