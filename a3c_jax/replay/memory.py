@@ -313,7 +313,7 @@ class Memory:
     for name, mine in self._description().items():
       theirs = state.arrays.get(name)
       if theirs is None or not np.array_equal(mine, theirs):
-        return f'another {name}: {_as_text(theirs)}, expected {_as_text(mine)}'
+        return f'{name} {_as_text(theirs)}, not {_as_text(mine)}'
     return ''
 
   def restore(self, state: MemoryState) -> None:
@@ -365,7 +365,7 @@ class Memory:
       'workers': np.array(len(self._groups) * layout.workers),
       'num_envs': np.array(layout.num_envs),
       'shared': np.array(layout.workers > 1 or len(self._groups) == 1),
-      'capacity': np.array(layout.rows),
+      'transitions_per_environment': np.array(layout.rows),
       'stack': np.array(layout.stack),
       'steps': np.array(layout.steps),
       'obs_shape': np.array(layout.obs_shape, np.int64),

@@ -9,6 +9,9 @@ import numpy as np
 from a3c_jax.core import arrays
 
 
+_MOST_TRIES = 20
+
+
 class Transitions(NamedTuple):
   """What one segment adds: T steps of K environments; time first."""
 
@@ -214,12 +217,17 @@ class Ring:
 
     streams, starts = candidates(count)
     ready = self.ready.reshape(-1)
-    while True:
-      # Few are not ready: those at truncations and at the oldest frames.
-      again = ~ready[self.rows_of(streams, starts)]
+    again = ~ready[self.rows_of(streams, starts)]
+    # Few are not ready: those at truncations and at the oldest frames.
+    for _ in range(_MOST_TRIES):
       if not again.any():
         return streams, starts
       streams[again], starts[again] = candidates(np.count_nonzero(again))
+      again = ~ready[self.rows_of(streams, starts)]
+    rows = np.flatnonzero(ready)  # Slower, but sure to end.
+    chosen = rows[rng.integers(len(rows), size=np.count_nonzero(again))]
+    streams[again], starts[again] = self.found_at(chosen)
+    return streams, starts
 
   def rows_of(self, streams: np.ndarray, indices: np.ndarray) -> np.ndarray:
     """Returns [n] int64, the rows where transitions of streams lie."""

@@ -58,7 +58,8 @@ class Checkpoints:
       best: the count of frames of the best parameters so far.
 
     Raises:
-      OSError: if it cannot be written; the earlier ones are unchanged.
+      OSError: if it cannot be written; the earlier ones are unchanged. If there
+        is a replay memory, it is written without that then, if possible.
     """
     version = state.store.version
     record = {
@@ -78,7 +79,16 @@ class Checkpoints:
         json.loads(json.dumps(record))
       ):
         return
-    self._store.save(version.frames, _to_arrays(state.store), record, attached)
+    try:
+      self._store.save(
+        version.frames, _to_arrays(state.store), record, attached
+      )
+    except OSError:
+      if attached:  # There may be room for all but the memory.
+        without = state.store._replace(memory=None)
+        del record['memory']
+        self._store.save(version.frames, _to_arrays(without), record)
+      raise
     self._forget()
 
   def save_best(

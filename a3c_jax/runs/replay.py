@@ -151,7 +151,7 @@ def _memory(
       f'--replay_capacity={settings.replay_capacity}: never holds the '
       f'{start:,} transitions of --replay_start_frames='
       f'{settings.replay_start_frames} that a minibatch may start with; '
-      f'allowed: more'
+      f'allowed: at least {settings.replay_capacity + start - made.most:,}'
     )
   _logger.info('replay: %s when full', _gigabytes(made.num_bytes))
   return made

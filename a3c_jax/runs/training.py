@@ -250,11 +250,12 @@ def _memory_of(
   """Returns the replay memory to resume with; None for an empty one."""
   if job.replay is None:
     return None
-  problem = 'no checkpoint holds an intact one'
+  problem = 'the checkpoint has none, or no intact one'
   if not job.replay.memory.persistent:
     problem = '--replay_checkpoint=empty'
   elif state.memory is not None:
     problem = job.replay.memory.why_not(state.memory)
+    problem = problem and f'that of the checkpoint has {problem}'
   if problem:
     _logger.warning('the replay memory starts empty: %s', problem)
     return None

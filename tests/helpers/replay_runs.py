@@ -60,7 +60,10 @@ def remembered(workdir):
   """
   saved = newest(workdir)
   arrays = saved.arrays['memory']
-  rows, num_envs = int(arrays['capacity']), int(arrays['num_envs'])
+  rows, num_envs = (
+    int(arrays['transitions_per_environment']),
+    int(arrays['num_envs']),
+  )
   frames = {}
   for name, _ in sorted(
     saved.record['memory'], key=lambda x: chunks.key_of(chunks.Chunk(*x, None))

@@ -16,7 +16,8 @@ from replay_runs import (
 )
 from results import digest, read_rows, same_episodes
 
-from a3c_jax.runs import checkpoint_store
+from a3c_jax.core import errors
+from a3c_jax.runs import attached_files, checkpoint_store
 
 
 def same_runs(one, other, *workdirs):
@@ -183,6 +184,21 @@ def test_without_an_intact_chunk_the_memory_starts_empty(
   assert f'resuming at frame {frames:,}' in caplog.text
   heads, _ = sizes_and_updates(tmp_path, 1000)
   assert heads == [1000 - frames]
+
+
+def test_without_room_for_the_memory_the_parameters_are_saved(
+  tmp_path, monkeypatch
+):
+  def no_room(*_):
+    raise OSError(28, 'No space left on device')
+
+  monkeypatch.setattr(attached_files.AttachedFiles, 'write', no_room)
+  with pytest.raises(errors.RunError, match='No space left on device'):
+    run_small(tmp_path, algo='dqn', checkpoint_frames=10)
+  monkeypatch.undo()
+  saved = newest(tmp_path)
+  assert 'memory' not in saved.arrays and 'memory' not in saved.record
+  assert run_small(tmp_path, algo='dqn').finished
 
 
 @pytest.mark.parametrize('runtime', ['asynchronous', 'synchronous'])

@@ -161,7 +161,7 @@ def test_overwritten_frames_of_a_chunk_are_0_if_it_was_not_sealed_before():
     ('workers', {'workers': 4, 'capacity': 640}),
     ('num_envs', {'num_envs': 1, 'capacity': 160}),
     ('shared', {'shared': False, 'capacity': 160}),
-    ('capacity', {'capacity': 400}),
+    ('transitions_per_environment', {'capacity': 400}),
     ('stack', {'stack': 1}),
     ('steps', {'steps': 3}),
     ('alpha_and_epsilon', {'priorities': None}),
@@ -171,5 +171,5 @@ def test_overwritten_frames_of_a_chunk_are_0_if_it_was_not_sealed_before():
 def test_another_memory_is_refused(name, other):
   state = transitions.memory_for(**SETTINGS).capture()
   memory = transitions.memory_for(**(SETTINGS | other))
-  with pytest.raises(ValueError, match=f'another {name}'):
+  with pytest.raises(ValueError, match=f'has {name} '):
     memory.restore(state)

@@ -134,6 +134,16 @@ def test_uniform_draws_are_uniform():
   np.testing.assert_array_equal(drawn.weight, np.float32(1))
 
 
+def test_draws_end_although_almost_nothing_may_be_drawn():
+  memory, worker = filled(np.random.default_rng(0), count=10, capacity=10_000)
+  lone = worker.segment(2_000)
+  lone.truncated[:] = True
+  memory.extend(0, lone)
+  assert memory.size(0) == 10
+  drawn = memory.sample(0, 20_000, np.random.default_rng(0)).where[:, 1]
+  np.testing.assert_allclose(np.bincount(drawn), 2000, atol=200)
+
+
 def test_draws_are_proportional_to_priorities_and_weights_undo_it():
   rng = np.random.default_rng(0)
   memory, _ = filled(rng, count=5, priorities=replay.Priorities(0.5, 1.0))
