@@ -8,7 +8,6 @@ import numpy as np
 
 from a3c_jax.core import arrays
 
-
 _MOST_TRIES = 20
 
 
