@@ -381,6 +381,6 @@ def test_environments_are_replaced_by_as_many_alone(tmp_path):
 def test_threads_that_end_before_all_frames_are_a_failure(
   tmp_path, monkeypatch
 ):
-  monkeypatch.setattr(asynchronous, 'work', lambda worker, job, stop: None)
+  monkeypatch.setattr(asynchronous, 'work', lambda *_: None)
   with pytest.raises(RuntimeError, match='ended at frame 0 of 100'):
     run(tmp_path)

@@ -172,7 +172,7 @@ def test_an_override_of_nothing_is_refused(tmp_path):
     line = refusal(tmp_path, override=(name,))
     assert line.startswith(
       f'--override={name}: no setting that has to stay; allowed: '
-      'adam_epsilon, algo, '
+      'adam_epsilon, advantage, algo, '
     )
     assert (
       'rms_epsilon, rows, runtime, seed' in line and 'keep' not in line[40:]
@@ -515,8 +515,8 @@ DAMAGES = {
   ),
   'no algorithm': (changed(algorithm=None), NOT_OF_A_RUN),
   'another algorithm': (
-    changed(algo='dqn'),
-    'its algorithm dqn is not registered here',
+    changed(algo='ppo'),
+    'its algorithm ppo is not registered here',
   ),
   'an algorithm in a list': (changed(algo=[1]), 'its algorithm [1] is not'),
   'of an earlier version': (
