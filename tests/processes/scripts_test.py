@@ -19,6 +19,7 @@ from results import read_record, read_rows, same_episodes
 import settings
 
 from a3c_jax.algorithms import registry
+from a3c_jax.core import stopwatch
 
 
 def run(command, *arguments, cwd):
@@ -99,8 +100,7 @@ def test_benchmark(tmp_path, arguments):
     figures[speeds[1]] / figures[speeds[3]]
   )
   phases = figures['ms_per_step']
-  names = 'playing acting emulator gradients lock_wait update waiting other'
-  assert set(phases) == {*names.split()}
+  assert set(phases) == {*stopwatch.PHASES}
   if 'queues' not in arguments:
     # The phases of the one thread are all of its time; a step is 4 frames.
     assert sum(phases.values()) == pytest.approx(
@@ -339,6 +339,21 @@ def test_broken_environment_shows_its_own_traceback(tmp_path):
 def test_bad_input_ends_in_one_line(tmp_path, command, hint):
   (tmp_path / 'mine.py').write_text(MODULE)
   assert hint in refused(run(command, cwd=tmp_path))
+
+
+def test_benchmark_of_a_replay_memory(tmp_path):
+  pytest.importorskip('ale_py')
+  command = (
+    'benchmark.py --algo=dqn --network=nips --replay_capacity=5000 '
+    '--replay_start_frames=400 --seconds=2 --json=figures.json'
+  )
+  out = succeeded(run(command, cwd=tmp_path))
+  figures = json.loads((tmp_path / 'figures.json').read_text())
+  assert 'policy_lag' not in figures
+  assert 0 < figures['ms_per_sample'] < figures['ms_per_update']
+  # A frame once, and what belongs to it.
+  assert 84 * 84 < figures['replay_bytes_per_transition'] < 84 * 84 + 100
+  assert f'{figures["ms_per_sample"]:.3f}' in out
 
 
 def test_benchmark_that_fails_leaves_older_figures_alone(tmp_path):

@@ -74,7 +74,7 @@ def test_its_flags_are_shown_and_those_of_others_refused(run):
 
   line = refused(run('--algo=reinforce', '--entropy_cost=0.1'))
   assert line.startswith('--entropy_cost: not a setting of ')
-  assert line.endswith('--algo=reinforce; allowed with --algo=a3c')
+  assert line.endswith('--algo=reinforce; allowed with --algo=a3c or pgql')
   line = refused(run('--baseline_cost=1'))  # By default it is A3C.
   assert line.startswith('--baseline_cost: not a setting of --algo=a3c')
   line = refused(run('--algo=reinforce', '--baseline_cost=-1'))
