@@ -165,7 +165,9 @@ def test_a_capture_is_one_moment_for_state_and_events(make):
         ended.set()
 
   def watch():
-    while not ended.is_set() or len(captured) < 5:
+    done = False
+    while not done or len(captured) < 5:
+      done = ended.is_set()  # Before the capture, which then has all pushes.
       drained.extend(store.drain())
       state, applied = store.capture()
       drained.extend(applied)
