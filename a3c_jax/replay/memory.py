@@ -179,10 +179,12 @@ class Memory:
     layout = self._groups[0].ring.layout
     length = layout.stack + layout.steps
     each = (batch_size, layout.steps)
+    frames = arrays.aligned_empty(
+      (batch_size, length, *layout.frame_shape), layout.obs_dtype
+    )
+    frames[:] = 0
     return Minibatch(
-      frames=arrays.aligned_empty(
-        (batch_size, length, *layout.frame_shape), layout.obs_dtype
-      ),
+      frames=frames,
       is_first=np.zeros((batch_size, length), bool),
       a=np.zeros((*each, *layout.action_shape), layout.action_dtype),
       r_t=np.zeros(each, np.float32),

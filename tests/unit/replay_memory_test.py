@@ -124,6 +124,17 @@ def test_frames_are_where_jax_uses_them_without_a_copy():
   assert frames.shape == (3, 2, *transitions.FRAME)
 
 
+def test_an_example_has_the_form_of_a_sample_and_is_0():
+  memory, _ = filled(np.random.default_rng(0))
+  sample = memory.sample(0, 3, np.random.default_rng(0))
+  # Memory that was freed just now is not 0.
+  junk = np.full(sample.frames.nbytes + 64, 255, np.uint8)
+  del junk
+  for mine, other in zip(memory.example(3), sample, strict=True):
+    assert (mine.shape, mine.dtype) == (other.shape, other.dtype)
+    assert not mine.any()
+
+
 def test_uniform_draws_are_uniform():
   rng = np.random.default_rng(0)
   memory, _ = filled(rng, count=11)
