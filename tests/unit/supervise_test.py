@@ -159,6 +159,9 @@ def test_threads_that_cannot_all_be_started_are_stopped():
   )
   assert isinstance(outcome.error, RuntimeError)
   assert calls == ['a finish']
+  for thread in threading.enumerate():  # Their bodies have returned.
+    if thread.name.startswith('t-'):
+      thread.join(LONG)
   assert running() == []
 
 
