@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from a3c_jax import losses
+from a3c_jax.algorithms import minibatches
 from a3c_jax.core import types
 from a3c_jax.losses import policy
 from a3c_jax.networks import forward_cache
@@ -110,44 +111,28 @@ def pgql(
     output, _ = network.apply(params, obs, (), jnp.zeros(obs.shape[:2], bool))
     return output
 
-  def replay_gradients(params, target_params, segment, weight):
+  def replay_loss(variables, params, target_params, segment, weight):
     del target_params
     # T = 1: each transition is a step of one loss.
+    output = outputs(variables, segment.obs[:1])
     following = outputs(params, segment.obs[1:])
-
-    def loss_of(trained):
-      output = outputs(types.with_trained(params, trained), segment.obs[:1])
-      loss, stats = losses.pgql_loss(
-        output.logits[0],
-        output.v[0],
-        segment.a[0],
-        segment.r_t[0],
-        segment.discount_t[0],
-        following.logits[0],
-        following.v[0],
-        alpha=entropy_cost,
-        value_cost=value_cost,
-        weight_tm1=weight,
-      )
-      errors = jnp.abs(stats.error_tm1)
-      return jnp.sum(loss), (
-        {
-          'loss': jnp.mean(loss),
-          'mean_q': jnp.mean(stats.qa_tm1),
-          'error': jnp.mean(errors),
-        },
-        errors,
-      )
-
-    grads, (stats, errors) = jax.grad(loss_of, has_aux=True)(
-      types.trained(params)
+    return losses.pgql_loss(
+      output.logits[0],
+      output.v[0],
+      segment.a[0],
+      segment.r_t[0],
+      segment.discount_t[0],
+      following.logits[0],
+      following.v[0],
+      alpha=entropy_cost,
+      value_cost=value_cost,
+      weight_tm1=weight,
     )
-    return grads, stats, errors
 
   return a3c(
     network, entropy_cost=entropy_cost, value_cost=value_cost
   )._replace(
-    replay_gradients=jax.jit(replay_gradients),
+    replay_gradients=minibatches.gradients(replay_loss),
     replay_rate_scale=replay_rate,
   )
 

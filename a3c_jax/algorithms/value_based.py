@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from a3c_jax import losses
+from a3c_jax.algorithms import minibatches
 from a3c_jax.core import types
-from a3c_jax.losses import returns
+from a3c_jax.losses import policy, returns
 from a3c_jax.networks import forward_cache
 from a3c_jax.optim import factored
 
@@ -43,6 +44,13 @@ def _greedy_bootstrap(network):
   return bootstrap
 
 
+def _greedy(network):
+  def greedy(params, state, obs):
+    return jnp.argmax(network.apply(params, obs), axis=1), state
+
+  return greedy
+
+
 def _make(
   network: types.Network,
   loss_of_segment: Callable[..., tuple[jax.Array, losses.ValueStats]],
@@ -72,9 +80,6 @@ def _make(
   def act(*args):
     return act_and_keep(*args)[:3]
 
-  def greedy(params, state, obs):
-    return jnp.argmax(network.apply(params, obs), axis=1), state
-
   def activations_of(params, segment):
     return forward_cache.apply_and_keep(network, params, segment.obs[:-1])[1]
 
@@ -88,28 +93,17 @@ def _make(
       'mean_q': jnp.mean(stats.qa_tm1),
     }
 
-  def replay_gradients(params, target_params, segment, weight):
-    def loss_of(trained):
-      variables = types.with_trained(params, trained)
-      loss_tm1, stats = loss_of_segment(
-        network.apply(variables, segment.obs[:-1]),
-        target_params,
-        segment,
-        weight=weight,
-      )
-      return jnp.sum(loss_tm1), _replay_stats(loss_tm1, stats)
-
-    grads, (stats, errors) = jax.grad(loss_of, has_aux=True)(
-      types.trained(params)
-    )
-    return grads, stats, errors
+  def replay_loss(variables, params, target_params, segment, weight):
+    del params
+    q_tm1 = network.apply(variables, segment.obs[:-1])
+    return loss_of_segment(q_tm1, target_params, segment, weight=weight)
 
   gradients = forward_cache.gradients(summed_loss)
   return types.Learner(
     init=network.init,
     initial_state=lambda num_envs: (),
     act=jax.jit(act),
-    greedy=jax.jit(greedy),
+    greedy=jax.jit(_greedy(network)),
     bootstrap=jax.jit(bootstrap),
     gradients=gradients,
     acting=acting,
@@ -118,27 +112,19 @@ def _make(
     factored_gradients=factored.gradients(
       summed_loss, activations_of, gradients
     ),
-    replay_gradients=jax.jit(replay_gradients) if replays else None,
+    replay_gradients=minibatches.gradients(replay_loss) if replays else None,
   )
 
 
-def _replay_stats(loss_tm1, stats):
-  """Returns the scalars of a minibatch of losses [K, T], and errors [K]."""
-  error_tm1 = jnp.abs(stats.error_tm1)
-  return {
-    'loss': jnp.mean(loss_tm1),
-    'mean_q': jnp.mean(stats.qa_tm1),
-    'error': jnp.mean(error_tm1),
-  }, jnp.mean(error_tm1.reshape(len(error_tm1), -1), axis=1)
-
-
 def _weights(weight, steps):
-  """Returns weights [K, T], given those [K] of sequences of T steps."""
+  """Returns weights [K, T], given those [K] of T-step sequences, or None."""
+  if weight is None:
+    return None
   return jnp.broadcast_to(weight[:, None], (len(weight), steps))
 
 
 def _weighted(loss):
-  """Returns a loss whose last argument is the weight of each step."""
+  """Returns a loss whose last argument is the weight of each step, or None."""
   return lambda *arrays: loss(*arrays[:-1], weight_tm1=arrays[-1])
 
 
@@ -153,17 +139,16 @@ def one_step_q(network: types.Network) -> types.Learner:
   """
 
   def loss(q_tm1, target_params, segment, weight=None):
-    arrays = (
+    over_envs = jax.vmap(
+      _weighted(losses.one_step_q_loss), in_axes=(1, 1, 1, 1, 1, 0)
+    )
+    return over_envs(
       q_tm1,
       segment.a[:-1],
       segment.r_t,
       segment.discount_t,
       network.apply(target_params, segment.obs[1:]),
-    )
-    if weight is None:
-      return jax.vmap(losses.one_step_q_loss, in_axes=1)(*arrays)
-    return jax.vmap(_weighted(losses.one_step_q_loss), in_axes=(1,) * 5 + (0,))(
-      *arrays, _weights(weight, len(segment.r_t))
+      _weights(weight, len(segment.r_t)),
     )
 
   return _make(network, loss, _greedy_bootstrap(network), acting='newest')
@@ -198,7 +183,7 @@ def one_step_sarsa(network: types.Network) -> types.Learner:
       network.apply(params, obs), subkey, exploration_epsilon
     )
     q = network.apply(target_params, obs)
-    return jnp.take_along_axis(q, action[:, None], axis=1)[:, 0], key
+    return policy.of_action(q, action), key
 
   return _make(network, loss, bootstrap, acting='newest', replays=False)
 
@@ -214,18 +199,16 @@ def nstep_q(network: types.Network) -> types.Learner:
   """
 
   def loss(q_tm1, target_params, segment, weight=None):
-    arrays = (
+    over_envs = jax.vmap(
+      _weighted(losses.nstep_q_loss), in_axes=(1, 1, 1, 1, 0, 0)
+    )
+    return over_envs(
       q_tm1,
       segment.a[:-1],
       segment.r_t,
       segment.discount_t,
       network.apply(target_params, segment.obs[-1]),
-    )
-    axes = (1, 1, 1, 1, 0)
-    if weight is None:
-      return jax.vmap(losses.nstep_q_loss, in_axes=axes)(*arrays)
-    return jax.vmap(_weighted(losses.nstep_q_loss), in_axes=(*axes, 0))(
-      *arrays, _weights(weight, len(segment.r_t))
+      _weights(weight, len(segment.r_t)),
     )
 
   return _make(network, loss, _greedy_bootstrap(network), acting='snapshot')
@@ -264,37 +247,25 @@ def dqn(
   def act_and_keep(*args):
     return *act(*args), ()
 
-  def greedy(params, state, obs):
-    return jnp.argmax(network.apply(params, obs), axis=1), state
-
-  def replay_gradients(params, target_params, segment, weight):
+  def loss(variables, params, target_params, segment, weight):
     over_envs = jax.vmap(returns.over_steps, in_axes=1)
     reward, discount = over_envs(segment.r_t, segment.discount_t)
     last = segment.obs[-1]
-    target_q = network.apply(target_params, last)
-
-    def loss_of(trained):
-      variables = types.with_trained(params, trained)
-      # Each sequence is a step of one loss, of n-step rewards.
-      arguments = (
-        network.apply(variables, segment.obs[0]),
-        segment.a[0],
-        reward,
-        discount,
-        target_q,
-      )
-      how = {'weight_tm1': weight, 'error_clip': error_clip}
-      if double:
-        selector_q = network.apply(params, last)
-        loss, stats = losses.double_q_loss(*arguments, selector_q, **how)
-      else:
-        loss, stats = losses.one_step_q_loss(*arguments, **how)
-      return jnp.sum(loss), _replay_stats(loss, stats)
-
-    grads, (stats, errors) = jax.grad(loss_of, has_aux=True)(
-      types.trained(params)
+    # Each sequence is a step of one loss, of n-step rewards.
+    arguments = (
+      network.apply(variables, segment.obs[0]),
+      segment.a[0],
+      reward,
+      discount,
+      network.apply(target_params, last),
     )
-    return grads, stats, errors
+    how = {'weight_tm1': weight, 'error_clip': error_clip}
+    if not double:
+      return losses.one_step_q_loss(*arguments, **how)
+    selector_q = network.apply(params, last)
+    return losses.double_q_loss(*arguments, selector_q, **how)
+
+  replay_gradients = minibatches.gradients(loss)
 
   def gradients(params, target_params, segment):
     weight = jnp.ones(segment.r_t.shape[1], jnp.float32)
@@ -304,13 +275,13 @@ def dqn(
     init=network.init,
     initial_state=lambda num_envs: (),
     act=jax.jit(act),
-    greedy=jax.jit(greedy),
+    greedy=jax.jit(_greedy(network)),
     bootstrap=jax.jit(_greedy_bootstrap(network)),
     gradients=jax.jit(gradients),
     acting='snapshot',
     uses_target=True,
     act_and_keep=jax.jit(act_and_keep),
     keeps_activations=False,
-    replay_gradients=jax.jit(replay_gradients),
+    replay_gradients=replay_gradients,
     learns_from_segments=False,
   )

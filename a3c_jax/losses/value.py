@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from a3c_jax.core import shapes
-from a3c_jax.losses import returns
+from a3c_jax.losses import policy, returns
 
 
 class ValueStats(NamedTuple):
@@ -20,7 +20,7 @@ class ValueStats(NamedTuple):
 
 
 def _error_loss(q_tm1, a_tm1, target_tm1, *, weight_tm1=None, error_clip=None):
-  qa_tm1 = jnp.take_along_axis(q_tm1, a_tm1[:, None], axis=1)[:, 0]
+  qa_tm1 = policy.of_action(q_tm1, a_tm1)
   error_tm1 = jax.lax.stop_gradient(target_tm1) - qa_tm1
   loss_tm1 = 0.5 * error_tm1**2
   if weight_tm1 is not None:
@@ -175,7 +175,7 @@ def double_q_loss(
     selector_q_t=(selector_q_t, 'TA'),
   )
   best_t = jnp.argmax(selector_q_t, axis=1)
-  best_q_t = jnp.take_along_axis(target_q_t, best_t[:, None], axis=1)[:, 0]
+  best_q_t = policy.of_action(target_q_t, best_t)
   return _error_loss(
     q_tm1,
     a_tm1,
@@ -223,7 +223,7 @@ def one_step_sarsa_loss(
     target_q_t=(target_q_t, 'TA'),
     a_t=(a_t, 'T'),
   )
-  qa_t = jnp.take_along_axis(target_q_t, a_t[:, None], axis=1)[:, 0]
+  qa_t = policy.of_action(target_q_t, a_t)
   return _error_loss(q_tm1, a_tm1, r_t + discount_t * qa_t)
 
 
