@@ -16,7 +16,7 @@ import gymnasium
 from a3c_jax import losses, networks
 from a3c_jax.algorithms import policy_based, value_based
 from a3c_jax.algorithms.algorithm import Algorithm, Recurrent, ValueBased
-from a3c_jax.algorithms.replaying import KINDS, Replaying
+from a3c_jax.algorithms.replaying import KINDS, SMALL, Replaying
 from a3c_jax.core import cpu, errors, fields, types
 
 _CELLS_EACH = 128  # Of the policy and of the value: the paper, section 9.
@@ -203,13 +203,6 @@ class NStepQ(OneStepQ):
     return t_max
 
 
-# Dropped by an algorithm that has no replay memory.
-_SMALL_REPLAY = {
-  'replay_capacity': (20_000, 'ours'),
-  'replay_start_frames': (2_000, 'ours'),
-}
-
-
 def _value_based(
   name: str,
   title: str,
@@ -223,7 +216,8 @@ def _value_based(
     make_network=q_network,
     make_learner=lambda network, hyperparameters: make(network),
     is_policy=False,
-    defaults={'catch': _SMALL_REPLAY, 'gym': _SMALL_REPLAY},
+    # Dropped by an algorithm that has no replay memory.
+    defaults={'catch': SMALL, 'gym': SMALL},
   )
 
 

@@ -147,7 +147,6 @@ _SMALL = {
   'exploration_anneal_frames': (5_000, 'ours'),
   'replay_capacity': (50_000, 'ours'),
   'replay_start_frames': (1_000, 'ours'),
-  'error_clip': (1.0, 'DQN'),
 }
 # Returns of CartPole are of hundreds. With errors clipped to 1, its Q grows
 # without end: many small errors outweigh the few large ones of final steps.
@@ -173,7 +172,7 @@ _QUICK = {
   'target_period_frames': (16_000, 'ours: 1,000 updates'),
   'exploration_ends': ((0.01,), 'CleanRL, Dopamine'),
   'exploration_anneal_frames': (1_000_000, 'Dopamine: 250,000 agent steps'),
-  'frames': (12_000_000, 'enough to learn Pong'),
+  'frames': (12_000_000, 'ours'),
   'eval_frames': (1_000_000, 'ours'),
 }
 

@@ -13,7 +13,7 @@ import gymnasium
 from a3c_jax import networks
 from a3c_jax.algorithms import builtin, policy_based
 from a3c_jax.algorithms.algorithm import Algorithm
-from a3c_jax.algorithms.replaying import Replaying
+from a3c_jax.algorithms.replaying import SMALL, Replaying
 from a3c_jax.core import fields, types
 
 
@@ -66,10 +66,6 @@ def _learner(
   )
 
 
-_SMALL = {
-  'replay_capacity': (20_000, 'ours'),
-  'replay_start_frames': (2_000, 'ours'),
-}
 PGQL_ALGORITHM = Algorithm(
   name='pgql',
   title='PGQL',
@@ -77,6 +73,6 @@ PGQL_ALGORITHM = Algorithm(
   make_network=_network,
   make_learner=_learner,
   is_policy=True,
-  defaults={'catch': _SMALL, 'gym': _SMALL},
+  defaults={'catch': SMALL, 'gym': SMALL},
   presets={'quick': builtin.A3C.presets['quick']},
 )

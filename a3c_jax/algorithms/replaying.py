@@ -8,6 +8,11 @@ from a3c_jax.algorithms.algorithm import Hyperparameters
 from a3c_jax.core import errors, fields
 
 KINDS = ('shared', 'per_thread')
+# Defaults of memories beside segments, for small tasks.
+SMALL = {
+  'replay_capacity': (20_000, 'ours'),
+  'replay_start_frames': (2_000, 'ours'),
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
