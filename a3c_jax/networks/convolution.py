@@ -84,19 +84,26 @@ def _over_windows(x, kernel, stride):
   x = x[:, :, : (columns - 1 + blocks) * stride]
   # `stride` neighbouring pixels of a row are contiguous in memory.
   x = x.reshape(count, height, -1, stride * channels)
-  windows = jnp.stack(
-    [
-      x[:, row : row + (rows - 1) * stride + 1 : stride, column:][
-        :, :, :columns
-      ]
-      for row in range(size)
-      for column in range(blocks)
-    ],
-    axis=3,
-  )
-  y = _product(
-    windows.reshape(count * rows * columns, -1), kernel.reshape(-1, features)
-  )
+  kernel = kernel.reshape(-1, blocks * stride * channels, features)
+  # XLA joins at most 8 arrays while it computes them. More become as many
+  # operations, half of which it gives to the one thread of its pool.
+  together = max(1, 8 // blocks)
+  y = 0.0
+  for first in range(0, size, together):
+    windows = jnp.stack(
+      [
+        x[:, row : row + (rows - 1) * stride + 1 : stride, column:][
+          :, :, :columns
+        ]
+        for row in range(first, min(first + together, size))
+        for column in range(blocks)
+      ],
+      axis=3,
+    )
+    y += _product(
+      windows.reshape(count * rows * columns, -1),
+      kernel[first : first + together].reshape(-1, features),
+    )
   return y.reshape(count, rows, columns, features)
 
 
