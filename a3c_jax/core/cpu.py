@@ -22,12 +22,16 @@ def set_up() -> None:
   computation, since JAX ignores it later. The library never calls it.
   """
   os.environ['NPROC'] = '1'
-  flag = '--xla_cpu_enable_concurrency_optimized_scheduler=false'
+  flags = ['--xla_cpu_enable_concurrency_optimized_scheduler=false']
+  if jax.__version_info__ >= (0, 11):
+    # From that version on, XLA gives the pool each product that YNNPACK
+    # computes while another operation is ready.
+    flags.append('--xla_cpu_experimental_ynn_fusion_type=')
+  # A process that inherits a flag must not repeat it: programs that JAX kept on
+  # disk are found only with the very same flags.
   given = os.environ.get('XLA_FLAGS', '').split()
-  # A process that inherits the flag must not repeat it: programs that JAX kept
-  # on disk are found only with the very same flags.
-  if flag not in given:
-    os.environ['XLA_FLAGS'] = ' '.join([flag, *given])
+  missing = [each for each in flags if each not in given]
+  os.environ['XLA_FLAGS'] = ' '.join([*missing, *given])
   jax.config.update('jax_cpu_enable_async_dispatch', False)
   # The default generator has many loops. In a program of many steps, XLA would
   # run half of them on that thread.
