@@ -83,11 +83,6 @@ def _paper_curves(groups, against) -> list[published.PaperCurve]:
     )
     if curve is not None and not config.lstm:
       found[curve.label] = curve
-  if not found:
-    raise errors.UsageError(
-      '--paper: the paper has no curve of these runs; allowed: '
-      f'{", ".join(published.paper_games())}, without LSTM'
-    )
   return list(found.values())
 
 
@@ -158,6 +153,11 @@ def draw(runs: Sequence[curves.Run], options: Options) -> Any:
     against: _paper_curves(groups, against) if options.paper else []
     for against in scores.AXES
   }
+  if options.paper and not any(papers.values()):
+    raise errors.UsageError(
+      '--paper: the paper has no curve of these runs; allowed: '
+      f'{", ".join(published.paper_games())}, without LSTM'
+    )
   # A column may hold nothing but NaN: what a run never measures.
   names = [
     name

@@ -116,7 +116,7 @@ def pgql(
     # T = 1: each transition is a step of one loss.
     output = outputs(variables, segment.obs[:1])
     following = outputs(params, segment.obs[1:])
-    return losses.pgql_loss(
+    loss_tm1, stats = losses.pgql_loss(
       output.logits[0],
       output.v[0],
       segment.a[0],
@@ -128,6 +128,9 @@ def pgql(
       value_cost=value_cost,
       weight_tm1=weight,
     )
+    # The loss means something only by its gradient: what is logged is ½ w δ².
+    logged = weight * stats.q_loss
+    return loss_tm1 + jax.lax.stop_gradient(logged - loss_tm1), stats
 
   return a3c(
     network, entropy_cost=entropy_cost, value_cost=value_cost

@@ -57,7 +57,7 @@ def test_a_run_that_is_stopped_anywhere_ends_in_the_same_bits(
 @pytest.mark.parametrize(
   'given',
   [
-    {'threads': 1, 'algo': 'dqn'},
+    {'threads': 1, 'algo': 'dueling_dqn'},
     {'threads': 2, 'algo': 'pgql'},
     {'threads': 2, 'algo': 'prioritized_dqn', 'replay': 'per_thread'},
     {'threads': 4, 'algo': 'nstep_q', 'replay': 'shared'},

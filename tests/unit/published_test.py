@@ -69,6 +69,12 @@ def test_a_curve_of_the_paper():
   assert one.label == 'paper, n-step Q, 1 thread (Fig. 4)'
   many = published.paper_curve('pong', 'a3c', threads=100, against='hours')
   assert many.label == 'paper, A3C, 16 threads (Fig. 4)'
+  dqn = published.paper_curve('pong', 'dqn', threads=2, against='hours')
+  assert dqn.label == 'paper, DQN (Fig. 1)'
+  double = published.paper_curve(
+    'pong', 'double_dqn', threads=2, against='hours'
+  )
+  assert double is None
 
 
 def test_the_paper_has_no_curve_of_other_games():
@@ -185,7 +191,7 @@ def test_speedups_of_table_2():
 
 def test_the_paper_has_no_threads_of_dqn():
   for algo in ('dqn', 'double_dqn', 'pgql'):
-    assert published.paper_curve('pong', algo, threads=1, against='hours') is (
+    assert published.paper_curve('pong', algo, threads=1, against='frames') is (
       None
     )
     assert published.speedups(algo) == {}

@@ -226,6 +226,8 @@ def test_pgql_by_hand():
   np.testing.assert_allclose(errors, np.abs(error), rtol=1e-4, atol=1e-5)
   assert set(stats) == {'loss', 'mean_q', 'error'}
   np.testing.assert_allclose(stats['mean_q'], qa.mean(), rtol=1e-4)
+  logged = np.mean(WEIGHT * error**2 / 2)
+  np.testing.assert_allclose(stats['loss'], logged, rtol=1e-4)
 
 
 def test_pgql_is_a3c_on_segments():
