@@ -189,6 +189,8 @@ def run(
       _exit_with(error, 1)
     except errors.StoppedError as error:
       print(error)
+      # Environments that are half made can crash Python while it ends.
+      process.end_without_teardown(0)
     except KeyboardInterrupt:
       _exit_stopped()
 

@@ -27,6 +27,29 @@ print(process.pid, flush=True)
   processes.wait_until(lambda: processes.parent_of(left) is None)
 
 
+def test_a_run_stopped_before_training_deletes_nothing_at_its_end(tmp_path):
+  # An environment that is half made may crash when it is deleted.
+  code, out, err = run_code(
+    """
+import atexit, os
+from a3c_jax import command_line
+from a3c_jax.core import errors
+
+class Crashes:
+  def __del__(self, end=os._exit):
+    end(77)
+
+atexit.register(print, 'exit function')
+kept = Crashes()
+def main():
+  raise errors.StoppedError('stopped')
+command_line.run(main)
+""",
+    tmp_path,
+  )
+  assert (code, out) == (0, 'stopped\nexit function\n'), err
+
+
 def test_forked_processes_end_at_their_first_signal(tmp_path):
   # Also one that comes before the child has run anything; from a thread too.
   code, out, err = run_code(
