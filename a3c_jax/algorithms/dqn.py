@@ -182,7 +182,9 @@ def _dqn(
 ) -> Algorithm:
   """Returns a record of the family; `changes` are of `_COMMON`."""
   common = _COMMON | changes
-  learning = {setting: common[setting] for setting in _LEARNING}
+  learning = {setting: common[setting] for setting in _LEARNING} | {
+    'envs_per_thread': (1, 'DQN')
+  }
   return Algorithm(
     name=name,
     title=title,

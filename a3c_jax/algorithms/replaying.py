@@ -46,8 +46,8 @@ class Replaying(Hyperparameters):
     source='Mnih et al. 2015',
   )
   replay_start_frames: int = fields.count(
-    'Emulator frames that the replay memory must hold before the first '
-    'minibatch; for one memory per thread, those of all threads together.',
+    'Emulator frames that the replay memory must hold for a minibatch; for one '
+    'memory per thread, those of all threads together.',
     default=200_000,
     source='Mnih et al. 2015: 50,000 agent steps',
   )

@@ -88,7 +88,7 @@ def _over_windows(x, kernel, stride):
   # XLA joins at most 8 arrays while it computes them. More become as many
   # operations, half of which it gives to the one thread of its pool.
   together = max(1, 8 // blocks)
-  y = 0.0
+  products = []
   for first in range(0, size, together):
     windows = jnp.stack(
       [
@@ -100,10 +100,13 @@ def _over_windows(x, kernel, stride):
       ],
       axis=3,
     )
-    y += _product(
-      windows.reshape(count * rows * columns, -1),
-      kernel[first : first + together].reshape(-1, features),
+    products.append(
+      _product(
+        windows.reshape(count * rows * columns, -1),
+        kernel[first : first + together].reshape(-1, features),
+      )
     )
+  y = functools.reduce(jnp.add, products)
   return y.reshape(count, rows, columns, features)
 
 

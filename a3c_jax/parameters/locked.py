@@ -141,11 +141,6 @@ class LockedStore:
       if each.transitions is not None:
         self._memory.extend(each.worker, each.transitions)
 
-  def _captured_memory(self) -> memory_lib.MemoryState | None:
-    if self._memory is None or not self._memory.persistent:
-      return None
-    return self._memory.capture()
-
   def drain(self) -> list[Applied]:
     """Returns what was applied since the last drain, in order; no lock."""
     applied = []
@@ -166,20 +161,26 @@ class LockedStore:
     Raises:
       TimeoutError: if another thread holds the lock for so long.
     """
+    memory = self._memory
+    if memory is not None and not memory.persistent:
+      memory = None
+    if memory is not None:
+      memory.seal()  # Workers need not wait for what is compressed before.
     if not self._lock.acquire(timeout=timeout):
       raise TimeoutError(f'the lock of the parameters is held for {timeout} s')
     try:
       # Copies: the next update donates the optimizer's arrays.
       optimizer_states = jax.tree.map(np.array, self._optimizer_states)
       state = StoreState(
-        self._version,
-        optimizer_states,
-        list(self._worker_states),
-        memory=self._captured_memory(),
+        self._version, optimizer_states, list(self._worker_states)
       )
-      return state, self.drain()
+      compressed = None if memory is None else memory.copied()
+      applied = self.drain()
     finally:
       self._lock.release()
+    if compressed:
+      state = state._replace(memory=compressed())
+    return state, applied
 
   def restore(self, state: StoreState) -> None:
     """Resumes from a captured state; no worker may run meanwhile.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import contextlib
 import threading
 from typing import NamedTuple
@@ -294,6 +294,13 @@ class Memory:
   def capture(self) -> MemoryState:
     """Returns all that later samples depend on, at one moment."""
     self.seal()
+    return self.copied()()
+
+  def copied(self) -> Callable[[], MemoryState]:
+    """Copies what `capture` returns, and returns what compresses it then.
+
+    It is quick after `seal`: then it copies only what is not complete.
+    """
     done: dict[chunks_lib.Key, Chunk] = {}
     copied: dict[chunks_lib.Key, np.ndarray] = {}
     with self._all_locks():
@@ -304,11 +311,16 @@ class Memory:
             done[key] = chunk
           else:
             copied[key] = group.chunks.frames(key)
-    for key, frames in copied.items():
-      done[key] = chunks_lib.compress(key, frames)
-    return MemoryState(
-      records | self._description(), tuple(done[x] for x in sorted(done))
-    )
+
+    def compressed():
+      chunks = done | {
+        key: chunks_lib.compress(key, frames) for key, frames in copied.items()
+      }
+      return MemoryState(
+        records | self._description(), tuple(chunks[x] for x in sorted(chunks))
+      )
+
+    return compressed
 
   def why_not(self, state: MemoryState) -> str:
     """Returns why `restore` would refuse a state; '' if it would not."""

@@ -110,6 +110,8 @@ class Store:
     arrays: Any,
     record: Mapping[str, Any],
     attached: Mapping[str, bytes | None] | None = None,
+    *,
+    forgets: bool = True,
   ) -> None:
     """Writes one checkpoint. Replaces one of the same count of frames.
 
@@ -119,6 +121,7 @@ class Store:
       record: all else, fit for JSON.
       attached: content of each attached file by its name, which stands for one
         content for ever; None if another checkpoint of this store has it.
+      forgets: whether to remove the oldest beyond those to keep.
 
     Raises:
       OSError: if it cannot be written or not be read back, or an attached file
@@ -141,7 +144,7 @@ class Store:
         self._remove_unnamed()
       raise
     files.sync_folder(self.folder)
-    if self._keep:
+    if self._keep and forgets:
       for old in self.frames()[: -self._keep]:
         attached_files.remove(self._path(old))
     self._remove_unnamed()

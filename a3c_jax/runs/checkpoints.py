@@ -59,7 +59,8 @@ class Checkpoints:
 
     Raises:
       OSError: if it cannot be written; the earlier ones are unchanged. If there
-        is a replay memory, it is written without that then, if possible.
+        is a replay memory, it is written without that then, if possible, in
+        the place of earlier ones without memory.
     """
     version = state.store.version
     record = {
@@ -87,9 +88,23 @@ class Checkpoints:
       if attached:  # There may be room for all but the memory.
         without = state.store._replace(memory=None)
         del record['memory']
-        self._store.save(version.frames, _to_arrays(without), record)
+        before = self._without_memory()
+        # Those that have the memory stay.
+        self._store.save(
+          version.frames, _to_arrays(without), record, forgets=False
+        )
+        for frames in before:
+          if frames != version.frames:
+            self._store.delete(frames)
       raise
     self._forget()
+
+  def _without_memory(self) -> list[int]:
+    """Returns the checkpoints that have no replay memory."""
+    records = {x: self._store.record(x) for x in self._store.frames()}
+    return [
+      x for x, found in records.items() if found and 'memory' not in found
+    ]
 
   def save_best(
     self, version: types.Version, record: Mapping[str, Any]

@@ -288,7 +288,9 @@ class RunLog(contextlib.AbstractContextManager):
     after the row of its frame, and is in the next row then. What was not
     measured since the last row is NaN.
     """
-    nothing = not sum(self._updates) and not self._fills_memory(updates)
+    # A replay memory that is being filled gives no update.
+    has_memory = bool(self._stat_names[True])
+    nothing = not sum(self._updates) and not has_memory
     if nothing or frames == self._row_began[0]:
       return
     means = self._means()
@@ -320,9 +322,6 @@ class RunLog(contextlib.AbstractContextManager):
     self._sums = dict.fromkeys(self._sums, 0.0)
     self._updates = [0, 0]
     self._policy_lags.clear()
-
-  def _fills_memory(self, updates) -> bool:
-    return bool(self._stat_names[True]) and not updates
 
   def _means(self) -> dict[str, float]:
     """Means over the updates that report each name."""

@@ -10,7 +10,10 @@ from a3c_jax.optim import factored
 
 
 class BadGradients:
-  """Drops gradients that are not finite, until there are too many in a row."""
+  """Drops gradients that are not finite, until there are too many in a row.
+
+  Those of segments and of minibatches count apart.
+  """
 
   def __init__(self, most: int, source: str):
     """Starts with none.
@@ -21,7 +24,7 @@ class BadGradients:
     """
     self._most = most
     self._source = source
-    self._in_a_row = 0
+    self._in_a_row = {False: 0, True: 0}  # Of segments, of minibatches.
 
   def checked(
     self, grads: types.Params, values: np.ndarray, *, of_replay: bool = False
@@ -37,13 +40,14 @@ class BadGradients:
       BadGradientError: if there are too many in a row.
     """
     if np.isfinite(values[-1]):
-      self._in_a_row = 0
+      self._in_a_row[of_replay] = 0
       return grads, events.LearningStatistics(values, of_replay)
-    self._in_a_row += 1
+    self._in_a_row[of_replay] += 1
     first = _first_not_finite(grads)
-    if self._in_a_row > self._most:
+    in_a_row = self._in_a_row[of_replay]
+    if in_a_row > self._most:
       raise errors.BadGradientError(
-        f'{self._in_a_row} gradients in a row are not finite; in the last, '
+        f'{in_a_row} gradients in a row are not finite; in the last, '
         f'{first} is the first'
       )
     return None, events.Incident(

@@ -28,7 +28,8 @@ class Settings(runtime.ThreadSettings):
   reduce: str = fields.one_of(
     'How the gradients of all environments become one, each of which is summed '
     'over the steps of its segment. sum: as in A3C, so more environments make '
-    'larger updates. mean: the sum divided by the number of environments.',
+    'larger updates. mean: the sum divided by the number of environments; of '
+    'minibatches, by the number of their transitions.',
     ('sum', 'mean'),
     default='sum',
     source='paper, algorithm S3: gradients are summed',

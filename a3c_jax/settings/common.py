@@ -90,7 +90,8 @@ class Config:
   )
 
   t_max: int = fields.count(
-    'Agent steps per segment. Each segment gives one update.',
+    'Agent steps per segment, which gives one update. Of dqn and its family, '
+    'the n of n-step targets.',
     most=10_000,
     heading='learning',
   )
@@ -116,8 +117,8 @@ class Config:
     least=0,
   )
   max_grad_norm: float = fields.not_negative(
-    "A segment's gradient is scaled down to this L2 norm if its norm is "
-    'larger; 0 for no clipping.'
+    'The gradient of a segment or a minibatch is scaled down to this L2 norm '
+    'if its norm is larger; 0 for no clipping.'
   )
 
   optimizer: str = fields.one_of(

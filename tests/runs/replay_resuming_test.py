@@ -141,7 +141,7 @@ def chunks_of(workdir):
   """The names of the chunks of all checkpoints, the oldest first."""
   store = checkpoint_store.Store(workdir / 'checkpoints', read_only=True)
   return {
-    frames: {name for name, _ in store.read(frames).record['memory']}
+    frames: {name for name, _ in store.read(frames).record.get('memory', ())}
     for frames in store.frames()
   }
 
@@ -199,6 +199,35 @@ def test_without_room_for_the_memory_the_parameters_are_saved(
   saved = newest(tmp_path)
   assert 'memory' not in saved.arrays and 'memory' not in saved.record
   assert run_small(tmp_path, algo='dqn').finished
+
+
+@pytest.mark.parametrize('failures', [1, 10**6])
+def test_checkpoints_without_room_cost_no_earlier_memory(
+  tmp_path, monkeypatch, failures
+):
+  given = interrupted_with_minibatches_due(
+    monkeypatch, tmp_path, algo='dqn', checkpoint_frames=1, keep=1
+  )
+  ((kept, names),) = chunks_of(tmp_path).items()
+  write, left = attached_files.AttachedFiles.write, iter(range(failures))
+
+  def no_room(*arguments):
+    if next(left, None) is not None:
+      raise OSError(28, 'No space left on device')
+    return write(*arguments)
+
+  monkeypatch.setattr(attached_files.AttachedFiles, 'write', no_room)
+  for _ in range(2):
+    with pytest.raises(errors.RunError, match='No space left on device'):
+      run_small(tmp_path, **given)
+    if failures == 1:
+      break
+    saved = chunks_of(tmp_path)
+    assert saved[kept] == names
+    # The newest without a memory takes the place of earlier ones.
+    assert [*saved.values()].count(set()) == 1
+  monkeypatch.undo()
+  assert run_small(tmp_path, **given).finished
 
 
 @pytest.mark.parametrize('runtime', ['asynchronous', 'synchronous'])

@@ -38,6 +38,15 @@ def test_only_those_in_a_row_count():
     bad.checked(TREE, BAD)
 
 
+def test_minibatches_and_segments_count_apart():
+  bad = BadGradients(1, 'x')
+  bad.checked(TREE, BAD, of_replay=True)
+  bad.checked(TREE, BAD)
+  bad.checked(TREE, GOOD)
+  with pytest.raises(errors.BadGradientError, match='^2 gradients'):
+    bad.checked(TREE, BAD, of_replay=True)
+
+
 def test_none_may_be_allowed():
   with pytest.raises(errors.BadGradientError, match='^1 gradients'):
     BadGradients(0, 'x').checked(TREE, np.float32([5, np.inf]))

@@ -84,13 +84,18 @@ def test_there_are_rows_while_the_memory_is_filled(tmp_path):
     write(log, 200, 0)
     log.applied([minibatch(1, 2)])
     write(log, 300, 1)
-    # But none without an update later.
+    # Filled again after a restart without it.
     write(log, 400, 1)
   names = ('frames', 'lag', *REPLAY_NAMES)
   nan = math.nan
   np.testing.assert_array_equal(
     columns(tmp_path, *names),
-    [(100, nan, nan, nan), (200, nan, nan, nan), (300, 0, 1, 2)],
+    [
+      (100, nan, nan, nan),
+      (200, nan, nan, nan),
+      (300, 0, 1, 2),
+      (400, nan, nan, nan),
+    ],
   )
 
 
