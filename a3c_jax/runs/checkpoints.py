@@ -33,6 +33,10 @@ class MismatchError(ValueError):
   """A checkpoint does not fit the run that would resume from it."""
 
 
+class WithoutMemoryError(OSError):
+  """A checkpoint was written, but without its replay memory."""
+
+
 class Checkpoints:
   """The newest states of one run, and its best parameters so far.
 
@@ -58,9 +62,9 @@ class Checkpoints:
       best: the count of frames of the best parameters so far.
 
     Raises:
-      OSError: if it cannot be written; the earlier ones are unchanged. If there
-        is a replay memory, it is written without that then, if possible, in
+      WithoutMemoryError: if only its replay memory cannot be written. It takes
         the place of earlier ones without memory.
+      OSError: if it cannot be written; the earlier ones are unchanged.
     """
     version = state.store.version
     record = {
@@ -84,7 +88,7 @@ class Checkpoints:
       self._store.save(
         version.frames, _to_arrays(state.store), record, attached
       )
-    except OSError:
+    except OSError as error:
       if attached:  # There may be room for all but the memory.
         without = state.store._replace(memory=None)
         del record['memory']
@@ -96,6 +100,7 @@ class Checkpoints:
         for frames in before:
           if frames != version.frames:
             self._store.delete(frames)
+        raise WithoutMemoryError(*error.args) from error
       raise
     self._forget()
 

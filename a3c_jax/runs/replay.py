@@ -32,7 +32,11 @@ class SealMemory(supervise.Service):
 
 
 class WatchStart(supervise.Service):
-  """Warns once if a memory lacks its start after twice the frames."""
+  """Warns if a memory gives no minibatch.
+
+  Once if it lacks its start after twice the frames, and at the end of a run
+  that has learnt nothing.
+  """
 
   def __init__(self, replay: runtime.Replay, *, start_frames: int, frames: int):
     """Starts to count.
@@ -61,8 +65,12 @@ class WatchStart(supervise.Service):
       )
 
   def finish(self, now: supervise.Tick, outcome: supervise.Outcome) -> None:
-    del outcome
     self.tick(now)
+    whole = outcome.stop is None and outcome.error is None
+    if whole and not now.version.updates:
+      _logger.warning(
+        'the run ended before the first minibatch, so nothing was learnt'
+      )
 
 
 def make(

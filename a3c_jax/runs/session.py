@@ -195,9 +195,12 @@ class Session:
       yield
     except OSError as error:
       problem = str(getattr(error, 'strerror', None) or error)
+      how = 'cannot be written'
+      if isinstance(error, checkpoints_lib.WithoutMemoryError):
+        how = 'is written without its replay memory'
       raise errors.RunError(
         f'--workdir={paths.as_given(self.path)}: the checkpoint of frame '
-        f'{frames} cannot be written, the ones before it are intact: '
+        f'{frames} {how}, the ones before it are intact: '
         + ' '.join(problem.split())[:200]
       ) from error
 

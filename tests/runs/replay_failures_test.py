@@ -100,6 +100,18 @@ def test_a_memory_that_lacks_its_start_is_reported(
   )
   assert (result.updates == 0) == warned
   assert ('nothing is learnt' in caplog.text) == warned
+  assert ('nothing was learnt' in caplog.text) == warned
+
+
+@pytest.mark.parametrize(
+  'given', [{'update_period': 300}, {'replay_start_frames': 199}]
+)
+def test_a_run_that_ends_before_its_first_minibatch_is_reported(
+  tmp_path, caplog, given
+):
+  result = run_small(tmp_path, algo='dqn', frames=200, **given)
+  assert result.updates == 0
+  assert caplog.text.count('nothing was learnt') == 1
 
 
 @pytest.mark.parametrize('algo', ['dqn', 'pgql'])
