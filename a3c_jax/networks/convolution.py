@@ -75,7 +75,7 @@ def _over_blocks(x, kernel, stride, *, channels_first):
 
 
 def _over_windows(x, kernel, stride):
-  """Multiplies all windows of the images by the kernel in one product."""
+  """Multiplies all windows of the images by the kernel, 8 in one product."""
   count, height, width, channels = x.shape
   size, _, _, features = kernel.shape
   rows = (height - size) // stride + 1

@@ -162,9 +162,9 @@ class LockedStore:
       TimeoutError: if another thread holds the lock for so long.
     """
     memory = self._memory
-    if memory is not None and not memory.persistent:
+    if memory is None or not memory.persistent:
       memory = None
-    if memory is not None:
+    else:
       memory.seal()  # Workers need not wait for what is compressed before.
     if not self._lock.acquire(timeout=timeout):
       raise TimeoutError(f'the lock of the parameters is held for {timeout} s')

@@ -89,27 +89,25 @@ class Checkpoints:
         version.frames, _to_arrays(state.store), record, attached
       )
     except OSError as error:
-      if attached:  # There may be room for all but the memory.
-        without = state.store._replace(memory=None)
-        del record['memory']
-        before = self._without_memory()
-        # Those that have the memory stay.
-        self._store.save(
-          version.frames, _to_arrays(without), record, forgets=False
-        )
-        for frames in before:
-          if frames != version.frames:
-            self._store.delete(frames)
-        raise WithoutMemoryError(*error.args) from error
-      raise
+      if not attached:
+        raise
+      # There may be room for all but the memory.
+      self._save_without_memory(state.store, record)
+      raise WithoutMemoryError(*error.args) from error
     self._forget()
 
-  def _without_memory(self) -> list[int]:
-    """Returns the checkpoints that have no replay memory."""
-    records = {x: self._store.record(x) for x in self._store.frames()}
-    return [
-      x for x, found in records.items() if found and 'memory' not in found
-    ]
+  def _save_without_memory(
+    self, state: StoreState, record: Mapping[str, Any]
+  ) -> None:
+    """Replaces all that have no replay memory; those that have one stay."""
+    record = {name: x for name, x in record.items() if name != 'memory'}
+    arrays = _to_arrays(state._replace(memory=None))
+    written = state.version.frames
+    self._store.save(written, arrays, record, forgets=False)
+    for frames in self._store.frames():
+      other = self._store.record(frames)
+      if frames != written and other and 'memory' not in other:
+        self._store.delete(frames)
 
   def save_best(
     self, version: types.Version, record: Mapping[str, Any]

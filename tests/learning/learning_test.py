@@ -29,20 +29,21 @@ EXPLORES_SOON = {'exploration_anneal_frames': 10_000}
 
 
 @pytest.mark.parametrize(
-  'threads, frames, given',
+  'threads, frames, least, given',
   [
-    (1, 20_000, {'algo': 'a3c'}),
-    (1, 30_000, {'algo': 'a3c', 'lstm': True}),
-    (2, 25_000, {'algo': 'a3c'}),
-    (2, 30_000, {'algo': 'nstep_q', **EXPLORES_SOON}),
-    (2, 45_000, {'algo': 'one_step_q', **EXPLORES_SOON}),
-    (2, 30_000, {'algo': 'one_step_sarsa', **EXPLORES_SOON}),
+    (1, 20_000, 0.8, {'algo': 'a3c'}),
+    (1, 30_000, 0.8, {'algo': 'a3c', 'lstm': True}),
+    (2, 25_000, 0.6, {'algo': 'a3c'}),
+    (2, 30_000, 0.6, {'algo': 'nstep_q', **EXPLORES_SOON}),
+    # The worst of 14 runs reached 0.66.
+    (2, 45_000, 0.3, {'algo': 'one_step_q', **EXPLORES_SOON}),
+    (2, 30_000, 0.6, {'algo': 'one_step_sarsa', **EXPLORES_SOON}),
   ],
   ids=lambda value: (
     '-'.join(map(str, value.values())) if isinstance(value, dict) else None
   ),
 )
-def test_catch(tmp_path, threads, frames, given):
+def test_catch(tmp_path, threads, frames, least, given):
   # Staying scores -0.6 on average, the best player 1.
   result = run(
     'catch',
@@ -53,8 +54,7 @@ def test_catch(tmp_path, threads, frames, given):
     anneal_frames=80_000,
     **given,
   )
-  # Of 27 runs of one-step Q with two threads, the worst reached 0.48.
-  assert result.mean_return >= (0.8 if threads == 1 else 0.3)
+  assert result.mean_return >= least
 
 
 @pytest.mark.parametrize(

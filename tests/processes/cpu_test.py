@@ -49,7 +49,8 @@ def test_flags_that_a_process_inherits_are_not_repeated(monkeypatch):
   cpu.set_up()
   flags = os.environ['XLA_FLAGS']
   assert flags.split()[-1] == '--mine=1'
-  assert len(set(flags.split())) == len(flags.split()) >= 2
+  ours = 2 if jax.__version_info__ >= (0, 11) else 1
+  assert len(set(flags.split())) == len(flags.split()) == ours + 1
   cpu.set_up()
   assert os.environ['XLA_FLAGS'] == flags
 
