@@ -21,6 +21,10 @@ class HungError(RunError):
   """A thread made no progress, so the run ended; the thread still runs."""
 
 
+class LostError(RunError):
+  """A process that holds a part of a run has ended; its checkpoint remains."""
+
+
 class StoppedError(RuntimeError):
   """The user stopped a run before it trained; the message says what remains."""
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from a3c_jax.core import errors
 
+_loaded: list[str] = []
 _NAME = r'[^\W\d]\w*'
 _MODULES = 'modules in this folder or installed ones, separated by commas'
 
@@ -62,12 +63,18 @@ def load_module(
   if re.fullmatch(rf'{_NAME}(\.{_NAME})*', name):
     module, problem = _import(name)
     if module is not None:
+      _loaded.append(name)
       return module
   elif value:
     problem = f'{name!r} {problem}'
   raise errors.UsageError(
     f'--{flag}={errors.as_text(value or name)}: {problem}; allowed: {allowed}'
   )
+
+
+def loaded() -> tuple[str, ...]:
+  """Returns the names that `load_module` has imported, in their order."""
+  return tuple(dict.fromkeys(_loaded))
 
 
 def _import(name: str) -> tuple[types.ModuleType | None, str]:

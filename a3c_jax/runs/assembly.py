@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+import dataclasses
 import logging
 import threading
 from typing import NamedTuple
@@ -14,13 +15,14 @@ import numpy as np
 
 from a3c_jax import networks
 from a3c_jax.acting import normalization, rollout
+from a3c_jax.acting.worker_state import WorkerState
 from a3c_jax.algorithms import registry
 from a3c_jax.core import errors, events, types
 from a3c_jax.envs import domain as domain_lib
 from a3c_jax.envs import replayable
 from a3c_jax.optim import clipping, rule
 from a3c_jax.parameters import store as store_lib
-from a3c_jax.runs import evaluation
+from a3c_jax.runs import evaluation, restoring
 from a3c_jax.runs import evaluator as evaluator_lib
 from a3c_jax.runs import replay as replay_lib
 from a3c_jax.runtimes import registry as runtimes
@@ -37,12 +39,9 @@ class Makers(NamedTuple):
   env: Callable[[], replayable.Recorded]
   eval_env: Callable[[], replayable.Recorded]
   learner: Callable[[gymnasium.vector.VectorEnv], types.Learner]
-  store: store_lib.MakeStore
 
   @classmethod
-  def of(
-    cls, config, make_env, make_learner, make_eval_env, *, make_store
-  ) -> Makers:
+  def of(cls, config, make_env, make_learner, make_eval_env) -> Makers:
     making = threading.Lock()
     made: list[weakref.ref] = []  # Of workers and of evaluations.
 
@@ -81,7 +80,6 @@ class Makers(NamedTuple):
       recorded_by(make_env),
       recorded_by(make_eval_env or make_env),
       make_learner or of_config,
-      make_store,
     )
 
 
@@ -101,6 +99,7 @@ class Parts(NamedTuple):
     cls,
     config: Config,
     makers: Makers,
+    site: runtime.Site,
     stage: Callable[..., None],
     on_made: Callable[[Callable[[], None]], None],
   ) -> Parts:
@@ -109,33 +108,15 @@ class Parts(NamedTuple):
     Args:
       config: of the run.
       makers: of its parts.
+      site: where the workers and the parameters are.
       stage: called at the start of each stage, as `setting_up.watched` says.
       on_made: called with the function that closes an environment, as soon as
         the environment is made.
     """
     incidents = events.EventQueue()
-    team, seeds = [], []
-    for index in range(config.num_workers):
-      stage(f'making the environment of thread {index}')
-      env = makers.env()
-      rng = np.random.default_rng([config.seed, index])
-      seeds.append(
-        int(rng.integers(2**31 - env.num_envs)) % replayable.TRAINING_SEEDS
-      )
-      team.append(
-        runtime.Worker(
-          index, env, config.algorithm.exploration(rng, env.num_envs)
-        )
-      )
-      on_made(lambda worker=team[-1]: worker.env.close())
-    stage('making the learner', computes=True)
-    learner = makers.learner(team[0].env)
-    _logger.info('setting up %d threads', config.num_workers)
-    init_key, worker_key = jax.random.split(jax.random.PRNGKey(config.seed))
-    for worker, seed in zip(team, seeds, strict=True):
-      stage(f'resetting the environment of thread {worker.index}')
-      key = jax.random.fold_in(worker_key, worker.index)
-      worker.start(learner, seed=seed, key=key)
+    # Of workers elsewhere, one shows the spaces and shapes of all.
+    indexes = [0] if site.elsewhere else range(config.num_workers)
+    team, learner = _team(config, makers, indexes, stage, on_made)
     evaluator = None
     if config.eval_frames:
       stage('making the environment of evaluations')
@@ -156,13 +137,11 @@ class Parts(NamedTuple):
       config,
       learner,
       team,
-      init_key=init_key,
       makers=makers,
+      make_store=site.make_store,
       incidents=incidents,
     )
-    arrangement = runtimes.get(config.runtime).arrange(
-      team, job, config.arrangement
-    )
+    arrangement = site.arrange(team, job)
     segment = arrangement.warm_up()
     if evaluator:
       evaluator.warm_up(job.store.read())
@@ -174,6 +153,103 @@ class Parts(NamedTuple):
       evaluator=evaluator,
       stat_names=_stat_names(job, segment),
       replay_names=_replay_names(job),
+    )
+
+
+def _team(
+  config: Config,
+  makers: Makers,
+  indexes: Sequence[int],
+  stage: Callable[..., None],
+  on_made: Callable[[Callable[[], None]], None],
+) -> tuple[list[runtime.Worker], types.Learner]:
+  """Makes workers of some indexes, and starts their environments."""
+  team, seeds = [], []
+  for index in indexes:
+    stage(f'making the environment of thread {index}')
+    env = makers.env()
+    rng = np.random.default_rng([config.seed, index])
+    seeds.append(
+      int(rng.integers(2**31 - env.num_envs)) % replayable.TRAINING_SEEDS
+    )
+    team.append(
+      runtime.Worker(
+        index, env, config.algorithm.exploration(rng, env.num_envs)
+      )
+    )
+    on_made(lambda worker=team[-1]: worker.env.close())
+  stage('making the learner', computes=True)
+  learner = makers.learner(team[0].env)
+  _logger.info('setting up %d threads', config.num_workers)
+  _, worker_key = jax.random.split(jax.random.PRNGKey(config.seed))
+  for worker, seed in zip(team, seeds, strict=True):
+    stage(f'resetting the environment of thread {worker.index}')
+    key = jax.random.fold_in(worker_key, worker.index)
+    worker.start(learner, seed=seed, key=key)
+  return team, learner
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+  """How a process makes its parts of a run: a `runtime.Recipe`.
+
+  Attributes:
+    config: of the run.
+    make_env: as for `training.run`.
+    make_learner: as for `training.run`.
+    make_store: makes the store of the run.
+  """
+
+  config: Config
+  make_env: Callable[..., gymnasium.vector.VectorEnv] | None
+  make_learner: Callable[..., types.Learner] | None
+  make_store: store_lib.MakeStore
+
+  @property
+  def num_workers(self) -> int:
+    return self.config.num_workers
+
+  @property
+  def watchdog_seconds(self) -> float:
+    return self.config.watchdog_seconds
+
+  def update_rule(self) -> rule.UpdateRule:
+    """Makes the optimizer of the run."""
+    return _update_rule(self.config)
+
+  def members(
+    self, indexes: Sequence[int], make_store: store_lib.MakeStore
+  ) -> runtime.Members:
+    """Makes workers of some indexes, and starts their environments."""
+    config = self.config
+    makers = Makers.of(config, self.make_env, self.make_learner, None)
+    team, learner = _team(
+      config, makers, indexes, lambda *_, **__: None, lambda close: None
+    )
+    return runtime.Members(
+      team,
+      _job(
+        config,
+        learner,
+        team,
+        makers=makers,
+        make_store=make_store,
+        incidents=events.EventQueue(),
+      ),
+    )
+
+  def replay(
+    self, members: runtime.Members, saved: Sequence[WorkerState]
+  ) -> None:
+    """Brings workers to saved states by the actions of their logs."""
+    restoring.replay(
+      members.team,
+      saved,
+      learner=members.job.learner,
+      make_env=members.job.make_env,
+      incidents=members.job.incidents,
+      watchdog_seconds=self.config.watchdog_seconds,
+      on_threads=lambda alive: None,
     )
 
 
@@ -193,14 +269,15 @@ def _job(
   learner: types.Learner,
   team: list[runtime.Worker],
   *,
-  init_key: jax.Array,
   makers: Makers,
+  make_store: store_lib.MakeStore,
   incidents: events.EventQueue,
 ) -> runtime.Job:
+  init_key, _ = jax.random.split(jax.random.PRNGKey(config.seed))
   obs = team[0].state.carry.obs
   replay = replay_lib.make(config, learner, team)
   of_replay = {'memory': replay.memory} if replay else {}
-  store = makers.store(
+  store = make_store(
     networks.scale_torso_kernels(learner.init(init_key, obs), config.init_gain),
     _update_rule(config),
     worker_states=[worker.state for worker in team],

@@ -30,7 +30,7 @@ from a3c_jax.runs import log as log_lib
 from a3c_jax.runs import replay as replay_lib
 from a3c_jax.runs import session as session_lib
 from a3c_jax.runs import workdir as workdir_lib
-from a3c_jax.runtimes import runtime
+from a3c_jax.runtimes import registry as runtimes
 from a3c_jax.settings.common import Config
 
 _logger = logging.getLogger(__name__)
@@ -127,11 +127,14 @@ def run(
       ) as stage,
       setting_up.stoppable(config, signals),
     ):
-      stage('making an environment')
-      makers = assembly.Makers.of(
-        config, make_env, make_learner, make_eval_env, make_store=make_store
+      recipe = assembly.Recipe(config, make_env, make_learner, make_store)
+      stage(f'opening the runtime {config.runtime}', computes=True)
+      site = stack.enter_context(
+        runtimes.get(config.runtime).opened(config.arrangement, recipe)
       )
-      parts = assembly.Parts.assemble(config, makers, stage, closing.add)
+      stage('making an environment')
+      makers = assembly.Makers.of(config, make_env, make_learner, make_eval_env)
+      parts = assembly.Parts.assemble(config, makers, site, stage, closing.add)
       profile = profiling.Profile(config.profile)
     signals.renew()
     restored = None
@@ -222,20 +225,22 @@ def _restore(
     'resuming at frame %s; replaying the actions of unfinished episodes',
     f'{restored.state.version.frames:,}',
   )
-  restoring.replay(
-    parts.team,
-    restored.state.worker_states,
-    learner=job.learner,
-    make_env=job.make_env,
-    incidents=job.incidents,
-    watchdog_seconds=config.watchdog_seconds,
-    on_threads=on_threads,
-  )
   memory = _memory_of(restored.state, job)
-  if memory is None:
-    for worker in parts.team:  # There is nothing to draw yet.
-      worker.state = worker.state._replace(minibatches_due=0)
-  states = [worker.state for worker in parts.team]
+  saved = restored.state.worker_states
+  if memory is None:  # There is nothing to draw yet.
+    saved = [state._replace(minibatches_due=0) for state in saved]
+  states = parts.arrangement.resume(
+    saved,
+    lambda team, saved: restoring.replay(
+      team,
+      saved,
+      learner=job.learner,
+      make_env=job.make_env,
+      incidents=job.incidents,
+      watchdog_seconds=config.watchdog_seconds,
+      on_threads=on_threads,
+    ),
+  )
   job.store.restore(
     restored.state._replace(worker_states=states, memory=memory)
   )

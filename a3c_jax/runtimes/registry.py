@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from a3c_jax.core import errors, fields
 from a3c_jax.runtimes import asynchronous, queues, synchronous
+from a3c_jax.runtimes.cluster import cluster
 from a3c_jax.runtimes.runtime import Runtime, Settings
 
 _runtimes: dict[str, Runtime] = {}
@@ -47,5 +48,10 @@ def get(name: str) -> Runtime:
   return _runtimes[name]
 
 
-for _runtime in (asynchronous.RUNTIME, synchronous.RUNTIME, queues.RUNTIME):
+for _runtime in (
+  asynchronous.RUNTIME,
+  synchronous.RUNTIME,
+  queues.RUNTIME,
+  cluster.RUNTIME,
+):
   register(_runtime)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Sequence
+import contextlib
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
@@ -15,7 +16,8 @@ from a3c_jax.acting import rollout
 from a3c_jax.core import cpu, events, fields, stopwatch, types
 from a3c_jax.core import threads as threads_lib
 from a3c_jax.envs import replayable, spaces
-from a3c_jax.parameters.store import ParameterStore, WorkerState
+from a3c_jax.optim.rule import UpdateRule
+from a3c_jax.parameters.store import MakeStore, ParameterStore, WorkerState
 from a3c_jax.replay import memory as memory_lib
 
 MOST_THREADS = 1000
@@ -109,6 +111,24 @@ class Arrangement(abc.ABC):
       A segment of the shape of those that give gradients.
     """
 
+  def resume(
+    self,
+    saved: Sequence[WorkerState],
+    replay: Callable[[Sequence[Worker], Sequence[WorkerState]], None],
+  ) -> list[WorkerState]:
+    """Brings the workers to saved states, before `threads`.
+
+    Args:
+      saved: of the workers of the run, in their order. Workers beyond them
+        keep their states.
+      replay: does so with workers of this process.
+
+    Returns:
+      The states of all workers after that.
+    """
+    replay(self._team, saved)
+    return [worker.state for worker in self._team]
+
   @abc.abstractmethod
   def threads(self) -> threads_lib.ThreadGroup:
     """Makes the threads that do the job, once, and starts none."""
@@ -154,25 +174,97 @@ class ThreadSettings(Settings):
     return self.threads
 
 
+class Members(NamedTuple):
+  """Some workers of a run, and what they share."""
+
+  team: list[Worker]
+  job: Job
+
+
+class Recipe(Protocol):
+  """How a process makes its parts of a run. It can be pickled."""
+
+  @property
+  def num_workers(self) -> int:
+    """Workers of the whole run."""
+    ...
+
+  @property
+  def make_store(self) -> MakeStore:
+    """Makes the store of the run."""
+    ...
+
+  @property
+  def watchdog_seconds(self) -> float:
+    """Without a sign of life, after which a thread hangs."""
+    ...
+
+  def update_rule(self) -> UpdateRule:
+    """Makes the optimizer of the run."""
+    ...
+
+  def members(self, indexes: Sequence[int], make_store: MakeStore) -> Members:
+    """Makes workers of some indexes, and starts their environments."""
+    ...
+
+  def replay(self, members: Members, saved: Sequence[WorkerState]) -> None:
+    """Brings workers to saved states by the actions of their logs."""
+    ...
+
+
+class Site(NamedTuple):
+  """Where the workers and the parameters of one run are.
+
+  Attributes:
+    arrange: `(team, job)` gives the arrangement.
+    make_store: makes the store of the run.
+    elsewhere: whether the workers are in other processes. Then the team of this
+      one is a single worker, which never works: it has the spaces and the
+      shapes of all.
+  """
+
+  arrange: Callable[[Sequence[Worker], Job], Arrangement]
+  make_store: MakeStore
+  elsewhere: bool = False
+
+
 class Runtime(NamedTuple):
   """A way to arrange workers. `registry.register` makes it known to scripts.
 
   Attributes:
     name: the value of `--runtime`.
     settings_type: the dataclass of its own settings. Each is a flag.
-    arrange: `(team, job, settings)` gives the arrangement.
+    arrange: `(team, job, settings)` gives the arrangement of workers in this
+      process; None if they are elsewhere.
     description: one sentence for `--help`.
     updates_alone: whether each worker updates by itself, so that an optimizer
       may have a state for each.
     replays: whether its workers may learn from a replay memory.
+    open_elsewhere: `(settings, recipe)` gives a context of a Site, for workers
+      in other processes. None if all are in this one.
   """
 
   name: str
   settings_type: type[Settings]
-  arrange: Callable[[Sequence[Worker], Job, Any], Arrangement]
+  arrange: Callable[[Sequence[Worker], Job, Any], Arrangement] | None
   description: str
   updates_alone: bool = False
   replays: bool = False
+  open_elsewhere: (
+    Callable[[Any, Recipe], contextlib.AbstractContextManager[Site]] | None
+  ) = None
+
+  def opened(
+    self, settings: Settings, recipe: Recipe
+  ) -> contextlib.AbstractContextManager[Site]:
+    """Returns a context in which workers and parameters have their place."""
+    if self.open_elsewhere:
+      return self.open_elsewhere(settings, recipe)
+    arrange = self.arrange
+    assert arrange is not None
+    return contextlib.nullcontext(
+      Site(lambda team, job: arrange(team, job, settings), recipe.make_store)
+    )
 
   @property
   def settings(self) -> dict[str, dataclasses.Field]:

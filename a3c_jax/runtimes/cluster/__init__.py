@@ -1,0 +1,1 @@
+"""Workers in several processes, on one machine or many, by Ray."""

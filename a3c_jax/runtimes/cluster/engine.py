@@ -1,0 +1,213 @@
+"""Starts Ray for one program, or connects to a cluster; ends its own alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+import contextlib
+import logging
+import os
+import pathlib
+import queue
+import shutil
+import socket
+import tempfile
+import threading
+import warnings
+
+import psutil
+
+from a3c_jax.core import errors, packages
+
+LOCAL = 'local'
+ALLOWED = 'local, or HOST:PORT of a running cluster'
+_ATTEMPTS = 3  # To start Ray: on a busy machine it gives up after 30 s.
+_ANSWER_SECONDS = 10.0
+_OBJECT_BYTES = 128 * 2**20
+_LONGEST_FOLDER = 40  # Of a socket's path, which has at most 107 characters.
+_PREFIX = 'a3c-ray-'
+_logger = logging.getLogger(__name__)
+
+
+def is_address(value: str) -> bool:
+  """Returns whether a value is 'local' or of the form HOST:PORT."""
+  if value == LOCAL:
+    return True
+  host, colon, port = value.rpartition(':')
+  return bool(host and colon and port.isascii() and port.isdigit())
+
+
+@contextlib.contextmanager
+def connected(address: str, *, parts: int, cpus: int) -> Iterator[None]:
+  """Connects this process to Ray within a block.
+
+  With 'local' it starts a Ray of its own, whatever else runs on the machine,
+  and ends it with the block: nothing of it stays in the temporary folder.
+  Otherwise it connects to a cluster, and leaves it as it is.
+
+  Args:
+    address: 'local' or HOST:PORT.
+    parts: processes that compute at the same time.
+    cpus: of each. A Ray of its own has so many; a cluster must have them, those
+      of a process on one machine.
+
+  Raises:
+    UsageError: naming `--address`, if Ray is not installed or in use already,
+      nothing answers, or the cluster has another version or too few CPUs.
+    RunError: if Ray does not start.
+  """
+  packages.check_installed(f'--address={address}', 'ray', extra='cluster')
+  # Ray reads these when it is imported.
+  os.environ.setdefault('RAY_USAGE_STATS_ENABLED', '0')
+  os.environ.setdefault('RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO', '0')
+  if address == LOCAL:
+    # Otherwise it would write a token into the home, and ask for it later.
+    os.environ.setdefault('RAY_AUTH_MODE', 'disabled')
+  import ray
+
+  if ray.is_initialized():
+    raise errors.UsageError(
+      f'--address={address}: this process uses Ray already; allowed: after '
+      'ray.shutdown()'
+    )
+  opened = _own(parts * cpus) if address == LOCAL else _attached(address)
+  with opened:
+    _check_room(address, parts, cpus)
+    yield
+
+
+@contextlib.contextmanager
+def _own(cpus: int) -> Iterator[None]:
+  import ray
+
+  folder = _make_folder()
+  try:
+    for attempt in range(1, _ATTEMPTS + 1):
+      try:
+        with _quiet():
+          ray.init(
+            address='local',
+            num_cpus=cpus,
+            num_gpus=0,
+            object_store_memory=_OBJECT_BYTES,
+            include_dashboard=False,
+            configure_logging=False,
+            log_to_driver=False,
+            _temp_dir=str(folder),
+            # Otherwise it starts a Python for each CPU at once.
+            _system_config={
+              'enable_worker_prestart': False,
+              'prestart_worker_first_driver': False,
+            },
+          )
+        break
+      except Exception as error:
+        ray.shutdown()
+        if attempt == _ATTEMPTS:
+          problem = ' '.join(str(error).split())[:200]
+          raise errors.RunError(f'Ray does not start: {problem}') from error
+        _logger.warning('Ray did not start; trying again')
+    yield
+  finally:
+    ray.shutdown()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _make_folder() -> pathlib.Path:
+  """Makes a folder for Ray's sockets and logs.
+
+  Removes those that killed processes of this user have left.
+  """
+  parent = pathlib.Path(tempfile.gettempdir())
+  if len(str(parent)) > _LONGEST_FOLDER:
+    parent = pathlib.Path('/tmp')
+  for old in parent.glob(f'{_PREFIX}*-*'):
+    pid = old.name.removeprefix(_PREFIX).partition('-')[0]
+    if pid.isdigit() and not psutil.pid_exists(int(pid)):
+      shutil.rmtree(old, ignore_errors=True)
+  return pathlib.Path(
+    tempfile.mkdtemp(prefix=f'{_PREFIX}{os.getpid()}-', dir=parent)
+  )
+
+
+@contextlib.contextmanager
+def _attached(address: str) -> Iterator[None]:
+  import ray
+
+  _check_answers(address)
+  try:
+    with _quiet():
+      ray.init(
+        address=address,
+        configure_logging=False,
+        log_to_driver=False,
+      )
+  except Exception as error:  # Of another version, for example.
+    ray.shutdown()
+    problem = ' '.join(str(error).split())[:400]
+    raise errors.UsageError(
+      f'--address={address}: {problem}; allowed: {ALLOWED}, with the same Ray '
+      'and Python as here'
+    ) from error
+  try:
+    yield
+  finally:
+    ray.shutdown()
+
+
+def _check_room(address: str, parts: int, cpus: int) -> None:
+  """Raises UsageError if a cluster has no room for so many processes."""
+  import ray
+
+  machines = [
+    int(each['Resources'].get('CPU', 0))
+    for each in ray.nodes()
+    if each['Alive']
+  ]
+  room = sum(machine // cpus for machine in machines)
+  if room < parts:
+    has = ', '.join(map(str, machines))
+    raise errors.UsageError(
+      f'--address={address}: there is room for {room} of {parts} processes '
+      f'with {cpus} threads each, since its machines have so many CPUs: {has}; '
+      'allowed: fewer --nodes or --threads'
+    )
+
+
+def _check_answers(address: str) -> None:
+  """Raises UsageError unless a cluster of Ray answers at an address."""
+  from ray import _raylet
+
+  host, _, port = address.rpartition(':')
+  failures: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
+
+  def ask():
+    try:
+      with socket.create_connection((host, int(port)), _ANSWER_SECONDS):
+        pass
+      client = _raylet.GcsClient(address=address)
+      client.internal_kv_exists(b'', None, timeout=_ANSWER_SECONDS)
+    except Exception as error:
+      failures.put(error)
+    else:
+      failures.put(None)
+
+  # In a thread: if something else answers, Ray asks for most of a minute.
+  threading.Thread(target=ask, name='ask-address', daemon=True).start()
+  problem, error = f'not within {_ANSWER_SECONDS:g} s', None
+  with contextlib.suppress(queue.Empty):
+    error = failures.get(timeout=_ANSWER_SECONDS)
+    if error is None:
+      return
+    problem = getattr(error, 'strerror', None) or type(error).__name__
+  raise errors.UsageError(
+    f'--address={address}: no cluster of Ray answers, {problem}; allowed: '
+    f'{ALLOWED}'
+  ) from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+  """Suppresses the warnings of Ray's own start."""
+  with warnings.catch_warnings():
+    warnings.simplefilter('ignore')
+    yield

@@ -1,0 +1,124 @@
+"""A node: the process of a cluster in which some workers play and learn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import threading
+from typing import Any, NamedTuple
+
+from a3c_jax.acting.worker_state import WorkerState
+from a3c_jax.core import events
+from a3c_jax.core import threads as threads_lib
+from a3c_jax.runtimes import asynchronous, runtime
+from a3c_jax.runtimes.cluster import processes, remote_store, wire
+
+STOP_SECONDS = 5.0  # For the threads of a node to end.
+_PERIOD_SECONDS = 0.5
+
+
+class Status(NamedTuple):
+  """How a node is doing."""
+
+  beats: dict[str, int]  # signs of life of each thread, by its name
+  incidents: list[events.Incident]  # since the last status
+  phases: dict[str, float]  # seconds by phase, of all threads
+  sent: int  # bytes of arrays so far
+  received: int
+
+
+class Node:
+  """Threads that act and learn as in one process. Made as an actor of Ray."""
+
+  def __init__(self):
+    """Starts without workers: `make` makes them."""
+    self._stopping = threading.Event()
+    self._group: threads_lib.ThreadGroup | None = None
+
+  def make(
+    self,
+    luggage: processes.Luggage,
+    server: Any,
+    *,
+    number: int,
+    indexes: Sequence[int],
+    accepts_factored: bool,
+  ) -> list[WorkerState]:
+    """Makes workers, and compiles what they need.
+
+    Args:
+      luggage: the recipe of the run.
+      server: the actor that holds the parameters.
+      number: of this node.
+      indexes: of the workers, among those of the whole run.
+      accepts_factored: as the server says.
+
+    Returns:
+      The initial states of the workers.
+    """
+
+    def make_store(params, rule, **given):
+      del rule, given  # They are the server's.
+      self._store = remote_store.RemoteStore(
+        server, params, accepts_factored=accepts_factored
+      )
+      return self._store
+
+    who = f'node {number}'
+    self._recipe = luggage.opened(who)
+    with processes.naming(who):
+      self._members = self._recipe.members(indexes, make_store)
+    self._arrangement = asynchronous.Asynchronous(
+      *self._members, runtime.ThreadSettings()
+    )
+    self._arrangement.warm_up()
+    return self._states()
+
+  def resume(self, saved: Sequence[WorkerState]) -> list[WorkerState]:
+    """Brings the workers to saved states; returns their states after that."""
+    self._recipe.replay(self._members, saved)
+    return self._states()
+
+  def _states(self) -> list[WorkerState]:
+    return wire.worker_states([each.state for each in self._members.team])
+
+  def work(self) -> None:
+    """Acts and learns until all frames of the run are done, or `stop`.
+
+    Raises:
+      HungError: if a thread hangs.
+      Exception: what a thread raised first.
+    """
+    self._store.forget()
+    self._group = group = self._arrangement.threads()
+    watchdog = threads_lib.Watchdog(self._recipe.watchdog_seconds)
+    try:
+      group.start()
+      while group.wait(_PERIOD_SECONDS) and not self._stopping.is_set():
+        watchdog.check(group.alive())
+    finally:
+      group.stop(STOP_SECONDS)
+    if group.error is not None:
+      raise group.error
+
+  def status(self) -> Status:
+    """Returns how the node is doing."""
+    return Status(
+      beats=self._group.alive() if self._group else {},
+      incidents=self._members.job.incidents.drain(),
+      phases=self._arrangement.phases(),
+      sent=self._store.sent,
+      received=self._store.received,
+    )
+
+  def stop(self) -> None:
+    """Has `work` return; unfinished segments are discarded."""
+    self._stopping.set()
+    if self._group:
+      self._group.wake()
+
+  def close(self) -> None:
+    """Closes the environments."""
+    threads_lib.close(
+      [worker.env.close for worker in self._members.team],
+      seconds=STOP_SECONDS,
+    )

@@ -1,0 +1,70 @@
+"""What a process of the cluster needs before it can make its parts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+import contextlib
+import pickle
+import socket
+import sys
+from typing import NamedTuple
+
+from a3c_jax.core import cpu, errors, packages
+from a3c_jax.runtimes.runtime import Recipe
+
+
+class Luggage(NamedTuple):
+  """A recipe on its way to another process.
+
+  It is opened there after the modules that it needs can be imported.
+  """
+
+  path: tuple[str, ...]  # folders of modules, where the machine has them
+  modules: tuple[str, ...]  # that register domains, algorithms or runtimes
+  recipe: bytes
+
+  @classmethod
+  def packed(cls, recipe: Recipe) -> Luggage:
+    """Packs a recipe, with functions of a script by value.
+
+    Raises:
+      UsageError: if a function in it cannot be pickled.
+    """
+    from ray import cloudpickle
+
+    try:
+      content = cloudpickle.dumps(recipe)
+    except Exception as error:  # Whatever an object of the user raises.
+      raise errors.UsageError(
+        f'--runtime=cluster: cannot be sent to other processes, {error}; '
+        'allowed: functions and settings that cloudpickle can pickle'
+      ) from error
+    return cls(tuple(sys.path), packages.loaded(), content)
+
+  def opened(self, who: str) -> Recipe:
+    """Sets JAX up for this process, and returns the recipe.
+
+    Args:
+      who: this process, in words.
+
+    Raises:
+      UsageError: naming the process, its machine and the module, if one cannot
+        be imported.
+    """
+    cpu.set_up()
+    sys.path.extend(each for each in self.path if each not in sys.path)
+    with naming(who):
+      for name in self.modules:
+        packages.load_module(name, flag='import')
+      return pickle.loads(self.recipe)
+
+
+@contextlib.contextmanager
+def naming(who: str) -> Iterator[None]:
+  """Raises bad input of a block as a UsageError that names the process."""
+  try:
+    yield
+  except (ImportError, errors.UsageError) as error:
+    raise errors.UsageError(
+      f'{error}; found by {who} on {socket.gethostname()}'
+    ) from error
