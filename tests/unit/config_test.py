@@ -47,6 +47,7 @@ BAD = {
   'rms_decay': NO_DECAY,
   'rms_epsilon': TOO_SMALL,
   'adam_epsilon': TOO_SMALL,
+  'adagrad_epsilon': TOO_SMALL,
   'momentum': NO_DECAY,
   'max_grad_norm': NEGATIVE,
   'reward_clip': NEGATIVE,
