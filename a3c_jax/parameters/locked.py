@@ -41,7 +41,7 @@ class LockedStore:
     rule: UpdateRule,
     *,
     worker_states: Sequence[WorkerState],
-    target_period_frames: int | None,
+    target_period: types.TargetPeriod | None,
     statistics: types.RunningStatistics | None = None,
     memory: memory_lib.Memory | None = None,
   ):
@@ -50,8 +50,8 @@ class LockedStore:
     self._rule = rule
     self._memory = memory
     self._lock = threading.Lock()
-    self._target_period_frames = target_period_frames
-    target_params = None if target_period_frames is None else params
+    self._target_period = target_period
+    target_params = None if target_period is None else params
     self._version = types.Version(
       params, target_params, frames=0, updates=0, statistics=statistics
     )
@@ -67,9 +67,9 @@ class LockedStore:
   def push(self, contribution: Contribution) -> Receipt:
     """Applies one contribution under the lock.
 
-    The update rule gets the frame count before this segment. When the count
-    crosses a multiple of the period, the target parameters become the updated
-    parameters.
+    The update rule gets the frame count before this segment. When the count of
+    frames or updates crosses a multiple of the target's period, the target
+    parameters become the updated parameters.
 
     Raises:
       IndexError: if there is no such worker; nothing is applied then.
@@ -98,23 +98,21 @@ class LockedStore:
           contribution.rate_scale,
         )
         updates += 1
-      frames = old.frames + contribution.frames
-      period = self._target_period_frames
-      crossed = period is not None and frames // period > old.frames // period
-      target_params = params if crossed else old.target_params
       statistics = old.statistics
       for each in contribution.played:
         if statistics is not None and each.statistics is not None:
           statistics = normalization.merged(statistics, each.statistics)
-      self._version = types.Version(
+      version = old._replace(
         params=params,
-        target_params=target_params,
-        frames=frames,
+        frames=old.frames + contribution.frames,
         updates=updates,
         statistics=statistics,
       )
+      if self._target_period and self._target_period.ends(old, version):
+        version = version._replace(target_params=params)
+      self._version = version
       receipt = Receipt(
-        frames=frames,
+        frames=version.frames,
         version=updates,
         lag=old.updates - contribution.read_version,
         lock_wait_seconds=waited,

@@ -148,7 +148,7 @@ class MakeStore(Protocol):
     rule: UpdateRule,
     *,
     worker_states: Sequence[WorkerState],
-    target_period_frames: int | None,
+    target_period: types.TargetPeriod | None,
     statistics: types.RunningStatistics | None = None,
     memory: memory_lib.Memory | None = None,
   ) -> ParameterStore:
@@ -158,8 +158,8 @@ class MakeStore(Protocol):
       params: initial parameters, and initial target parameters.
       rule: how a gradient changes the parameters.
       worker_states: the initial state of each worker.
-      target_period_frames: emulator frames between two copies into the target
-        parameters; None for a learner without target.
+      target_period: between two copies into the target parameters; None for a
+        learner without target.
       statistics: initial ones, if observations are normalized.
       memory: the replay memory, if the run has one. Only the store changes it.
     """

@@ -33,7 +33,7 @@ def run(acting, *, segments, exploration=lambda frames: np.array([frames])):
     np.float32(0),
     rule.of_optax(optax.identity(), lambda frames: -1.0),
     worker_states=[None, None],
-    target_period_frames=1,
+    target_period=types.TargetPeriod(1),
   )
   acted, learnt = [], []
 
