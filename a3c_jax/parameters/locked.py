@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import threading
 import time
 
@@ -15,13 +15,18 @@ from a3c_jax.acting import normalization
 from a3c_jax.acting.worker_state import WorkerState
 from a3c_jax.core import types
 from a3c_jax.optim.rule import UpdateRule
+from a3c_jax.parameters.lag import Lags
 from a3c_jax.parameters.store import (
   Applied,
   Contribution,
+  Dropped,
+  LagBound,
   Receipt,
   StoreState,
 )
 from a3c_jax.replay import memory as memory_lib
+
+_POLL_SECONDS = 0.2  # Between two calls of `while_waiting`.
 
 
 class LockedStore:
@@ -44,12 +49,16 @@ class LockedStore:
     target_period: types.TargetPeriod | None,
     statistics: types.RunningStatistics | None = None,
     memory: memory_lib.Memory | None = None,
+    lag_bound: LagBound | None = None,
   ):
     """Starts at frame 0; `MakeStore` explains the arguments."""
     self.accepts_factored = rule.accepts_factored
     self._rule = rule
     self._memory = memory
     self._lock = threading.Lock()
+    self._pushed = threading.Condition(self._lock)  # Or a worker has left.
+    self._lags = lag_bound and Lags(lag_bound, len(worker_states))
+    self._dropped = Dropped()
     self._target_period = target_period
     target_params = None if target_period is None else params
     self._version = types.Version(
@@ -64,7 +73,12 @@ class LockedStore:
     """Returns the newest version, without a lock or a copy."""
     return self._version
 
-  def push(self, contribution: Contribution) -> Receipt:
+  def push(
+    self,
+    contribution: Contribution,
+    *,
+    while_waiting: Callable[[], object] = lambda: None,
+  ) -> Receipt:
     """Applies one contribution under the lock.
 
     The update rule gets the frame count before this segment. When the count of
@@ -74,20 +88,25 @@ class LockedStore:
     Raises:
       IndexError: if there is no such worker; nothing is applied then.
       ValueError: if the replay memory refuses the transitions.
+      Exception: what `while_waiting` raised; nothing is applied then.
     """
-    grads, workers = contribution.grads, len(self._worker_states)
-    for worker in (
-      *(each.worker for each in contribution.played),
-      contribution.optimizer,
-    ):
+    workers = len(self._worker_states)
+    played = [each.worker for each in contribution.played]
+    for worker in (*played, contribution.optimizer):
       if not 0 <= worker < workers:
         raise IndexError(f'worker {worker}: there are {workers} workers')
     slot = contribution.optimizer if self._rule.per_worker else 0
     began = time.perf_counter()
     with self._lock:
+      if self._lags and contribution.grads is not None:
+        # Without a gradient there is no update, which nobody need delay.
+        while self._lags.must_wait(played, self._version.updates):
+          while_waiting()
+          self._pushed.wait(_POLL_SECONDS)
+        contribution = self._without_late(contribution)
       waited = time.perf_counter() - began
       self._remember(contribution)
-      old = self._version
+      old, grads = self._version, contribution.grads
       params, updates = old.params, old.updates
       if grads is not None:
         params, self._optimizer_states[slot] = self._rule.apply(
@@ -127,7 +146,33 @@ class LockedStore:
           Applied(receipt, each.worker, lags, now, (*of_gradient, *each.events))
         )
         of_gradient = ()
+      late, outliers = self._dropped
+      self._dropped = Dropped(late, outliers + contribution.outliers)
+      if self._lags:
+        for worker in played:
+          self._lags.pushed(worker, updates)
+        self._pushed.notify_all()
     return receipt
+
+  def _without_late(self, contribution: Contribution) -> Contribution:
+    """Drops and counts the gradient if it is too old; the lock is held."""
+    assert self._lags is not None
+    updates = self._version.updates
+    if not self._lags.is_late(contribution.read_version, updates):
+      return contribution
+    self._dropped = self._dropped._replace(late=self._dropped.late + 1)
+    return contribution._replace(grads=None, events=(), replayed=())
+
+  def leave(self, worker: int) -> None:
+    """States that nobody need wait for a worker, until it pushes again."""
+    with self._lock:
+      if self._lags:
+        self._lags.left(worker)
+        self._pushed.notify_all()
+
+  def dropped(self) -> Dropped:
+    """Returns what was dropped since the store was made, without a lock."""
+    return self._dropped
 
   def _remember(self, contribution: Contribution) -> None:
     """Changes the memory as a contribution says; the lock is held."""
@@ -201,6 +246,8 @@ class LockedStore:
       own[: len(restored)] = restored
     if self._memory is not None and state.memory is not None:
       self._memory.restore(state.memory)
+    if self._lags:
+      self._lags.restart(version.updates)
     self._applied.clear()
 
   def warm_up(self, grads: types.Params) -> None:

@@ -209,6 +209,7 @@ def _job(
     statistics=(
       normalization.initial(obs.shape[1:]) if config.normalize_obs else None
     ),
+    lag_bound=config.arrangement.lag_bound,
     **of_replay,
   )
   return runtime.Job(
@@ -234,6 +235,7 @@ def _job(
     max_env_restarts=config.max_env_restarts,
     max_bad_gradients=config.max_bad_gradients,
     replay=replay,
+    lag_bound=config.arrangement.lag_bound,
   )
 
 

@@ -110,11 +110,14 @@ class Recording:
   def read(self):
     return self.version
 
-  def push(self, contribution):
+  def push(self, contribution, *, while_waiting):
     self.pushed.append(contribution)
     if len(self.pushed) == self._stop_after:
       self.stop.set()
     return Receipt(0, 0, 0, 0.0)
+
+  def leave(self, worker):
+    self.left = worker
 
 
 def play(gradients, *, segments, statistics=None, **limits):

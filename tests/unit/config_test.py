@@ -48,6 +48,8 @@ BAD = {
   'rms_epsilon': TOO_SMALL,
   'adam_epsilon': TOO_SMALL,
   'adagrad_epsilon': TOO_SMALL,
+  'max_lag': [-1, 1.5],
+  'when_late': ['skip', ''],
   'momentum': NO_DECAY,
   'max_grad_norm': NEGATIVE,
   'reward_clip': NEGATIVE,
