@@ -156,15 +156,18 @@ def _of_minibatch(
   """Learns from the next minibatch."""
   learnt = replayer.learn(clock)
   grads, event = bad.checked(learnt.grads, learnt.values, of_replay=True)
+  if learnt.outlier:
+    grads = None
   return Contribution(
     grads=grads,
     frames=0,
     read_version=learnt.read_version,
     played=(learnt.played,),
-    events=(event,),
+    events=() if learnt.outlier else (event,),
     rate_scale=job.learner.replay_rate_scale,
     # Errors that are not finite are no priorities.
     replayed=() if grads is None else (learnt.replayed,),
+    outliers=int(learnt.outlier),
   )
 
 

@@ -74,6 +74,9 @@ class Replay(NamedTuple):
   minibatches: int  # after each segment
   start: int  # transitions that it must hold for a worker before the first
   beta: Callable[[int], float]  # β of importance weights, by emulator frames
+  # A gradient is discarded if the error of its minibatch is so many standard
+  # deviations above the mean; 0 for never.
+  outlier_deviations: float = 0.0
 
 
 class Job(NamedTuple):
@@ -119,6 +122,8 @@ class Arrangement(abc.ABC):
     job, figures = self._job, {}
     if job.replay:
       figures['replay_size'] = job.replay.memory.size(0)
+      if job.replay.outlier_deviations:
+        figures['outlier_gradients'] = job.store.dropped().outliers
     if job.lag_bound:
       figures['late_gradients'] = job.store.dropped().late
     return figures

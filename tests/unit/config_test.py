@@ -49,6 +49,7 @@ BAD = {
   'adam_epsilon': TOO_SMALL,
   'adagrad_epsilon': TOO_SMALL,
   'max_lag': [-1, 1.5],
+  'outlier_deviations': NEGATIVE,
   'when_late': ['skip', ''],
   'momentum': NO_DECAY,
   'max_grad_norm': NEGATIVE,
