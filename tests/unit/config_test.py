@@ -58,6 +58,7 @@ BAD = {
   'entropy_cost': NEGATIVE,
   'value_cost': NEGATIVE,
   'target_period_frames': TOO_SMALL,
+  'target_period_updates': TOO_SMALL,
   'exploration_ends': [(), (-0.1, 0.1, 0.1), (0.1, 0.1, 1.1), (0.1, NAN, 0.1)],
   'exploration_probabilities': [
     (),
