@@ -15,7 +15,16 @@ class Lags:
   """
 
   def __init__(self, bound: LagBound, workers: int):
-    """Starts at update 0, before any worker has read."""
+    """Starts at update 0, before any worker has read.
+
+    Raises:
+      ValueError: if workers would wait for each other for ever.
+    """
+    if bound.when_late == 'wait' and bound.most < workers - 1:
+      raise ValueError(
+        f'{workers} workers that wait need a bound of at least {workers - 1}, '
+        f'not {bound.most}'
+      )
     self._bound = bound
     self._workers = workers
     self._oldest: dict[int, int] = {}  # By worker that may still push.

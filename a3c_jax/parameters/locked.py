@@ -91,19 +91,18 @@ class LockedStore:
       Exception: what `while_waiting` raised; nothing is applied then.
     """
     workers = len(self._worker_states)
-    played = [each.worker for each in contribution.played]
-    for worker in (*played, contribution.optimizer):
+    for worker in (
+      *(each.worker for each in contribution.played),
+      contribution.optimizer,
+    ):
       if not 0 <= worker < workers:
         raise IndexError(f'worker {worker}: there are {workers} workers')
     slot = contribution.optimizer if self._rule.per_worker else 0
     began = time.perf_counter()
     with self._lock:
+      # Without a gradient there is no update, which nobody need delay.
       if self._lags and contribution.grads is not None:
-        # Without a gradient there is no update, which nobody need delay.
-        while self._lags.must_wait(played, self._version.updates):
-          while_waiting()
-          self._pushed.wait(_POLL_SECONDS)
-        contribution = self._without_late(contribution)
+        contribution = self._in_time(contribution, self._lags, while_waiting)
       waited = time.perf_counter() - began
       self._remember(contribution)
       old, grads = self._version, contribution.grads
@@ -136,29 +135,51 @@ class LockedStore:
         lag=old.updates - contribution.read_version,
         lock_wait_seconds=waited,
       )
-      now, of_gradient = time.perf_counter(), contribution.events
-      for each in contribution.played:
-        self._worker_states[each.worker] = each.worker_state
-        # Nothing learns from a gradient that is dropped.
-        acted = each.acted_versions[: None if grads is not None else 0]
-        lags = old.updates - acted
-        self._applied.append(
-          Applied(receipt, each.worker, lags, now, (*of_gradient, *each.events))
-        )
-        of_gradient = ()
-      late, outliers = self._dropped
-      self._dropped = Dropped(late, outliers + contribution.outliers)
-      if self._lags:
-        for worker in played:
-          self._lags.pushed(worker, updates)
-        self._pushed.notify_all()
+      self._note(contribution, receipt, old.updates)
     return receipt
 
-  def _without_late(self, contribution: Contribution) -> Contribution:
-    """Drops and counts the gradient if it is too old; the lock is held."""
-    assert self._lags is not None
-    updates = self._version.updates
-    if not self._lags.is_late(contribution.read_version, updates):
+  def _note(
+    self, contribution: Contribution, receipt: Receipt, updates: int
+  ) -> None:
+    """Keeps what a contribution says of its workers; the lock is held.
+
+    Args:
+      contribution: that was applied; without a gradient that was dropped.
+      receipt: of it.
+      updates: before it.
+    """
+    now, of_gradient = time.perf_counter(), contribution.events
+    for each in contribution.played:
+      self._worker_states[each.worker] = each.worker_state
+      # Nothing learns from a gradient that is dropped.
+      learnt = contribution.grads is not None
+      lags = updates - each.acted_versions[: None if learnt else 0]
+      self._applied.append(
+        Applied(receipt, each.worker, lags, now, (*of_gradient, *each.events))
+      )
+      of_gradient = ()
+    late, outliers = self._dropped
+    self._dropped = Dropped(late, outliers + contribution.outliers)
+    if self._lags:
+      for each in contribution.played:
+        self._lags.pushed(each.worker, receipt.version)
+      self._pushed.notify_all()
+
+  def _in_time(
+    self,
+    contribution: Contribution,
+    lags: Lags,
+    while_waiting: Callable[[], object],
+  ) -> Contribution:
+    """Waits for slower workers; drops and counts a gradient that is too old.
+
+    The lock is held, but not while it waits.
+    """
+    workers = [each.worker for each in contribution.played]
+    while lags.must_wait(workers, self._version.updates):
+      while_waiting()
+      self._pushed.wait(_POLL_SECONDS)
+    if not lags.is_late(contribution.read_version, self._version.updates):
       return contribution
     self._dropped = self._dropped._replace(late=self._dropped.late + 1)
     return contribution._replace(grads=None, events=(), replayed=())

@@ -238,6 +238,12 @@ def test_a_gradient_of_a_version_older_than_promised_is_dropped(make):
   assert store.dropped() == Dropped(late=1)
 
 
+def test_a_bound_under_which_workers_would_wait_for_ever_is_refused(make):
+  with pytest.raises(ValueError, match='at least 3, not 2'):
+    bounded(make, 2, 'wait', workers=4)
+  bounded(make, 2, 'drop', workers=4)
+
+
 def test_a_store_that_resumes_expects_gradients_of_its_version(make):
   first = make(workers=2)
   for _ in range(9):
