@@ -130,8 +130,8 @@ class ParameterStore(Protocol):
     events and errors. Everything else counts.
 
     Args:
-      contribution: what to apply. Its workers read versions after the return
-        alone; if one keeps an older version, a gradient of it may be late.
+      contribution: what to apply. A worker reads the version of its next
+        gradient after this returns; a gradient of an older one may be late.
       while_waiting: called several times a second while the store waits for
         slower workers. It returns at once. If it raises, nothing is applied.
 
