@@ -29,6 +29,11 @@ class Hyperparameters:
   def check_together(self) -> None:
     """Raises UsageError if values are allowed one by one, but not together."""
 
+  @property
+  def target_period(self) -> types.TargetPeriod | None:
+    """How often the target network is copied; None without one."""
+    return None
+
   def segment_steps(self, t_max: int) -> int:
     """Returns the agent steps of a segment; `--t_max` unless overridden."""
     return t_max
@@ -58,14 +63,9 @@ class Recurrent(Hyperparameters):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ValueBased(Hyperparameters):
+class EpsilonGreedy(Hyperparameters):
   """Base of the settings of algorithms that act ε-greedily on Q."""
 
-  target_period_frames: int = fields.count(
-    'Emulator frames between copies into the target network.',
-    default=40_000,
-    source='paper, section 8',
-  )
   exploration_ends: tuple[float, ...] = fields.setting(
     'Final values of epsilon-greedy exploration; each environment draws one.',
     'numbers from 0 to 1, separated by commas',
@@ -111,6 +111,25 @@ class ValueBased(Hyperparameters):
         f'--exploration_probabilities={errors.as_text(probabilities)}: '
         'allowed: as many of one as of the other'
       )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ValueBased(EpsilonGreedy):
+  """Base of the settings of those with a target network.
+
+  It is copied by frames. An algorithm that copies it by something else derives
+  from `EpsilonGreedy`, and has a `target_period` of its own.
+  """
+
+  target_period_frames: int = fields.count(
+    'Emulator frames between copies into the target network.',
+    default=40_000,
+    source='paper, section 8',
+  )
+
+  @property
+  def target_period(self) -> types.TargetPeriod:
+    return types.TargetPeriod(self.target_period_frames)
 
 
 class Algorithm(NamedTuple):

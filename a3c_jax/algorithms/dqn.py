@@ -9,7 +9,9 @@ arXiv:1511.06581. 'Prioritized' is Schaul et al. 2016, arXiv:1511.05952.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 import dataclasses
+from typing import Any
 
 import flax.linen as nn
 import gymnasium
@@ -17,14 +19,20 @@ import numpy as np
 
 from a3c_jax import networks
 from a3c_jax.algorithms import value_based
-from a3c_jax.algorithms.algorithm import ANY_DOMAIN, Algorithm, ValueBased
+from a3c_jax.algorithms.algorithm import (
+  ANY_DOMAIN,
+  Algorithm,
+  Defaults,
+  EpsilonGreedy,
+  ValueBased,
+)
 from a3c_jax.algorithms.replaying import Replaying
 from a3c_jax.core import cpu, fields, types
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DQN(ValueBased, Replaying):
-  """Hyperparameters of DQN."""
+class Family(EpsilonGreedy, Replaying):
+  """Hyperparameters of DQN but for the period of the target network."""
 
   update_period: int = fields.count(
     'Agent steps of each environment between two updates.',
@@ -51,10 +59,10 @@ class DQN(ValueBased, Replaying):
     source='DQN',
   )
   exploration_ends: tuple[float, ...] = fields.changed(
-    ValueBased, 'exploration_ends', default=(0.1,), source='DQN'
+    EpsilonGreedy, 'exploration_ends', default=(0.1,), source='DQN'
   )
   exploration_probabilities: tuple[float, ...] = fields.changed(
-    ValueBased, 'exploration_probabilities', default=(1.0,), source='DQN'
+    EpsilonGreedy, 'exploration_probabilities', default=(1.0,), source='DQN'
   )
 
   def segment_steps(self, t_max: int) -> int:
@@ -69,6 +77,11 @@ class DQN(ValueBased, Replaying):
     """Returns ε [K], which falls once the replay memory has its start."""
     after_start = super().exploration(rng, num_envs)
     return lambda frames: after_start(max(0, frames - self.replay_start_frames))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DQN(Family, ValueBased):
+  """Hyperparameters of DQN."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -108,7 +121,7 @@ class PrioritizedDQN(DoubleDQN):
 
 
 def _network(
-  torso: nn.Module, space: gymnasium.spaces.Discrete, hyperparameters: DQN
+  torso: nn.Module, space: gymnasium.spaces.Discrete, hyperparameters: Family
 ) -> nn.Module:
   kind = (
     networks.DuelingQNetwork if hyperparameters.dueling else networks.QNetwork
@@ -116,7 +129,7 @@ def _network(
   return kind(torso, int(space.n))
 
 
-def _learner(network: types.Network, hyperparameters: DQN) -> types.Learner:
+def _learner(network: types.Network, hyperparameters: Family) -> types.Learner:
   return value_based.dqn(
     network,
     double=hyperparameters.double,
@@ -139,7 +152,7 @@ _COMMON = {
 # Not those of the domains with 3D engines, which are for A3C.
 _LEARNING = ('t_max', 'learning_rate', 'rms_epsilon', 'max_grad_norm')
 # Adam does not depend on the scale of rewards.
-_SMALL = {
+SMALL: Defaults = {
   't_max': (1, 'DQN: one-step targets'),
   'optimizer': ('adam', 'ours'),
   'learning_rate': (1e-3, 'ours'),
@@ -150,7 +163,8 @@ _SMALL = {
 }
 # Returns of CartPole are of hundreds. With errors clipped to 1, its Q grows
 # without end: many small errors outweigh the few large ones of final steps.
-_GYM = _SMALL | {
+GYM: Defaults = {
+  **SMALL,
   'error_clip': (0.0, 'ours'),
   'replay_batch': (64, 'ours'),
   'update_period': (2, 'ours'),
@@ -175,12 +189,30 @@ _QUICK = {
   'frames': (12_000_000, 'ours'),
   'eval_frames': (1_000_000, 'ours'),
 }
+_PRESETS = {'quick': {'atari': _QUICK}}
 
 
-def _dqn(
-  name: str, title: str, hyperparameters: type[DQN], **changes
+def family(
+  name: str,
+  title: str,
+  hyperparameters: type[Family],
+  *,
+  small: Defaults = SMALL,
+  gym: Defaults = GYM,
+  presets: Mapping[str, Mapping[str, Defaults]] = _PRESETS,
+  **changes: tuple[Any, str],
 ) -> Algorithm:
-  """Returns a record of the family; `changes` are of `_COMMON`."""
+  """Returns a record of the family.
+
+  Args:
+    name: as in `Algorithm`.
+    title: as in `Algorithm`.
+    hyperparameters: as in `Algorithm`.
+    small: defaults of Catch.
+    gym: those of Gymnasium.
+    presets: as in `Algorithm`.
+    **changes: of the defaults of all domains, each with its source.
+  """
   common = _COMMON | changes
   learning = {setting: common[setting] for setting in _LEARNING} | {
     'envs_per_thread': (1, 'DQN')
@@ -194,25 +226,25 @@ def _dqn(
     is_policy=False,
     defaults={
       ANY_DOMAIN: common,
-      'catch': _SMALL,
-      'gym': _GYM,
+      'catch': small,
+      'gym': gym,
       'labyrinth': learning,
       'torcs': learning,
     },
-    presets={'quick': {'atari': _QUICK}},
+    presets=presets,
   )
 
 
 ALGORITHMS = (
-  _dqn('dqn', 'DQN', DQN),
-  _dqn('double_dqn', 'Double DQN', DoubleDQN),
-  _dqn(
+  family('dqn', 'DQN', DQN),
+  family('double_dqn', 'Double DQN', DoubleDQN),
+  family(
     'dueling_dqn',
     'Dueling DQN',
     DuelingDQN,
     max_grad_norm=(10.0, 'Dueling'),
   ),
-  _dqn(
+  family(
     'prioritized_dqn',
     'Prioritized DQN',
     PrioritizedDQN,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from a3c_jax.algorithms import builtin, dqn, pgql
+from a3c_jax.algorithms import builtin, dqn, gorila, pgql
 from a3c_jax.algorithms.algorithm import Algorithm
 from a3c_jax.core import errors, fields
 
@@ -59,6 +59,7 @@ def get(name: str) -> Algorithm:
 for _algorithm in (
   *builtin.ALGORITHMS,
   *dqn.ALGORITHMS,
+  gorila.GORILA,
   pgql.PGQL_ALGORITHM,
 ):
   register(_algorithm)

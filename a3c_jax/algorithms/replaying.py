@@ -67,6 +67,13 @@ class Replaying(Hyperparameters):
     default=0.4,
     source='Schaul et al. 2016',
   )
+  outlier_deviations: float = fields.not_negative(
+    'A thread discards the gradient of a minibatch if its mean absolute error '
+    'is more than so many standard deviations above the mean of its '
+    'minibatches; 0 for never.',
+    default=0.0,
+    source='Mnih et al. 2015',
+  )
   replay_checkpoint: str = fields.one_of(
     'What a checkpoint holds of the replay memory. exact: all of it, so that '
     'a run resumes as if it had not stopped. empty: nothing, so that a run '

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import jax
 import numpy as np
@@ -180,6 +180,18 @@ class Version(NamedTuple):
   frames: int  # emulator frames so far, of all workers
   updates: int  # gradients applied so far
   statistics: RunningStatistics | None = None  # that normalize observations
+
+
+class TargetPeriod(NamedTuple):
+  """How often the newest parameters become the target parameters."""
+
+  every: int  # of the unit, at least 1
+  unit: Literal['frames', 'updates'] = 'frames'  # of all workers, in `Version`
+
+  def ends(self, old: Version, new: Version) -> bool:
+    """Returns whether a multiple is crossed or reached between versions."""
+    before, after = getattr(old, self.unit), getattr(new, self.unit)
+    return after // self.every > before // self.every
 
 
 class EnvProgram(NamedTuple):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import threading
 import time
 
@@ -15,13 +15,18 @@ from a3c_jax.acting import normalization
 from a3c_jax.acting.worker_state import WorkerState
 from a3c_jax.core import types
 from a3c_jax.optim.rule import UpdateRule
+from a3c_jax.parameters.lag import Lags
 from a3c_jax.parameters.store import (
   Applied,
   Contribution,
+  Dropped,
+  LagBound,
   Receipt,
   StoreState,
 )
 from a3c_jax.replay import memory as memory_lib
+
+_POLL_SECONDS = 0.2  # Between two calls of `while_waiting`.
 
 
 class LockedStore:
@@ -41,17 +46,21 @@ class LockedStore:
     rule: UpdateRule,
     *,
     worker_states: Sequence[WorkerState],
-    target_period_frames: int | None,
+    target_period: types.TargetPeriod | None,
     statistics: types.RunningStatistics | None = None,
     memory: memory_lib.Memory | None = None,
+    lag_bound: LagBound | None = None,
   ):
     """Starts at frame 0; `MakeStore` explains the arguments."""
     self.accepts_factored = rule.accepts_factored
     self._rule = rule
     self._memory = memory
     self._lock = threading.Lock()
-    self._target_period_frames = target_period_frames
-    target_params = None if target_period_frames is None else params
+    self._pushed = threading.Condition(self._lock)  # Or a worker has left.
+    self._lags = lag_bound and Lags(lag_bound, len(worker_states))
+    self._dropped = Dropped()
+    self._target_period = target_period
+    target_params = None if target_period is None else params
     self._version = types.Version(
       params, target_params, frames=0, updates=0, statistics=statistics
     )
@@ -64,18 +73,24 @@ class LockedStore:
     """Returns the newest version, without a lock or a copy."""
     return self._version
 
-  def push(self, contribution: Contribution) -> Receipt:
+  def push(
+    self,
+    contribution: Contribution,
+    *,
+    while_waiting: Callable[[], object] = lambda: None,
+  ) -> Receipt:
     """Applies one contribution under the lock.
 
-    The update rule gets the frame count before this segment. When the count
-    crosses a multiple of the period, the target parameters become the updated
-    parameters.
+    The update rule gets the frame count before this segment. When the count of
+    frames or updates crosses a multiple of the target's period, the target
+    parameters become the updated parameters.
 
     Raises:
       IndexError: if there is no such worker; nothing is applied then.
       ValueError: if the replay memory refuses the transitions.
+      Exception: what `while_waiting` raised; nothing is applied then.
     """
-    grads, workers = contribution.grads, len(self._worker_states)
+    workers = len(self._worker_states)
     for worker in (
       *(each.worker for each in contribution.played),
       contribution.optimizer,
@@ -85,9 +100,12 @@ class LockedStore:
     slot = contribution.optimizer if self._rule.per_worker else 0
     began = time.perf_counter()
     with self._lock:
+      # Without a gradient there is no update, which nobody need delay.
+      if self._lags and contribution.grads is not None:
+        contribution = self._in_time(contribution, self._lags, while_waiting)
       waited = time.perf_counter() - began
       self._remember(contribution)
-      old = self._version
+      old, grads = self._version, contribution.grads
       params, updates = old.params, old.updates
       if grads is not None:
         params, self._optimizer_states[slot] = self._rule.apply(
@@ -98,38 +116,84 @@ class LockedStore:
           contribution.rate_scale,
         )
         updates += 1
-      frames = old.frames + contribution.frames
-      period = self._target_period_frames
-      crossed = period is not None and frames // period > old.frames // period
-      target_params = params if crossed else old.target_params
       statistics = old.statistics
       for each in contribution.played:
         if statistics is not None and each.statistics is not None:
           statistics = normalization.merged(statistics, each.statistics)
-      self._version = types.Version(
+      version = old._replace(
         params=params,
-        target_params=target_params,
-        frames=frames,
+        frames=old.frames + contribution.frames,
         updates=updates,
         statistics=statistics,
       )
+      if self._target_period and self._target_period.ends(old, version):
+        version = version._replace(target_params=params)
+      self._version = version
       receipt = Receipt(
-        frames=frames,
+        frames=version.frames,
         version=updates,
         lag=old.updates - contribution.read_version,
         lock_wait_seconds=waited,
       )
-      now, of_gradient = time.perf_counter(), contribution.events
-      for each in contribution.played:
-        self._worker_states[each.worker] = each.worker_state
-        # Nothing learns from a gradient that is dropped.
-        acted = each.acted_versions[: None if grads is not None else 0]
-        lags = old.updates - acted
-        self._applied.append(
-          Applied(receipt, each.worker, lags, now, (*of_gradient, *each.events))
-        )
-        of_gradient = ()
+      self._note(contribution, receipt, old.updates)
     return receipt
+
+  def _note(
+    self, contribution: Contribution, receipt: Receipt, updates: int
+  ) -> None:
+    """Keeps what a contribution says of its workers; the lock is held.
+
+    Args:
+      contribution: that was applied; without a gradient that was dropped.
+      receipt: of it.
+      updates: before it.
+    """
+    now, of_gradient = time.perf_counter(), contribution.events
+    for each in contribution.played:
+      self._worker_states[each.worker] = each.worker_state
+      # Nothing learns from a gradient that is dropped.
+      learnt = contribution.grads is not None
+      lags = updates - each.acted_versions[: None if learnt else 0]
+      self._applied.append(
+        Applied(receipt, each.worker, lags, now, (*of_gradient, *each.events))
+      )
+      of_gradient = ()
+    late, outliers = self._dropped
+    self._dropped = Dropped(late, outliers + contribution.outliers)
+    if self._lags:
+      for each in contribution.played:
+        self._lags.pushed(each.worker, receipt.version)
+      self._pushed.notify_all()
+
+  def _in_time(
+    self,
+    contribution: Contribution,
+    lags: Lags,
+    while_waiting: Callable[[], object],
+  ) -> Contribution:
+    """Waits for slower workers; drops and counts a gradient that is too old.
+
+    The lock is held, but not while it waits.
+    """
+    workers = [each.worker for each in contribution.played]
+    while lags.must_wait(workers, self._version.updates):
+      while_waiting()
+      self._pushed.wait(_POLL_SECONDS)
+    if not lags.is_late(contribution.read_version, self._version.updates):
+      return contribution
+    self._dropped = self._dropped._replace(late=self._dropped.late + 1)
+    return contribution._replace(grads=None, events=(), replayed=())
+
+  def leave(self, worker: int) -> None:
+    """States that nobody need wait for a worker, until it pushes again."""
+    with self._lock:
+      if self._lags:
+        self._lags.left(worker)
+        self._pushed.notify_all()
+
+  def dropped(self) -> Dropped:
+    """Returns what was dropped since the store was made, without a lock."""
+    return self._dropped
 
   def _remember(self, contribution: Contribution) -> None:
     """Changes the memory as a contribution says; the lock is held."""
@@ -203,6 +267,8 @@ class LockedStore:
       own[: len(restored)] = restored
     if self._memory is not None and state.memory is not None:
       self._memory.restore(state.memory)
+    if self._lags:
+      self._lags.restart(version.updates)
     self._applied.clear()
 
   def warm_up(self, grads: types.Params) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
@@ -49,6 +49,26 @@ class Contribution(NamedTuple):
   optimizer: int = 0  # which optimizer state, if each worker has one
   rate_scale: float = 1.0  # factor of the learning rate
   replayed: tuple[Replayed, ...] = ()
+  outliers: int = 0  # minibatches whose gradients a worker has discarded
+
+
+class LagBound(NamedTuple):
+  """How old a gradient may be when it is applied.
+
+  Sources: Nair et al. 2015, arXiv:1507.04296, for `drop`; `wait` is ours.
+  """
+
+  most: int  # largest `Receipt.lag` of a gradient that is learnt
+  # drop: an older one is not learnt. wait: no update makes one too old, and a
+  # `push` waits for slower workers instead.
+  when_late: Literal['drop', 'wait'] = 'drop'
+
+
+class Dropped(NamedTuple):
+  """How many gradients were finite, but are not learnt."""
+
+  late: int = 0  # their lag exceeded the bound
+  outliers: int = 0  # `Contribution.outliers`
 
 
 class Receipt(NamedTuple):
@@ -57,7 +77,7 @@ class Receipt(NamedTuple):
   frames: int  # emulator frames of all workers after it
   version: int  # updates of all workers after it
   lag: int  # updates between `read_version` and this contribution
-  lock_wait_seconds: float
+  lock_wait_seconds: float  # with the wait for slower workers
 
 
 class Applied(NamedTuple):
@@ -98,12 +118,38 @@ class ParameterStore(Protocol):
     """Returns the newest whole version. Never waits for a `push`."""
     ...
 
-  def push(self, contribution: Contribution) -> Receipt:
-    """Applies one contribution.
+  def push(
+    self,
+    contribution: Contribution,
+    *,
+    while_waiting: Callable[[], object] = lambda: None,
+  ) -> Receipt:
+    """Applies one contribution, once.
+
+    If its lag exceeds the bound, its gradient is dropped and counted, with its
+    events and errors. Everything else counts.
+
+    Args:
+      contribution: what to apply. A worker reads the version of its next
+        gradient after this returns; a gradient of an older one may be late.
+      while_waiting: called several times a second while the store waits for
+        slower workers. It returns at once. If it raises, nothing is applied.
 
     Raises:
       IndexError: if there is no such worker; nothing is applied then.
+      Exception: what `while_waiting` raised.
     """
+    ...
+
+  def leave(self, worker: int) -> None:
+    """States that nobody need wait for a worker, until it pushes again.
+
+    A worker leaves when its work is done. Else others might wait for ever.
+    """
+    ...
+
+  def dropped(self) -> Dropped:
+    """Returns what was dropped since the store was made. Never waits."""
     ...
 
   def drain(self) -> list[Applied]:
@@ -148,9 +194,10 @@ class MakeStore(Protocol):
     rule: UpdateRule,
     *,
     worker_states: Sequence[WorkerState],
-    target_period_frames: int | None,
+    target_period: types.TargetPeriod | None,
     statistics: types.RunningStatistics | None = None,
     memory: memory_lib.Memory | None = None,
+    lag_bound: LagBound | None = None,
   ) -> ParameterStore:
     """Returns the store.
 
@@ -158,9 +205,10 @@ class MakeStore(Protocol):
       params: initial parameters, and initial target parameters.
       rule: how a gradient changes the parameters.
       worker_states: the initial state of each worker.
-      target_period_frames: emulator frames between two copies into the target
-        parameters; None for a learner without target.
+      target_period: between two copies into the target parameters; None for a
+        learner without target.
       statistics: initial ones, if observations are normalized.
       memory: the replay memory, if the run has one. Only the store changes it.
+      lag_bound: how old gradients may be; None for any age.
     """
     ...

@@ -16,7 +16,6 @@ import numpy as np
 from a3c_jax import networks
 from a3c_jax.acting import normalization, rollout
 from a3c_jax.acting.worker_state import WorkerState
-from a3c_jax.algorithms import registry
 from a3c_jax.core import errors, events, types
 from a3c_jax.envs import domain as domain_lib
 from a3c_jax.envs import replayable
@@ -253,15 +252,17 @@ class Recipe:
     )
 
 
-def _target_period_frames(config, learner) -> int | None:
+def _target_period(config, learner) -> types.TargetPeriod | None:
   if not learner.uses_target:
     return None
-  if 'target_period_frames' not in registry.get(config.algo).settings:
+  period = config.algorithm.target_period
+  if period is None:
     raise errors.UsageError(
       f'--algo={config.algo}: has no --target_period_frames, but the learner '
-      'has target parameters; allowed: an algorithm that has that setting'
+      'has target parameters; allowed: an algorithm that has that setting, or '
+      'another target_period'
     )
-  return config.algorithm.target_period_frames
+  return period
 
 
 def _job(
@@ -281,10 +282,11 @@ def _job(
     networks.scale_torso_kernels(learner.init(init_key, obs), config.init_gain),
     _update_rule(config),
     worker_states=[worker.state for worker in team],
-    target_period_frames=_target_period_frames(config, learner),
+    target_period=_target_period(config, learner),
     statistics=(
       normalization.initial(obs.shape[1:]) if config.normalize_obs else None
     ),
+    lag_bound=config.arrangement.lag_bound,
     **of_replay,
   )
   return runtime.Job(
@@ -310,6 +312,7 @@ def _job(
     max_env_restarts=config.max_env_restarts,
     max_bad_gradients=config.max_bad_gradients,
     replay=replay,
+    lag_bound=config.arrangement.lag_bound,
   )
 
 

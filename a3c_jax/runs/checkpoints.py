@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from a3c_jax.acting import carry as carry_lib
-from a3c_jax.acting.worker_state import WorkerState
+from a3c_jax.acting.worker_state import ReplayErrors, WorkerState
 from a3c_jax.core import types
 from a3c_jax.envs import replayable
 from a3c_jax.parameters.store import StoreState
@@ -247,6 +247,7 @@ def _to_arrays(state: StoreState) -> dict[str, Any]:
         'carry': each.carry._asdict(),
         'action_log': each.action_log._asdict(),
         'minibatches_due': each.minibatches_due,
+        'replay_errors': each.replay_errors._asdict(),
       }
       for each in state.worker_states
     ],
@@ -317,6 +318,17 @@ def _worker_state(arrays, template: WorkerState) -> WorkerState:
       log.get('actions', template.action_log.actions[:0]),
     ),
     int(arrays.get('minibatches_due', 0)),
+    _replay_errors(arrays.get('replay_errors')),
+  )
+
+
+def _replay_errors(arrays) -> ReplayErrors:
+  if arrays is None:  # Of a run from before there were any.
+    return ReplayErrors()
+  return ReplayErrors(
+    count=int(arrays['count']),
+    mean=float(arrays['mean']),
+    variance=float(arrays['variance']),
   )
 
 

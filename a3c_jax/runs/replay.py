@@ -102,6 +102,7 @@ def make(
     minibatches=settings.replay_minibatches,
     start=start,
     beta=lambda frames: beta + (1 - beta) * min(1.0, frames / config.frames),
+    outlier_deviations=settings.outlier_deviations,
   )
 
 

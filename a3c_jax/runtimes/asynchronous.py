@@ -24,7 +24,10 @@ class Asynchronous(runtime.Arrangement):
   """
 
   def __init__(
-    self, team: Sequence[Worker], job: Job, settings: runtime.ThreadSettings
+    self,
+    team: Sequence[Worker],
+    job: Job,
+    settings: runtime.BoundedLagSettings,
   ):
     del settings
     super().__init__(team, job)
@@ -68,7 +71,8 @@ def work(
 ) -> None:
   """Acts and learns until all workers together have done `job.frames`.
 
-  A gradient that is not finite is dropped, but its frames count.
+  A gradient that is not finite is dropped, but its frames count. The store
+  drops one that is too late.
 
   Args:
     worker: works in the calling thread.
@@ -78,7 +82,8 @@ def work(
     replay_gradients: of minibatches, clipped, if the job has a replay memory.
 
   Raises:
-    Stopped: if `stop` was set within a segment.
+    Stopped: if `stop` was set within a segment, or before its gradient could be
+      applied.
     BadGradientError: after more than `job.max_bad_gradients` in a row.
     Exception: what the environment raised once too often, or the learner.
   """
@@ -90,6 +95,12 @@ def work(
   replayer = None
   if replay_gradients:
     replayer = replaying.Replayer(worker, job, replay_gradients)
+
+  def check_stop():
+    threads.beat()
+    if stop.is_set():
+      raise threads.Stopped
+
   while not stop.is_set():
     if replayer and replayer.due:
       contribution = _of_minibatch(replayer, clock, bad, job)
@@ -98,9 +109,12 @@ def work(
     else:
       break
     threads.beat()
-    receipt = job.store.push(contribution._replace(optimizer=worker.index))
+    receipt = job.store.push(
+      contribution._replace(optimizer=worker.index), while_waiting=check_stop
+    )
     clock.lap('update')
     clock.move('update', 'lock_wait', receipt.lock_wait_seconds)
+  job.store.leave(worker.index)
 
 
 def _of_segment(
@@ -142,21 +156,24 @@ def _of_minibatch(
   """Learns from the next minibatch."""
   learnt = replayer.learn(clock)
   grads, event = bad.checked(learnt.grads, learnt.values, of_replay=True)
+  if learnt.outlier:
+    grads = None
   return Contribution(
     grads=grads,
     frames=0,
     read_version=learnt.read_version,
     played=(learnt.played,),
-    events=(event,),
+    events=() if learnt.outlier else (event,),
     rate_scale=job.learner.replay_rate_scale,
     # Errors that are not finite are no priorities.
     replayed=() if grads is None else (learnt.replayed,),
+    outliers=int(learnt.outlier),
   )
 
 
 RUNTIME = runtime.Runtime(
   name='asynchronous',
-  settings_type=runtime.ThreadSettings,
+  settings_type=runtime.BoundedLagSettings,
   arrange=Asynchronous,
   description='each thread acts, learns and updates independently (A3C)',
   updates_alone=True,

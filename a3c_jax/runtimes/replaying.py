@@ -13,6 +13,7 @@ from a3c_jax.core import stopwatch, types
 from a3c_jax.parameters.store import Played, Replayed
 from a3c_jax.replay import memory as memory_lib
 from a3c_jax.replay import minibatch as minibatch_lib
+from a3c_jax.runtimes import outliers
 from a3c_jax.runtimes.runtime import Job, Worker
 
 # `(params, target_params, minibatch) -> (gradients, scalars [S] with the norm
@@ -31,6 +32,7 @@ class Learnt(NamedTuple):
   played: Played  # no step, but the worker's state after the minibatch
   replayed: Replayed
   read_version: int  # `updates` of the version of the gradient
+  outlier: bool  # whether the gradient is finite, but shall be discarded
 
 
 def gradients_of(
@@ -102,7 +104,9 @@ class Replayer:
     replay = self._replay
     sizes = [replay.memory.size(each) for each in self._together]
     due = replay.minibatches if min(sizes) >= replay.start else 0
-    self._state = played.worker_state._replace(minibatches_due=due)
+    self._state = played.worker_state._replace(
+      minibatches_due=due, replay_errors=self._state.replay_errors
+    )
     return played._replace(
       worker_state=self._state, transitions=segment.transitions
     )
@@ -122,15 +126,27 @@ class Replayer:
     grads, values, errors = self._gradients(
       version.params, version.target_params, _input_of(minibatch, normalize)
     )
-    values = np.asarray(values)  # Waits for the gradient.
+    values, errors = map(np.asarray, (values, errors))  # Waits for both.
     clock.lap('gradients')
     self._state = state._replace(minibatches_due=state.minibatches_due - 1)
+    outlier = False
+    if replay.outlier_deviations:
+      # Errors in absolute value: the loss that Gorila takes is not squared.
+      error, before = float(errors.mean()), state.replay_errors
+      # One that is not finite is dropped and counted as such.
+      outlier = bool(np.isfinite(values[-1])) and outliers.is_outlier(
+        error, before, replay.outlier_deviations
+      )
+      self._state = self._state._replace(
+        replay_errors=outliers.updated(before, error)
+      )
     return Learnt(
       grads=grads,
       values=np.concatenate([[np.float32(minibatch.age.mean())], values]),
       played=Played(worker, self._state, np.empty(0, np.int64)),
-      replayed=Replayed(worker, minibatch.where, np.asarray(errors)),
+      replayed=Replayed(worker, minibatch.where, errors),
       read_version=version.updates,
+      outlier=outlier,
     )
 
 

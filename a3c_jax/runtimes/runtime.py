@@ -13,11 +13,16 @@ import numpy as np
 
 from a3c_jax.acting import carry as carry_lib
 from a3c_jax.acting import rollout
-from a3c_jax.core import cpu, events, fields, stopwatch, types
+from a3c_jax.core import cpu, errors, events, fields, stopwatch, types
 from a3c_jax.core import threads as threads_lib
 from a3c_jax.envs import replayable, spaces
 from a3c_jax.optim.rule import UpdateRule
-from a3c_jax.parameters.store import MakeStore, ParameterStore, WorkerState
+from a3c_jax.parameters.store import (
+  LagBound,
+  MakeStore,
+  ParameterStore,
+  WorkerState,
+)
 from a3c_jax.replay import memory as memory_lib
 
 MOST_THREADS = 1000
@@ -76,6 +81,9 @@ class Replay(NamedTuple):
   minibatches: int  # after each segment
   start: int  # transitions that it must hold for a worker before the first
   beta: Callable[[int], float]  # β of importance weights, by emulator frames
+  # A gradient is discarded if the error of its minibatch is so many standard
+  # deviations above the mean; 0 for never.
+  outlier_deviations: float = 0.0
 
 
 class Job(NamedTuple):
@@ -94,6 +102,7 @@ class Job(NamedTuple):
   max_env_restarts: int  # of each worker
   max_bad_gradients: int  # in a row
   replay: Replay | None = None
+  lag_bound: LagBound | None = None  # of the store
 
 
 class Arrangement(abc.ABC):
@@ -135,10 +144,14 @@ class Arrangement(abc.ABC):
 
   def gauges(self) -> dict[str, float]:
     """Returns figures of this moment for train.csv; always the same names."""
-    replay = self._job.replay
-    if replay is None:
-      return {}
-    return {'replay_size': replay.memory.size(0)}
+    job, figures = self._job, {}
+    if job.replay:
+      figures['replay_size'] = job.replay.memory.size(0)
+      if job.replay.outlier_deviations:
+        figures['outlier_gradients'] = job.store.dropped().outliers
+    if job.lag_bound:
+      figures['late_gradients'] = job.store.dropped().late
+    return figures
 
   def phases(self) -> dict[str, float]:
     """Returns the seconds of each of `stopwatch.PHASES`, of all threads."""
@@ -157,6 +170,14 @@ class Settings:
     """How many workers own environments."""
     raise NotImplementedError
 
+  @property
+  def lag_bound(self) -> LagBound | None:
+    """How old gradients may be; None for any age."""
+    return None
+
+  def check_together(self) -> None:
+    """Raises UsageError if values are allowed one by one, but not together."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ThreadSettings(Settings):
@@ -172,6 +193,45 @@ class ThreadSettings(Settings):
   @property
   def num_workers(self) -> int:
     return self.threads
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BoundedLagSettings(ThreadSettings):
+  """Base of the settings of runtimes whose workers update one by one."""
+
+  max_lag: int = fields.count(
+    'Largest number of updates between the version that a gradient is of and '
+    'the one that it changes; 0 for no bound.',
+    least=0,
+    default=0,
+    source='paper: no bound',
+  )
+  when_late: str = fields.one_of(
+    'With --max_lag. drop: a gradient with a larger lag is not learnt. wait: '
+    'none gets a larger lag, since faster workers wait for slower ones.',
+    ('drop', 'wait'),
+    default='drop',
+    source='Nair et al. 2015, Gorila',
+  )
+
+  @property
+  def lag_bound(self) -> LagBound | None:
+    if not self.max_lag:
+      return None
+    return LagBound(
+      self.max_lag, 'wait' if self.when_late == 'wait' else 'drop'
+    )
+
+  def check_together(self) -> None:
+    """Raises UsageError if workers would wait for each other for ever."""
+    super().check_together()
+    least = self.num_workers - 1
+    if self.lag_bound and self.when_late == 'wait' and self.max_lag < least:
+      raise errors.UsageError(
+        f'--max_lag={self.max_lag}: with --when_late=wait each of '
+        f'{self.num_workers} workers must be able to wait for the others; '
+        f'allowed: at least {least}, or 0 for no bound'
+      )
 
 
 class Members(NamedTuple):

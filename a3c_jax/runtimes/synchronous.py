@@ -7,6 +7,8 @@ import dataclasses
 import threading
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from a3c_jax.acting import actor as actor_lib
@@ -44,6 +46,7 @@ class Share(NamedTuple):
   played: Played
   frames: int
   replayed: Replayed | None = None  # of a minibatch
+  outlier: bool = False  # whether its part of the sum shall be 0
 
 
 class Round:
@@ -198,21 +201,31 @@ class Synchronous(runtime.Arrangement):
     self, replayer: replaying.Replayer, player: player_lib.Player
   ) -> Share:
     learnt = replayer.learn(player.clock)
+    grads = learnt.grads
+    if learnt.outlier:
+      # With fewer summands XLA would compile another program.
+      grads = jax.tree.map(jnp.zeros_like, grads)
     return Share(
-      learnt.grads, learnt.values, learnt.played, 0, replayed=learnt.replayed
+      grads,
+      learnt.values,
+      learnt.played,
+      0,
+      replayed=learnt.replayed,
+      outlier=learnt.outlier,
     )
 
   def _update(self, shares: list[Share]) -> None:
     """Applies one round; every other thread waits meanwhile."""
     job, version = self._job, self._job.store.read()
     # In a round all shares are of segments, or all are of minibatches.
-    replayed = tuple(share.replayed for share in shares if share.replayed)
+    of_replay = shares[0].replayed is not None
+    outliers = sum(share.outlier for share in shares)
     grads, events = None, ()
-    if shares[0].grads is not None:
-      combined = self._replay_combined if replayed else self._combined
+    if shares[0].grads is not None and outliers < len(shares):
+      combined = self._replay_combined if of_replay else self._combined
       grads, values = combined([(each.grads, each.values) for each in shares])
       grads, event = self._bad.checked(
-        grads, np.asarray(values), of_replay=bool(replayed)
+        grads, np.asarray(values), of_replay=of_replay
       )
       events = (event,)
     job.store.push(
@@ -222,9 +235,14 @@ class Synchronous(runtime.Arrangement):
         read_version=version.updates,
         played=tuple(share.played for share in shares),
         events=events,
-        rate_scale=job.learner.replay_rate_scale if replayed else 1.0,
+        rate_scale=job.learner.replay_rate_scale if of_replay else 1.0,
         # Errors that are not finite are no priorities.
-        replayed=() if grads is None else replayed,
+        replayed=tuple(
+          share.replayed
+          for share in shares
+          if share.replayed and not share.outlier and grads is not None
+        ),
+        outliers=outliers,
       )
     )
 

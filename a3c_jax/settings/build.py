@@ -18,7 +18,7 @@ from a3c_jax import networks
 from a3c_jax.algorithms import registry
 from a3c_jax.core import errors, observations, packages, schedules, types
 from a3c_jax.envs import domain as domain_lib
-from a3c_jax.optim import adam, momentum, rmsprop, rule
+from a3c_jax.optim import adagrad, adam, momentum, rmsprop, rule
 from a3c_jax.settings.common import Config
 
 _FOR_IMAGES = {
@@ -105,6 +105,8 @@ def make_update_rule(config: Config) -> rule.UpdateRule:
     return momentum.momentum_sgd(rate, momentum=config.momentum)
   if config.optimizer == 'adam':
     return adam.adam(rate, epsilon=config.adam_epsilon)
+  if config.optimizer == 'adagrad':
+    return adagrad.adagrad(rate, epsilon=config.adagrad_epsilon)
   make = {
     'shared_rmsprop': rmsprop.shared_rmsprop,
     'rmsprop': rmsprop.rmsprop,

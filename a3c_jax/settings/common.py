@@ -20,6 +20,7 @@ OPTIMIZERS = (
   'centered_rmsprop',
   'momentum_sgd',
   'adam',
+  'adagrad',
 )
 DEVICES = ('cpu', 'gpu')
 MAX_EVAL_EPISODE_FRAMES = 108_000
@@ -126,8 +127,8 @@ class Config:
     'each thread has its own. centered_rmsprop: all threads share means and '
     "mean squares, and the variance takes the mean square's place. "
     'momentum_sgd: each thread has its own momentum. adam: all threads share '
-    'both moments, whose decays are 0.9 and 0.999. Where threads update '
-    'together, there is one.',
+    'both moments, whose decays are 0.9 and 0.999. adagrad: all threads share '
+    'the sums of squares. Where threads update together, there is one.',
     OPTIMIZERS,
     may_override=False,
     heading='optimizer',
@@ -141,6 +142,10 @@ class Config:
   )
   adam_epsilon: float = fields.positive(
     "Added to Adam's square root, in gradient units."
+  )
+  adagrad_epsilon: float = fields.positive(
+    "Added to the sum of squares inside AdaGrad's square root, in squared "
+    'gradient units.'
   )
   momentum: float = fields.decay(
     'Decay of the momentum of momentum_sgd per update.'

@@ -236,6 +236,7 @@ def _check_together(config: Config) -> None:
       f'{registry.continuous()}'
     )
   config.algorithm.check_together()
+  config.arrangement.check_together()
   if config.replay:
     _check_replay(config, config.replay)
 

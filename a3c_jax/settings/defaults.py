@@ -44,6 +44,7 @@ _COMMON: Mapping[str, tuple[Any, str]] = {
   'rms_decay': (0.99, 'paper, section 8'),
   'rms_epsilon': (0.1, 'authors'),
   'adam_epsilon': (1e-8, 'Kingma and Ba 2015'),
+  'adagrad_epsilon': (0.1, 'optax: its sum of squares starts at 0.1'),
   'momentum': (0.99, 'ours, as RMSProp'),
   'network': ('nips', 'paper, section 8'),
   'init_gain': (1.0, 'authors'),

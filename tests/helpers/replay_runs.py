@@ -23,6 +23,7 @@ REPLAYING = (
   {'algo': 'dqn'},
   {'algo': 'double_dqn', 't_max': 3},
   {'algo': 'prioritized_dqn'},
+  {'algo': 'gorila'},
   {'algo': 'pgql'},
   {'algo': 'one_step_q', 'replay': 'per_thread', 'prioritized': True},
   {'algo': 'nstep_q', 'replay': 'shared'},

@@ -29,7 +29,7 @@ def maker(store):
   def make(params=None, update_rule=None, *, workers=1, **changes):
     arguments = {
       'worker_states': ['at 0'] * workers,
-      'target_period_frames': None,
+      'target_period': None,
     }
     return store(
       jnp.zeros(()) if params is None else params,

@@ -5,8 +5,10 @@ With two it cannot, so what those must reach lies well below what they do.
 
 import pytest
 
+import a3c_jax
 from a3c_jax import training
 from a3c_jax.envs import catch, gym
+from a3c_jax.runs import evaluation
 from a3c_jax.settings import build, config
 
 
@@ -78,6 +80,16 @@ def test_catch_with_a_replay_memory(tmp_path, given):
   given = {'threads': 1, 'frames': 20_000} | given
   result = run('catch', catch.Catch, tmp_path, **given)
   assert result.mean_return >= 0.9
+
+
+def test_catch_with_gorila(tmp_path):
+  # Two threads, each with its own memory. Nine runs scored 1.00.
+  run('catch', catch.Catch, tmp_path, algo='gorila', threads=2, frames=30_000)
+  policy = a3c_jax.load(tmp_path, greedy=True).learner_policy
+  episodes = evaluation.play_all(
+    [gym.make(catch.Catch)()], policy, episodes=50, seed=1
+  )
+  assert evaluation.summarize(episodes).mean_return >= 0.9
 
 
 @pytest.mark.parametrize(

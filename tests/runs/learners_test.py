@@ -157,7 +157,7 @@ def test_only_the_collection_params_is_learnt(algo, space, optimizer):
     before,
     build.make_update_rule(settings),
     worker_states=[None],
-    target_period_frames=1,
+    target_period=types.TargetPeriod(1),
   )
   action, *_ = learner.act(
     before, learner.initial_state(2), obs[0], jax.random.PRNGKey(1), 0.5

@@ -111,9 +111,9 @@ def test_a_run_takes_another_store_and_another_runtime(tmp_path, monkeypatch):
 
     pushed = collections.Counter()
 
-    def push(self, contribution):
+    def push(self, contribution, **given):
       self.pushed[threading.current_thread().name] += 1
-      return super().push(contribution)
+      return super().push(contribution, **given)
 
   class InTurns(asynchronous.Asynchronous):
     """Gives all workers to one thread, one after the other."""

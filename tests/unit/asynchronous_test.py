@@ -33,7 +33,7 @@ def run(acting, *, segments, exploration=lambda frames: np.array([frames])):
     np.float32(0),
     rule.of_optax(optax.identity(), lambda frames: -1.0),
     worker_states=[None, None],
-    target_period_frames=1,
+    target_period=types.TargetPeriod(1),
   )
   acted, learnt = [], []
 
@@ -110,11 +110,14 @@ class Recording:
   def read(self):
     return self.version
 
-  def push(self, contribution):
+  def push(self, contribution, *, while_waiting):
     self.pushed.append(contribution)
     if len(self.pushed) == self._stop_after:
       self.stop.set()
     return Receipt(0, 0, 0, 0.0)
+
+  def leave(self, worker):
+    self.left = worker
 
 
 def play(gradients, *, segments, statistics=None, **limits):

@@ -47,6 +47,10 @@ BAD = {
   'rms_decay': NO_DECAY,
   'rms_epsilon': TOO_SMALL,
   'adam_epsilon': TOO_SMALL,
+  'adagrad_epsilon': TOO_SMALL,
+  'max_lag': [-1, 1.5],
+  'outlier_deviations': NEGATIVE,
+  'when_late': ['skip', ''],
   'momentum': NO_DECAY,
   'max_grad_norm': NEGATIVE,
   'reward_clip': NEGATIVE,
@@ -54,6 +58,7 @@ BAD = {
   'entropy_cost': NEGATIVE,
   'value_cost': NEGATIVE,
   'target_period_frames': TOO_SMALL,
+  'target_period_updates': TOO_SMALL,
   'exploration_ends': [(), (-0.1, 0.1, 0.1), (0.1, 0.1, 1.1), (0.1, NAN, 0.1)],
   'exploration_probabilities': [
     (),

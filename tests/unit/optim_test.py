@@ -9,7 +9,15 @@ import optax
 import pytest
 
 from a3c_jax.core import types
-from a3c_jax.optim import adam, clipping, factored, momentum, rmsprop, rule
+from a3c_jax.optim import (
+  adagrad,
+  adam,
+  clipping,
+  factored,
+  momentum,
+  rmsprop,
+  rule,
+)
 
 
 def some_grads(updates, seed=0):
@@ -273,11 +281,34 @@ def test_adam_is_the_papers_algorithm():
       np.testing.assert_allclose(direction[name], step, rtol=1e-4)
 
 
+def test_adagrad_by_hand():
+  # G = 3² = 9, so 3/√(9 + 7) = 3/4; a gradient of 0 does not move it. Then
+  # G = 9 + 3² = 18: -3/√(18 + 7) = -3/5.
+  grads = [np.float32([x]) for x in (3.0, 0.0, -3.0)]
+  found = run(adagrad.adagrad(ascent, epsilon=7.0), grads)
+  np.testing.assert_allclose(np.ravel(found), [0.75, 0, -0.6], rtol=1e-6)
+
+
+def test_adagrad_is_that_of_optax_whose_sum_starts_at_epsilon():
+  grads = some_grads(updates=5)
+  found = run(adagrad.adagrad(ascent, epsilon=0.1), grads)
+  expected = optax.adagrad(1.0, initial_accumulator_value=0.1, eps=0.0)
+  state = expected.init(grads[0])
+  for grad, direction in zip(grads, found, strict=True):
+    updates, state = expected.update(grad, state)
+    jax.tree.map(
+      lambda ours, theirs: np.testing.assert_allclose(ours, -theirs, rtol=1e-5),
+      direction,
+      updates,
+    )
+
+
 def test_whose_optimizer_state_is_each_workers_own():
   settings = {'decay': 0.9, 'epsilon': 0.1}
   assert not rmsprop.shared_rmsprop(ascent, **settings).per_worker
   assert not rmsprop.centered_rmsprop(ascent, **settings).per_worker
   assert not adam.adam(ascent, epsilon=0.1).per_worker
+  assert not adagrad.adagrad(ascent, epsilon=0.1).per_worker
   assert rmsprop.rmsprop(ascent, **settings).per_worker
   assert momentum.momentum_sgd(ascent, momentum=0.9).per_worker
 

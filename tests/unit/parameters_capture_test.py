@@ -34,7 +34,7 @@ def test_a_captured_state_resumes_in_the_same_bits(make, per_worker):
         per_worker=per_worker,
       ),
       workers=2,
-      target_period_frames=3,
+      target_period=types.TargetPeriod(3),
     )
 
   def learn(store, updates):
@@ -240,7 +240,7 @@ def test_contributions_can_be_logged_and_replayed(make, form):
     make(
       params,
       rmsprop.shared_rmsprop(lambda frames: 0.1, decay=0.9, epsilon=0.1),
-      target_period_frames=6,
+      target_period=types.TargetPeriod(6),
       statistics=normalization.initial(SHAPE),
     )
     for _ in range(2)

@@ -7,6 +7,7 @@ import stores
 from stores import for_each, in_threads
 from transitions import Worker, memory_for
 
+from a3c_jax.core import types
 from a3c_jax.parameters.store import Contribution, Played, Replayed
 from a3c_jax.replay.memory import Priorities
 
@@ -28,7 +29,7 @@ def make(request):
       persistent=persistent,
     )
     store = stores.maker(request.param)(
-      workers=workers, memory=memory, target_period_frames=10**6
+      workers=workers, memory=memory, target_period=types.TargetPeriod(10**6)
     )
     store.warm_up(jnp.ones(()))
     return memory, store

@@ -11,6 +11,7 @@ import stores
 from stores import for_each, in_threads, plain, push
 
 from a3c_jax.acting import normalization
+from a3c_jax.core import types
 from a3c_jax.optim import momentum, rmsprop, rule
 from a3c_jax.parameters.locked import LockedStore
 
@@ -61,7 +62,7 @@ def test_gradients_of_many_workers_add_up_exactly(make):
 
 def test_versions_are_whole_and_never_change(make):
   params = {'big': jnp.zeros(50_000), 'small': jnp.zeros(2)}
-  store = make(params, workers=2, target_period_frames=3)
+  store = make(params, workers=2, target_period=types.TargetPeriod(3))
   store.warm_up(params)
   ones = jax.tree.map(jnp.ones_like, params)
   written, read_versions = [], []
@@ -102,7 +103,7 @@ def test_versions_are_whole_and_never_change(make):
   ],
 )
 def test_target_follows_when_frames_cross_the_period(make, segments, synced):
-  store = make(target_period_frames=10)
+  store = make(target_period=types.TargetPeriod(10))
   target = 0.0
   for update, (frames, sync) in enumerate(
     zip(segments, synced, strict=True), start=1
@@ -114,14 +115,30 @@ def test_target_follows_when_frames_cross_the_period(make, segments, synced):
     assert (version.params, version.target_params) == (-update, target)
 
 
+def test_target_follows_every_so_many_updates(make):
+  store = make(target_period=types.TargetPeriod(3, 'updates'), workers=2)
+  targets = []
+  for number in range(1, 11):
+    # Dropped gradients are no updates, and frames do not count.
+    dropped = number in (2, 5)
+    grads = None if dropped else jnp.ones(())
+    push(store, number % 2, grads, frames=100 * number)
+    version = store.read()
+    targets.append((version.updates, float(version.target_params)))
+  assert targets == [
+    *((1, 0), (1, 0), (2, 0), (3, -3), (3, -3)),
+    *((4, -3), (5, -3), (6, -6), (7, -6), (8, -6)),
+  ]
+
+
 def test_target_starts_at_the_parameters(make):
-  store = make(jnp.full((), 5.0), target_period_frames=10)
+  store = make(jnp.full((), 5.0), target_period=types.TargetPeriod(10))
   assert store.read().target_params == 5
   assert store.read()[2:] == (0, 0, None)
 
 
 def test_no_target_without_a_period(make):
-  store = make(target_period_frames=None)
+  store = make(target_period=None)
   assert store.read().target_params is None
   push(store, 0, jnp.ones(()), frames=10**6)
   assert store.read().target_params is None
@@ -202,7 +219,7 @@ def test_update_compiles_once(make):
 
 
 def test_frames_without_a_gradient_count(make):
-  store = make(target_period_frames=4)
+  store = make(target_period=types.TargetPeriod(4))
   push(store, 0, jnp.ones(()), frames=3)
   receipt = push(store, 0, None, frames=3)
   assert (receipt.frames, receipt.version) == (6, 1)
@@ -246,7 +263,7 @@ def test_observations_of_all_workers_count_once_each(make):
 
 def test_a_locked_store_accepts_what_its_rule_accepts():
   own = rule.UpdateRule(lambda params: (), lambda params, *_: (params, ()))
-  given = {'worker_states': ['at 0'], 'target_period_frames': None}
+  given = {'worker_states': ['at 0'], 'target_period': None}
   assert not LockedStore(jnp.zeros(()), own, **given).accepts_factored
   for update_rule in (plain(), *RULES):
     assert LockedStore(jnp.zeros(()), update_rule, **given).accepts_factored

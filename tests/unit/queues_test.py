@@ -127,7 +127,7 @@ def arrange(*, frames, of_gradient=gradients, max_bad_gradients=0, **settings):
     jnp.zeros(()),
     plain(),
     worker_states=[worker.state for worker in team],
-    target_period_frames=None,
+    target_period=None,
   )
   job = job_of(
     IDLE,

@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 
 from a3c_jax.algorithms import registry
-from a3c_jax.core import errors
+from a3c_jax.core import errors, types
+from a3c_jax.parameters.store import LagBound
 from a3c_jax.runtimes import registry as runtimes
 from a3c_jax.settings import config
 
 ON_POLICY = ('a3c', 'one_step_sarsa')
-ALWAYS = ('dqn', 'double_dqn', 'dueling_dqn', 'prioritized_dqn', 'pgql')
+FAMILY = ('dqn', 'double_dqn', 'dueling_dqn', 'prioritized_dqn')
+ALWAYS = (*FAMILY, 'gorila', 'pgql')
 OPTIONAL = ('one_step_q', 'nstep_q')
 
 
@@ -101,7 +103,7 @@ def test_exponents_of_priorities_are_fractions(name, value):
 
 
 def test_the_family_of_dqn_differs_in_what_its_papers_changed():
-  made = {algo: make('atari', algo=algo) for algo in ALWAYS[:-1]}
+  made = {algo: make('atari', algo=algo) for algo in FAMILY}
   flags = {
     algo: (
       own.algorithm.double,
@@ -128,6 +130,41 @@ def test_the_family_of_dqn_differs_in_what_its_papers_changed():
   assert rates == [2.5e-4, 2.5e-4, 2.5e-4, 2.5e-4 / 4]
   assert made['dqn'].algorithm.exploration_ends == (0.1,)
   assert made['double_dqn'].algorithm.exploration_ends == (0.01,)
+
+
+def test_gorila_is_dqn_with_adagrad_and_safeguards():
+  found, dqn = (
+    make('atari', algo=algo, threads=2) for algo in ('gorila', 'dqn')
+  )
+  own = found.algorithm
+  assert own.target_period == types.TargetPeriod(60_000, 'updates')
+  assert own.replay == 'per_thread'
+  assert (found.optimizer, found.anneal_frames) == ('adagrad', 0)
+  assert found.arrangement.lag_bound == LagBound(100, 'drop')
+  assert own.outlier_deviations == 3
+  # 1,000,000 updates, each with 4 agent steps of 4 frames.
+  frames = own.update_period * found.action_repeat
+  assert own.exploration_anneal_frames == 1_000_000 * frames
+  epsilon = own.exploration(np.random.default_rng(0), 1)
+  assert epsilon(own.replay_start_frames) == 1
+  assert epsilon(own.replay_start_frames + 16_000_000) == pytest.approx(0.1)
+  # All else is that of DQN.
+  shared = {*registry.get('gorila').settings} & {*registry.get('dqn').settings}
+  assert {
+    name
+    for name in shared
+    if getattr(own, name) != getattr(dqn.algorithm, name)
+  } == {'replay', 'outlier_deviations', 'exploration_anneal_frames'}
+  assert {*registry.get('dqn').settings} - shared == {'target_period_frames'}
+  assert found.network == dqn.network == 'nature'
+
+
+def test_gorila_counts_the_period_of_its_target_in_updates():
+  line = refused(algo='gorila', target_period_frames=1000)
+  assert line.startswith('--target_period_frames: ') and 'dqn' in line
+  line = refused(algo='dqn', target_period_updates=1000)
+  assert line.startswith('--target_period_updates: ')
+  assert line.endswith('--algo=gorila')
 
 
 def test_segments_and_windows_have_lengths_of_their_own():

@@ -11,11 +11,13 @@ from stores import maker
 from a3c_jax.acting import actor as actor_lib
 from a3c_jax.acting import carry as carry_lib
 from a3c_jax.acting import normalization
+from a3c_jax.acting.worker_state import ReplayErrors
 from a3c_jax.core import errors, stopwatch
 from a3c_jax.envs import catch, gym, replayable
 from a3c_jax.parameters.locked import LockedStore
+from a3c_jax.parameters.store import Dropped
 from a3c_jax.replay.memory import Memory, Priorities
-from a3c_jax.runtimes import asynchronous, replaying, runtime
+from a3c_jax.runtimes import asynchronous, outliers, replaying, runtime
 from a3c_jax.runtimes import player as player_lib
 
 STEPS, BATCH = 3, 4
@@ -56,7 +58,15 @@ def make_memory(workers=1, **given):
   )
 
 
-def make_job(memory=None, *, minibatches=2, start=1, statistics=None, **limits):
+def make_job(
+  memory=None,
+  *,
+  minibatches=2,
+  start=1,
+  statistics=None,
+  outlier_deviations=0.0,
+  **limits,
+):
   memory = memory or make_memory()
   env = replayable.Recorded(gym.make(catch.Catch)())
   carry = carry_lib.start(env, LEARNER, seed=0, key=jax.random.PRNGKey(3))
@@ -74,6 +84,7 @@ def make_job(memory=None, *, minibatches=2, start=1, statistics=None, **limits):
     minibatches=minibatches,
     start=start,
     beta=lambda frames: 0.5,
+    outlier_deviations=outlier_deviations,
   )
   job = job_of(LEARNER, None, store, steps=STEPS, replay=replay, **limits)
   return worker, job
@@ -247,6 +258,92 @@ def test_a_minibatch_that_is_bad_changes_no_priority():
     assert applied[-1].receipt.version == (0 if bad else 1)
   assert len(np.unique(arrays[0])) > 2
   assert set(np.unique(arrays[1])) == {0, 1}
+
+
+class WithErrors:
+  """Gradients of 1 of minibatches with these errors, one after another."""
+
+  def __init__(self, *errors):
+    self._errors = iter(errors)
+
+  def __call__(self, params, target_params, minibatch):
+    errors = np.full(BATCH, next(self._errors), np.float32)
+    grads = np.float32('nan' if np.isnan(errors[0]) else 1)
+    return grads, np.float32([0, grads]), errors
+
+
+# Mean 2 and deviation 1, so that with k = 3 an outlier is above 5.
+USUAL = (1.0, 3.0) * 3
+
+
+@pytest.fixture
+def six_are_enough(monkeypatch):
+  monkeypatch.setattr(outliers, 'FIRST', 6)
+
+
+def test_the_gradient_of_an_outlier_is_discarded_and_counted(six_are_enough):
+  memory = make_memory(priorities=Priorities(alpha=1.0, epsilon=1e-6))
+  worker, job = make_job(memory, minibatches=1, outlier_deviations=3.0)
+  # The first segment finds no transition. So 7 segments have 6 minibatches.
+  work(worker, job, 7 * STEPS, WithErrors(*USUAL))
+  # With 4.9 the mean is 2.41 and the deviation 1.37: then 6.54 is the limit.
+  for error, discarded in ((4.9, False), (6.6, True)):
+    before = job.store.read()
+    worker.state = job.store.capture()[0].worker_states[0]
+    segment, minibatch = work(
+      worker, job, before.frames + STEPS, WithErrors(error)
+    )
+    assert segment.receipt.frames == minibatch.receipt.frames
+    assert len(minibatch.events) == (not discarded)
+    assert job.store.read().updates == before.updates + (not discarded)
+    # Priorities are errors, and new transitions have the largest so far.
+    largest = memory.capture().arrays['priorities'].max()
+    assert largest == pytest.approx(4.9)
+  assert job.store.dropped() == Dropped(late=0, outliers=1)
+
+
+def test_without_deviations_nothing_is_an_outlier(six_are_enough):
+  worker, job = make_job(minibatches=1)
+  work(worker, job, 8 * STEPS, WithErrors(*USUAL, 1e6))
+  assert job.store.read().updates == 7
+  state, _ = job.store.capture()
+  assert state.worker_states[0].replay_errors == ReplayErrors()
+
+
+def test_a_gradient_that_is_not_finite_is_no_outlier(six_are_enough):
+  worker, job = make_job(
+    minibatches=1, outlier_deviations=3.0, max_bad_gradients=1
+  )
+  applied = work(worker, job, 8 * STEPS, WithErrors(*USUAL, np.nan))
+  (incident,) = applied[-1].events
+  assert incident.kind == 'bad_gradients'
+  assert job.store.dropped() == Dropped()
+  state, _ = job.store.capture()
+  assert state.worker_states[0].replay_errors.count == 6
+
+
+def test_mean_and_deviation_of_errors_are_part_of_the_workers_state():
+  worker, job = make_job(minibatches=1, outlier_deviations=3.0)
+  work(worker, job, 3 * STEPS, WithErrors(1.0, 3.0))
+  state, _ = job.store.capture()
+  found = state.worker_states[0].replay_errors
+  assert found == (2, 2.0, 1.0)
+  # A segment alone leaves it.
+  worker.state = state.worker_states[0]
+  replayer = replaying.Replayer(worker, job, WithErrors(5.0))
+  player = player_lib.Player(
+    worker,
+    job,
+    actor_lib.in_training(LEARNER, job.store.read),
+    threading.Event(),
+  )
+  played = replayer.remember(*player.play())
+  assert played.worker_state.replay_errors == found
+  learnt = replayer.learn(stopwatch.Stopwatch())
+  # 2 + (5 - 2)/3, and ⅔ (1 + 3²/3).
+  assert learnt.played.worker_state.replay_errors == pytest.approx(
+    (3, 3, 8 / 3)
+  )
 
 
 def test_bad_minibatches_in_a_row_end_the_worker():

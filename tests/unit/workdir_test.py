@@ -172,7 +172,7 @@ def test_an_override_of_nothing_is_refused(tmp_path):
     line = refusal(tmp_path, override=(name,))
     assert line.startswith(
       f'--override={name}: no setting that has to stay; allowed: '
-      'adam_epsilon, advantage, algo, '
+      'adagrad_epsilon, adam_epsilon, advantage, algo, '
     )
     assert (
       'rms_epsilon, rows, runtime, seed' in line and 'keep' not in line[40:]

@@ -10,13 +10,11 @@ import threading
 import time
 from typing import Any
 
-
 from a3c_jax.acting import actor as actor_lib
 from a3c_jax.acting import rollout
 from a3c_jax.acting.worker_state import WorkerState
 from a3c_jax.core import cpu, errors, fields, stopwatch, types
 from a3c_jax.core import threads as threads_lib
-from a3c_jax.parameters.store import MakeStore
 from a3c_jax.runtimes import runtime
 from a3c_jax.runtimes.cluster import (
   engine,
@@ -33,7 +31,7 @@ _logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Settings(runtime.ThreadSettings):
+class Settings(runtime.BoundedLagSettings):
   """Settings of a cluster."""
 
   address: str = fields.setting(
@@ -67,9 +65,26 @@ class Settings(runtime.ThreadSettings):
     may_change=True,
   )
 
+  fetch_updates: int = fields.count(
+    'A node takes the newest parameters with the answer to a push if they are '
+    'so many updates ahead of those it has. More saves traffic and costs lag.',
+    most=10**6,
+    default=1,
+    source='ours',
+  )
+
   @property
   def num_workers(self) -> int:
     return self.nodes * self.threads
+
+  def check_together(self) -> None:
+    """Raises UsageError if nodes could not keep the bound of the lag."""
+    super().check_together()
+    if self.lag_bound and self.fetch_updates > 1:
+      raise errors.UsageError(
+        f'--fetch_updates={self.fetch_updates}: with --max_lag each answer '
+        'must have the newest parameters; allowed: 1'
+      )
 
 
 @contextlib.contextmanager
@@ -116,7 +131,12 @@ class _Place:
     )
     self._server = (
       ray.remote(server.Server)
-      .options(num_cpus=0, max_concurrency=4, scheduling_strategy=here)
+      .options(
+        num_cpus=0,
+        # Pushes may wait for each other; questions may not wait for them.
+        max_concurrency=self._recipe.num_workers + 4,
+        scheduling_strategy=here,
+      )
       .remote()
     )
     # Until the nodes have made the environments, all are like the first.
@@ -141,6 +161,7 @@ class _Place:
         range(number * each, (number + 1) * each),
         luggage=self._luggage,
         server=self._server,
+        fetch_updates=self._settings.fetch_updates,
         accepts_factored=self._accepts_factored,
       )
       for number in range(self._settings.nodes)
@@ -170,7 +191,7 @@ class _Node:
     *,
     luggage: processes.Luggage,
     server: Any,
-    accepts_factored: bool,
+    **given: Any,
   ):
     self.number = number
     self.indexes = indexes
@@ -179,7 +200,7 @@ class _Node:
     self.alive = False
     self._luggage = luggage
     self._server = server
-    self._accepts_factored = accepts_factored
+    self._given = given
 
   def start(self) -> Any:
     """Starts a process; returns the reference of its workers' states."""
@@ -199,7 +220,7 @@ class _Node:
       self._server,
       number=self.number,
       indexes=self.indexes,
-      accepts_factored=self._accepts_factored,
+      **self._given,
     )
 
   def saved(self) -> list[WorkerState]:
@@ -302,6 +323,8 @@ class Cluster(runtime.Arrangement):
           self._max_restarts,
         )
         try:
+          for index in of.indexes:
+            self._job.store.leave(index)
           self._answer(of.start(), stop)
           saved = of.saved()
           self._answer(of.actor.resume.remote(saved), stop)
@@ -339,12 +362,17 @@ class Cluster(runtime.Arrangement):
 
   def gauges(self) -> dict[str, float]:
     statuses = [each.status for each in self._nodes]
-    return {
+    nodes = {
       'nodes': sum(each.alive for each in self._nodes),
       'node_restarts': self._restarts,
-    } | self._rates.of(
-      sent=sum(status.sent for status in statuses),
-      received=sum(status.received for status in statuses),
+    }
+    return (
+      super().gauges()
+      | nodes
+      | self._rates.of(
+        sent=sum(status.sent for status in statuses),
+        received=sum(status.received for status in statuses),
+      )
     )
 
   def phases(self) -> dict[str, float]:

@@ -41,7 +41,7 @@ class Node:
     *,
     number: int,
     indexes: Sequence[int],
-    accepts_factored: bool,
+    **given: Any,
   ) -> list[WorkerState]:
     """Makes workers, and compiles what they need.
 
@@ -50,17 +50,15 @@ class Node:
       server: the actor that holds the parameters.
       number: of this node.
       indexes: of the workers, among those of the whole run.
-      accepts_factored: as the server says.
+      **given: of the `RemoteStore`.
 
     Returns:
       The initial states of the workers.
     """
 
-    def make_store(params, rule, **given):
-      del rule, given  # They are the server's.
-      self._store = remote_store.RemoteStore(
-        server, params, accepts_factored=accepts_factored
-      )
+    def make_store(params, rule, **of_server):
+      del rule, of_server
+      self._store = remote_store.RemoteStore(server, params, **given)
       return self._store
 
     who = f'node {number}'

@@ -13,6 +13,7 @@ from a3c_jax.core import errors, threads, types
 from a3c_jax.parameters.store import (
   Applied,
   Contribution,
+  Dropped,
   Receipt,
   StoreState,
 )
@@ -44,6 +45,7 @@ class RemoteStore:
     params: types.Params,
     *,
     accepts_factored: bool,
+    fetch_updates: int = 1,
     asks: bool = False,
   ):
     """Gets the first version.
@@ -52,6 +54,8 @@ class RemoteStore:
       server: the actor.
       params: parameters of that structure.
       accepts_factored: whether the server accepts factored gradients.
+      fetch_updates: a push brings back the newest version if it is so many
+        updates ahead of that of here.
       asks: whether `read` asks the server. For a process that never pushes.
     """
     self.accepts_factored = accepts_factored
@@ -59,6 +63,7 @@ class RemoteStore:
     self._server = server
     self._structure = jax.tree.structure(params)
     self._asks = asks
+    self._fetch_updates = fetch_updates
     self._lock = threading.Lock()
     # By worker, how many actions of its log the server has.
     self._actions_sent: dict[int, int | None] = {}
@@ -78,19 +83,30 @@ class RemoteStore:
         pass
     return self._version
 
-  def push(self, contribution: Contribution) -> Receipt:
-    """Sends a contribution, and gets the version after it.
+  def push(
+    self,
+    contribution: Contribution,
+    *,
+    while_waiting: Callable[[], object] = lambda: None,
+  ) -> Receipt:
+    """Sends a contribution, and may get the newest version after it.
 
     Raises:
       LostError: if the server has ended.
+      Exception: what `while_waiting` raised; the server may still apply it.
     """
     import ray
 
     message = wire.packed(contribution, self._actions_sent)
-    answer = self._server.push.remote(message, self._known)
+    answer = self._server.push.remote(message, self._known, self._fetch_updates)
     self.sent += wire.num_bytes(message)
     try:
-      pushed = ray.get(answer)
+      while True:
+        try:
+          pushed = ray.get(answer, timeout=_POLL_SECONDS)
+          break
+        except ray.exceptions.GetTimeoutError:
+          while_waiting()
     except ray.exceptions.ActorUnavailableError:
       # Whether it has arrived is unknown, so the next log is sent as a whole.
       for each in contribution.played:
@@ -104,8 +120,22 @@ class RemoteStore:
       )
     except ray.exceptions.RayActorError as error:
       raise _lost() from error
-    self._take(pushed.news)
-    return pushed.receipt
+    receipt, news = pushed
+    if news is not None:
+      self._take(news)
+    else:
+      with self._lock:  # Schedules and the end of a run depend on frames.
+        frames = max(self._version.frames, receipt.frames)
+        self._version = self._version._replace(frames=frames)
+    return receipt
+
+  def leave(self, worker: int) -> None:
+    """States that nobody need wait for a worker, until it pushes again."""
+    self._ask(lambda: self._server.leave.remote([worker]))
+
+  def dropped(self) -> Dropped:
+    """Returns what the server has dropped."""
+    return self._ask(lambda: self._server.dropped.remote())
 
   def drain(self) -> list[Applied]:
     """Returns what was applied since the last drain, in this clock's time."""

@@ -8,7 +8,12 @@ from typing import Any
 
 from a3c_jax.acting.worker_state import WorkerState
 from a3c_jax.core import types
-from a3c_jax.parameters.store import Applied, Contribution, StoreState
+from a3c_jax.parameters.store import (
+  Applied,
+  Contribution,
+  Dropped,
+  StoreState,
+)
 from a3c_jax.runtimes.cluster import processes, wire
 
 
@@ -64,6 +69,15 @@ class Server:
       target_params=target_params,
       statistics=version.statistics,
     )
+
+  def leave(self, workers: Sequence[int]) -> None:
+    """States that nobody need wait for some workers, until they push again."""
+    for worker in workers:
+      self._store.leave(worker)
+
+  def dropped(self) -> Dropped:
+    """Returns what was dropped since the store was made."""
+    return self._store.dropped()
 
   def drain(self) -> tuple[list[Applied], float]:
     """Returns what was applied, and this process's time."""

@@ -14,7 +14,6 @@ from a3c_jax.envs import replayable
 from a3c_jax.optim import factored
 from a3c_jax.parameters.store import Contribution, Played, Receipt
 
-
 _PART_BYTES = 2**20 - 2**12  # Ray's limit is 1 MiB.
 
 
@@ -40,7 +39,7 @@ class Pushed(NamedTuple):
   """The answer to a push."""
 
   receipt: Receipt
-  news: News
+  news: News | None  # None: not newer by enough
 
 
 class LogTail(NamedTuple):
@@ -167,9 +166,7 @@ def unpacked(
     state = state._replace(action_log=log)
     states[each.worker] = state
     played.append(each._replace(worker_state=state))
-  return rest._replace(
-    grads=whole(contribution.grads), played=tuple(played)
-  )
+  return rest._replace(grads=whole(contribution.grads), played=tuple(played))
 
 
 def _joined(tail: Any, state: WorkerState | None) -> replayable.ActionLog:
