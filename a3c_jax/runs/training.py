@@ -31,6 +31,7 @@ from a3c_jax.runs import replay as replay_lib
 from a3c_jax.runs import session as session_lib
 from a3c_jax.runs import workdir as workdir_lib
 from a3c_jax.runtimes import registry as runtimes
+from a3c_jax.runtimes import runtime
 from a3c_jax.settings.common import Config
 
 _logger = logging.getLogger(__name__)

@@ -298,14 +298,14 @@ class Cluster(runtime.Arrangement):
 
   def _drive(self, of: _Node, stop: threading.Event) -> None:
     """Has a node work until all is done; starts it again if it ends."""
-    import ray
+    from ray import exceptions
 
     restarts = 0
     while True:
       try:
         self._work(of, stop)
         return
-      except ray.exceptions.RayActorError as error:
+      except exceptions.RayActorError as error:
         if stop.is_set():
           return
         of.alive = False
@@ -328,7 +328,7 @@ class Cluster(runtime.Arrangement):
           self._answer(of.start(), stop)
           saved = of.saved()
           self._answer(of.actor.resume.remote(saved), stop)
-        except ray.exceptions.RayActorError:
+        except exceptions.RayActorError:
           continue  # It has ended again.
 
   def _work(self, of: _Node, stop: threading.Event) -> None:
@@ -376,7 +376,7 @@ class Cluster(runtime.Arrangement):
     )
 
   def phases(self) -> dict[str, float]:
-    phases = dict.fromkeys(stopwatch.PHASES, 0.0)
+    phases: dict[str, float] = dict.fromkeys(stopwatch.PHASES, 0.0)
     for each in self._nodes:
       for name, seconds in each.status.phases.items():
         phases[name] += seconds
@@ -428,13 +428,14 @@ def _answered(reference: Any) -> Any:
     Exception: what it raised.
   """
   import ray
+  from ray import exceptions
 
   try:
     return ray.get(reference)
-  except ray.exceptions.RayTaskError as error:
+  except exceptions.RayTaskError as error:
     cause = error.cause
     if isinstance(cause, Exception) and not isinstance(
-      cause, ray.exceptions.RayError
+      cause, exceptions.RayError
     ):
       raise cause from error
     raise

@@ -93,8 +93,12 @@ def _own(cpus: int) -> Iterator[None]:
             configure_logging=False,
             log_to_driver=False,
             _temp_dir=str(folder),
-            # Otherwise it starts a Python for each CPU at once.
+            # Otherwise it starts a Python for each CPU at once, and counts
+            # calls that nobody looks at.
             _system_config={
+              'enable_metrics_collection': False,
+              'event_stats': False,
+              'task_events_report_interval_ms': 0,
               'enable_worker_prestart': False,
               'prestart_worker_first_driver': False,
             },
@@ -175,7 +179,7 @@ def _check_room(address: str, parts: int, cpus: int) -> None:
 
 def _check_answers(address: str) -> None:
   """Raises UsageError unless a cluster of Ray answers at an address."""
-  from ray import _raylet
+  from ray._raylet import GcsClient  # pyright: ignore
 
   host, _, port = address.rpartition(':')
   failures: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
@@ -184,7 +188,7 @@ def _check_answers(address: str) -> None:
     try:
       with socket.create_connection((host, int(port)), _ANSWER_SECONDS):
         pass
-      client = _raylet.GcsClient(address=address)
+      client = GcsClient(address=address)
       client.internal_kv_exists(b'', None, timeout=_ANSWER_SECONDS)
     except Exception as error:
       failures.put(error)

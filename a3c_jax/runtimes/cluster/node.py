@@ -31,6 +31,10 @@ class Node:
 
   def __init__(self):
     """Starts without workers: `make` makes them."""
+    self._recipe: runtime.Recipe
+    self._members: runtime.Members
+    self._store: remote_store.RemoteStore
+    self._arrangement: asynchronous.Asynchronous
     self._stopping = threading.Event()
     self._group: threads_lib.ThreadGroup | None = None
 
@@ -66,7 +70,7 @@ class Node:
     with processes.naming(who):
       self._members = self._recipe.members(indexes, make_store)
     self._arrangement = asynchronous.Asynchronous(
-      *self._members, runtime.ThreadSettings()
+      *self._members, runtime.BoundedLagSettings()
     )
     self._arrangement.warm_up()
     return self._states()

@@ -10,6 +10,8 @@ import socket
 import sys
 from typing import NamedTuple
 
+import cloudpickle
+
 from a3c_jax.core import cpu, errors, packages
 from a3c_jax.runtimes.runtime import Recipe
 
@@ -33,8 +35,6 @@ class Luggage(NamedTuple):
     Raises:
       UsageError: if a function in it cannot be pickled.
     """
-    from ray import cloudpickle
-
     try:
       content = cloudpickle.dumps(recipe)
     except Exception as error:  # Whatever an object of the user raises.

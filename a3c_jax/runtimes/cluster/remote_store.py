@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+import contextlib
 import threading
 import time
 from typing import Any
@@ -77,10 +78,8 @@ class RemoteStore:
     If the server is lost, that is the last one. All else raises then.
     """
     if self._asks:
-      try:
+      with contextlib.suppress(errors.LostError):
         self._fetch()
-      except errors.LostError:
-        pass
     return self._version
 
   def push(
@@ -96,6 +95,7 @@ class RemoteStore:
       Exception: what `while_waiting` raised; the server may still apply it.
     """
     import ray
+    from ray import exceptions
 
     message = wire.packed(contribution, self._actions_sent)
     answer = self._server.push.remote(message, self._known, self._fetch_updates)
@@ -105,9 +105,9 @@ class RemoteStore:
         try:
           pushed = ray.get(answer, timeout=_POLL_SECONDS)
           break
-        except ray.exceptions.GetTimeoutError:
+        except exceptions.GetTimeoutError:
           while_waiting()
-    except ray.exceptions.ActorUnavailableError:
+    except exceptions.ActorUnavailableError:
       # Whether it has arrived is unknown, so the next log is sent as a whole.
       for each in contribution.played:
         self._actions_sent[each.worker] = None
@@ -118,7 +118,7 @@ class RemoteStore:
         lag=version.updates - contribution.read_version,
         lock_wait_seconds=0.0,
       )
-    except ray.exceptions.RayActorError as error:
+    except exceptions.RayActorError as error:
       raise _lost() from error
     receipt, news = pushed
     if news is not None:
@@ -185,17 +185,18 @@ class RemoteStore:
       LostError: if it has ended, or cannot be reached for too long.
     """
     import ray
+    from ray import exceptions
 
     until = time.perf_counter() + _PATIENCE_SECONDS
     while True:
       try:
         return ray.get(question())
-      except ray.exceptions.ActorUnavailableError as error:
+      except exceptions.ActorUnavailableError as error:
         if time.perf_counter() > until:
           raise _lost() from error
         threads.beat()
         time.sleep(_POLL_SECONDS)
-      except ray.exceptions.RayActorError as error:
+      except exceptions.RayActorError as error:
         raise _lost() from error
 
   def _take(self, news: wire.News) -> None:

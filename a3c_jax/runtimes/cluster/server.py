@@ -12,6 +12,7 @@ from a3c_jax.parameters.store import (
   Applied,
   Contribution,
   Dropped,
+  ParameterStore,
   StoreState,
 )
 from a3c_jax.runtimes.cluster import processes, wire
@@ -22,6 +23,7 @@ class Server:
 
   def __init__(self):
     """Starts without a store: `make` makes it."""
+    self._store: ParameterStore
     # By worker. Logs arrive in parts, so the whole ones are kept here.
     self._states: dict[int, WorkerState] = {}
     self._target: types.Params = None
@@ -39,15 +41,22 @@ class Server:
     self._store = recipe.make_store(params, recipe.update_rule(), **given)
     return self._store.accepts_factored
 
-  def push(self, contribution: Contribution, known: wire.Known) -> wire.Pushed:
+  def push(
+    self, contribution: Contribution, known: wire.Known, fetch_updates: int
+  ) -> wire.Pushed:
     """Applies a contribution, as `ParameterStore.push`.
 
     Args:
       contribution: from `wire.packed`.
       known: the version that the caller has.
+      fetch_updates: the answer has the newest version if that is so many
+        updates ahead of the known one.
     """
     receipt = self._store.push(wire.unpacked(contribution, self._states))
-    return wire.Pushed(receipt, self.fetch(known))
+    news = None
+    if self._store.read().updates >= known.updates + fetch_updates:
+      news = self.fetch(known)
+    return wire.Pushed(receipt, news)
 
   def fetch(self, known: wire.Known) -> wire.News:
     """Returns the newest version, without what the caller has."""
