@@ -30,6 +30,7 @@ from a3c_jax.settings import build
 from a3c_jax.settings.common import Config
 
 _logger = logging.getLogger(__name__)
+MakeEnv = Callable[[], gymnasium.vector.VectorEnv]
 
 
 class Makers(NamedTuple):
@@ -200,7 +201,7 @@ class Recipe:
   """
 
   config: Config
-  make_env: Callable[..., gymnasium.vector.VectorEnv] | None
+  make_env: MakeEnv | None
   make_learner: Callable[..., types.Learner] | None
   make_store: store_lib.MakeStore
 
@@ -216,12 +217,17 @@ class Recipe:
     """Makes the optimizer of the run."""
     return _update_rule(self.config)
 
+  def makers(self, make_eval_env: MakeEnv | None = None) -> Makers:
+    """Returns the functions that make the parts of this process."""
+    return Makers.of(
+      self.config, self.make_env, self.make_learner, make_eval_env
+    )
+
   def members(
     self, indexes: Sequence[int], make_store: store_lib.MakeStore
   ) -> runtime.Members:
     """Makes workers of some indexes, and starts their environments."""
-    config = self.config
-    makers = Makers.of(config, self.make_env, self.make_learner, None)
+    config, makers = self.config, self.makers()
     team, learner = _team(
       config, makers, indexes, lambda *_, **__: None, lambda close: None
     )

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import gymnasium
 
-from a3c_jax.core import paths, types
+from a3c_jax.core import errors, paths, types
 from a3c_jax.core import signals as signals_lib
 from a3c_jax.core import threads as threads_lib
 from a3c_jax.envs import spaces as spaces_lib
@@ -35,7 +35,7 @@ from a3c_jax.runtimes import runtime
 from a3c_jax.settings.common import Config
 
 _logger = logging.getLogger(__name__)
-MakeEnv = Callable[[], gymnasium.vector.VectorEnv]
+MakeEnv = assembly.MakeEnv
 # Gives the names of the threads that still use environments.
 Alive = Callable[[], Mapping[str, int]]
 
@@ -110,6 +110,7 @@ def run(
     UsageError: if the folder for the results cannot be used, or the run in it
       has other settings or another network.
     RunError: if the results cannot be written.
+    LostError: if a process of the run has ended once too often.
     HungError: if a thread makes no progress for `config.watchdog_seconds`; a
       checkpoint is written before if possible.
     StoppedError: if a signal came before training began.
@@ -119,6 +120,45 @@ def run(
   if not period_seconds > 0:  # Also for NaN.
     raise ValueError(f'period_seconds must be above 0, not {period_seconds}')
   signals = signals or signals_lib.Signals()  # That never receives one.
+  recipe = assembly.Recipe(config, make_env, make_learner, make_store)
+  losses = 0
+  while True:
+    try:
+      return _run_once(
+        config,
+        recipe,
+        make_eval_env,
+        on_progress=on_progress,
+        on_result=on_result,
+        on_hung=on_hung,
+        signals=signals,
+        period_seconds=period_seconds,
+      )
+    except errors.LostError as error:
+      if signals.received or losses == config.arrangement.max_losses:
+        raise
+      losses += 1
+      _logger.warning(
+        '%s; the run resumes from its newest checkpoint, %d of at most %d '
+        'times',
+        error,
+        losses,
+        config.arrangement.max_losses,
+      )
+
+
+def _run_once(
+  config: Config,
+  recipe: assembly.Recipe,
+  make_eval_env: MakeEnv | None,
+  *,
+  on_progress: Callable[[log_lib.Progress], None],
+  on_result: Callable[[Result], None],
+  on_hung: Callable[[str], None],
+  signals: signals_lib.Signals,
+  period_seconds: float,
+) -> Result:
+  """Trains until the end of a run, or until it loses a process."""
   with contextlib.ExitStack() as stack:
     workdir = stack.enter_context(workdir_lib.Workdir(config))
     closing = stack.enter_context(_Closing(config.watchdog_seconds, signals))
@@ -128,13 +168,12 @@ def run(
       ) as stage,
       setting_up.stoppable(config, signals),
     ):
-      recipe = assembly.Recipe(config, make_env, make_learner, make_store)
       stage(f'opening the runtime {config.runtime}', computes=True)
       site = stack.enter_context(
         runtimes.get(config.runtime).opened(config.arrangement, recipe)
       )
       stage('making an environment')
-      makers = assembly.Makers.of(config, make_env, make_learner, make_eval_env)
+      makers = recipe.makers(make_eval_env)
       parts = assembly.Parts.assemble(config, makers, site, stage, closing.add)
       profile = profiling.Profile(config.profile)
     signals.renew()

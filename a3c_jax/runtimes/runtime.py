@@ -175,6 +175,11 @@ class Settings:
     """How old gradients may be; None for any age."""
     return None
 
+  @property
+  def max_losses(self) -> int:
+    """How often a run resumes after it has lost a process that it needs."""
+    return 0
+
   def check_together(self) -> None:
     """Raises UsageError if values are allowed one by one, but not together."""
 

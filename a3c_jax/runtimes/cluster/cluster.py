@@ -56,9 +56,10 @@ class Settings(runtime.BoundedLagSettings):
     default=max(1, cpu.cores() // 2),
     source='the cores of this machine, shared by two nodes',
   )
-  max_node_restarts: int = fields.count(
+  max_restarts: int = fields.count(
     'How often each node is started again after its process or its machine '
-    'has ended.',
+    'has ended. If the parameter server has ended, the run resumes from its '
+    'newest checkpoint, as often as this.',
     least=0,
     default=10,
     source='ours',
@@ -76,6 +77,10 @@ class Settings(runtime.BoundedLagSettings):
   @property
   def num_workers(self) -> int:
     return self.nodes * self.threads
+
+  @property
+  def max_losses(self) -> int:
+    return self.max_restarts
 
   def check_together(self) -> None:
     """Raises UsageError if nodes could not keep the bound of the lag."""
@@ -167,7 +172,7 @@ class _Place:
       for number in range(self._settings.nodes)
     ]
     self._cluster = Cluster(
-      team, job, nodes, max_restarts=self._settings.max_node_restarts
+      team, job, nodes, max_restarts=self._settings.max_restarts
     )
     return self._cluster
 
@@ -312,7 +317,7 @@ class Cluster(runtime.Arrangement):
         if restarts == self._max_restarts:
           raise errors.LostError(
             f'node {of.number} has ended {restarts + 1} times, and '
-            f'--max_node_restarts={restarts}'
+            f'--max_restarts={restarts}'
           ) from error
         restarts += 1
         self._restarts += 1
