@@ -35,6 +35,7 @@ from a3c_jax.reproduce import (
   plan_checks,
   process_pool,
   progress,
+  spreading,
 )
 from a3c_jax.runs import display
 from a3c_jax.settings import flags as flags_lib
@@ -43,11 +44,13 @@ from a3c_jax.settings import flags as flags_lib
 _ENVIRONMENT = dict(os.environ)
 
 _options = flags_lib.define_options(plan.Options)
+_spreading = flags_lib.define_options(spreading.Options)
 
 
 @display.shown()
 def main(arguments: Sequence[str]) -> None:
   options = _options()
+  where = _spreading()
   name, *extra = arguments or ['']
   if name not in plan.FIGURES:
     raise errors.UsageError(
@@ -74,13 +77,19 @@ def main(arguments: Sequence[str]) -> None:
   with errors.naming(
     f'--workdir={paths.as_given(workdir)}', '; the same command resumes'
   ):
-    pool = progress.run(
-      runs,
-      workdir / 'runs',
-      shown,
+    with spreading.opened(
+      where,
       parallel=options.parallel,
       environment=_ENVIRONMENT,
-    )
+      scripts={run.command[0] for run in runs},
+    ) as launcher:
+      pool = progress.run(
+        runs,
+        workdir / 'runs',
+        shown,
+        parallel=options.parallel,
+        launcher=launcher,
+      )
     if len(shown.finished) < len(runs):
       title += f'; {len(shown.finished)} of {len(runs)} runs finished'
     trials = progress.read_trials(runs, workdir / 'runs')

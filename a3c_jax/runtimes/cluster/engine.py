@@ -37,7 +37,14 @@ def is_address(value: str) -> bool:
 
 
 @contextlib.contextmanager
-def connected(address: str, *, parts: int, cpus: int) -> Iterator[None]:
+def connected(
+  address: str,
+  *,
+  parts: int,
+  cpus: int,
+  parts_are: str = 'processes',
+  fewer: str = 'fewer --nodes or --threads',
+) -> Iterator[None]:
   """Connects this process to Ray within a block.
 
   With 'local' it starts a Ray of its own, whatever else runs on the machine,
@@ -49,6 +56,8 @@ def connected(address: str, *, parts: int, cpus: int) -> Iterator[None]:
     parts: processes that compute at the same time.
     cpus: of each. A Ray of its own has so many; a cluster must have them, those
       of a process on one machine.
+    parts_are: the word for these processes.
+    fewer: the flags that a cluster with less room needs, in words.
 
   Raises:
     UsageError: naming `--address`, if Ray is not installed or in use already,
@@ -71,7 +80,7 @@ def connected(address: str, *, parts: int, cpus: int) -> Iterator[None]:
     )
   opened = _own(parts * cpus) if address == LOCAL else _attached(address)
   with opened:
-    _check_room(address, parts, cpus)
+    _check_room(address, parts, cpus, parts_are=parts_are, fewer=fewer)
     yield
 
 
@@ -158,7 +167,9 @@ def _attached(address: str) -> Iterator[None]:
     ray.shutdown()
 
 
-def _check_room(address: str, parts: int, cpus: int) -> None:
+def _check_room(
+  address: str, parts: int, cpus: int, *, parts_are: str, fewer: str
+) -> None:
   """Raises UsageError if a cluster has no room for so many processes."""
   import ray
 
@@ -171,9 +182,9 @@ def _check_room(address: str, parts: int, cpus: int) -> None:
   if room < parts:
     has = ', '.join(map(str, machines))
     raise errors.UsageError(
-      f'--address={address}: there is room for {room} of {parts} processes '
-      f'with {cpus} threads each, since its machines have so many CPUs: {has}; '
-      'allowed: fewer --nodes or --threads'
+      f'--address={address}: there is room for {room} of {parts} {parts_are} '
+      f'with {cpus} CPUs each, since its machines have so many: {has}; '
+      f'allowed: {fewer}'
     )
 
 
