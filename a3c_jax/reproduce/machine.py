@@ -7,9 +7,11 @@ can tell that a machine does not have it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+import contextlib
 import json
 import os
 import pathlib
+import shutil
 import signal
 import socket
 import stat
@@ -101,6 +103,7 @@ class Machine:
       [sys.executable, '-P', '-m', _GUARD],
       stdin=subprocess.PIPE,
       stdout=subprocess.PIPE,
+      bufsize=0,  # Closing would write, and fail, again.
       env=environment_of(environment),
     )
     self._guard = starter
@@ -116,11 +119,8 @@ class Machine:
     return json.loads(self._guard.stdout.readline() or '{}')
 
   def _ask(self, request) -> None:
-    try:
+    with contextlib.suppress(BrokenPipeError):  # `wait` finds out.
       self._guard.stdin.write(json.dumps(request).encode() + b'\n')
-      self._guard.stdin.flush()
-    except BrokenPipeError:
-      pass  # `wait` finds out.
 
   def start(
     self, command: Sequence[str], workdir: str, log: str, folder: str
@@ -147,9 +147,11 @@ class Machine:
     self._ask({'signal': number})
 
   def close(self) -> None:
-    """Ends the guard, and waits until it has removed its folder."""
+    """Ends the guard, and waits until its folder has been removed."""
     self._guard.stdin.close()
     self._guard.stdout.read()
+    self._guard.stdout.close()
+    shutil.rmtree(self._base, ignore_errors=True)  # If it was killed.
 
   def listing(self, below: str) -> Listing:
     """Returns the files below a part of the guard's folder."""

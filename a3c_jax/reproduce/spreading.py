@@ -16,7 +16,7 @@ import threading
 import time
 from typing import Any, BinaryIO
 
-from a3c_jax.core import errors, fields, files
+from a3c_jax.core import errors, fields, files, paths
 from a3c_jax.reproduce import machine, process_pool, transfer
 from a3c_jax.runtimes.cluster import engine
 
@@ -337,6 +337,8 @@ class SpreadProcess:
     )
     log.bring()
     copy.bring()
+    if not code:  # Otherwise the last line says what went wrong.
+      self._say(f'brought back to {paths.as_given(self._workdir)}')
     return code
 
   def _ask(self, actor: Any, method: str, *arguments: Any) -> Any:

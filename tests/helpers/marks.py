@@ -21,6 +21,11 @@ needs_labyrinth = pytest.mark.skipif(
   reason='ViZDoom and labmaze are not installed: it needs Python 3.11 or 3.12',
 )
 
+needs_ray = pytest.mark.skipif(
+  importlib.util.find_spec('ray') is None,
+  reason="Ray is not installed: pip install -e '.[cluster]'",
+)
+
 
 @functools.cache
 def why_not(what: str) -> str:
