@@ -14,6 +14,9 @@ Each writes FIGURE.csv and FIGURE.png in --workdir, in the place of earlier
 ones. Its runs are in --workdir/runs, which figures share. The same command
 resumes: finished runs are left alone, stopped ones resume from their
 checkpoints. Another --scale needs another folder.
+
+With --address=HOST:PORT the runs are spread over the machines of a cluster of
+Ray, as those of sweep.py.
 """
 
 from __future__ import annotations

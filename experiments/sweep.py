@@ -15,6 +15,10 @@ stopped ones from their checkpoints, and tries failed ones again, last. It waits
 for runs that a killed search left behind. A run is finished if it exits with 0
 after its last frame and the evaluation of that (if it has any). With --seconds
 it is finished after these seconds, which start again when it is resumed.
+
+With --address=HOST:PORT the runs are spread over the machines of a cluster of
+Ray. A machine that does not see FOLDER gets a copy of a run's folder, which is
+brought back every minute and in the end. The same command resumes.
 """
 
 from __future__ import annotations

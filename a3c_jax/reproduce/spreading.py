@@ -262,8 +262,8 @@ class SpreadProcess:
       raise
     except exceptions.RayError as error:
       where = self._host or 'the machine'
-      problem = ' '.join(str(error).split())[:200]
-      self._say(f'error: {where}, or its part of this run, is lost: {problem}')
+      kind = type(error).__name__
+      self._say(f'error: {where} or its process of Ray has ended, {kind}')
       return _LOST
     finally:
       ray.kill(actor)

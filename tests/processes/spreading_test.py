@@ -17,6 +17,7 @@ import script_runs
 import searches
 from searches import rows, started, statuses
 
+from a3c_jax.core import signals
 from a3c_jax.reproduce import machine
 
 CATCH = str(ROOT / 'experiments/catch.py')
@@ -175,6 +176,21 @@ leave(100)
 
 
 @needs_ray
+def test_a_second_signal_kills_the_runs(spread, monkeypatch):
+  monkeypatch.setattr(signals, '_SAME_SECONDS', 0.0)
+  body = f"""
+for _ in range(2):
+  os.kill({os.getpid()}, signal.SIGINT)
+  signal.sigwait([signal.SIGTERM])
+print('two signals')
+"""
+  out = succeeded(spread('--runs=1', body=body))
+  assert 'stopping 1 runs\nkilling 1 runs\n' in out
+  assert 'two signals' not in pathlib.Path('s/run-000.log').read_text()
+  assert rows() == {}
+
+
+@needs_ray
 def test_a_folder_that_the_machine_does_not_see_is_brought_back(
   spread, another_root, tmp_path
 ):
@@ -266,7 +282,7 @@ def test_a_run_whose_process_of_ray_ends_has_failed_and_resumes(
   thread.join()
   assert code == 1
   assert err.startswith('error: no run has finished; s/run-000.log ends with: ')
-  assert 'or its part of this run, is lost: ' in err
+  assert ' or its process of Ray has ended, Actor' in err
   assert rows()['run-000']['exit_code'] == '-9'
   succeeded(spread('--runs=1', body=body))
   assert (tmp_path / 'stopped').exists()
