@@ -223,20 +223,6 @@ leave(100)
 
 
 @needs_ray
-def test_a_real_run_that_is_brought_back(spread, another_root):
-  command = (CATCH, *QUICK, '--checkpoint_frames=200')
-  succeeded(spread('--runs=1', after=command))
-  assert statuses() == ['finished']
-  run = pathlib.Path('s/run-000')
-  assert read_record(run)['config']['frames'] == 500
-  assert any((run / 'checkpoints').iterdir())
-  *_, before, last = pathlib.Path('s/run-000.log').read_text().splitlines()
-  assert before.startswith('results in ')
-  assert str(run.absolute()) not in before
-  assert last == 'brought back to s/run-000'
-
-
-@needs_ray
 def test_runs_of_a_killed_search_stop_and_the_same_command_resumes(
   spread, cluster, tmp_path
 ):
@@ -290,12 +276,15 @@ def test_a_run_whose_process_of_ray_ends_has_failed_and_resumes(
 
 
 @needs_ray
-def test_a_figure_of_runs_on_a_cluster(spread, cluster, tmp_path):
+def test_a_figure_of_runs_that_are_brought_back(
+  spread, another_root, cluster, tmp_path
+):
   pytest.importorskip('matplotlib')
   _, address = cluster
   command = (
     'paper.py fig1 --games=catch --scale=0.01 --threads=1 --methods=a3c '
-    f'--learning_rates=3e-3 --workdir=results --address={address}'
+    f'--learning_rates=3e-3 --workdir=results --address={address} -- '
+    '--checkpoint_frames=500'
   )
   out = succeeded(script_runs.run(command, cwd=tmp_path))
   assert ' runs on ' in out
@@ -303,6 +292,19 @@ def test_a_figure_of_runs_on_a_cluster(spread, cluster, tmp_path):
   assert {row['game'] for row in read_rows(tmp_path / 'results/fig1.csv')} == {
     'catch'
   }
+  (run,) = (
+    path for path in (tmp_path / 'results/runs').iterdir() if path.is_dir()
+  )
+  assert read_record(run)['config']['frames'] == 2000
+  assert any((run / 'checkpoints').iterdir())
+  log = run.with_name(f'{run.name}.log').read_text()
+  *_, before, last = log.splitlines()
+  assert before.startswith('results in ')
+  assert str(tmp_path) not in before
+  assert last == f'brought back to results/runs/{run.name}'
+  # In its place it is a run like any other: nothing is left to do.
+  out = succeeded(script_runs.run(command, cwd=tmp_path))
+  assert 'starts' not in out
 
 
 @needs_ray
