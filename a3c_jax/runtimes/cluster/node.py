@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import threading
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ from a3c_jax.acting.worker_state import WorkerState
 from a3c_jax.core import events
 from a3c_jax.core import threads as threads_lib
 from a3c_jax.runtimes import asynchronous, runtime
-from a3c_jax.runtimes.cluster import processes, remote_store, wire
+from a3c_jax.runtimes.cluster import actors, processes, remote_store, wire
 
 STOP_SECONDS = 5.0  # For the threads of a node to end.
 _PERIOD_SECONDS = 0.5
@@ -35,34 +35,35 @@ class Node:
     self._members: runtime.Members
     self._store: remote_store.RemoteStore
     self._arrangement: asynchronous.Asynchronous
+    self._starting = threading.Lock()
     self._stopping = threading.Event()
     self._group: threads_lib.ThreadGroup | None = None
 
   def make(
     self,
     luggage: processes.Luggage,
-    server: Any,
+    server: actors.Actor,
     *,
     number: int,
     indexes: Sequence[int],
-    **given: Any,
+    of_store: Mapping[str, Any],
   ) -> list[WorkerState]:
     """Makes workers, and compiles what they need.
 
     Args:
       luggage: the recipe of the run.
-      server: the actor that holds the parameters.
+      server: holds the parameters.
       number: of this node.
       indexes: of the workers, among those of the whole run.
-      **given: of the `RemoteStore`.
+      of_store: arguments of the `RemoteStore`.
 
     Returns:
       The initial states of the workers.
     """
 
-    def make_store(params, rule, **of_server):
-      del rule, of_server
-      self._store = remote_store.RemoteStore(server, params, **given)
+    def make_store(params, rule, **given):
+      del rule, given  # They are the server's.
+      self._store = remote_store.RemoteStore(server, params, **of_store)
       return self._store
 
     who = f'node {number}'
@@ -86,15 +87,20 @@ class Node:
   def work(self) -> None:
     """Acts and learns until all frames of the run are done, or `stop`.
 
+    A second call, of a driver that has missed the answer, waits for the same.
+
     Raises:
       HungError: if a thread hangs.
       Exception: what a thread raised first.
     """
-    self._store.forget()
-    self._group = group = self._arrangement.threads()
+    with self._starting:
+      if self._group is None:
+        self._store.forget()
+        self._group = self._arrangement.threads()
+        self._group.start()
+    group = self._group
     watchdog = threads_lib.Watchdog(self._recipe.watchdog_seconds)
     try:
-      group.start()
       while group.wait(_PERIOD_SECONDS) and not self._stopping.is_set():
         watchdog.check(group.alive())
     finally:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import time
 from typing import Any
 
 from a3c_jax.acting.worker_state import WorkerState
-from a3c_jax.core import types
+from a3c_jax.core import errors, types
 from a3c_jax.parameters.store import (
   Applied,
   Contribution,
@@ -26,23 +26,40 @@ class Server:
     self._store: ParameterStore
     # By worker. Logs arrive in parts, so the whole ones are kept here.
     self._states: dict[int, WorkerState] = {}
+    self._lives: dict[int, int] = {}  # By worker.
     self._target: types.Params = None
     self._target_number = 0
 
   def make(
-    self, luggage: processes.Luggage, params: types.Params, **given: Any
+    self,
+    luggage: processes.Luggage,
+    params: types.Params,
+    worker_states: Sequence[WorkerState],
+    given: Mapping[str, Any],
   ) -> bool:
-    """Makes the store at frame 0, as `MakeStore` says.
+    """Makes the store at frame 0.
+
+    Args:
+      luggage: the recipe of the run.
+      params: initial ones.
+      worker_states: the initial state of each worker.
+      given: other arguments of `MakeStore`.
 
     Returns:
       Whether it accepts factored gradients.
     """
     recipe = luggage.opened('the parameter server')
-    self._store = recipe.make_store(params, recipe.update_rule(), **given)
+    self._store = recipe.make_store(
+      params, recipe.update_rule(), worker_states=worker_states, **given
+    )
     return self._store.accepts_factored
 
   def push(
-    self, contribution: Contribution, known: wire.Known, fetch_updates: int
+    self,
+    contribution: Contribution,
+    known: wire.Known,
+    fetch_updates: int,
+    life: int,
   ) -> wire.Pushed:
     """Applies a contribution, as `ParameterStore.push`.
 
@@ -51,7 +68,15 @@ class Server:
       known: the version that the caller has.
       fetch_updates: the answer has the newest version if that is so many
         updates ahead of the known one.
+      life: of the process that pushes.
+
+    Raises:
+      RunError: if another process has taken over the workers of this one.
+      Exception: as `ParameterStore.push`.
     """
+    for each in contribution.played:
+      if self._lives.get(each.worker, life) != life:
+        raise errors.RunError('another process has taken over this node')
     receipt = self._store.push(wire.unpacked(contribution, self._states))
     news = None
     if self._store.read().updates >= known.updates + fetch_updates:
@@ -102,8 +127,19 @@ class Server:
     self._store.restore(state)
     self._states = dict(enumerate(state.worker_states))
 
-  def worker_states(self, indexes: Sequence[int]) -> list[WorkerState]:
-    """Returns the states after the newest contributions of some workers."""
+  def take_over(self, indexes: Sequence[int], life: int) -> list[WorkerState]:
+    """Accepts pushes of a new process alone, which has some workers.
+
+    An earlier process may still run, behind a network that was cut.
+
+    Args:
+      indexes: of the workers.
+      life: of the process.
+
+    Returns:
+      The states of the workers after their newest contributions.
+    """
+    self._lives |= dict.fromkeys(indexes, life)
     return [self._states[index] for index in indexes]
 
   def warm_up(self, grads: types.Params) -> None:
