@@ -89,7 +89,9 @@ def opened(
       fetch_updates=settings.fetch_updates,
     )
     try:
-      yield runtime.Site(found.arrange, found.make_store, elsewhere=True)
+      yield runtime.Site(
+        found.arrange, found.make_store, found.place_memory, elsewhere=True
+      )
     finally:
       found.close()
 
@@ -101,5 +103,6 @@ RUNTIME = runtime.Runtime(
   description='threads of several processes or machines update as those of '
   'asynchronous, with a parameter server (Ray)',
   updates_alone=True,
+  replays=True,
   open_elsewhere=opened,
 )

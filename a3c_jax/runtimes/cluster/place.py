@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+import contextlib
 import logging
 import threading
 import time
@@ -13,9 +14,11 @@ from a3c_jax.acting import rollout
 from a3c_jax.acting.worker_state import WorkerState
 from a3c_jax.core import errors, stopwatch, types
 from a3c_jax.core import threads as threads_lib
+from a3c_jax.replay.memory import Memory
 from a3c_jax.runtimes import runtime
 from a3c_jax.runtimes.cluster import (
   actors,
+  memories,
   node,
   processes,
   remote_store,
@@ -67,6 +70,7 @@ class Place:
     rule: object,
     *,
     worker_states: Sequence[WorkerState],
+    memory: Any = None,
     **given: Any,
   ) -> remote_store.RemoteStore:
     """Makes the store in a process of its own; a `MakeStore`."""
@@ -76,25 +80,39 @@ class Place:
     self._server = actors.Actor(
       server.Server, cpus=0, threads=workers + 4, here=True
     )
+    of_memory = None
+    if isinstance(memory, memories.ServersMemory):
+      of_memory = memory.arguments
     # Until the nodes have made the environments, all are like the first.
     states = [worker_states[0]] * workers
     accepts_factored = self._server.tell(
-      'make', self._luggage, params, states, given
+      'make', self._luggage, params, states, of_memory, given
     )
     return remote_store.RemoteStore(
       self._server, params, accepts_factored=accepts_factored, asks=True
     )
 
+  def place_memory(self, memory: Memory) -> Any:
+    """Returns the replay memory of the nodes, or those of each, for here."""
+    if memory.arguments['shared']:
+      return memories.ServersMemory(memory, self._get_server)
+    return memories.NodesMemories(
+      memory, lambda: [each.status.replay_size for each in self._nodes]
+    )
+
+  def _get_server(self) -> actors.Actor:
+    assert self._server is not None
+    return self._server
+
   def arrange(self, team: Sequence[Worker], job: Job) -> Cluster:
     """Returns the arrangement of the nodes."""
-    assert self._server is not None
     each = self._threads
     self._nodes = [
       NodeClient(
         number,
         range(number * each, (number + 1) * each),
         luggage=self._luggage,
-        server=self._server,
+        server=self._get_server(),
         accepts_factored=job.store.accepts_factored,
         fetch_updates=self._fetch_updates,
       )
@@ -149,7 +167,7 @@ class NodeClient:
     self.actor: actors.Actor
     self.started = False
     self.alive = False
-    self.status = node.Status({}, [], {}, 0, 0)
+    self.status = node.Status()
     self._luggage = luggage
     self._server = server
     self._of_store = of_store
@@ -307,10 +325,8 @@ class Cluster(runtime.Arrangement):
           work = of.actor.start('work')  # It still works: this one waits too.
       now = time.perf_counter()
       if now >= due and actors.is_ready(status, timeout=0):
-        try:
+        with contextlib.suppress(actors.UnansweredError):
           self._note(of, actors.answered(status))
-        except actors.UnansweredError:
-          pass  # The next one may arrive.
         status, due = of.actor.start('status'), now + _STATUS_SECONDS
       if stop.is_set() and not asked:
         asked = True

@@ -18,6 +18,7 @@ from a3c_jax.parameters.store import (
   Receipt,
   StoreState,
 )
+from a3c_jax.replay.memory import Memory
 from a3c_jax.runtimes.cluster import actors, wire
 
 
@@ -35,6 +36,7 @@ class RemoteStore:
     accepts_factored: as the server says.
     sent: bytes of arrays sent to the server.
     received: bytes of arrays received from it.
+    memory: the replay memory of this process, if it has one of its own.
   """
 
   def __init__(
@@ -45,6 +47,7 @@ class RemoteStore:
     accepts_factored: bool,
     fetch_updates: int = 1,
     life: int = 0,
+    memory: Memory | None = None,
     asks: bool = False,
   ):
     """Gets the first version.
@@ -56,6 +59,7 @@ class RemoteStore:
       fetch_updates: a push brings back the newest version if it is so many
         updates ahead of that of here.
       life: of this process: the server accepts only pushes of the newest.
+      memory: the replay memory of this process, if it has one of its own.
       asks: whether `read` asks the server. For a process that never pushes.
     """
     self.accepts_factored = accepts_factored
@@ -65,6 +69,7 @@ class RemoteStore:
     self._asks = asks
     self._fetch_updates = fetch_updates
     self._life = life
+    self.memory = memory
     self._lock = threading.Lock()
     # By worker, how many actions of its log the server has.
     self._actions_sent: dict[int, int | None] = {}
@@ -94,6 +99,8 @@ class RemoteStore:
       LostError: if the server has ended.
       Exception: what `while_waiting` raised; the server may still apply it.
     """
+    if self.memory is not None:
+      contribution = _remembered(contribution, self.memory)
     message = wire.packed(contribution, self._actions_sent)
     self.sent += wire.num_bytes(message)
     try:
@@ -208,6 +215,21 @@ class RemoteStore:
     if leaves is None:
       return None
     return wire.params_of(leaves, self._structure)
+
+
+def _remembered(contribution: Contribution, memory: Memory) -> Contribution:
+  """Changes a memory as a contribution says; returns it without that."""
+  for each in contribution.replayed:
+    memory.reprioritize(each.worker, each.where, each.errors)
+  for each in contribution.played:
+    if each.transitions is not None:
+      memory.extend(each.worker, each.transitions)
+  return contribution._replace(
+    replayed=(),
+    played=tuple(
+      each._replace(transitions=None) for each in contribution.played
+    ),
+  )
 
 
 def _in_time_of_here(applied: list[Applied], now: float) -> list[Applied]:

@@ -15,6 +15,7 @@ from a3c_jax.parameters.store import (
   ParameterStore,
   StoreState,
 )
+from a3c_jax.replay import memory as memory_lib
 from a3c_jax.runtimes.cluster import processes, wire
 
 
@@ -26,6 +27,7 @@ class Server:
     self._store: ParameterStore
     # By worker. Logs arrive in parts, so the whole ones are kept here.
     self._states: dict[int, WorkerState] = {}
+    self._memory: memory_lib.Memory | None = None
     self._lives: dict[int, int] = {}  # By worker.
     self._target: types.Params = None
     self._target_number = 0
@@ -35,6 +37,7 @@ class Server:
     luggage: processes.Luggage,
     params: types.Params,
     worker_states: Sequence[WorkerState],
+    memory: Mapping[str, Any] | None,
     given: Mapping[str, Any],
   ) -> bool:
     """Makes the store at frame 0.
@@ -43,14 +46,21 @@ class Server:
       luggage: the recipe of the run.
       params: initial ones.
       worker_states: the initial state of each worker.
+      memory: arguments of the replay memory of all nodes, if there is one.
       given: other arguments of `MakeStore`.
 
     Returns:
       Whether it accepts factored gradients.
     """
     recipe = luggage.opened('the parameter server')
+    if memory is not None:
+      self._memory = memory_lib.Memory(**memory)
     self._store = recipe.make_store(
-      params, recipe.update_rule(), worker_states=worker_states, **given
+      params,
+      recipe.update_rule(),
+      worker_states=worker_states,
+      memory=self._memory,
+      **given,
     )
     return self._store.accepts_factored
 
@@ -141,6 +151,10 @@ class Server:
     """
     self._lives |= dict.fromkeys(indexes, life)
     return [self._states[index] for index in indexes]
+
+  def of_memory(self, method: str, *arguments: Any) -> Any:
+    """Calls a method of the replay memory."""
+    return getattr(self._memory, method)(*arguments)
 
   def warm_up(self, grads: types.Params) -> None:
     """Compiles the update for such gradients, and changes nothing."""
