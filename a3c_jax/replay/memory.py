@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 import contextlib
 import threading
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -74,6 +74,7 @@ class Memory:
   memory is in use. The same calls in the same order give the same bits.
 
   Attributes:
+    arguments: that made it. They make an empty one of the same kind.
     stack: S, frames that an observation stacks.
     persistent: whether checkpoints shall hold it.
     num_bytes: what it takes when it is full, without the compressed chunks.
@@ -95,6 +96,7 @@ class Memory:
     steps: int = 1,
     priorities: Priorities | None = None,
     persistent: bool = True,
+    first_worker: int = 0,
   ):
     """Makes an empty memory.
 
@@ -113,6 +115,7 @@ class Memory:
       steps: T, transitions of a window that is drawn.
       priorities: how to draw in proportion to errors; None draws uniformly.
       persistent: whether checkpoints shall hold it.
+      first_worker: index of the first worker; the others follow.
 
     Raises:
       ValueError: naming the argument: if the capacity is too small for one
@@ -122,6 +125,21 @@ class Memory:
       raise ValueError(
         f'priorities are {priorities}, expected alpha >= 0 and epsilon > 0'
       )
+    self.arguments: dict[str, Any] = {
+      'capacity': capacity,
+      'workers': workers,
+      'num_envs': num_envs,
+      'shared': shared,
+      'obs_shape': obs_shape,
+      'obs_dtype': obs_dtype,
+      'action_shape': action_shape,
+      'action_dtype': action_dtype,
+      'stack': stack,
+      'steps': steps,
+      'priorities': priorities,
+      'persistent': persistent,
+      'first_worker': first_worker,
+    }
     members = workers if shared else 1
     layout = ring_lib.Layout(
       workers=members,
@@ -138,9 +156,10 @@ class Memory:
     self.persistent = persistent
     self._priorities = priorities
     self._members = members
+    self._first_worker = first_worker
     self._groups = [
-      _Group(layout, worker, priorities is not None)
-      for worker in range(0, workers, members)
+      _Group(layout, first_worker + offset, priorities is not None)
+      for offset in range(0, workers, members)
     ]
     self.num_bytes = sum(
       x.ring.nbytes + (x.tree.nbytes if x.tree else 0) for x in self._groups
@@ -199,7 +218,6 @@ class Memory:
     worker: int,
     batch_size: int,
     rng: np.random.Generator,
-    *,
     beta: float = 0.0,
   ) -> Minibatch:
     """Draws windows of T transitions, with replacement.
@@ -355,7 +373,7 @@ class Memory:
         group.chunks.restore(by_key)
 
   def _group(self, worker: int) -> _Group:
-    return self._groups[worker // self._members]
+    return self._groups[(worker - self._first_worker) // self._members]
 
   @contextlib.contextmanager
   def _all_locks(self):

@@ -138,7 +138,7 @@ class Parts(NamedTuple):
       learner,
       team,
       makers=makers,
-      make_store=site.make_store,
+      site=site,
       incidents=incidents,
     )
     arrangement = site.arrange(team, job)
@@ -224,7 +224,7 @@ class Recipe:
     )
 
   def members(
-    self, indexes: Sequence[int], make_store: store_lib.MakeStore
+    self, indexes: Sequence[int], site: runtime.Site
   ) -> runtime.Members:
     """Makes workers of some indexes, and starts their environments."""
     config, makers = self.config, self.makers()
@@ -238,7 +238,7 @@ class Recipe:
         learner,
         team,
         makers=makers,
-        make_store=make_store,
+        site=site,
         incidents=events.EventQueue(),
       ),
     )
@@ -277,14 +277,14 @@ def _job(
   team: list[runtime.Worker],
   *,
   makers: Makers,
-  make_store: store_lib.MakeStore,
+  site: runtime.Site,
   incidents: events.EventQueue,
 ) -> runtime.Job:
   init_key, _ = jax.random.split(jax.random.PRNGKey(config.seed))
   obs = team[0].state.carry.obs
-  replay = replay_lib.make(config, learner, team)
+  replay = replay_lib.make(config, learner, team, site.place_memory)
   of_replay = {'memory': replay.memory} if replay else {}
-  store = make_store(
+  store = site.make_store(
     networks.scale_torso_kernels(learner.init(init_key, obs), config.init_gain),
     _update_rule(config),
     worker_states=[worker.state for worker in team],

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import logging
 import math
+from typing import Any
 
 import numpy as np
 
@@ -74,9 +75,18 @@ class WatchStart(supervise.Service):
 
 
 def make(
-  config: Config, learner: types.Learner, team: Sequence[runtime.Worker]
+  config: Config,
+  learner: types.Learner,
+  team: Sequence[runtime.Worker],
+  place: Callable[[Memory], Any] = lambda memory: memory,
 ) -> runtime.Replay | None:
   """Returns the replay memory that a Config asks for; None for none.
+
+  Args:
+    config: of the run.
+    learner: of the run.
+    team: workers of this process. A shared memory is for all of the run.
+    place: from the memory as it would be here, gives the one to use.
 
   Raises:
     UsageError: if it is too small, or larger than the memory of the machine,
@@ -92,8 +102,8 @@ def make(
     )
   shared = settings.replay == 'shared'
   agent_steps = settings.replay_start_frames / config.action_repeat
-  start = math.ceil(agent_steps / (1 if shared else len(team)))
-  made = _memory(config, settings, team, start=start)
+  start = math.ceil(agent_steps / (1 if shared else config.num_workers))
+  made = place(_memory(config, settings, team, start=start))
   beta = settings.priority_beta if settings.prioritized else 0.0
   return runtime.Replay(
     memory=made,
@@ -122,11 +132,13 @@ def _memory(
   stack = 1 if config.normalize_obs else env.metadata.get('frame_stack', 1)
   shared = settings.replay == 'shared'
   steps = settings.replay_steps(config.t_max)
+  workers = config.num_workers if shared else len(team)
 
   def of_capacity(capacity: int) -> Memory:
     return Memory(
       capacity=capacity,
-      workers=len(team),
+      workers=workers,
+      first_worker=0 if shared else team[0].index,
       num_envs=env.num_envs,
       shared=shared,
       obs_shape=obs.shape[1:],
@@ -145,7 +157,7 @@ def _memory(
 
   # Each environment needs the rows of a segment, and of a window.
   rows = max(config.algorithm.segment_steps(config.t_max), stack + steps)
-  least = rows * env.num_envs * (len(team) if shared else 1)
+  least = rows * env.num_envs * (workers if shared else 1)
   if settings.replay_capacity < least:
     raise errors.UsageError(
       f'--replay_capacity={settings.replay_capacity}: too small for {rows} '

@@ -297,7 +297,7 @@ def _memory_of(
     return None
   problem = 'the checkpoint has none, or no intact one'
   if not job.replay.memory.persistent:
-    problem = '--replay_checkpoint=empty'
+    problem = '--replay_checkpoint=empty, or each node has its own'
   elif state.memory is not None:
     problem = job.replay.memory.why_not(state.memory)
     problem = problem and f'that of the checkpoint has {problem}'

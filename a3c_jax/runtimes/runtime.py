@@ -268,7 +268,7 @@ class Recipe(Protocol):
     """Makes the optimizer of the run."""
     ...
 
-  def members(self, indexes: Sequence[int], make_store: MakeStore) -> Members:
+  def members(self, indexes: Sequence[int], site: Site) -> Members:
     """Makes workers of some indexes, and starts their environments."""
     ...
 
@@ -283,6 +283,8 @@ class Site(NamedTuple):
   Attributes:
     arrange: `(team, job)` gives the arrangement.
     make_store: makes the store of the run.
+    place_memory: from the replay memory as it would be in this process, gives
+      the one that workers and services of this process use.
     elsewhere: whether the workers are in other processes. Then the team of this
       one is a single worker, which never works: it has the spaces and the
       shapes of all.
@@ -290,6 +292,7 @@ class Site(NamedTuple):
 
   arrange: Callable[[Sequence[Worker], Job], Arrangement]
   make_store: MakeStore
+  place_memory: Callable[[memory_lib.Memory], Any] = lambda memory: memory
   elsewhere: bool = False
 
 

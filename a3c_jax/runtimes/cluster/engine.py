@@ -222,7 +222,17 @@ def _check_answers(address: str) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-  """Suppresses the warnings of Ray's own start."""
-  with warnings.catch_warnings():
-    warnings.simplefilter('ignore')
-    yield
+  """Suppresses what Ray says at its start, and later of ended processes.
+
+  That takes many lines. Whoever needs a process says so in one.
+  """
+  from ray._private import worker
+
+  listen = worker.listen_error_messages
+  worker.listen_error_messages = lambda *_: None
+  try:
+    with warnings.catch_warnings():
+      warnings.simplefilter('ignore')
+      yield
+  finally:
+    worker.listen_error_messages = listen

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import threading
 from typing import Any, NamedTuple
 
 from a3c_jax.acting.worker_state import WorkerState
 from a3c_jax.core import events
 from a3c_jax.core import threads as threads_lib
+from a3c_jax.replay.memory import Memory
 from a3c_jax.runtimes import asynchronous, runtime
-from a3c_jax.runtimes.cluster import processes, remote_store, wire
+from a3c_jax.runtimes.cluster import (
+  actors,
+  memories,
+  processes,
+  remote_store,
+  sharding,
+  wire,
+)
 
 STOP_SECONDS = 5.0  # For the threads of a node to end.
 _PERIOD_SECONDS = 0.5
@@ -19,11 +27,12 @@ _PERIOD_SECONDS = 0.5
 class Status(NamedTuple):
   """How a node is doing."""
 
-  beats: dict[str, int]  # signs of life of each thread, by its name
-  incidents: list[events.Incident]  # since the last status
-  phases: dict[str, float]  # seconds by phase, of all threads
-  sent: int  # bytes of arrays so far
-  received: int
+  beats: dict[str, int] = {}  # signs of life of each thread, by its name
+  incidents: list[events.Incident] = []  # since the last status
+  phases: dict[str, float] = {}  # seconds by phase, of all threads
+  sent: int = 0  # bytes of arrays so far
+  received: int = 0
+  replay_size: int = 0  # transitions that its first worker may draw
 
 
 class Node:
@@ -35,48 +44,62 @@ class Node:
     self._members: runtime.Members
     self._store: remote_store.RemoteStore
     self._arrangement: asynchronous.Asynchronous
+    self._starting = threading.Lock()
     self._stopping = threading.Event()
     self._group: threads_lib.ThreadGroup | None = None
 
   def make(
     self,
     luggage: processes.Luggage,
-    server: Any,
+    servers: Sequence[actors.Actor],
     *,
     number: int,
     indexes: Sequence[int],
-    **given: Any,
+    of_store: Mapping[str, Any],
   ) -> list[WorkerState]:
     """Makes workers, and compiles what they need.
 
     Args:
       luggage: the recipe of the run.
-      server: the actor that holds the parameters.
+      servers: that hold the parameters.
       number: of this node.
       indexes: of the workers, among those of the whole run.
-      **given: of the `RemoteStore`.
+      of_store: arguments of the `RemoteStore`.
 
     Returns:
       The initial states of the workers.
     """
 
-    def make_store(params, rule, **of_server):
-      del rule, of_server
-      self._store = remote_store.RemoteStore(server, params, **given)
+    def make_store(params, rule, *, memory=None, **given):
+      del rule, given  # They are the server's.
+      own = memory if isinstance(memory, Memory) else None
+      self._store = remote_store.RemoteStore(
+        sharding.joined(servers, params), params, memory=own, **of_store
+      )
       return self._store
+
+    def place_memory(memory):
+      if not memory.arguments['shared']:
+        return memory
+      return memories.ServersMemory(memory, lambda: servers[0])
+
+    def arrange(team, job):
+      return asynchronous.Asynchronous(team, job, runtime.BoundedLagSettings())
 
     who = f'node {number}'
     self._recipe = luggage.opened(who)
     with processes.naming(who):
-      self._members = self._recipe.members(indexes, make_store)
-    self._arrangement = asynchronous.Asynchronous(
-      *self._members, runtime.BoundedLagSettings()
-    )
+      self._members = self._recipe.members(
+        indexes, runtime.Site(arrange, make_store, place_memory)
+      )
+    self._arrangement = arrange(*self._members)
     self._arrangement.warm_up()
     return self._states()
 
   def resume(self, saved: Sequence[WorkerState]) -> list[WorkerState]:
     """Brings the workers to saved states; returns their states after that."""
+    if self._store.memory is not None:  # It is empty.
+      saved = [state._replace(minibatches_due=0) for state in saved]
     self._recipe.replay(self._members, saved)
     return self._states()
 
@@ -86,15 +109,20 @@ class Node:
   def work(self) -> None:
     """Acts and learns until all frames of the run are done, or `stop`.
 
+    A second call, of a driver that has missed the answer, waits for the same.
+
     Raises:
       HungError: if a thread hangs.
       Exception: what a thread raised first.
     """
-    self._store.forget()
-    self._group = group = self._arrangement.threads()
+    with self._starting:
+      if self._group is None:
+        self._store.forget()
+        self._group = self._arrangement.threads()
+        self._group.start()
+    group = self._group
     watchdog = threads_lib.Watchdog(self._recipe.watchdog_seconds)
     try:
-      group.start()
       while group.wait(_PERIOD_SECONDS) and not self._stopping.is_set():
         watchdog.check(group.alive())
     finally:
@@ -104,12 +132,16 @@ class Node:
 
   def status(self) -> Status:
     """Returns how the node is doing."""
+    replay, first = self._members.job.replay, self._members.team[0].index
     return Status(
       beats=self._group.alive() if self._group else {},
       incidents=self._members.job.incidents.drain(),
       phases=self._arrangement.phases(),
       sent=self._store.sent,
       received=self._store.received,
+      replay_size=self._store.memory.size(first)
+      if replay and self._store.memory
+      else 0,
     )
 
   def stop(self) -> None:

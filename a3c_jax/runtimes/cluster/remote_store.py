@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-from a3c_jax.core import errors, threads, types
+from a3c_jax.core import errors, types
 from a3c_jax.parameters.store import (
   Applied,
   Contribution,
@@ -18,10 +18,9 @@ from a3c_jax.parameters.store import (
   Receipt,
   StoreState,
 )
-from a3c_jax.runtimes.cluster import wire
-
-_PATIENCE_SECONDS = 60.0  # Until a server that does not answer is lost.
-_POLL_SECONDS = 0.5
+from a3c_jax.replay.memory import Memory
+from a3c_jax.runtimes.cluster import actors, wire
+from a3c_jax.runtimes.cluster.sharding import ShardedServer
 
 
 class RemoteStore:
@@ -38,25 +37,30 @@ class RemoteStore:
     accepts_factored: as the server says.
     sent: bytes of arrays sent to the server.
     received: bytes of arrays received from it.
+    memory: the replay memory of this process, if it has one of its own.
   """
 
   def __init__(
     self,
-    server: Any,
+    server: actors.Actor | ShardedServer,
     params: types.Params,
     *,
     accepts_factored: bool,
     fetch_updates: int = 1,
+    life: int = 0,
+    memory: Memory | None = None,
     asks: bool = False,
   ):
     """Gets the first version.
 
     Args:
-      server: the actor.
+      server: that of the run.
       params: parameters of that structure.
       accepts_factored: whether the server accepts factored gradients.
       fetch_updates: a push brings back the newest version if it is so many
         updates ahead of that of here.
+      life: of this process: the server accepts only pushes of the newest.
+      memory: the replay memory of this process, if it has one of its own.
       asks: whether `read` asks the server. For a process that never pushes.
     """
     self.accepts_factored = accepts_factored
@@ -65,10 +69,12 @@ class RemoteStore:
     self._structure = jax.tree.structure(params)
     self._asks = asks
     self._fetch_updates = fetch_updates
+    self._life = life
+    self.memory = memory
     self._lock = threading.Lock()
     # By worker, how many actions of its log the server has.
     self._actions_sent: dict[int, int | None] = {}
-    self._known = wire.Known(-1, 0)
+    self._known = wire.NOTHING
     self._version = types.Version(params, None, frames=-1, updates=-1)
     self._fetch()
 
@@ -82,6 +88,13 @@ class RemoteStore:
         self._fetch()
     return self._version
 
+  @property
+  def part_updates(self) -> list[int]:
+    """Updates of each part in the newest version, if there are several."""
+    if isinstance(self._server, ShardedServer):
+      return self._server.updates
+    return []
+
   def push(
     self,
     contribution: Contribution,
@@ -94,21 +107,20 @@ class RemoteStore:
       LostError: if the server has ended.
       Exception: what `while_waiting` raised; the server may still apply it.
     """
-    import ray
-    from ray import exceptions
-
+    if self.memory is not None:
+      contribution = _remembered(contribution, self.memory)
     message = wire.packed(contribution, self._actions_sent)
-    answer = self._server.push.remote(message, self._known, self._fetch_updates)
     self.sent += wire.num_bytes(message)
     try:
-      while True:
-        try:
-          pushed = ray.get(answer, timeout=_POLL_SECONDS)
-          break
-        except exceptions.GetTimeoutError:
-          while_waiting()
-    except exceptions.ActorUnavailableError:
-      # Whether it has arrived is unknown, so the next log is sent as a whole.
+      pushed = self._server.tell(
+        'push',
+        message,
+        self._known._replace(ahead=self._fetch_updates),
+        self._life,
+        while_waiting=while_waiting,
+      )
+    except actors.UnansweredError:
+      # If it has not arrived, the next log must be sent as a whole.
       for each in contribution.played:
         self._actions_sent[each.worker] = None
       version = self._fetch()
@@ -118,28 +130,23 @@ class RemoteStore:
         lag=version.updates - contribution.read_version,
         lock_wait_seconds=0.0,
       )
-    except exceptions.RayActorError as error:
-      raise _lost() from error
-    receipt, news = pushed
-    if news is not None:
-      self._take(news)
-    else:
-      with self._lock:  # Schedules and the end of a run depend on frames.
-        frames = max(self._version.frames, receipt.frames)
-        self._version = self._version._replace(frames=frames)
-    return receipt
+    except actors.EndedError as error:
+      raise lost() from error
+    if pushed.news is not None:
+      self._take(pushed.news)
+    return pushed.receipt
 
   def leave(self, worker: int) -> None:
     """States that nobody need wait for a worker, until it pushes again."""
-    self._ask(lambda: self._server.leave.remote([worker]))
+    self._ask('leave', [worker])
 
   def dropped(self) -> Dropped:
     """Returns what the server has dropped."""
-    return self._ask(lambda: self._server.dropped.remote())
+    return self._ask('dropped')
 
   def drain(self) -> list[Applied]:
     """Returns what was applied since the last drain, in this clock's time."""
-    applied, now = self._ask(lambda: self._server.drain.remote())
+    applied, now = self._ask('drain')
     return _in_time_of_here(applied, now)
 
   def capture(self, *, timeout: float = -1) -> tuple[StoreState, list[Applied]]:
@@ -149,9 +156,7 @@ class RemoteStore:
       TimeoutError: if a `push` keeps the server for so long.
       LostError: if the server has ended.
     """
-    state, applied, now = self._ask(
-      lambda: self._server.capture.remote(timeout)
-    )
+    state, applied, now = self._ask('capture', timeout)
     return state, _in_time_of_here(applied, now)
 
   def restore(self, state: StoreState) -> None:
@@ -159,45 +164,35 @@ class RemoteStore:
 
     Other processes must forget what they have: see `forget`.
     """
-    self._ask(lambda: self._server.restore.remote(wire.to_numpy(state)))
+    self._ask('restore', wire.to_numpy(state))
     self.forget()
 
   def forget(self) -> None:
     """Gets the newest version, even if it is older than that of here."""
     with self._lock:
-      self._known = wire.Known(-1, 0)
+      self._known = wire.NOTHING
       self._version = self._version._replace(frames=-1, updates=-1)
       self._actions_sent.clear()
     self._fetch()
 
   def warm_up(self, grads: types.Params) -> None:
     """Has the server compile the update for such gradients."""
-    self._ask(lambda: self._server.warm_up.remote(wire.gradients(grads)))
+    self._ask('warm_up', wire.gradients(grads))
 
   def _fetch(self) -> types.Version:
-    self._take(self._ask(lambda: self._server.fetch.remote(self._known)))
+    self._take(self._ask('fetch', self._known))
     return self._version
 
-  def _ask(self, question: Callable[[], Any]) -> Any:
-    """Returns an answer; asks again while the server cannot be reached.
+  def _ask(self, method: str, *arguments: Any) -> Any:
+    """Returns an answer of the server.
 
     Raises:
-      LostError: if it has ended, or cannot be reached for too long.
+      LostError: if it has ended.
     """
-    import ray
-    from ray import exceptions
-
-    until = time.perf_counter() + _PATIENCE_SECONDS
-    while True:
-      try:
-        return ray.get(question())
-      except exceptions.ActorUnavailableError as error:
-        if time.perf_counter() > until:
-          raise _lost() from error
-        threads.beat()
-        time.sleep(_POLL_SECONDS)
-      except exceptions.RayActorError as error:
-        raise _lost() from error
+    try:
+      return self._server.ask(method, *arguments)
+    except actors.EndedError as error:
+      raise lost() from error
 
   def _take(self, news: wire.News) -> None:
     """Replaces the version of here, unless another thread has a newer one."""
@@ -224,11 +219,27 @@ class RemoteStore:
     return wire.params_of(leaves, self._structure)
 
 
+def _remembered(contribution: Contribution, memory: Memory) -> Contribution:
+  """Changes a memory as a contribution says; returns it without that."""
+  for each in contribution.replayed:
+    memory.reprioritize(each.worker, each.where, each.errors)
+  for each in contribution.played:
+    if each.transitions is not None:
+      memory.extend(each.worker, each.transitions)
+  return contribution._replace(
+    replayed=(),
+    played=tuple(
+      each._replace(transitions=None) for each in contribution.played
+    ),
+  )
+
+
 def _in_time_of_here(applied: list[Applied], now: float) -> list[Applied]:
   """Returns records with times of this process's clock."""
   shift = time.perf_counter() - now
   return [each._replace(time=each.time + shift) for each in applied]
 
 
-def _lost() -> errors.LostError:
+def lost() -> errors.LostError:
+  """Returns the error of a server that has ended."""
   return errors.LostError('the parameter server has ended or cannot be reached')

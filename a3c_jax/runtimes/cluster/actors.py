@@ -1,0 +1,163 @@
+"""Objects in processes of their own, which Ray starts and calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+import time
+from typing import Any
+
+from a3c_jax.core import threads
+
+_PATIENCE_SECONDS = 60.0  # Until a process that does not answer has ended.
+_POLL_SECONDS = 0.2
+
+
+class EndedError(RuntimeError):
+  """A process has ended, or could not be reached for too long."""
+
+
+class UnansweredError(RuntimeError):
+  """Whether a call has arrived is unknown."""
+
+
+class Actor:
+  """An object in a process of its own. It can be sent to other processes.
+
+  It calls methods of the object by name. What these raise is raised here, with
+  the traceback of the other process as its cause.
+  """
+
+  def __init__(
+    self, kind: type, *, cpus: int, threads: int, here: bool = False
+  ):
+    """Starts the process, and makes the object without arguments.
+
+    Args:
+      kind: class of the object.
+      cpus: that the machine must have left.
+      threads: how many calls run at once.
+      here: on this machine; otherwise on one with few such processes.
+    """
+    import ray
+    from ray.util import scheduling_strategies
+
+    strategy: Any = 'SPREAD'
+    if here:
+      strategy = scheduling_strategies.NodeAffinitySchedulingStrategy(
+        ray.get_runtime_context().get_node_id(), soft=False
+      )
+    self._handle: Any = (
+      ray.remote(kind)
+      .options(
+        num_cpus=cpus, max_concurrency=threads, scheduling_strategy=strategy
+      )
+      .remote()
+    )
+
+  def start(self, method: str, *arguments: Any, **given: Any) -> Any:
+    """Calls a method, and returns a reference of its answer."""
+    return getattr(self._handle, method).remote(*arguments, **given)
+
+  def ask(self, method: str, *arguments: Any) -> Any:
+    """Calls a method that may be called twice, and returns its answer.
+
+    Calls again while the process cannot be reached.
+
+    Raises:
+      EndedError: if the process has ended, or cannot be reached for a minute.
+    """
+    until = time.perf_counter() + _PATIENCE_SECONDS
+    while True:
+      try:
+        return answered(self.start(method, *arguments))
+      except UnansweredError as error:
+        if time.perf_counter() > until:
+          raise EndedError(f'no answer to {method}') from error
+        threads.beat()
+        time.sleep(_POLL_SECONDS)
+
+  def tell(
+    self,
+    method: str,
+    *arguments: Any,
+    while_waiting: Callable[[], object] = lambda: None,
+  ) -> Any:
+    """Calls a method once, and returns its answer.
+
+    Args:
+      method: name of the method.
+      *arguments: of the call.
+      while_waiting: called now and then. What it raises ends the wait, but not
+        the call.
+
+    Raises:
+      EndedError: if the process has ended.
+      UnansweredError: if the call may have arrived or not.
+    """
+    reference = self.start(method, *arguments)
+    while True:
+      try:
+        return answered(reference, timeout=_POLL_SECONDS)
+      except TimeoutError:
+        while_waiting()
+
+  def kill(self) -> None:
+    """Ends the process."""
+    import ray
+
+    ray.kill(self._handle)
+
+
+def answered(reference: Any, timeout: float | None = None) -> Any:
+  """Returns the answer of a reference.
+
+  Args:
+    reference: from `Actor.start`.
+    timeout: seconds to wait; None for no limit.
+
+  Raises:
+    TimeoutError: if there is no answer in time.
+    EndedError: if the process has ended.
+    UnansweredError: if the call may have arrived or not.
+    Exception: what the call raised.
+  """
+  import ray
+  from ray import exceptions
+
+  try:
+    return ray.get(reference, timeout=timeout)
+  except exceptions.GetTimeoutError as error:
+    raise TimeoutError(*error.args) from error
+  except exceptions.RayTaskError as error:
+    if isinstance(error.cause, Exception):
+      raise error.cause from error
+    raise
+  except exceptions.ActorUnavailableError as error:
+    raise UnansweredError(*error.args) from error
+  except exceptions.RayActorError as error:
+    raise EndedError(*error.args) from error
+
+
+def is_ready(reference: Any, timeout: float = _POLL_SECONDS) -> bool:
+  """Returns whether there is an answer, or an error, in some seconds."""
+  import ray
+
+  ready, _ = ray.wait([reference], timeout=timeout, fetch_local=False)
+  return bool(ready)
+
+
+def all_answered(references: Sequence[Any]) -> list[Any]:
+  """Returns the answers of references; raises the first error at once.
+
+  Raises:
+    EndedError: if a process has ended.
+    Exception: what a call raised.
+  """
+  left = list(references)
+  while left:
+    ready = [each for each in left if is_ready(each)]
+    for each in ready:
+      answered(each)
+    left = [each for each in left if each not in ready]
+    threads.beat()
+  return [answered(each) for each in references]
