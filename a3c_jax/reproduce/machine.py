@@ -89,13 +89,20 @@ class Machine:
     """Returns what this machine lacks; see the function."""
     return look(scripts, environment)
 
-  def sees(self, marker: str, content: bytes) -> bool:
-    """Whether a file has some content here, and its folder can be written."""
+  def sees(self, marker: str, content: bytes, log: str) -> bool:
+    """Whether a file has some content here, and a run can write beside it.
+
+    Args:
+      marker: path of the file.
+      content: which no other file has.
+      log: path of the run's log in the same folder; it exists.
+    """
     try:
       found = pathlib.Path(marker).read_bytes()
     except OSError:
       return False
-    return found == content and os.access(os.path.dirname(marker), os.W_OK)
+    writes = (log, os.path.dirname(log))
+    return found == content and all(os.access(path, os.W_OK) for path in writes)
 
   def open(self, environment: Mapping[str, str]) -> str:
     """Starts the guard; returns a new folder, which it removes in the end."""

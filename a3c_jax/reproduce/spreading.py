@@ -286,12 +286,12 @@ class SpreadProcess:
     return code
 
   def _is_seen(self, ask: Callable[..., Any]) -> bool:
-    """Whether the machine sees the folder of this run at the same path."""
+    """Whether the machine can use the folder of this run at the same path."""
     marker = self._workdir.with_name(f'{self._workdir.name}.marker')
     content = secrets.token_hex().encode()
     try:
       marker.write_bytes(content)
-      return ask('sees', str(marker), content)
+      return ask('sees', str(marker), content, str(self._log_path))
     finally:
       marker.unlink(missing_ok=True)
 

@@ -144,13 +144,17 @@ def test_files_of_the_guards_folder(far):
   assert far.read('run/a/b', 0, 10) == b''
 
 
-def test_a_machine_sees_a_file_of_some_content(tmp_path):
-  marker = tmp_path / 'marker'
+def test_a_machine_sees_a_folder_whose_marker_it_can_read(tmp_path):
+  marker, log = tmp_path / 'marker', tmp_path / 'log'
   far = machine.Machine()
-  assert not far.sees(str(marker), b'one')
+  sees = lambda content: far.sees(str(marker), content, str(log))
+  log.touch()
+  assert not sees(b'one')
   marker.write_bytes(b'one')
-  assert far.sees(str(marker), b'one')
-  assert not far.sees(str(marker), b'two')
+  assert sees(b'one')
+  assert not sees(b'two')
+  log.unlink()  # Root could write to any file.
+  assert not sees(b'one')
 
 
 def test_a_machine_names_what_it_lacks(log, monkeypatch):

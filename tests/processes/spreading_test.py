@@ -79,8 +79,8 @@ def another_root(tmp_path, monkeypatch):
   """The machines see another file system than the test does."""
   sees = machine.Machine.sees
 
-  def sees_below(self, marker, content):
-    return sees(self, f'{tmp_path}/another{marker}', content)
+  def sees_below(self, marker, content, log):
+    return sees(self, f'{tmp_path}/another{marker}', content, log)
 
   # Ray gets the class by value, and so this function.
   monkeypatch.setattr(machine.Machine, 'sees', sees_below)
