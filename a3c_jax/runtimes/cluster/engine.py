@@ -8,6 +8,7 @@ import logging
 import os
 import pathlib
 import queue
+import re
 import shutil
 import socket
 import tempfile
@@ -32,8 +33,7 @@ def is_address(value: str) -> bool:
   """Returns whether a value is 'local' or of the form HOST:PORT."""
   if value == LOCAL:
     return True
-  host, colon, port = value.rpartition(':')
-  return bool(host and colon and port.isascii() and port.isdigit())
+  return bool(re.fullmatch(r'[^\s:]+:[0-9]{1,5}', value))
 
 
 @contextlib.contextmanager
