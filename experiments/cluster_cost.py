@@ -67,13 +67,13 @@ class Options:
   segment_ms: float = fields.positive(
     'Processor time of a node to play a segment, to compute its gradient and '
     'to talk to the server, in milliseconds.',
-    default=30.0,
+    default=34.0,
     source=_MEASURED,
   )
   ray_ms: float = fields.not_negative(
     'Processor time of Ray beside the node, on its machine, for each push, in '
     'milliseconds.',
-    default=2.5,
+    default=7.0,
     source=_MEASURED,
   )
   segment_variation: float = fields.not_negative(
@@ -88,12 +88,12 @@ class Options:
   server_ms: float = fields.positive(
     'Processor time of the server for each update, in milliseconds, without '
     'that of a call. Shards divide it.',
-    default=2.0,
+    default=3.7,
     source=_MEASURED,
   )
   call_ms: float = fields.not_negative(
     'Processor time of a server for each call, in milliseconds.',
-    default=1.5,
+    default=1.4,
     source='docs/cluster.md, Catch',
   )
   push_bytes: int = fields.count(
