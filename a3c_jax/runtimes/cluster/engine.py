@@ -17,14 +17,15 @@ import warnings
 
 import psutil
 
-from a3c_jax.core import errors, packages
+from a3c_jax.core import errors, memory, packages
 
 LOCAL = 'local'
 ALLOWED = 'local, or HOST:PORT of a running cluster'
 _ATTEMPTS = 3  # To start Ray: on a busy machine it gives up after 30 s.
 _ANSWER_SECONDS = 10.0
-_OBJECT_BYTES = 128 * 2**20
+_OBJECT_BYTES = 4 * 2**30  # At most, of versions and gradients in transit.
 _LONGEST_FOLDER = 40  # Of a socket's path, which has at most 107 characters.
+_LEAST_OBJECT_BYTES = 80 * 2**20  # Ray refuses less.
 _PREFIX = 'a3c-ray-'
 _logger = logging.getLogger(__name__)
 
@@ -97,7 +98,7 @@ def _own(cpus: int) -> Iterator[None]:
             address='local',
             num_cpus=cpus,
             num_gpus=0,
-            object_store_memory=_OBJECT_BYTES,
+            object_store_memory=_object_bytes(),
             include_dashboard=False,
             configure_logging=False,
             log_to_driver=False,
@@ -108,6 +109,8 @@ def _own(cpus: int) -> Iterator[None]:
               'enable_metrics_collection': False,
               'event_stats': False,
               'task_events_report_interval_ms': 0,
+              # Otherwise all of it runs at nice 15.
+              'worker_niceness': 0,
               'enable_worker_prestart': False,
               'prestart_worker_first_driver': False,
             },
@@ -123,6 +126,15 @@ def _own(cpus: int) -> Iterator[None]:
   finally:
     ray.shutdown()
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _object_bytes() -> int:
+  """Returns the most that messages may take; they take what they need."""
+  room = memory.available_bytes() // 4
+  shared = pathlib.Path('/dev/shm')  # If it is too small, Ray takes the disk.
+  if shared.is_dir():
+    room = min(room, shutil.disk_usage(shared).free * 9 // 10)
+  return max(_LEAST_OBJECT_BYTES, min(_OBJECT_BYTES, room))
 
 
 def _make_folder() -> pathlib.Path:
