@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+import threading
 import time
 from typing import Any
 
@@ -29,6 +30,7 @@ class Server:
     self._states: dict[int, WorkerState] = {}
     self._memory: memory_lib.Memory | None = None
     self._lives: dict[int, int] = {}  # By worker.
+    self._numbering = threading.Lock()  # Of targets.
     self._target: types.Params = None
     self._target_number = 0
 
@@ -77,7 +79,7 @@ class Server:
       contribution: from `wire.packed`.
       known: the version that the caller has.
       fetch_updates: the answer has the newest version if that is so many
-        updates ahead of the known one.
+        updates ahead of the known one, or has another target.
       life: of the process that pushes.
 
     Raises:
@@ -88,18 +90,21 @@ class Server:
       if self._lives.get(each.worker, life) != life:
         raise errors.RunError('another process has taken over this node')
     receipt = self._store.push(wire.unpacked(contribution, self._states))
-    news = None
-    if self._store.read().updates >= known.updates + fetch_updates:
-      news = self.fetch(known)
+    news = self.fetch(known)
+    # Frames alone may change the target, or the statistics.
+    is_near = 0 < news.updates - known.updates < fetch_updates
+    if is_near and news.target == known.target:
+      news = None
     return wire.Pushed(receipt, news)
 
   def fetch(self, known: wire.Known) -> wire.News:
     """Returns the newest version, without what the caller has."""
-    version = self._store.read()
-    if version.target_params is not self._target:
-      self._target = version.target_params
-      self._target_number += 1
-    number = self._target_number
+    with self._numbering:
+      version = self._store.read()
+      if version.target_params is not self._target:
+        self._target = version.target_params
+        self._target_number += 1
+      number = self._target_number
     params = target_params = None
     if known.updates != version.updates:
       params = wire.leaves_of(version.params)
