@@ -47,8 +47,9 @@ class _Luggage:
     return self._rule
 
   def make_store(self, *arguments, memory, **given):
-    del memory  # That of a test stays in its hands.
-    return locked.LockedStore(*arguments, memory=self._memory, **given)
+    # That of a test stays in its hands.
+    memory = self._memory or memory
+    return locked.LockedStore(*arguments, memory=memory, **given)
 
 
 def _found(number):
@@ -59,6 +60,7 @@ class Process:
   """An `actors.Actor` whose object is in this process.
 
   Attributes:
+    object: that is called.
     ended: whether it has ended.
     fails: what `tell` does next: 'before' and 'after' the call it loses the
       answer.
@@ -66,14 +68,14 @@ class Process:
   """
 
   def __init__(self, kind):
-    self._object = kind()
+    self.object = kind()
     self.ended, self.fails, self.called = False, None, []
 
   def ask(self, method, *arguments):
     if self.ended:
       raise actors.EndedError('no such process')
     self.called.append(method)
-    call = getattr(self._object, method)
+    call = getattr(self.object, method)
     return crossed(call(*crossed(arguments)))
 
   def tell(self, method, *arguments, while_waiting=lambda: None):
@@ -101,13 +103,22 @@ class Process:
     return answer
 
 
-def served(params, rule, *, worker_states, memory=None, **given):
-  """A process with a server that has a store, and what it says of factors."""
+def served(params, rule, *, worker_states, memory=None, made=None, **given):
+  """A process with a server that has a store, and what it says of factors.
+
+  Args:
+    params: initial ones.
+    rule: of updates.
+    worker_states: initial ones.
+    memory: replay memory of this process that the store changes.
+    made: arguments of the memory that the server makes instead.
+    **given: to the store.
+  """
   process = Process(server.Server)
-  accepts = process.tell(
-    'make', _Luggage(rule, memory), params, worker_states, None, given
+  accepts_factored = process.tell(
+    'make', _Luggage(rule, memory), params, worker_states, made, given
   )
-  return process, accepts
+  return process, accepts_factored
 
 
 class Remote(remote_store.RemoteStore):
