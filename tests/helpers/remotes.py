@@ -24,9 +24,7 @@ def crossed(value):
   """What arrives in another process: its arrays are views of fixed memory."""
   buffers = []
   content = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
-  return pickle.loads(
-    content, buffers=[bytes(each.raw()) for each in buffers]
-  )
+  return pickle.loads(content, buffers=[bytes(each.raw()) for each in buffers])
 
 
 class _Luggage:

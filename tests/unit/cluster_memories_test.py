@@ -63,7 +63,6 @@ class Pair:
     )
 
 
-
 def sample(memory, worker=0, seed=0):
   return memory.sample(worker, 8, np.random.default_rng(seed), beta=0.5)
 

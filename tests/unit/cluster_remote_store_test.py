@@ -59,9 +59,7 @@ class Workers:
       **given,
     )
 
-  def push(
-    self, store, worker=0, *, gradient=1.0, read_version=None, **given
-  ):
+  def push(self, store, worker=0, *, gradient=1.0, read_version=None, **given):
     """A segment of three steps of a worker, whose log grows."""
     steps = 3
     if read_version is None:
@@ -289,7 +287,9 @@ def test_what_was_sent_may_be_applied_after_its_worker_has_stopped():
 
   with pytest.raises(threads.Stopped):
     workers.push(store, 0, while_waiting=stop)
-  assert workers.push(store, 1, read_version=0).lag == 1  # Until now worker 0 has waited.
+  assert (
+    workers.push(store, 1, read_version=0).lag == 1
+  )  # Until now worker 0 has waited.
   driver = workers.store(asks=True)
   limit = time.monotonic() + WAIT_SECONDS
   while driver.read().updates < 3:

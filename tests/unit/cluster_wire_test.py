@@ -47,9 +47,7 @@ def log_of(actions):
 
 def contribution_of(log, *, worker=0, steps=2, grads=None, number=1.0):
   """A contribution of which every field has a value."""
-  transitions = Worker(
-    np.random.default_rng(0), num_envs=1, stack=1
-  ).segment(3)
+  transitions = Worker(np.random.default_rng(0), num_envs=1, stack=1).segment(3)
   played = Played(
     worker,
     state_of(log, number),
@@ -209,7 +207,9 @@ class Game(gymnasium.vector.VectorEnv):
     return none, none, self.ends, np.zeros(2, bool), {}
 
 
-steps = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=6)
+steps = st.lists(
+  st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=6
+)
 
 
 @hypothesis.given(
@@ -217,7 +217,7 @@ steps = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=6
     st.tuples(
       # Plays, or learns from a memory, or starts new environments and plays.
       st.sampled_from(['play', 'play', 'learn', 'restart']),
-      steps,
+      st.lists(ends, min_size=1, max_size=6),
       # The answer of a push is lost, after or before it has arrived.
       st.sampled_from(['arrives', 'arrives', 'unanswered', 'lost']),
     ),
@@ -228,11 +228,11 @@ def test_logs_arrive_whole_whatever_happens(pushes):
   env, count = replayable.Recorded(Game(), reseed_steps=7), 0
   env.reset(seed=3)
   sent, states = {}, {}
-  for kind, ends, fate in pushes:
+  for kind, steps, fate in pushes:
     if kind == 'restart':
       env = replayable.Recorded(Game(), reseed_steps=7)
       env.reset(seed=count)
-    played = ends if kind != 'learn' else []
+    played = steps if kind != 'learn' else []
     for each in played:
       env.env.ends = np.array(each)
       count += 1
