@@ -55,6 +55,14 @@ class Settings(runtime.BoundedLagSettings):
     source='ours',
   )
 
+  shards: int = fields.count(
+    'Processes that hold the parameters, each an equal part of them. More of '
+    'them share the traffic if they are on several machines.',
+    most=1000,
+    default=1,
+    source='ours',
+  )
+
   @property
   def num_workers(self) -> int:
     return self.nodes * self.threads
@@ -70,6 +78,11 @@ class Settings(runtime.BoundedLagSettings):
       raise errors.UsageError(
         f'--fetch_updates={self.fetch_updates}: with --max_lag each answer '
         'must have the newest parameters; allowed: 1'
+      )
+    if self.lag_bound and self.when_late == 'wait' and self.shards > 1:
+      raise errors.UsageError(
+        f'--shards={self.shards}: with --when_late=wait one process must know '
+        'all updates; allowed: 1, or --when_late=drop'
       )
 
 
@@ -87,6 +100,7 @@ def opened(
       threads=settings.threads,
       max_restarts=settings.max_restarts,
       fetch_updates=settings.fetch_updates,
+      shards=settings.shards,
     )
     try:
       yield runtime.Site(

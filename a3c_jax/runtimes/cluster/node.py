@@ -16,6 +16,7 @@ from a3c_jax.runtimes.cluster import (
   memories,
   processes,
   remote_store,
+  sharding,
   wire,
 )
 
@@ -50,7 +51,7 @@ class Node:
   def make(
     self,
     luggage: processes.Luggage,
-    server: actors.Actor,
+    servers: Sequence[actors.Actor],
     *,
     number: int,
     indexes: Sequence[int],
@@ -60,7 +61,7 @@ class Node:
 
     Args:
       luggage: the recipe of the run.
-      server: holds the parameters.
+      servers: that hold the parameters.
       number: of this node.
       indexes: of the workers, among those of the whole run.
       of_store: arguments of the `RemoteStore`.
@@ -73,14 +74,14 @@ class Node:
       del rule, given  # They are the server's.
       own = memory if isinstance(memory, Memory) else None
       self._store = remote_store.RemoteStore(
-        server, params, memory=own, **of_store
+        sharding.joined(servers, params), params, memory=own, **of_store
       )
       return self._store
 
     def place_memory(memory):
       if not memory.arguments['shared']:
         return memory
-      return memories.ServersMemory(memory, lambda: server)
+      return memories.ServersMemory(memory, lambda: servers[0])
 
     def arrange(team, job):
       return asynchronous.Asynchronous(team, job, runtime.BoundedLagSettings())

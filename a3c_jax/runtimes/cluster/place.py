@@ -23,6 +23,8 @@ from a3c_jax.runtimes.cluster import (
   processes,
   remote_store,
   server,
+  sharding,
+  wire,
 )
 from a3c_jax.runtimes.runtime import Job, Worker
 
@@ -42,6 +44,7 @@ class Place:
     threads: int,
     max_restarts: int,
     fetch_updates: int,
+    shards: int,
   ):
     """Starts none yet.
 
@@ -51,6 +54,7 @@ class Place:
       threads: of each.
       max_restarts: how often each of them is started again.
       fetch_updates: as for `RemoteStore`.
+      shards: processes that hold the parameters.
 
     Raises:
       UsageError: if the recipe cannot be sent to other processes.
@@ -61,7 +65,9 @@ class Place:
     self._threads = threads
     self._max_restarts = max_restarts
     self._fetch_updates = fetch_updates
-    self._server: actors.Actor | None = None
+    self._shards = shards
+    self._servers: list[actors.Actor] = []
+    self._store: remote_store.RemoteStore
     self._nodes: list[NodeClient] = []
 
   def make_store(
@@ -76,33 +82,46 @@ class Place:
     """Makes the store in a process of its own; a `MakeStore`."""
     del rule  # It cannot be pickled: the server makes its own.
     workers = self._recipe.num_workers
-    # Pushes may wait for each other. Questions may not wait for them.
-    self._server = actors.Actor(
-      server.Server, cpus=0, threads=workers + 4, here=True
-    )
+    parts = [params]
+    if self._shards > 1:
+      partition = sharding.Partition(params, self._shards)
+      parts = partition.split_variables(params)
     of_memory = None
     if isinstance(memory, memories.ServersMemory):
       of_memory = memory.arguments
     # Until the nodes have made the environments, all are like the first.
     states = [worker_states[0]] * workers
-    accepts_factored = self._server.tell(
-      'make', self._luggage, params, states, of_memory, given
+    for part in parts:
+      first = not self._servers
+      # Pushes may wait for each other. Questions may not wait for them.
+      made = actors.Actor(
+        server.Server, cpus=0, threads=workers + 4, here=first
+      )
+      self._servers.append(made)
+      accepts_factored = made.tell(
+        'make',
+        self._luggage,
+        wire.to_numpy(part),
+        states,
+        of_memory if first else None,
+        given,
+      )
+    self._store = remote_store.RemoteStore(
+      sharding.joined(self._servers, params),
+      params,
+      # The factors of a kernel cannot be cut.
+      accepts_factored=accepts_factored and self._shards == 1,
+      asks=True,
     )
-    return remote_store.RemoteStore(
-      self._server, params, accepts_factored=accepts_factored, asks=True
-    )
+    return self._store
 
   def place_memory(self, memory: Memory) -> Any:
     """Returns the replay memory of the nodes, or those of each, for here."""
     if memory.arguments['shared']:
-      return memories.ServersMemory(memory, self._get_server)
+      return memories.ServersMemory(memory, lambda: self._servers[0])
     return memories.NodesMemories(
       memory, lambda: [each.status.replay_size for each in self._nodes]
     )
-
-  def _get_server(self) -> actors.Actor:
-    assert self._server is not None
-    return self._server
 
   def arrange(self, team: Sequence[Worker], job: Job) -> Cluster:
     """Returns the arrangement of the nodes."""
@@ -112,13 +131,19 @@ class Place:
         number,
         range(number * each, (number + 1) * each),
         luggage=self._luggage,
-        server=self._get_server(),
+        servers=self._servers,
         accepts_factored=job.store.accepts_factored,
         fetch_updates=self._fetch_updates,
       )
       for number in range(self._num_nodes)
     ]
-    return Cluster(team, job, self._nodes, max_restarts=self._max_restarts)
+    return Cluster(
+      team,
+      job,
+      self._nodes,
+      max_restarts=self._max_restarts,
+      part_updates=lambda: self._store.part_updates,
+    )
 
   def close(self) -> None:
     """Closes all environments, and ends all processes."""
@@ -128,8 +153,8 @@ class Place:
       actors.is_ready(reference, node.STOP_SECONDS)
     for each in started:
       each.actor.kill()
-    if self._server is not None:
-      self._server.kill()
+    for each in self._servers:
+      each.kill()
 
 
 class NodeClient:
@@ -150,7 +175,7 @@ class NodeClient:
     indexes: Sequence[int],
     *,
     luggage: processes.Luggage,
-    server: actors.Actor,
+    servers: Sequence[actors.Actor],
     **of_store: Any,
   ):
     """Starts no process yet.
@@ -159,7 +184,7 @@ class NodeClient:
       number: among the nodes of the run.
       indexes: of its workers, among those of the run.
       luggage: the recipe of the run.
-      server: the parameter server.
+      servers: that hold the parameters.
       **of_store: arguments of the node's `RemoteStore`.
     """
     self.number = number
@@ -169,7 +194,7 @@ class NodeClient:
     self.alive = False
     self.status = node.Status()
     self._luggage = luggage
-    self._server = server
+    self._servers = servers
     self._of_store = of_store
     self._starts = 0
 
@@ -181,7 +206,7 @@ class NodeClient:
     return self.actor.start(
       'make',
       self._luggage,
-      self._server,
+      self._servers,
       number=self.number,
       indexes=self.indexes,
       of_store=self._of_store | {'life': self._starts},
@@ -193,7 +218,7 @@ class NodeClient:
     Returns:
       The states of its workers after the contributions that were applied.
     """
-    return self._server.ask('take_over', self.indexes, self._starts)
+    return self._servers[0].ask('take_over', self.indexes, self._starts)
 
 
 class Cluster(runtime.Arrangement):
@@ -213,8 +238,20 @@ class Cluster(runtime.Arrangement):
     nodes: Sequence[NodeClient],
     *,
     max_restarts: int,
+    part_updates: Callable[[], Sequence[int]],
   ):
+    """Starts no thread yet.
+
+    Args:
+      team: one worker, with the spaces and shapes of all.
+      job: of the run.
+      nodes: of the run.
+      max_restarts: how often each is started again.
+      part_updates: returns the updates of each part of the parameters, if there
+        are several.
+    """
     super().__init__(team, job)
+    self._part_updates = part_updates
     self._nodes = nodes
     self._max_restarts = max_restarts
     self._restarts = 0
@@ -351,7 +388,11 @@ class Cluster(runtime.Arrangement):
       sent=sum(status.sent for status in statuses),
       received=sum(status.received for status in statuses),
     )
-    return super().gauges() | nodes | rates
+    shards = {
+      f'shard{number}_updates': updates
+      for number, updates in enumerate(self._part_updates())
+    }
+    return super().gauges() | nodes | rates | shards
 
   def phases(self) -> dict[str, float]:
     phases: dict[str, float] = dict.fromkeys(stopwatch.PHASES, 0.0)

@@ -20,6 +20,7 @@ from a3c_jax.parameters.store import (
 )
 from a3c_jax.replay.memory import Memory
 from a3c_jax.runtimes.cluster import actors, wire
+from a3c_jax.runtimes.cluster.sharding import ShardedServer
 
 
 class RemoteStore:
@@ -41,7 +42,7 @@ class RemoteStore:
 
   def __init__(
     self,
-    server: actors.Actor,
+    server: actors.Actor | ShardedServer,
     params: types.Params,
     *,
     accepts_factored: bool,
@@ -73,7 +74,7 @@ class RemoteStore:
     self._lock = threading.Lock()
     # By worker, how many actions of its log the server has.
     self._actions_sent: dict[int, int | None] = {}
-    self._known = wire.Known(-1, 0)
+    self._known = wire.NOTHING
     self._version = types.Version(params, None, frames=-1, updates=-1)
     self._fetch()
 
@@ -86,6 +87,13 @@ class RemoteStore:
       with contextlib.suppress(errors.LostError):
         self._fetch()
     return self._version
+
+  @property
+  def part_updates(self) -> list[int]:
+    """Updates of each part in the newest version, if there are several."""
+    if isinstance(self._server, ShardedServer):
+      return self._server.updates
+    return []
 
   def push(
     self,
@@ -107,8 +115,7 @@ class RemoteStore:
       pushed = self._server.tell(
         'push',
         message,
-        self._known,
-        self._fetch_updates,
+        self._known._replace(ahead=self._fetch_updates),
         self._life,
         while_waiting=while_waiting,
       )
@@ -125,14 +132,9 @@ class RemoteStore:
       )
     except actors.EndedError as error:
       raise lost() from error
-    receipt, news = pushed
-    if news is not None:
-      self._take(news)
-    else:
-      with self._lock:  # Schedules and the end of a run depend on frames.
-        frames = max(self._version.frames, receipt.frames)
-        self._version = self._version._replace(frames=frames)
-    return receipt
+    if pushed.news is not None:
+      self._take(pushed.news)
+    return pushed.receipt
 
   def leave(self, worker: int) -> None:
     """States that nobody need wait for a worker, until it pushes again."""
@@ -168,7 +170,7 @@ class RemoteStore:
   def forget(self) -> None:
     """Gets the newest version, even if it is older than that of here."""
     with self._lock:
-      self._known = wire.Known(-1, 0)
+      self._known = wire.NOTHING
       self._version = self._version._replace(frames=-1, updates=-1)
       self._actions_sent.clear()
     self._fetch()

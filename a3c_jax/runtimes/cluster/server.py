@@ -30,7 +30,7 @@ class Server:
     self._states: dict[int, WorkerState] = {}
     self._memory: memory_lib.Memory | None = None
     self._lives: dict[int, int] = {}  # By worker.
-    self._numbering = threading.Lock()  # Of targets.
+    self._lock = threading.Lock()
     self._target: types.Params = None
     self._target_number = 0
 
@@ -67,19 +67,13 @@ class Server:
     return self._store.accepts_factored
 
   def push(
-    self,
-    contribution: Contribution,
-    known: wire.Known,
-    fetch_updates: int,
-    life: int,
+    self, contribution: Contribution, known: wire.Known | None, life: int
   ) -> wire.Pushed:
     """Applies a contribution, as `ParameterStore.push`.
 
     Args:
       contribution: from `wire.packed`.
-      known: the version that the caller has.
-      fetch_updates: the answer has the newest version if that is so many
-        updates ahead of the known one, or has another target.
+      known: the version that the caller has; None for an answer without news.
       life: of the process that pushes.
 
     Raises:
@@ -90,34 +84,35 @@ class Server:
       if self._lives.get(each.worker, life) != life:
         raise errors.RunError('another process has taken over this node')
     receipt = self._store.push(wire.unpacked(contribution, self._states))
-    news = self.fetch(known)
-    # Frames alone may change the target, or the statistics.
-    is_near = 0 < news.updates - known.updates < fetch_updates
-    if is_near and news.target == known.target:
-      news = None
-    return wire.Pushed(receipt, news)
+    return wire.Pushed(receipt, None if known is None else self.fetch(known))
 
   def fetch(self, known: wire.Known) -> wire.News:
     """Returns the newest version, without what the caller has."""
-    with self._numbering:
-      version = self._store.read()
-      if version.target_params is not self._target:
-        self._target = version.target_params
-        self._target_number += 1
-      number = self._target_number
-    params = target_params = None
-    if known.updates != version.updates:
-      params = wire.leaves_of(version.params)
-    if known.target != number:
+    version = self._store.read()
+    target = self._number_of(version.target_params)
+    updates, params, target_params = known.updates, None, None
+    if version.updates >= known.updates + known.ahead:
+      updates, params = version.updates, wire.leaves_of(version.params)
+    if known.target != target:
       target_params = wire.leaves_of(version.target_params)
     return wire.News(
       frames=version.frames,
-      updates=version.updates,
-      target=number,
+      updates=updates,
+      target=target,
       params=params,
       target_params=target_params,
       statistics=version.statistics,
     )
+
+  def _number_of(self, target_params: types.Params) -> int:
+    """Returns the number of target parameters: they count from 1."""
+    if target_params is None:
+      return 0
+    with self._lock:
+      if target_params is not self._target:
+        self._target = target_params
+        self._target_number += 1
+      return self._target_number
 
   def leave(self, workers: Sequence[int]) -> None:
     """States that nobody need wait for some workers, until they push again."""

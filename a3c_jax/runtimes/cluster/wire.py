@@ -22,13 +22,17 @@ class Known(NamedTuple):
 
   updates: int
   target: int  # number of the target parameters; 0 for none
+  ahead: int = 1  # a version must be so many updates newer to be sent
+
+
+NOTHING = Known(-1, 0)
 
 
 class News(NamedTuple):
   """The newest version, without what the receiver has already."""
 
   frames: int
-  updates: int
+  updates: int  # of the parameters that the receiver has then
   target: int  # number of the target parameters; 0 for none
   params: list | None  # from `leaves_of`; None: as known
   target_params: list | None
@@ -39,7 +43,7 @@ class Pushed(NamedTuple):
   """The answer to a push."""
 
   receipt: Receipt
-  news: News | None  # None: not newer by enough
+  news: News | None  # None: the caller asks for none
 
 
 class LogTail(NamedTuple):
