@@ -163,10 +163,10 @@ def test_a_target_crosses_when_it_has_changed(fetch_updates):
       *((1, -1), (0, -1), (1, -2)),
       *((0, -2), (1, -2)),
     ]
-  else:  # With a new target come the parameters that it is.
+  else:  # Of parameters that are not known here.
     assert found == [
-      *((0, 0), (0, 0), (2, -1)),
-      *((0, -1), (0, -1), (2, -2)),
+      *((0, 0), (0, 0), (1, -1)),
+      *((0, -1), (0, -1), (1, -2)),
       *((0, -2), (0, -2)),
     ]
 

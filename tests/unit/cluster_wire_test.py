@@ -207,9 +207,7 @@ class Game(gymnasium.vector.VectorEnv):
     return none, none, self.ends, np.zeros(2, bool), {}
 
 
-steps = st.lists(
-  st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=6
-)
+ends = st.tuples(st.booleans(), st.booleans())
 
 
 @hypothesis.given(
