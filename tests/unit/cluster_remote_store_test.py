@@ -24,6 +24,7 @@ from a3c_jax.envs import replayable
 from a3c_jax.parameters import locked
 from a3c_jax.parameters.store import LagBound
 from a3c_jax.runtimes.cluster import server as server_lib
+from a3c_jax.runtimes.cluster import wire
 from a3c_jax.runtimes.cluster.remote_store import RemoteStore
 
 SIZE = 1000
@@ -235,6 +236,35 @@ def test_a_process_that_is_replaced_may_push_no_more(workers):
   workers.push(old, 1)  # Which nobody has taken over.
   assert driver.read()[2:4] == (15, 5)
   workers.check_states(driver)
+
+
+def test_who_takes_over_waits_for_a_push_that_was_not_refused(
+  workers, monkeypatch
+):
+  old, found = workers.store(life=1), []
+  unpacking, go_on = threading.Event(), threading.Event()
+  unpacked = wire.unpacked
+
+  def unpack(*arguments):
+    unpacking.set()
+    assert go_on.wait(WAIT_SECONDS)
+    return unpacked(*arguments)
+
+  monkeypatch.setattr(wire, 'unpacked', unpack)
+  pushing = threading.Thread(target=workers.push, args=(old,))
+  taking_over = threading.Thread(
+    target=lambda: found.extend(workers.process.ask('take_over', [0], 2))
+  )
+  pushing.start()
+  assert unpacking.wait(WAIT_SECONDS)
+  taking_over.start()
+  taking_over.join(0.05)  # Unless it has to wait for the push.
+  go_on.set()
+  for thread in (pushing, taking_over):
+    thread.join(WAIT_SECONDS)
+    assert not thread.is_alive()
+  assert old.read().updates == 1
+  assert [state.carry for state in found] == ['after 3']
 
 
 def test_without_a_server_all_but_reading_says_so(workers):
