@@ -1,5 +1,6 @@
 """Runs whose nodes are processes, and what they survive."""
 
+import os
 import signal
 import threading
 import traceback
@@ -135,6 +136,7 @@ def test_a_run_that_is_stopped_resumes_in_the_same_bits(
       'from its newest checkpoint, 1 of at most 2 times',
     ),
   ],
+  ids=['node', 'server'],
 )
 def test_a_process_that_is_killed_changes_no_bit(
   run, tmp_path, caplog, kind, warning
@@ -197,6 +199,21 @@ def test_a_node_that_ends_once_too_often_ends_the_run(run, tmp_path):
   line = str(caught.value)
   assert line.endswith('has ended 1 times; allowed: --max_restarts=0')
   assert catch_runs.saved(tmp_path / 'run/checkpoints')[-1] >= 300
+
+
+def test_a_node_that_ends_before_training_ends_the_run(run, tmp_path):
+  here = os.getpid()
+
+  def make_env():
+    if os.getpid() != here:
+      os._exit(3)
+    return gym.make(catch_runs.Breaks)()
+
+  with pytest.raises(errors.RunError) as caught:
+    run(tmp_path / 'run', make_env, nodes=1)
+  line = str(caught.value)
+  assert line.startswith('a node has ended before training began: ')
+  assert '\n' not in line
 
 
 def test_what_an_environment_raises_ends_the_run(run, tmp_path):
@@ -316,6 +333,7 @@ def start(tmp_path):
         '--eval_frames=0 --checkpoint_frames=300 --workdir=results',
         cwd=tmp_path,
         env={'HOME': str(tmp_path), 'TMPDIR': str(tmp_path / 'temporary')},
+        start_new_session=True,  # As in a terminal, it has a group.
       )
     )
     return started[-1]
@@ -342,7 +360,7 @@ def test_a_script_that_is_killed_or_stopped_leaves_nothing(tmp_path, start):
   second = start()
   processes.wait_until(lambda: newest_checkpoint(tmp_path) >= before + 300)
   numbers |= processes.below(second.pid)
-  second.send_signal(signal.SIGINT)
+  os.killpg(second.pid, signal.SIGINT)  # As a terminal does.
   code, out, err = programs.finish(second)
   assert code == 0, err
   assert '--workdir=results' in out
