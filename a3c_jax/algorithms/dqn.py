@@ -139,6 +139,7 @@ def _learner(network: types.Network, hyperparameters: Family) -> types.Learner:
 
 _COMMON = {
   'threads': (1, 'DQN'),
+  'envs_per_thread': (1, 'DQN'),
   't_max': (1, 'DQN: one-step targets'),
   'learning_rate': (2.5e-4, 'DQN'),
   'anneal_frames': (0, 'DQN: it does not fall'),
@@ -150,7 +151,13 @@ _COMMON = {
   'frames': (200_000_000, 'DQN'),
 }
 # Not those of the domains with 3D engines, which are for A3C.
-_LEARNING = ('t_max', 'learning_rate', 'rms_epsilon', 'max_grad_norm')
+_LEARNING = (
+  'envs_per_thread',
+  't_max',
+  'learning_rate',
+  'rms_epsilon',
+  'max_grad_norm',
+)
 # Adam does not depend on the scale of rewards.
 SMALL: Defaults = {
   't_max': (1, 'DQN: one-step targets'),
@@ -214,9 +221,7 @@ def family(
     **changes: of the defaults of all domains, each with its source.
   """
   common = _COMMON | changes
-  learning = {setting: common[setting] for setting in _LEARNING} | {
-    'envs_per_thread': (1, 'DQN')
-  }
+  learning = {setting: common[setting] for setting in _LEARNING}
   return Algorithm(
     name=name,
     title=title,

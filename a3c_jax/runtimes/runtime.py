@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import contextlib
 import dataclasses
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -308,6 +309,7 @@ class Runtime(NamedTuple):
     updates_alone: whether each worker updates by itself, so that an optimizer
       may have a state for each.
     replays: whether its workers may learn from a replay memory.
+    defaults: of common settings, where it has others, with their sources.
     open_elsewhere: `(settings, recipe)` gives a context of a Site, for workers
       in other processes. None if all are in this one.
   """
@@ -318,6 +320,7 @@ class Runtime(NamedTuple):
   description: str
   updates_alone: bool = False
   replays: bool = False
+  defaults: Mapping[str, tuple[Any, str]] = MappingProxyType({})
   open_elsewhere: (
     Callable[[Any, Recipe], contextlib.AbstractContextManager[Site]] | None
   ) = None

@@ -75,9 +75,9 @@ def defaults(
 ) -> dict[str, tuple[Any, str]]:
   """Returns default and source of the common settings and the algorithm's.
 
-  Later ones take precedence: defaults of all, of the algorithm, of the preset,
-  of networks with an LSTM core, of the domain, of its options, of the algorithm
-  in the domain.
+  Later ones take precedence: defaults of all, of the runtime, of the algorithm,
+  of the preset, of networks with an LSTM core, of the domain, of its options,
+  of the algorithm in the domain.
   'workdir' and, unless a preset sets it, 'anneal_frames' have no default here.
 
   Args:
@@ -118,6 +118,10 @@ def defaults(
   of_runtime = runtimes.get(runtime or table['runtime'][0])
   if runtime:
     table['runtime'] = (runtime, _COMMON['runtime'][1])
+  _check(of_runtime.defaults, f'runtime {of_runtime.name}')
+  for name, default in of_runtime.defaults.items():
+    if table[name] == _COMMON[name]:  # All others take precedence.
+      table[name] = default
   table = _own(of_runtime.settings) | table
   # Defaults for settings of other algorithms and runtimes are dropped.
   known = {*common.settings(), *algorithm.settings, *of_runtime.settings}

@@ -118,5 +118,6 @@ RUNTIME = runtime.Runtime(
   'asynchronous, with a parameter server (Ray)',
   updates_alone=True,
   replays=True,
+  defaults={'envs_per_thread': (8, 'ours: fewer messages for each frame')},
   open_elsewhere=opened,
 )
