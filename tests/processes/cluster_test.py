@@ -48,7 +48,13 @@ def run(cluster, tmp_path):
     return catch_runs.run(
       workdir,
       *makers,
-      **{'runtime': 'cluster', 'address': cluster.address, 'nodes': 2} | given,
+      **{
+        'runtime': 'cluster',
+        'address': cluster.address,
+        'nodes': 2,
+        'envs_per_thread': 1,
+      }
+      | given,
     )
 
   return run
@@ -330,7 +336,8 @@ def start(tmp_path):
     started.append(
       programs.start_script(
         'catch.py --runtime=cluster --nodes=2 --threads=1 --frames=4000 '
-        '--eval_frames=0 --checkpoint_frames=300 --workdir=results',
+        '--envs_per_thread=1 --eval_frames=0 --checkpoint_frames=300 '
+        '--workdir=results',
         cwd=tmp_path,
         env={'HOME': str(tmp_path), 'TMPDIR': str(tmp_path / 'temporary')},
         start_new_session=True,  # As in a terminal, it has a group.
