@@ -311,11 +311,17 @@ def test_what_cannot_be_sent_is_refused(run, tmp_path):
 @pytest.mark.parametrize(
   'given',
   [
-    {'algo': 'a3c', 'frames': 40_000, 'anneal_frames': 80_000},
+    {
+      'algo': 'a3c',
+      'frames': 60_000,
+      'anneal_frames': 120_000,
+      'learning_rate': 0.02,
+      'envs_per_thread': 4,
+    },
     {
       'algo': 'gorila',
-      'frames': 20_000,
-      'exploration_anneal_frames': 5000,
+      'frames': 14_000,
+      'exploration_anneal_frames': 3000,
       'exploration_ends': (0.01,),
     },
   ],
