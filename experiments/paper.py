@@ -14,6 +14,9 @@ Each writes FIGURE.csv and FIGURE.png in --workdir, in the place of earlier
 ones. Its runs are in --workdir/runs, which figures share. The same command
 resumes: finished runs are left alone, stopped ones resume from their
 checkpoints. Another --scale needs another folder.
+
+With --address=HOST:PORT the runs are spread over the machines of a cluster of
+Ray, as those of sweep.py.
 """
 
 from __future__ import annotations
@@ -35,6 +38,7 @@ from a3c_jax.reproduce import (
   plan_checks,
   process_pool,
   progress,
+  spreading,
 )
 from a3c_jax.runs import display
 from a3c_jax.settings import flags as flags_lib
@@ -43,11 +47,13 @@ from a3c_jax.settings import flags as flags_lib
 _ENVIRONMENT = dict(os.environ)
 
 _options = flags_lib.define_options(plan.Options)
+_spreading = flags_lib.define_options(spreading.Options)
 
 
 @display.shown()
 def main(arguments: Sequence[str]) -> None:
   options = _options()
+  where = _spreading()
   name, *extra = arguments or ['']
   if name not in plan.FIGURES:
     raise errors.UsageError(
@@ -74,13 +80,19 @@ def main(arguments: Sequence[str]) -> None:
   with errors.naming(
     f'--workdir={paths.as_given(workdir)}', '; the same command resumes'
   ):
-    pool = progress.run(
-      runs,
-      workdir / 'runs',
-      shown,
+    with spreading.opened(
+      where,
       parallel=options.parallel,
       environment=_ENVIRONMENT,
-    )
+      scripts={run.command[0] for run in runs},
+    ) as launcher:
+      pool = progress.run(
+        runs,
+        workdir / 'runs',
+        shown,
+        parallel=options.parallel,
+        launcher=launcher,
+      )
     if len(shown.finished) < len(runs):
       title += f'; {len(shown.finished)} of {len(runs)} runs finished'
     trials = progress.read_trials(runs, workdir / 'runs')

@@ -15,6 +15,10 @@ stopped ones from their checkpoints, and tries failed ones again, last. It waits
 for runs that a killed search left behind. A run is finished if it exits with 0
 after its last frame and the evaluation of that (if it has any). With --seconds
 it is finished after these seconds, which start again when it is resumed.
+
+With --address=HOST:PORT the runs are spread over the machines of a cluster of
+Ray. A machine that does not see FOLDER gets a copy of a run's folder, which is
+brought back every minute and in the end. The same command resumes.
 """
 
 from __future__ import annotations
@@ -29,7 +33,7 @@ from absl import flags
 
 from a3c_jax import command_line
 from a3c_jax.core import errors, paths
-from a3c_jax.reproduce import console, process_pool
+from a3c_jax.reproduce import console, process_pool, spreading
 from a3c_jax.reproduce import search as search_lib
 from a3c_jax.runs import display
 from a3c_jax.settings import flags as flags_lib
@@ -45,17 +49,25 @@ _LOG_UNIFORM = flags.DEFINE_multi_string(
   'be given; the paper, figure 1, has learning_rate:1e-4:1e-2).',
 )
 _options = flags_lib.define_options(search_lib.Options)
+_spreading = flags_lib.define_options(spreading.Options)
 
 
 @display.shown()
 def main(command: Sequence[str]) -> None:
   options = _options()
+  where = _spreading()
   ranges = search_lib.read_ranges(_LOG_UNIFORM.value)
   search_lib.check_command(command, ranges)
   folder = paths.make_folder(options.folder, flag='folder')
   paths.check_links(folder, flag='folder')
   runs = search_lib.draw_runs(options, ranges)
   with (
+    spreading.opened(
+      where,
+      parallel=options.parallel,
+      environment=_ENVIRONMENT,
+      scripts=command[:1],
+    ) as launcher,
     errors.naming(
       f'--folder={paths.as_given(folder)}',
       '; the same command resumes the search',
@@ -64,7 +76,7 @@ def main(command: Sequence[str]) -> None:
   ):
     results = search_lib.Results(folder / 'results.csv', [*ranges])
     pool = search_lib.search(
-      options, command, runs, results=results, environment=_ENVIRONMENT
+      options, command, runs, results=results, launcher=launcher
     )
   print(results.describe())
   finished = results.finished()

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple, Protocol
 
 from a3c_jax.core import files, paths
 from a3c_jax.core import signals as signals_lib
@@ -29,6 +29,72 @@ class Job(NamedTuple):
   name: str  # of its folder, and of its log
   command: tuple[str, ...]  # arguments of Python: a script and its flags
   text: str  # printed when it starts
+
+
+class Process(Protocol):
+  """A process that a launcher has started; `subprocess.Popen` is one."""
+
+  def poll(self) -> int | None:
+    """Returns the exit code, the negative number of a signal, or None.
+
+    Raises:
+      OSError: if a file of the job cannot be written.
+    """
+    ...
+
+  def send_signal(self, sig: int, /) -> None:
+    """Sends a signal, unless the process has ended."""
+    ...
+
+  def wait(self) -> int:
+    """Returns the exit code once the process has ended."""
+    ...
+
+
+class Launcher(Protocol):
+  """Starts processes somewhere."""
+
+  def start(
+    self, command: Sequence[str], workdir: pathlib.Path, log: BinaryIO
+  ) -> Process:
+    """Starts `python COMMAND --workdir=WORKDIR`.
+
+    Args:
+      command: a script and its flags.
+      workdir: of the job; need not exist.
+      log: open for appending, and locked. What the process prints goes there.
+        The lock must last as long as the process, after this program has closed
+        the file and also after it was killed.
+
+    Raises:
+      OSError: if the process cannot start.
+    """
+    ...
+
+
+class LocalLauncher:
+  """Starts processes on this machine; a `Launcher`."""
+
+  def __init__(self, environment: Mapping[str, str]):
+    """Starts nothing yet.
+
+    Args:
+      environment: environment variables of the processes.
+    """
+    self._environment = environment
+
+  def start(
+    self, command: Sequence[str], workdir: pathlib.Path, log: BinaryIO
+  ) -> Process:
+    """Starts a process, which inherits the lock; see `Launcher`."""
+    return subprocess.Popen(
+      [sys.executable, *command, f'--workdir={paths.as_given(workdir)}'],
+      stdin=subprocess.DEVNULL,
+      stdout=log,
+      stderr=subprocess.STDOUT,
+      env=self._environment,
+      process_group=0,  # Ctrl-C of a terminal would be a second signal.
+    )
 
 
 class ProcessPool:
@@ -50,7 +116,7 @@ class ProcessPool:
     jobs: Sequence[Job],
     *,
     parallel: int,
-    environment: Mapping[str, str],
+    launcher: Launcher,
     on_exit: Callable[[Job, int], None],
     tick: Callable[[], None] = lambda: None,
     is_done: Callable[[Job], bool] = lambda job: False,
@@ -62,7 +128,7 @@ class ProcessPool:
       folder: existing; of all jobs.
       jobs: in the order in which they start.
       parallel: how many run at once.
-      environment: environment variables of the processes.
+      launcher: starts their processes.
       on_exit: called with a job and its exit code. Not called once the pool
         was told to stop: such a job might not have failed otherwise.
       tick: called about every tenth of a second.
@@ -73,12 +139,12 @@ class ProcessPool:
     self._folder = folder
     self._todo = list(jobs)
     self._parallel = parallel
-    self._environment = environment
+    self._launcher = launcher
     self._on_exit = on_exit
     self._tick = tick
     self._is_done = is_done
     self._refusals = math.inf if refusals is None else min(refusals, len(jobs))
-    self._running: dict[subprocess.Popen, Job] = {}
+    self._running: dict[Process, Job] = {}
     self._left_running: set[str] = set()
     self._stopping = False
     self._codes: dict[str, int] = {}
@@ -126,7 +192,7 @@ class ProcessPool:
         return
       with (self._folder / f'{job.name}.log').open('ab') as log:
         try:
-          # The process inherits the lock, so it lasts as long as the process.
+          # The lock lasts as long as the process: see `Launcher`.
           files.lock(log, folder=paths.as_given(self._folder))
         except BlockingIOError:
           left_running += 1
@@ -141,20 +207,13 @@ class ProcessPool:
         self._running[self._process(job, log)] = job
       _logger.info('%s starts: %s', job.name, job.text)
 
-  def _process(self, job, log) -> subprocess.Popen:
+  def _process(self, job, log) -> Process:
     files.replace(
       _command_file(self._folder, job.name),
       os.fsencode(f'{shlex.join(job.command)}\n'),
     )
-    workdir = f'--workdir={paths.as_given(self._folder / job.name)}'
-    return subprocess.Popen(
-      [sys.executable, *job.command, workdir],
-      stdin=subprocess.DEVNULL,
-      stdout=log,
-      stderr=subprocess.STDOUT,
-      env=self._environment,
-      process_group=0,  # Ctrl-C of a terminal would be a second signal.
-    )
+    workdir = self._folder / job.name
+    return self._launcher.start(job.command, workdir, log)
 
   def _stop(self, number) -> None:
     self._stopping = True
@@ -164,10 +223,12 @@ class ProcessPool:
 
   def _drain(self) -> None:
     """Removes the processes that have ended."""
-    for process in [p for p in self._running if p.poll() is not None]:
-      job = self._running.pop(process)
-      if not self._stopping:
-        self._push(job, process.returncode)
+    codes = {process: process.poll() for process in self._running}
+    for process, code in codes.items():
+      if code is not None:
+        job = self._running.pop(process)
+        if not self._stopping:
+          self._push(job, code)
 
   def _push(self, job, code) -> None:
     self._codes[job.name] = code

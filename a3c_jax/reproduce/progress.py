@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 import logging
 import math
 import os
@@ -116,7 +116,7 @@ def run(
   progress: Progress,
   *,
   parallel: int,
-  environment: Mapping[str, str],
+  launcher: process_pool.Launcher,
 ) -> process_pool.ProcessPool:
   """Runs what is not finished yet, and shows the progress.
 
@@ -125,7 +125,7 @@ def run(
     folder: existing; gets a folder of each run.
     progress: of these runs.
     parallel: how many run at once.
-    environment: environment variables of the runs.
+    launcher: starts their processes.
 
   Returns:
     The pool that ran them, which knows the exit codes of failed runs.
@@ -149,7 +149,7 @@ def run(
       if run.name not in progress.finished
     ],
     parallel=parallel,
-    environment=environment,
+    launcher=launcher,
     on_exit=on_exit,
     tick=progress.tick,
     is_done=lambda job: workdir_lib.is_finished(folder / job.name),

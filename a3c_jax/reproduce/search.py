@@ -300,7 +300,7 @@ def search(
   runs: Sequence[Run],
   results: Results,
   *,
-  environment: Mapping[str, str],
+  launcher: process_pool.Launcher,
 ) -> process_pool.ProcessPool:
   """Runs all that `results` does not have as finished, and adds their rows.
 
@@ -309,7 +309,7 @@ def search(
     command: the script and its flags.
     runs: from `draw_runs`.
     results: gets a row when a run ends.
-    environment: environment variables of the runs.
+    launcher: starts their processes.
 
   Returns:
     The pool that ran them, which knows the exit codes of failed runs.
@@ -327,7 +327,7 @@ def search(
     folder,
     [_job(run, command) for run in todo],
     parallel=options.parallel,
-    environment=environment,
+    launcher=launcher,
     on_exit=lambda job, code: _record(by_name[job.name], code, folder, results),
     refusals=None if finished else process_pool.REFUSALS * options.seeds,
   )

@@ -220,6 +220,11 @@ def _check_together(config: Config) -> None:
       f'--runtime={wanted}, which its other settings are for'
     )
   check_protocol(config, config.eval_protocol, flag='eval_protocol')
+  if config.device != 'cpu' and runtimes.get(config.runtime).open_elsewhere:
+    raise errors.UsageError(
+      f'--device={config.device}: the other processes of --runtime='
+      f'{config.runtime} compute on the CPU; allowed: cpu'
+    )
   if config.num_workers < 1:
     raise errors.UsageError(
       f'--runtime={config.runtime}: no thread has environments; allowed: '

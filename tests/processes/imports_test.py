@@ -24,6 +24,7 @@ PROGRAMS = {
   'core/signals.py',  # A program enters it.
   'envs/labyrinth/supervisor.py',  # The first process of each VizDoom.
   'envs/torcs/build.py',
+  'reproduce/guard.py',  # The first process of each run on another machine.
   'runs/baselines.py',
   'runs/display.py',
   'runs/process.py',

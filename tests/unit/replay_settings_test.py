@@ -71,7 +71,7 @@ def test_a_runtime_must_be_able_to_replay(algo):
   line = refused(runtime='queues', **given)
   assert line.startswith('--runtime=queues: ') and f'--algo={algo}' in line
   allowed = line.rpartition(': ')[2].split(', ')
-  assert allowed == ['asynchronous', 'synchronous']
+  assert allowed == ['asynchronous', 'synchronous', 'cluster']
   for runtime in allowed:
     assert runtimes.get(runtime).replays
     assert make(runtime=runtime, **given).replay

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent import futures
+import threading
 import time
 from typing import Any
 
@@ -10,6 +12,7 @@ from a3c_jax.core import threads
 
 _PATIENCE_SECONDS = 60.0  # Until a process that does not answer has ended.
 _POLL_SECONDS = 0.2
+LATE_SECONDS = 30.0  # Until a process that does not answer is reported.
 
 
 class EndedError(RuntimeError):
@@ -125,6 +128,9 @@ def answered(reference: Any, timeout: float | None = None) -> Any:
   from ray import exceptions
 
   try:
+    if threading.current_thread() is threading.main_thread():
+      # A signal's exception may not pass through Ray's own code.
+      return reference.future().result(timeout)
     return ray.get(reference, timeout=timeout)
   except exceptions.GetTimeoutError as error:
     raise TimeoutError(*error.args) from error
@@ -133,31 +139,44 @@ def answered(reference: Any, timeout: float | None = None) -> Any:
       raise error.cause from error
     raise
   except exceptions.ActorUnavailableError as error:
-    raise UnansweredError(*error.args) from error
+    raise UnansweredError(str(error)) from error
   except exceptions.RayActorError as error:
-    raise EndedError(*error.args) from error
+    raise EndedError(str(error)) from error
 
 
 def is_ready(reference: Any, timeout: float = _POLL_SECONDS) -> bool:
   """Returns whether there is an answer, or an error, in some seconds."""
   import ray
 
+  if threading.current_thread() is threading.main_thread():
+    done, _ = futures.wait([reference.future()], timeout)
+    return bool(done)
   ready, _ = ray.wait([reference], timeout=timeout, fetch_local=False)
   return bool(ready)
 
 
-def all_answered(references: Sequence[Any]) -> list[Any]:
+def all_answered(
+  references: Sequence[Any], on_late: Callable[[int], object]
+) -> list[Any]:
   """Returns the answers of references; raises the first error at once.
+
+  Args:
+    references: from `Actor.start`.
+    on_late: called once with the number of answers that lack after a while.
 
   Raises:
     EndedError: if a process has ended.
     Exception: what a call raised.
   """
   left = list(references)
+  late = time.perf_counter() + LATE_SECONDS
   while left:
     ready = [each for each in left if is_ready(each)]
     for each in ready:
       answered(each)
     left = [each for each in left if each not in ready]
     threads.beat()
+    if left and time.perf_counter() > late:
+      late = float('inf')
+      on_late(len(left))
   return [answered(each) for each in references]

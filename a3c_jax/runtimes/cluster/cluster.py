@@ -46,7 +46,6 @@ class Settings(runtime.BoundedLagSettings):
     source='ours',
     may_change=True,
   )
-
   fetch_updates: int = fields.count(
     'A node takes the newest parameters with the answer to a push if they are '
     'so many updates ahead of those it has. More saves traffic and costs lag.',
@@ -54,7 +53,6 @@ class Settings(runtime.BoundedLagSettings):
     default=1,
     source='ours',
   )
-
   shards: int = fields.count(
     'Processes that hold the parameters, each an equal part of them. More of '
     'them share the traffic if they are on several machines.',

@@ -8,6 +8,7 @@ import logging
 import os
 import pathlib
 import queue
+import re
 import shutil
 import socket
 import tempfile
@@ -16,14 +17,15 @@ import warnings
 
 import psutil
 
-from a3c_jax.core import errors, packages
+from a3c_jax.core import errors, memory, packages
 
 LOCAL = 'local'
 ALLOWED = 'local, or HOST:PORT of a running cluster'
 _ATTEMPTS = 3  # To start Ray: on a busy machine it gives up after 30 s.
 _ANSWER_SECONDS = 10.0
-_OBJECT_BYTES = 128 * 2**20
+_OBJECT_BYTES = 4 * 2**30  # At most, of versions and gradients in transit.
 _LONGEST_FOLDER = 40  # Of a socket's path, which has at most 107 characters.
+_LEAST_OBJECT_BYTES = 80 * 2**20  # Ray refuses less.
 _PREFIX = 'a3c-ray-'
 _logger = logging.getLogger(__name__)
 
@@ -32,12 +34,18 @@ def is_address(value: str) -> bool:
   """Returns whether a value is 'local' or of the form HOST:PORT."""
   if value == LOCAL:
     return True
-  host, colon, port = value.rpartition(':')
-  return bool(host and colon and port.isascii() and port.isdigit())
+  return bool(re.fullmatch(r'[^\s:]+:[0-9]{1,5}', value))
 
 
 @contextlib.contextmanager
-def connected(address: str, *, parts: int, cpus: int) -> Iterator[None]:
+def connected(
+  address: str,
+  *,
+  parts: int,
+  cpus: int,
+  parts_are: str = 'processes',
+  fewer: str = 'fewer --nodes or --threads',
+) -> Iterator[None]:
   """Connects this process to Ray within a block.
 
   With 'local' it starts a Ray of its own, whatever else runs on the machine,
@@ -49,6 +57,8 @@ def connected(address: str, *, parts: int, cpus: int) -> Iterator[None]:
     parts: processes that compute at the same time.
     cpus: of each. A Ray of its own has so many; a cluster must have them, those
       of a process on one machine.
+    parts_are: the word for these processes.
+    fewer: the flags that a cluster with less room needs, in words.
 
   Raises:
     UsageError: naming `--address`, if Ray is not installed or in use already,
@@ -71,7 +81,7 @@ def connected(address: str, *, parts: int, cpus: int) -> Iterator[None]:
     )
   opened = _own(parts * cpus) if address == LOCAL else _attached(address)
   with opened:
-    _check_room(address, parts, cpus)
+    _check_room(address, parts, cpus, parts_are=parts_are, fewer=fewer)
     yield
 
 
@@ -88,7 +98,7 @@ def _own(cpus: int) -> Iterator[None]:
             address='local',
             num_cpus=cpus,
             num_gpus=0,
-            object_store_memory=_OBJECT_BYTES,
+            object_store_memory=_object_bytes(),
             include_dashboard=False,
             configure_logging=False,
             log_to_driver=False,
@@ -99,6 +109,8 @@ def _own(cpus: int) -> Iterator[None]:
               'enable_metrics_collection': False,
               'event_stats': False,
               'task_events_report_interval_ms': 0,
+              # Otherwise all of it runs at nice 15.
+              'worker_niceness': 0,
               'enable_worker_prestart': False,
               'prestart_worker_first_driver': False,
             },
@@ -114,6 +126,15 @@ def _own(cpus: int) -> Iterator[None]:
   finally:
     ray.shutdown()
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _object_bytes() -> int:
+  """Returns the most that messages may take; they take what they need."""
+  room = memory.available_bytes() // 4
+  shared = pathlib.Path('/dev/shm')  # If it is too small, Ray takes the disk.
+  if shared.is_dir():
+    room = min(room, shutil.disk_usage(shared).free * 9 // 10)
+  return max(_LEAST_OBJECT_BYTES, min(_OBJECT_BYTES, room))
 
 
 def _make_folder() -> pathlib.Path:
@@ -158,7 +179,9 @@ def _attached(address: str) -> Iterator[None]:
     ray.shutdown()
 
 
-def _check_room(address: str, parts: int, cpus: int) -> None:
+def _check_room(
+  address: str, parts: int, cpus: int, *, parts_are: str, fewer: str
+) -> None:
   """Raises UsageError if a cluster has no room for so many processes."""
   import ray
 
@@ -171,9 +194,9 @@ def _check_room(address: str, parts: int, cpus: int) -> None:
   if room < parts:
     has = ', '.join(map(str, machines))
     raise errors.UsageError(
-      f'--address={address}: there is room for {room} of {parts} processes '
-      f'with {cpus} threads each, since its machines have so many CPUs: {has}; '
-      'allowed: fewer --nodes or --threads'
+      f'--address={address}: there is room for {room} of {parts} {parts_are} '
+      f'with {cpus} CPUs each, since its machines have so many: {has}; '
+      f'allowed: {fewer}'
     )
 
 

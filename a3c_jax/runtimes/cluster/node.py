@@ -132,16 +132,14 @@ class Node:
 
   def status(self) -> Status:
     """Returns how the node is doing."""
-    replay, first = self._members.job.replay, self._members.team[0].index
+    memory, first = self._store.memory, self._members.team[0].index
     return Status(
       beats=self._group.alive() if self._group else {},
       incidents=self._members.job.incidents.drain(),
       phases=self._arrangement.phases(),
       sent=self._store.sent,
       received=self._store.received,
-      replay_size=self._store.memory.size(first)
-      if replay and self._store.memory
-      else 0,
+      replay_size=0 if memory is None else memory.size(first),
     )
 
   def stop(self) -> None:

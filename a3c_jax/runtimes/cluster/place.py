@@ -29,7 +29,8 @@ from a3c_jax.runtimes.cluster import (
 from a3c_jax.runtimes.runtime import Job, Worker
 
 _STATUS_SECONDS = 1.0
-_NO_ROOM_SECONDS = 30.0  # Until a node that waits for a machine is reported.
+_SILENT_SECONDS = 10.0  # Until a node that does not answer is reported.
+_LEAST_SECONDS = 2.0  # Of which a rate is taken.
 _logger = logging.getLogger(__name__)
 
 
@@ -261,8 +262,9 @@ class Cluster(runtime.Arrangement):
   def warm_up(self) -> types.Segment:
     """Has all nodes make and compile their parts, at the same time."""
     store, spec = self._job.store, self._job.spec
+    started = [each.start() for each in self._nodes]
     with _needed('a node'):
-      states = actors.all_answered([each.start() for each in self._nodes])
+      states = actors.all_answered(started, _report_late)
     before, _ = store.capture()
     store.restore(before._replace(worker_states=_flat(states)))
     for each in self._nodes:
@@ -284,7 +286,7 @@ class Cluster(runtime.Arrangement):
       for each in self._nodes
     ]
     with _needed('a node'):
-      return _flat(actors.all_answered(resumed))
+      return _flat(actors.all_answered(resumed, _report_late))
 
   def threads(self) -> threads_lib.ThreadGroup:
     return threads_lib.ThreadGroup.numbered(
@@ -332,7 +334,7 @@ class Cluster(runtime.Arrangement):
     for index in of.indexes:
       self._job.store.leave(index)
     made = of.start()
-    late = time.perf_counter() + _NO_ROOM_SECONDS
+    late = time.perf_counter() + actors.LATE_SECONDS
     while not actors.is_ready(made):
       _check(stop)
       if time.perf_counter() > late:
@@ -355,7 +357,7 @@ class Cluster(runtime.Arrangement):
   def _work(self, of: NodeClient, stop: threading.Event) -> None:
     """Has a node work until all is done, and passes on its signs of life."""
     work, status = of.actor.start('work'), of.actor.start('status')
-    of.alive, asked, due = True, False, 0.0
+    of.alive, asked, due, heard = True, False, 0.0, time.perf_counter()
     while True:
       if actors.is_ready(work):
         try:
@@ -364,9 +366,17 @@ class Cluster(runtime.Arrangement):
         except actors.UnansweredError:
           work = of.actor.start('work')  # It still works: this one waits too.
       now = time.perf_counter()
+      if now > heard + _SILENT_SECONDS and of.alive:
+        of.alive = False
+        _logger.warning(
+          'node %d has not answered for %g s', of.number, _SILENT_SECONDS
+        )
       if now >= due and actors.is_ready(status, timeout=0):
         with contextlib.suppress(actors.UnansweredError):
           self._note(of, actors.answered(status))
+          if not of.alive:
+            _logger.warning('node %d answers again', of.number)
+          heard, of.alive = now, True
         status, due = of.actor.start('status'), now + _STATUS_SECONDS
       if stop.is_set() and not asked:
         asked = True
@@ -410,21 +420,33 @@ class _Rates:
 
   def __init__(self):
     self._before: dict[str, int] = {}
+    self._rates: dict[str, float] = {}
     self._at = time.perf_counter()
 
   def of(self, **counts: int) -> dict[str, float]:
+    """Returns the rates since the last call that was not a moment ago."""
     now = time.perf_counter()
-    seconds, self._at = max(now - self._at, 1e-9), now
-    rates = {
-      f'{name}_megabytes_per_second': round(
-        # A node that starts again counts from 0.
-        max(0, count - self._before.get(name, 0)) / 1e6 / seconds,
-        3,
-      )
-      for name, count in counts.items()
-    }
-    self._before = counts
-    return rates
+    seconds = now - self._at
+    # Counts are those of the newest status, which may be a second old.
+    if seconds >= _LEAST_SECONDS or not self._rates:
+      self._rates = {
+        f'{name}_megabytes_per_second': round(
+          # A node that starts again counts from 0.
+          max(0, count - self._before.get(name, 0)) / 1e6 / seconds,
+          3,
+        )
+        for name, count in counts.items()
+      }
+      self._before, self._at = counts, now
+    return self._rates
+
+
+def _report_late(count: int) -> None:
+  _logger.warning(
+    '%d nodes are not ready yet: they wait for machines with enough free CPUs, '
+    'or are slow to start',
+    count,
+  )
 
 
 @contextlib.contextmanager
