@@ -20,6 +20,10 @@ needs_labyrinth = pytest.mark.skipif(
   None in map(importlib.util.find_spec, ('vizdoom', 'labmaze')),
   reason='ViZDoom and labmaze are not installed: it needs Python 3.11 or 3.12',
 )
+needs_ray = pytest.mark.skipif(
+  importlib.util.find_spec('ray') is None,
+  reason="Ray is not installed: pip install -e '.[cluster]'",
+)
 
 needs_ray = pytest.mark.skipif(
   importlib.util.find_spec('ray') is None,

@@ -9,12 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from remotes import Remote
 
 from a3c_jax.optim import rule
 from a3c_jax.parameters.locked import LockedStore
 from a3c_jax.parameters.store import Contribution, Played
 
-STORES = [LockedStore]
+STORES = [LockedStore, Remote]
 WAIT_SECONDS = 60.0
 
 

@@ -6,6 +6,7 @@ import threading
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import remotes
 import stores
 from stores import WAIT_SECONDS, contribution, for_each, push
 
@@ -214,6 +215,8 @@ def test_who_waits_goes_on_when_the_other_one_needs_no_update(make, free):
 
 def test_who_is_stopped_while_it_waits_has_pushed_nothing(make):
   store = bounded(make, 1, 'wait', workers=2)
+  if isinstance(store, remotes.Remote):
+    pytest.skip('what was sent to another process may still be applied')
   push(store, 0, jnp.ones(()), 1)
   waiter = Waiter(store, 0, read_version=1)
   assert waiter.waits.wait(WAIT_SECONDS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import logging
 import threading
@@ -99,14 +99,15 @@ class Place:
         server.Server, cpus=0, threads=workers + 4, here=first
       )
       self._servers.append(made)
-      accepts_factored = made.tell(
-        'make',
-        self._luggage,
-        wire.to_numpy(part),
-        states,
-        of_memory if first else None,
-        given,
-      )
+      with _needed('the parameter server'):
+        accepts_factored = made.tell(
+          'make',
+          self._luggage,
+          wire.to_numpy(part),
+          states,
+          of_memory if first else None,
+          given,
+        )
     self._store = remote_store.RemoteStore(
       sharding.joined(self._servers, params),
       params,
@@ -262,7 +263,8 @@ class Cluster(runtime.Arrangement):
     """Has all nodes make and compile their parts, at the same time."""
     store, spec = self._job.store, self._job.spec
     started = [each.start() for each in self._nodes]
-    states = actors.all_answered(started, _report_late)
+    with _needed('a node'):
+      states = actors.all_answered(started, _report_late)
     before, _ = store.capture()
     store.restore(before._replace(worker_states=_flat(states)))
     for each in self._nodes:
@@ -283,7 +285,8 @@ class Cluster(runtime.Arrangement):
       )
       for each in self._nodes
     ]
-    return _flat(actors.all_answered(resumed, _report_late))
+    with _needed('a node'):
+      return _flat(actors.all_answered(resumed, _report_late))
 
   def threads(self) -> threads_lib.ThreadGroup:
     return threads_lib.ThreadGroup.numbered(
@@ -444,6 +447,18 @@ def _report_late(count: int) -> None:
     'or are slow to start',
     count,
   )
+
+
+@contextlib.contextmanager
+def _needed(what: str) -> Iterator[None]:
+  """Raises RunError if a process ends within a block."""
+  try:
+    yield
+  except actors.EndedError as error:
+    problem = ' '.join(str(error).split())[:200]
+    raise errors.RunError(
+      f'{what} has ended before training began: {problem}'
+    ) from error
 
 
 def _flat(of_nodes: Sequence[Sequence[WorkerState]]) -> list[WorkerState]:

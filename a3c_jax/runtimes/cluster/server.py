@@ -80,10 +80,12 @@ class Server:
       RunError: if another process has taken over the workers of this one.
       Exception: as `ParameterStore.push`.
     """
-    for each in contribution.played:
-      if self._lives.get(each.worker, life) != life:
-        raise errors.RunError('another process has taken over this node')
-    receipt = self._store.push(wire.unpacked(contribution, self._states))
+    with self._lock:  # What is not refused belongs to what is taken over.
+      for each in contribution.played:
+        if self._lives.get(each.worker, life) != life:
+          raise errors.RunError('another process has taken over this node')
+      contribution = wire.unpacked(contribution, self._states)
+    receipt = self._store.push(contribution)
     return wire.Pushed(receipt, None if known is None else self.fetch(known))
 
   def fetch(self, known: wire.Known) -> wire.News:
@@ -149,8 +151,9 @@ class Server:
     Returns:
       The states of the workers after their newest contributions.
     """
-    self._lives |= dict.fromkeys(indexes, life)
-    return [self._states[index] for index in indexes]
+    with self._lock:
+      self._lives |= dict.fromkeys(indexes, life)
+      return [self._states[index] for index in indexes]
 
   def of_memory(self, method: str, *arguments: Any) -> Any:
     """Calls a method of the replay memory."""

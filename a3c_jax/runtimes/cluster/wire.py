@@ -104,10 +104,13 @@ def _in_parts(tree: Any) -> Any:
 
   def split(leaf):
     leaf = np.asarray(leaf)
-    count = -(-leaf.nbytes // _PART_BYTES)
-    if count < 2 or len(leaf) < count:
+    if leaf.nbytes <= _PART_BYTES:
       return leaf
-    return _Parts(np.array_split(leaf, count))
+    rows = _PART_BYTES // (leaf.nbytes // len(leaf))
+    if not rows:
+      return leaf
+    starts = range(0, len(leaf), rows)
+    return _Parts([leaf[start : start + rows] for start in starts])
 
   return jax.tree.map(split, tree)
 

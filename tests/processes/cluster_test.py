@@ -1,0 +1,387 @@
+"""Runs whose nodes are processes, and what they survive."""
+
+import os
+import signal
+import threading
+import traceback
+
+import catch_runs
+import clusters
+import jax
+import jax.numpy as jnp
+import marks
+import processes
+import programs
+import pytest
+import replay_runs
+from results import digest, read_rows, same_episodes
+
+from a3c_jax.core import errors, packages
+from a3c_jax.envs import gym
+from a3c_jax.runtimes.cluster import place
+from a3c_jax.settings import build
+
+pytestmark = marks.needs_ray
+
+
+@pytest.fixture(scope='session')
+def cluster():
+  """One for all tests of this process: to start it takes seconds."""
+  found = clusters.Cluster()
+  yield found
+  found.close()
+
+
+@pytest.fixture(autouse=True)
+def nothing_remains(request):
+  """Checks that a run leaves no process behind."""
+  yield
+  for kind in ('Node', 'Server'):
+    processes.wait_until(lambda kind=kind: not clusters.pids(kind))
+
+
+@pytest.fixture
+def run(cluster, tmp_path):
+  """Runs in the cluster, by default with two nodes of one thread each."""
+
+  def run(workdir=tmp_path / 'run', *makers, **given):
+    return catch_runs.run(
+      workdir,
+      *makers,
+      **{
+        'runtime': 'cluster',
+        'address': cluster.address,
+        'nodes': 2,
+        'envs_per_thread': 1,
+      }
+      | given,
+    )
+
+  return run
+
+
+def when(frames, act):
+  """An `on_progress` that acts once, when so many frames are done."""
+  done = []
+
+  def on_progress(progress):
+    if not done and progress.frames >= frames:
+      done.append(True)
+      act()
+
+  return on_progress
+
+
+def check_counts(workdir, result, *, workers=2):
+  """Checks that each segment and each update is counted once."""
+  saved = replay_runs.newest(workdir)
+  # Too young to be reset with another seed: they hold all actions.
+  logs = [each['action_log'] for each in saved.arrays['workers'].values()]
+  assert len(logs) == workers
+  played = sum(len(each['actions']) for each in logs)
+  assert played == result.frames == saved.record['frames']
+  assert result.frames == 5 * result.updates
+  episodes = read_rows(workdir / 'episodes.csv')
+  ended = sum(int(row['episode_frames']) for row in episodes)
+  assert 0 <= result.frames - ended < 10 * workers
+
+
+ON_POLICY = (
+  {'algo': 'a3c'},
+  {'algo': 'one_step_q', 'target_period_frames': 70},
+)
+REPLAYING = (
+  {'algo': 'dqn', 'target_period_frames': 70},
+  {'algo': 'gorila'},
+)
+
+
+@pytest.mark.parametrize(
+  'given', [*ON_POLICY, *REPLAYING], ids=replay_runs.named
+)
+def test_one_node_ends_in_the_same_bits_as_one_thread(run, tmp_path, given):
+  if given in REPLAYING:
+    given = replay_runs.SMALL | given
+  given = {'frames': 600} | given
+  found = run(nodes=1, **given)
+  expected = catch_runs.run(tmp_path / 'expected', **given)
+  assert digest(found.params) == digest(expected.params)
+  assert (found.frames, found.updates) == (expected.frames, expected.updates)
+  same_episodes(tmp_path / 'run', tmp_path / 'expected')
+
+
+@pytest.mark.parametrize('algo', ['a3c', 'dqn'])
+def test_a_run_that_is_stopped_resumes_in_the_same_bits(
+  run, tmp_path, caplog, algo
+):
+  given = {'algo': algo, 'frames': 600}
+  if algo == 'dqn':
+    given |= replay_runs.SMALL
+  stop = when(200, lambda: signal.raise_signal(signal.SIGTERM))
+  first = run(nodes=1, on_progress=stop, **given)
+  assert 200 <= first.frames < 600
+  assert not first.finished
+  last = run(nodes=1, **given)
+  assert last.finished
+  expected = catch_runs.run(tmp_path / 'expected', **given)
+  assert digest(last.params) == digest(expected.params)
+  folders = [tmp_path / name for name in ('run', 'expected')]
+  same_episodes(*folders)
+  if algo == 'dqn':
+    replay_runs.same_memory(*folders)
+  assert 'starts empty' not in caplog.text
+
+
+@pytest.mark.parametrize(
+  ('kind', 'warning'),
+  [
+    ('Node', 'node 0 has ended; it starts again, 1 of at most 2 times'),
+    (
+      'Server',
+      'the parameter server has ended or cannot be reached; the run resumes '
+      'from its newest checkpoint, 1 of at most 2 times',
+    ),
+  ],
+  ids=['node', 'server'],
+)
+def test_a_process_that_is_killed_changes_no_bit(
+  run, tmp_path, caplog, kind, warning
+):
+  given = {'frames': 1500, 'checkpoint_frames': 100}
+  result = run(
+    nodes=1,
+    max_restarts=2,
+    on_progress=when(400, lambda: clusters.kill_one(kind)),
+    **given,
+  )
+  assert result.finished
+  assert warning in caplog.messages
+  check_counts(tmp_path / 'run', result, workers=1)
+  expected = catch_runs.run(tmp_path / 'expected', **given)
+  assert digest(result.params) == digest(expected.params)
+  same_episodes(tmp_path / 'run', tmp_path / 'expected')
+  restarts = read_rows(tmp_path / 'run/train.csv')[-1]['node_restarts']
+  assert int(restarts) == (kind == 'Node')
+
+
+def test_a_machine_that_is_lost_is_replaced_by_another(
+  run, cluster, tmp_path, caplog
+):
+  def lose():
+    cluster.add()
+    cluster.remove_one_at_work()
+
+  result = run(frames=3000, on_progress=when(300, lose))
+  assert result.finished
+  (warning,) = [x for x in caplog.messages if 'starts again' in x]
+  assert warning.endswith('has ended; it starts again, 1 of at most 10 times')
+  check_counts(tmp_path / 'run', result)
+
+
+def test_a_node_that_finds_no_machine_waits_for_one(
+  run, cluster, tmp_path, caplog, monkeypatch
+):
+  monkeypatch.setattr(place, '_NO_ROOM_SECONDS', 0.1)
+
+  def add_when_it_waits(progress):
+    lose(progress)
+    if 'waits for a machine with 1 free CPUs' in caplog.text:
+      add(progress)
+
+  lose = when(300, cluster.remove_one_at_work)
+  add = when(0, cluster.add)
+  result = run(frames=3000, on_progress=add_when_it_waits)
+  assert result.finished
+  check_counts(tmp_path / 'run', result)
+
+
+def test_a_node_that_ends_once_too_often_ends_the_run(run, tmp_path):
+  with pytest.raises(errors.RunError) as caught:
+    run(
+      frames=10**6,
+      max_restarts=0,
+      on_progress=when(300, lambda: clusters.kill_one('Node')),
+    )
+  line = str(caught.value)
+  assert line.endswith('has ended 1 times; allowed: --max_restarts=0')
+  assert catch_runs.saved(tmp_path / 'run/checkpoints')[-1] >= 300
+
+
+def test_a_node_that_ends_before_training_ends_the_run(run, tmp_path):
+  here = os.getpid()
+
+  def make_env():
+    if os.getpid() != here:
+      os._exit(3)
+    return gym.make(catch_runs.Breaks)()
+
+  with pytest.raises(errors.RunError) as caught:
+    run(tmp_path / 'run', make_env, nodes=1)
+  line = str(caught.value)
+  assert line.startswith('a node has ended before training began: ')
+  assert '\n' not in line
+
+
+def test_what_an_environment_raises_ends_the_run(run, tmp_path):
+  with pytest.raises(catch_runs.Failure, match='the game broke') as caught:
+    run(
+      tmp_path / 'run',
+      gym.make(lambda: catch_runs.Breaks(200)),
+      frames=10**6,
+      max_env_restarts=1,
+    )
+  text = ''.join(traceback.format_exception(caught.value))
+  # Where it was raised, in the other process.
+  assert "raise Failure('the game broke')" in text
+  assert 'raised in thread actor-learner-0' in text
+  assert 'raised in thread node-' in text
+  assert catch_runs.saved(tmp_path / 'run/checkpoints')[-1] > 0
+
+
+def test_gradients_that_are_not_finite_end_the_run(run, tmp_path):
+  def make_learner(settings, env):
+    learner = build.make_learner(settings, env)
+
+    def gradients(*arguments):
+      grads, stats = learner.gradients(*arguments)
+      return jax.tree.map(lambda grad: grad * jnp.nan, grads), stats
+
+    return learner._replace(gradients=gradients)
+
+  with pytest.raises(errors.BadGradientError, match='3 gradients in a row'):
+    run(tmp_path / 'run', None, make_learner, frames=10**6, max_bad_gradients=2)
+  assert catch_runs.saved(tmp_path / 'run/checkpoints')
+
+
+def refused(run, *makers, **given):
+  with pytest.raises(errors.UsageError) as caught:
+    run(*makers, **given)
+  line = str(caught.value)
+  assert '\n' not in line
+  return line
+
+
+def test_a_module_that_a_node_does_not_have_is_named(
+  run, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(packages, '_loaded', ['no_such_module_there'])
+  line = refused(run)
+  assert 'no_such_module_there' in line
+  assert '; found by the parameter server on ' in line
+
+
+def test_more_threads_than_a_machine_has_are_refused(run):
+  line = refused(run, nodes=1, threads=2)
+  assert 'room for 0 of 1 processes with 2 threads each' in line
+  assert 'CPUs: 1, 1;' in line
+  assert 'room for 2 of 3 processes' in refused(run, nodes=3)
+
+
+def test_another_version_of_ray_is_refused(run, cluster, monkeypatch):
+  import ray
+
+  monkeypatch.setattr(ray, '__version__', '2.0.0')
+  line = refused(run)
+  assert line.startswith(f'--address={cluster.address}: ')
+  assert '2.0.0' in line
+
+
+def test_a_program_that_uses_ray_already_is_refused(run, cluster):
+  import ray
+
+  ray.init(address=cluster.address, log_to_driver=False)
+  try:
+    assert 'uses Ray already' in refused(run)
+  finally:
+    ray.shutdown()
+
+
+def test_what_cannot_be_sent_is_refused(run, tmp_path):
+  lock = threading.Lock()
+
+  def make_env():
+    with lock:
+      return gym.make(catch_runs.Breaks)()
+
+  line = refused(run, tmp_path / 'run', make_env)
+  assert line.startswith('--runtime=cluster: cannot be sent')
+  assert 'lock' in line
+
+
+@pytest.mark.parametrize(
+  'given',
+  [
+    {
+      'algo': 'a3c',
+      'frames': 60_000,
+      'anneal_frames': 120_000,
+      'learning_rate': 0.02,
+      'envs_per_thread': 4,
+    },
+    {
+      'algo': 'gorila',
+      'frames': 14_000,
+      'exploration_anneal_frames': 3000,
+      'exploration_ends': (0.01,),
+    },
+  ],
+  ids=lambda given: given['algo'],
+)
+def test_two_nodes_learn_catch(run, given):
+  result = run(**given)
+  assert result.mean_return >= 0.9
+
+
+@pytest.fixture
+def start(tmp_path):
+  """Starts a run of a script whose home and temporary files are in a folder."""
+  (tmp_path / 'temporary').mkdir()
+  started = []
+
+  def start():
+    started.append(
+      programs.start_script(
+        'catch.py --runtime=cluster --nodes=2 --threads=1 --frames=4000 '
+        '--envs_per_thread=1 --eval_frames=0 --checkpoint_frames=300 '
+        '--workdir=results',
+        cwd=tmp_path,
+        env={'HOME': str(tmp_path), 'TMPDIR': str(tmp_path / 'temporary')},
+        start_new_session=True,  # As in a terminal, it has a group.
+      )
+    )
+    return started[-1]
+
+  yield start
+  for each in started:
+    each.kill()
+    each.communicate()
+
+
+def newest_checkpoint(folder):
+  paths = (folder / 'results/checkpoints').glob('*')
+  return max([int(x.name) for x in paths if x.name.isdigit()], default=0)
+
+
+def test_a_script_that_is_killed_or_stopped_leaves_nothing(tmp_path, start):
+  first = start()
+  processes.wait_until(lambda: newest_checkpoint(tmp_path) >= 300)
+  numbers = processes.below(first.pid)
+  assert len(numbers) > 4
+  first.kill()
+  first.wait()
+  before = newest_checkpoint(tmp_path)
+  second = start()
+  processes.wait_until(lambda: newest_checkpoint(tmp_path) >= before + 300)
+  numbers |= processes.below(second.pid)
+  os.killpg(second.pid, signal.SIGINT)  # As a terminal does.
+  code, out, err = programs.finish(second)
+  assert code == 0, err
+  assert '--workdir=results' in out
+  assert newest_checkpoint(tmp_path) < 4000
+  code, _, err = programs.finish(start())
+  assert code == 0, err
+  assert newest_checkpoint(tmp_path) >= 4000
+  assert [*(tmp_path / 'temporary').iterdir()] == []
+  assert {x.name for x in tmp_path.iterdir()} == {'results', 'temporary'}
+  # Those of the first Ray find out that nobody needs them any more.
+  processes.wait_until(lambda: not any(map(processes.parent_of, numbers)))
