@@ -18,7 +18,7 @@ from results import digest, read_rows, same_episodes
 
 from a3c_jax.core import errors, packages
 from a3c_jax.envs import gym
-from a3c_jax.runtimes.cluster import place
+from a3c_jax.runtimes.cluster import actors
 from a3c_jax.settings import build
 
 pytestmark = marks.needs_ray
@@ -181,7 +181,7 @@ def test_a_machine_that_is_lost_is_replaced_by_another(
 def test_a_node_that_finds_no_machine_waits_for_one(
   run, cluster, tmp_path, caplog, monkeypatch
 ):
-  monkeypatch.setattr(place, '_NO_ROOM_SECONDS', 0.1)
+  monkeypatch.setattr(actors, 'LATE_SECONDS', 0.1)
 
   def add_when_it_waits(progress):
     lose(progress)
