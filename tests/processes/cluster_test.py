@@ -272,8 +272,8 @@ def test_a_module_that_a_node_does_not_have_is_named(
 
 def test_more_threads_than_a_machine_has_are_refused(run):
   line = refused(run, nodes=1, threads=2)
-  assert 'room for 0 of 1 processes with 2 threads each' in line
-  assert 'CPUs: 1, 1;' in line
+  assert 'room for 0 of 1 processes with 2 CPUs each' in line
+  assert 'so many: 1, 1;' in line
   assert 'room for 2 of 3 processes' in refused(run, nodes=3)
 
 
