@@ -17,6 +17,7 @@ _SYSTEM = {
   'enable_metrics_collection': False,
   'event_stats': False,
   'task_events_report_interval_ms': 0,
+  'worker_niceness': 0,  # Instead of 15.
   'enable_worker_prestart': False,
   'prestart_worker_first_driver': False,
 }

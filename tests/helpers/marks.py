@@ -25,11 +25,6 @@ needs_ray = pytest.mark.skipif(
   reason="Ray is not installed: pip install -e '.[cluster]'",
 )
 
-needs_ray = pytest.mark.skipif(
-  importlib.util.find_spec('ray') is None,
-  reason="Ray is not installed: pip install -e '.[cluster]'",
-)
-
 
 @functools.cache
 def why_not(what: str) -> str:

@@ -18,7 +18,7 @@ from results import digest, read_rows, same_episodes
 
 from a3c_jax.core import errors, packages
 from a3c_jax.envs import gym
-from a3c_jax.runtimes.cluster import place
+from a3c_jax.runtimes.cluster import actors
 from a3c_jax.settings import build
 
 pytestmark = marks.needs_ray
@@ -181,7 +181,7 @@ def test_a_machine_that_is_lost_is_replaced_by_another(
 def test_a_node_that_finds_no_machine_waits_for_one(
   run, cluster, tmp_path, caplog, monkeypatch
 ):
-  monkeypatch.setattr(place, '_NO_ROOM_SECONDS', 0.1)
+  monkeypatch.setattr(actors, 'LATE_SECONDS', 0.1)
 
   def add_when_it_waits(progress):
     lose(progress)
@@ -272,8 +272,8 @@ def test_a_module_that_a_node_does_not_have_is_named(
 
 def test_more_threads_than_a_machine_has_are_refused(run):
   line = refused(run, nodes=1, threads=2)
-  assert 'room for 0 of 1 processes with 2 threads each' in line
-  assert 'CPUs: 1, 1;' in line
+  assert 'room for 0 of 1 processes with 2 CPUs each' in line
+  assert 'so many: 1, 1;' in line
   assert 'room for 2 of 3 processes' in refused(run, nodes=3)
 
 

@@ -11,7 +11,7 @@ from a3c_jax.runtimes.cluster import engine
 
 
 @pytest.mark.parametrize(
-  'value', ['local', 'head:6379', '10.0.0.1:1', '[::1]:6379']
+  'value', ['local', 'head:6379', '10.0.0.1:1', '10.0.0.1:65535']
 )
 def test_an_address_is_local_or_a_host_and_a_port(value):
   assert engine.is_address(value)
