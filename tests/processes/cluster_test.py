@@ -110,6 +110,15 @@ def test_one_node_ends_in_the_same_bits_as_one_thread(run, tmp_path, given):
   same_episodes(tmp_path / 'run', tmp_path / 'expected')
 
 
+def test_three_parts_of_the_parameters_end_in_the_same_bits(run, tmp_path):
+  given = {'algo': 'nstep_q', 'frames': 600, 'checkpoint_frames': 200}
+  found = run(nodes=1, shards=3, **given)
+  expected = catch_runs.run(tmp_path / 'expected', **given)
+  assert digest(found.params) == digest(expected.params)
+  row = read_rows(tmp_path / 'run' / 'train.csv')[-1]
+  assert [row[f'shard{i}_updates'] for i in range(3)] == [row['updates']] * 3
+
+
 @pytest.mark.parametrize('algo', ['a3c', 'dqn'])
 def test_a_run_that_is_stopped_resumes_in_the_same_bits(
   run, tmp_path, caplog, algo

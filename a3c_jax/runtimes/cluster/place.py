@@ -310,7 +310,7 @@ class Cluster(runtime.Arrangement):
           self._restart(of, stop)
         self._work(of, stop)
         return
-      except actors.EndedError as error:
+      except (actors.EndedError, actors.UnansweredError) as error:
         of.alive = False
         if stop.is_set():
           return
