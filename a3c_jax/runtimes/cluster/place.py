@@ -201,7 +201,12 @@ class NodeClient:
     self._starts = 0
 
   def start(self) -> Any:
-    """Starts a process; returns the reference of its workers' states."""
+    """Starts a process; returns the reference of its workers' states.
+
+    Ends an earlier one, which may be out of reach and not know it.
+    """
+    if self.started:
+      self.actor.kill()
     self._starts += 1
     self.actor = actors.Actor(node.Node, cpus=len(self.indexes), threads=4)
     self.started = True
