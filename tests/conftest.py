@@ -16,7 +16,7 @@ import pytest
 import script_runs
 import searches
 
-from a3c_jax.core import cpu
+from a3c_jax.core import cpu, packages
 from a3c_jax.runs import training
 
 TESTS = pathlib.Path(__file__).parent
@@ -112,6 +112,12 @@ def search(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   monkeypatch.setenv('PYTHONPATH', str(programs.ROOT), prepend=os.pathsep)
   return searches.search
+
+
+@pytest.fixture(autouse=True)
+def nothing_loaded(monkeypatch):
+  """Forgets the modules of other tests, which later processes would import."""
+  monkeypatch.setattr(packages, '_loaded', [])
 
 
 @pytest.fixture(autouse=True)

@@ -322,10 +322,9 @@ def test_what_cannot_be_sent_is_refused(run, tmp_path):
   [
     {
       'algo': 'a3c',
-      'frames': 60_000,
-      'anneal_frames': 120_000,
-      'learning_rate': 0.02,
-      'envs_per_thread': 4,
+      'frames': 100_000,
+      'anneal_frames': 1_000_000,
+      'envs_per_thread': 8,
     },
     {
       'algo': 'gorila',

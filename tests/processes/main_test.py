@@ -52,9 +52,11 @@ def test_help_lists_the_domains_or_the_flags_of_one(run):
   assert '--entropy_cost' not in out
   headings = [line for line in out.splitlines() if line.startswith('runtime ')]
   assert headings == [
-    'runtime asynchronous, synchronous:',
+    'runtime asynchronous, synchronous, cluster:',
+    'runtime asynchronous, cluster:',
     'runtime synchronous:',
     'runtime queues:',
+    'runtime cluster:',
   ]
 
 

@@ -105,11 +105,11 @@ def test_a_thread_that_holds_the_parameters_hangs(
   hang = make_hang(None)
   push = locked.LockedStore.push
 
-  def push_once(self, contribution):
+  def push_once(self, contribution, **given):
     if self.read().updates == 20:
       with self._lock:
         assert hang.released.wait(WAIT_SECONDS)
-    return push(self, contribution)
+    return push(self, contribution, **given)
 
   monkeypatch.setattr(locked.LockedStore, 'push', push_once)
   given = {'frames': 10**6, 'watchdog_seconds': 1.0, 'runtime': runtime}
