@@ -104,7 +104,7 @@ class Node:
     return self._states()
 
   def _states(self) -> list[WorkerState]:
-    return wire.worker_states([each.state for each in self._members.team])
+    return wire.to_numpy([each.state for each in self._members.team])
 
   def work(self) -> None:
     """Acts and learns until all frames of the run are done, or `stop`.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -204,8 +203,3 @@ def leaves_of(params: types.Params) -> list:
 def params_of(leaves: list, structure: Any) -> types.Params:
   """Returns parameters from `leaves_of`, as arrays of JAX."""
   return jax.tree.unflatten(structure, jax.device_put(whole(leaves)))
-
-
-def worker_states(states: Sequence[WorkerState]) -> list[WorkerState]:
-  """Returns states that can cross."""
-  return [state._replace(carry=to_numpy(state.carry)) for state in states]
