@@ -94,11 +94,12 @@ class FactoredGradients(NamedTuple):
 
   Attributes:
     dense: the `Learner.gradients` that it computes in another form.
-    gradients: the same, but the gradients are a `factored.Factored`.
+    gradients: the same, but the gradients are a `factored.Factored`. A last
+      argument, `most_rows`, says how many rows its factors may have.
   """
 
   dense: GradientsFn
-  gradients: GradientsFn
+  gradients: Callable[..., tuple[Any, Stats]]
 
 
 class Learner(NamedTuple):

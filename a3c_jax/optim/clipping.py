@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+import functools
 from typing import Any
 
 import jax
@@ -111,20 +112,20 @@ def of_learner(
   learner: types.Learner,
   max_grad_norm: float | None,
   *,
-  accepts_factored: bool,
+  factored_rows: int,
 ) -> ClippedGradients:
   """Returns `clipped` gradients in the fastest form that a store accepts.
 
   Args:
     learner: the algorithm.
     max_grad_norm: L2 norm over all parameters; None never scales.
-    accepts_factored: of the store, or of the update rule.
+    factored_rows: of the store.
 
   Returns:
     As `clipped`. The gradients are `factored.Factored` if the store accepts
     that and the learner has that form.
   """
-  gradients = _factored_form(learner) if accepts_factored else None
+  gradients = _factored_form(learner, factored_rows)
   if gradients is None:
     return clipped(learner.gradients, max_grad_norm)
   program = clipped(_opened(gradients), max_grad_norm)
@@ -137,26 +138,26 @@ def of_learner(
 
 
 def stat_names(
-  learner: types.Learner, *arguments: Any, accepts_factored: bool
+  learner: types.Learner, *arguments: Any, factored_rows: int
 ) -> list[str]:
   """Returns the names of the scalars of `of_learner`; computes nothing.
 
   Args:
     learner: as for `of_learner`.
     *arguments: of a call of its gradients.
-    accepts_factored: as for `of_learner`, so that JAX traces only once.
+    factored_rows: as for `of_learner`, so that JAX traces only once.
   """
-  gradients = _factored_form(learner) if accepts_factored else None
+  gradients = _factored_form(learner, factored_rows)
   _, stats = jax.eval_shape(_opened(gradients or learner.gradients), *arguments)
   return [*sorted(stats), 'grad_norm']
 
 
-def _factored_form(learner) -> types.GradientsFn | None:
+def _factored_form(learner, rows) -> types.GradientsFn | None:
   form = learner.factored_gradients
   # If `gradients` was replaced, the factored form is of the old ones.
-  if form is None or form.dense is not learner.gradients:
+  if not rows or form is None or form.dense is not learner.gradients:
     return None
-  return form.gradients
+  return functools.partial(form.gradients, most_rows=rows)
 
 
 def _opened(gradients):

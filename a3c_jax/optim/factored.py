@@ -16,7 +16,10 @@ import jax.numpy as jnp
 from a3c_jax.core import types
 from a3c_jax.networks import forward_cache
 
-_FEW_ROWS = 10  # With more, a dense gradient is faster.
+# With more rows, a dense gradient is faster: within a process, and between two
+# of them, where it has to be sent.
+FEW_ROWS = 10
+FEW_ROWS_TO_SEND = 64
 
 
 class _Outer(NamedTuple):
@@ -55,10 +58,11 @@ def gradients(
     dense_gradients: `Learner.gradients`, the same in the dense form.
 
   Returns:
-    Gradients with factors for each large kernel; without in a long segment.
+    Gradients with factors for each large kernel; without in a long segment: a
+    last argument `most_rows` says how many rows a factor may have.
   """
 
-  def of_segment(params, target_params, segment):
+  def of_segment(params, target_params, segment, most_rows):
     def loss_of(trained, activations):
       variables = types.with_trained(params, trained)
       return loss(variables, target_params, segment, activations)
@@ -66,30 +70,40 @@ def gradients(
     activations = segment.kept or activations_of(params, segment)
     gradient = jax.grad(loss_of, argnums=(0, 1), has_aux=True)
     (grads, dactivations), stats = gradient(types.trained(params), activations)
-    layers = _in_factors(grads['params'], activations, dactivations)
+    layers = _in_factors(grads['params'], activations, dactivations, most_rows)
     return grads | {'params': layers}, stats
 
-  program = jax.jit(of_segment)
+  program = jax.jit(of_segment, static_argnums=3)
 
-  def factored_gradients(params, target_params, segment):
-    grads, stats = program(params, target_params, segment)
+  def factored_gradients(params, target_params, segment, most_rows=FEW_ROWS):
+    grads, stats = program(params, target_params, segment, most_rows)
     return Factored(grads), stats
 
   return types.FactoredGradients(dense_gradients, factored_gradients)
 
 
-def _in_factors(grads, activations, dactivations):
+def _in_factors(grads, activations, dactivations, most_rows):
   """Returns gradients with an `_Outer` for each layer with a cached input."""
   grads = dict(grads)
   for name, value in activations.items():
     layer = forward_cache.layer_of(name)
     if layer is None:
-      grads[name] = _in_factors(grads[name], value, dactivations[name])
-    elif 'input' in value and len(value['input']) <= _FEW_ROWS:
-      outer = _Outer(value['input'], dactivations[name]['output'])
+      grads[name] = _in_factors(
+        grads[name], value, dactivations[name], most_rows
+      )
+      continue
+    outer = _Outer(value.get('input'), dactivations[name]['output'])
+    if outer.x is not None and _is_smaller(outer, most_rows):
       dense = grads[layer]['Dense_0'] | {'kernel': outer}  # Of `Linear`.
       grads[layer] = grads[layer] | {'Dense_0': dense}
   return grads
+
+
+def _is_smaller(outer, most_rows):
+  """Whether factors have few rows, or else fewer numbers than their product."""
+  (rows, inputs), (_, outputs) = outer.x.shape, outer.dy.shape
+  fewer = rows * (inputs + outputs) < inputs * outputs
+  return rows <= most_rows and (rows <= FEW_ROWS or fewer)
 
 
 def opened(grads: Any) -> Any:
@@ -102,12 +116,19 @@ def dense(grads: Any) -> Any:
   return multiplied_out(opened(grads))
 
 
-def multiplied_out(tree: Any) -> Any:
-  """Returns an opened gradient with an array for each pair of factors."""
+def multiplied_out(tree: Any, *, more_rows_than: int = 0) -> Any:
+  """Returns an opened gradient with arrays for pairs of factors.
+
+  Args:
+    tree: the gradient.
+    more_rows_than: pairs with at most so many rows remain.
+  """
 
   def multiply(grad):
-    if not isinstance(grad, _Outer):
+    if not isinstance(grad, _Outer) or len(grad.x) <= more_rows_than:
       return grad
+    if len(grad.x) > FEW_ROWS:
+      return grad.x.T @ grad.dy
     # In this form XLA fuses the product with the update of each weight.
     rows = [x[:, None] * dy[None] for x, dy in zip(*grad, strict=True)]
     return sum(rows[1:], start=rows[0])

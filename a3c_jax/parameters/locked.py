@@ -14,6 +14,7 @@ import numpy as np
 from a3c_jax.acting import normalization
 from a3c_jax.acting.worker_state import WorkerState
 from a3c_jax.core import types
+from a3c_jax.optim import factored
 from a3c_jax.optim.rule import UpdateRule
 from a3c_jax.parameters.lag import Lags
 from a3c_jax.parameters.store import (
@@ -37,7 +38,7 @@ class LockedStore:
   is lost. (The paper updates without a lock.)
 
   Attributes:
-    accepts_factored: whether the update rule accepts factored gradients.
+    factored_rows: `factored.FEW_ROWS`, if the update rule accepts factors.
   """
 
   def __init__(
@@ -52,7 +53,7 @@ class LockedStore:
     lag_bound: LagBound | None = None,
   ):
     """Starts at frame 0; `MakeStore` explains the arguments."""
-    self.accepts_factored = rule.accepts_factored
+    self.factored_rows = factored.FEW_ROWS if rule.accepts_factored else 0
     self._rule = rule
     self._memory = memory
     self._lock = threading.Lock()

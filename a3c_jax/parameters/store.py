@@ -109,10 +109,11 @@ class ParameterStore(Protocol):
   Workers read versions and push gradients. Only the store replaces a version.
 
   Attributes:
-    accepts_factored: whether `Contribution.grads` may be `factored.Factored`.
+    factored_rows: how many rows the factors of a kernel's gradient may have, if
+      `Contribution.grads` is a `factored.Factored`; 0: it may not be one.
   """
 
-  accepts_factored: bool
+  factored_rows: int
 
   def read(self) -> types.Version:
     """Returns the newest whole version. Never waits for a `push`."""

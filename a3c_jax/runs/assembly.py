@@ -300,7 +300,7 @@ def _job(
     gradients=clipping.of_learner(
       learner,
       config.max_grad_norm or None,
-      accepts_factored=store.accepts_factored,
+      factored_rows=store.factored_rows,
     ),
     store=store,
     max_grad_norm=config.max_grad_norm or None,
@@ -339,7 +339,7 @@ def _stat_names(job: runtime.Job, segment: types.Segment) -> list[str]:
     version.params,
     version.target_params,
     segment,
-    accepts_factored=job.store.accepts_factored,
+    factored_rows=job.store.factored_rows,
   )
 
 

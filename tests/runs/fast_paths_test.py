@@ -259,8 +259,8 @@ def test_initial_parameters_hold_no_activations():
 
 
 @pytest.mark.parametrize('algo', ['nstep_q', 'a3c'])
-@pytest.mark.parametrize('accepts_factored', [True, False])
-def test_only_who_accepts_factors_gets_them(algo, accepts_factored):
+@pytest.mark.parametrize('factored_rows', [10, 2, 0])
+def test_only_who_accepts_factors_gets_them(algo, factored_rows):
   learner = make(algo, networks.MLPTorso(hidden=(300,)))
   obs = np.random.default_rng(0).normal(size=(4, 1, 300)).astype(np.float32)
   params = jax.jit(learner.init)(jax.random.key(0), obs[0])
@@ -272,11 +272,13 @@ def test_only_who_accepts_factors_gets_them(algo, accepts_factored):
     is_first=np.zeros((4, 1), bool),
     state=(),
   )
-  gradients = clipping.of_learner(
-    learner, 0.5, accepts_factored=accepts_factored
-  )
+  gradients = clipping.of_learner(learner, 0.5, factored_rows=factored_rows)
   grads, stats = gradients(params, params, segment)
-  assert isinstance(grads, factored.Factored) == accepts_factored
+  assert isinstance(grads, factored.Factored) == (factored_rows > 0)
+  # Two leaves in the place of one, for a segment of three rows.
+  more = len(jax.tree.leaves(factored.opened(grads)))
+  more -= len(jax.tree.leaves(params))
+  assert more == (factored_rows == 10)
   grads = factored.dense(grads)
   assert jax.tree.structure(grads) == jax.tree.structure(params)
   np.testing.assert_allclose(optax.tree.norm(grads), 0.5, rtol=1e-4)
@@ -287,11 +289,11 @@ def test_only_who_accepts_factors_gets_them(algo, accepts_factored):
       {'own': jnp.zeros(())},
     )
   )
-  own = clipping.of_learner(twice, None, accepts_factored=accepts_factored)
+  own = clipping.of_learner(twice, None, factored_rows=factored_rows)
   grads, own_stats = own(params, params, segment)
   np.testing.assert_allclose(own_stats, [0, 2 * stats[-1]], rtol=1e-4)
   assert jax.tree.structure(grads) == jax.tree.structure(params)
   names = clipping.stat_names(
-    twice, params, params, segment, accepts_factored=accepts_factored
+    twice, params, params, segment, factored_rows=factored_rows
   )
   assert names == ['own', 'grad_norm']

@@ -171,7 +171,7 @@ def test_only_the_collection_params_is_learnt(algo, space, optimizer):
     state=learner.initial_state(2),
   )
   gradients = clipping.of_learner(
-    learner, 40.0, accepts_factored=store.accepts_factored
+    learner, 40.0, factored_rows=store.factored_rows
   )
   grads, stats = gradients(before, before, segment)
   assert set(factored.dense(grads)) == {'params'}

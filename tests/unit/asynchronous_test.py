@@ -99,7 +99,7 @@ def test_exploration_is_that_of_the_frames_when_the_segment_began(acting):
 class Recording:
   """A store that gives one version, and keeps what is pushed."""
 
-  accepts_factored = False
+  factored_rows = 0
 
   def __init__(self, version, stop_after):
     self.version = version

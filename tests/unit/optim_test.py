@@ -106,7 +106,7 @@ def factors(x, dy):
   }
   segment = types.Segment(*[None] * 6, kept=activations)
   form = factored.gradients(loss, None, None)
-  return lambda *_: form.gradients(params, None, segment)
+  return lambda *_, **given: form.gradients(params, None, segment, **given)
 
 
 def kernel_of(grads):
@@ -122,12 +122,18 @@ def kernel_of(grads):
     adam.adam(ascent, epsilon=1e-3),
   ],
 )
-def test_a_gradient_in_factors_is_its_product(update_rule):
+@pytest.mark.parametrize(
+  ('rows', 'inputs', 'outputs'), [(4, 2, 3), (12, 40, 30)]
+)
+def test_a_gradient_in_factors_is_its_product(
+  update_rule, rows, inputs, outputs
+):
   rng = np.random.default_rng(1)
   pairs = []
   for _ in range(3):
-    x, dy = rng.normal(size=(4, 2)), rng.normal(size=(4, 3))
-    grads, _ = factors(np.float32(x), np.float32(dy))()
+    x, dy = rng.normal(size=(rows, inputs)), rng.normal(size=(rows, outputs))
+    grads, _ = factors(np.float32(x), np.float32(dy))(most_rows=12)
+    assert not isinstance(kernel_of(grads.tree), jax.Array)
     np.testing.assert_allclose(
       kernel_of(factored.dense(grads)), x.T @ dy, rtol=1e-5
     )
@@ -147,6 +153,25 @@ def test_a_gradient_in_factors_is_its_product(update_rule):
     states = [found[1], expected[1]]
 
 
+@pytest.mark.parametrize(
+  ('rows', 'inputs', 'outputs', 'most_rows', 'factors_expected'),
+  [
+    (10, 2, 3, 10, True),  # Few rows, whatever the size.
+    (10, 2, 3, 9, False),
+    (11, 40, 30, 10, False),
+    (11, 40, 30, 11, True),
+    (17, 40, 30, 64, True),  # 17 · 70 numbers instead of 1,200.
+    (18, 40, 30, 64, False),
+  ],
+)
+def test_factors_have_few_rows_or_few_numbers(
+  rows, inputs, outputs, most_rows, factors_expected
+):
+  given = np.ones((rows, inputs), np.float32), np.ones((rows, outputs), 'f')
+  grads, _ = factors(*given)(most_rows=most_rows)
+  assert isinstance(kernel_of(grads.tree), jax.Array) != factors_expected
+
+
 def test_factors_are_clipped_as_their_product():
   # x.T @ dy = [[4, 2]] + [[0, 1]] = [[4, 3]], of norm 5.
   gradients = factors(
@@ -157,7 +182,7 @@ def test_factors_are_clipped_as_their_product():
     factored_gradients=types.FactoredGradients(learner.gradients, gradients)
   )
   for max_grad_norm, expected in ((10.0, [[4, 3]]), (1.0, [[0.8, 0.6]])):
-    clipped = clipping.of_learner(learner, max_grad_norm, accepts_factored=True)
+    clipped = clipping.of_learner(learner, max_grad_norm, factored_rows=10)
     grads, stats = clipped(None, None, None)
     np.testing.assert_allclose(stats, [1, 5], rtol=1e-6)
     np.testing.assert_allclose(
@@ -355,13 +380,13 @@ def test_clipping_by_hand():
   np.testing.assert_allclose(grads['bias'], [1.5], rtol=1e-6)
   np.testing.assert_allclose(grads['kernel'], [2.0], rtol=1e-6)
   assert stats.tolist() == [1.0, 5.0]
-  for accepts_factored in (True, False):
+  for rows in (10, 0):
     names = clipping.stat_names(
       learner_of(three_four_five),
       np.ones(1),
       None,
       1.0,
-      accepts_factored=accepts_factored,
+      factored_rows=rows,
     )
     assert names == ['loss', 'grad_norm']
 

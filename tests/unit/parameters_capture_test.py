@@ -233,7 +233,7 @@ def wide_segments(count):
 def test_contributions_can_be_logged_and_replayed(make, form):
   learner = value_based.nstep_q(NETWORK)
   gradients = clipping.of_learner(
-    learner, 1.0, accepts_factored=form == 'factored'
+    learner, 1.0, factored_rows=10 if form == 'factored' else 0
   )
   params = learner.init(jax.random.key(0), np.zeros((1, *SHAPE), np.float32))
   first, second = (
@@ -245,7 +245,7 @@ def test_contributions_can_be_logged_and_replayed(make, form):
     )
     for _ in range(2)
   )
-  if form == 'factored' and not first.accepts_factored:
+  if form == 'factored' and not first.factored_rows:
     pytest.skip('the store accepts dense gradients alone')
   log = []
   for count, segment in enumerate(wide_segments(4)):
@@ -273,15 +273,13 @@ def test_factored_and_dense_contributions_agree(make):
   learner = value_based.nstep_q(NETWORK)
   params = learner.init(jax.random.key(0), np.zeros((1, *SHAPE), np.float32))
   found = []
-  for accepts_factored in (True, False):
-    gradients = clipping.of_learner(
-      learner, 1.0, accepts_factored=accepts_factored
-    )
+  for rows in (10, 0):
+    gradients = clipping.of_learner(learner, 1.0, factored_rows=rows)
     store = make(
       params,
       rmsprop.shared_rmsprop(lambda frames: 1.0, decay=0.5, epsilon=2.0),
     )
-    if accepts_factored and not store.accepts_factored:
+    if rows and not store.factored_rows:
       pytest.skip('the store accepts dense gradients alone')
     for segment in wide_segments(3):
       push(store, 0, gradients(params, params, segment)[0], frames=3)

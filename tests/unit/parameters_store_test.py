@@ -264,6 +264,6 @@ def test_observations_of_all_workers_count_once_each(make):
 def test_a_locked_store_accepts_what_its_rule_accepts():
   own = rule.UpdateRule(lambda params: (), lambda params, *_: (params, ()))
   given = {'worker_states': ['at 0'], 'target_period': None}
-  assert not LockedStore(jnp.zeros(()), own, **given).accepts_factored
+  assert LockedStore(jnp.zeros(()), own, **given).factored_rows == 0
   for update_rule in (plain(), *RULES):
-    assert LockedStore(jnp.zeros(()), update_rule, **given).accepts_factored
+    assert LockedStore(jnp.zeros(()), update_rule, **given).factored_rows == 10

@@ -111,6 +111,8 @@ def _own(cpus: int) -> Iterator[None]:
               'task_events_report_interval_ms': 0,
               # Otherwise all of it runs at nice 15.
               'worker_niceness': 0,
+              # A push, not much larger, goes in the call itself.
+              'max_direct_call_object_size': 2**20,
               'enable_worker_prestart': False,
               'prestart_worker_first_driver': False,
             },

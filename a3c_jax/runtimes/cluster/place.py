@@ -134,7 +134,7 @@ class Place:
         range(number * each, (number + 1) * each),
         luggage=self._luggage,
         servers=self._servers,
-        accepts_factored=job.store.accepts_factored,
+        accepts_factored=job.store.factored_rows > 0,
         fetch_updates=self._fetch_updates,
       )
       for number in range(self._num_nodes)

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 
 from a3c_jax.core import errors, types
+from a3c_jax.optim import factored
 from a3c_jax.parameters.store import (
   Applied,
   Contribution,
@@ -34,7 +35,8 @@ class RemoteStore:
   applied twice. Questions are asked again.
 
   Attributes:
-    accepts_factored: as the server says.
+    factored_rows: more than a store in this process has, because factors of so
+      many rows are still much smaller than their product.
     sent: bytes of arrays sent to the server.
     received: bytes of arrays received from it.
     memory: the replay memory of this process, if it has one of its own.
@@ -63,7 +65,7 @@ class RemoteStore:
       memory: the replay memory of this process, if it has one of its own.
       asks: whether `read` asks the server. For a process that never pushes.
     """
-    self.accepts_factored = accepts_factored
+    self.factored_rows = factored.FEW_ROWS_TO_SEND if accepts_factored else 0
     self.sent = self.received = 0
     self._server = server
     self._structure = jax.tree.structure(params)

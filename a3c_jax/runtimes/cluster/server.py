@@ -64,7 +64,7 @@ class Server:
       memory=self._memory,
       **given,
     )
-    return self._store.accepts_factored
+    return self._store.factored_rows > 0
 
   def push(
     self, contribution: Contribution, known: wire.Known | None, life: int
