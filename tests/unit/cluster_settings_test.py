@@ -1,5 +1,6 @@
 """Settings of a cluster, and what its processes need to start."""
 
+import importlib.metadata
 import sys
 
 import pytest
@@ -93,6 +94,24 @@ def test_modules_that_register_parts_are_imported_first(tmp_path, monkeypatch):
   luggage.opened('node 1')
   assert sys.of_a_user == 1
   monkeypatch.delattr(sys, 'of_a_user')
+
+
+def test_another_version_there_names_process_machine_and_package(monkeypatch):
+  luggage = processes.Luggage.packed(Recipe(None))
+  here = importlib.metadata.version
+  monkeypatch.setattr(
+    importlib.metadata,
+    'version',
+    lambda name: '0.0.7' if name == 'optax' else here(name),
+  )
+  monkeypatch.setattr(processes.socket, 'gethostname', lambda: 'machine-7')
+  with pytest.raises(errors.UsageError) as caught:
+    luggage.opened('node 2')
+  assert str(caught.value) == (
+    '--runtime=cluster: optax has version 0.0.7 on a machine; allowed: '
+    f'{here("optax")}, as where the run was started; found by node 2 on '
+    'machine-7'
+  )
 
 
 def test_a_module_that_is_missing_there_names_process_and_machine(monkeypatch):

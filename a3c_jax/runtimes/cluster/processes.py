@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 import contextlib
 import ctypes
+import importlib.metadata
 import pickle
 import socket
 import sys
@@ -15,6 +16,8 @@ import cloudpickle
 from a3c_jax.core import cpu, errors, packages
 from a3c_jax.runtimes.runtime import Recipe
 
+# Of another version, a machine may compute other gradients.
+_PACKAGES = ('a3c_jax', 'jax', 'jaxlib', 'flax', 'optax')
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # Of malloc.h.
 
 
@@ -27,6 +30,7 @@ class Luggage(NamedTuple):
   path: tuple[str, ...]  # folders of modules, where the machine has them
   modules: tuple[str, ...]  # that register domains, algorithms or runtimes
   recipe: bytes
+  versions: dict[str, str]  # of packages that all machines must share
 
   @classmethod
   def packed(cls, recipe: Recipe) -> Luggage:
@@ -42,7 +46,7 @@ class Luggage(NamedTuple):
         f'--runtime=cluster: cannot be sent to other processes, {error}; '
         'allowed: functions and settings that cloudpickle can pickle'
       ) from error
-    return cls(tuple(sys.path), packages.loaded(), content)
+    return cls(tuple(sys.path), packages.loaded(), content, _versions())
 
   def opened(self, who: str) -> Recipe:
     """Sets JAX up for this process, and returns the recipe.
@@ -52,8 +56,10 @@ class Luggage(NamedTuple):
 
     Raises:
       UsageError: naming the process, its machine and the module, if one cannot
-        be imported.
+        be imported; or the package, if its version differs.
     """
+    with naming(who):
+      self._compare(_versions())
     cpu.set_up()
     _keep_freed_memory()
     sys.path.extend(each for each in self.path if each not in sys.path)
@@ -61,6 +67,24 @@ class Luggage(NamedTuple):
       for name in self.modules:
         packages.load_module(name, flag='import')
       return pickle.loads(self.recipe)
+
+  def _compare(self, here):
+    for name, version in self.versions.items():
+      found = here.get(name, 'none')
+      if found != version:
+        raise errors.UsageError(
+          f'--runtime=cluster: {name} has version {found} on a machine; '
+          f'allowed: {version}, as where the run was started'
+        )
+
+
+def _versions() -> dict[str, str]:
+  found = {}
+  for name in _PACKAGES:
+    # Without one, for example, a copy of the source that is not installed.
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+      found[name] = importlib.metadata.version(name)
+  return found
 
 
 def _keep_freed_memory() -> None:
