@@ -19,7 +19,7 @@ from results import digest, read_rows, same_episodes
 
 from a3c_jax.core import errors, packages
 from a3c_jax.envs import gym
-from a3c_jax.runtimes.cluster import actors
+from a3c_jax.runtimes.cluster import actors, engine
 from a3c_jax.settings import build
 
 pytestmark = marks.needs_ray
@@ -304,6 +304,18 @@ def test_a_program_that_uses_ray_already_is_refused(run, cluster):
     assert 'uses Ray already' in refused(run)
   finally:
     ray.shutdown()
+
+
+def test_this_program_keeps_its_handler_of_sigterm(cluster, capfd):
+  received = []
+  before = signal.signal(signal.SIGTERM, lambda *_: received.append(True))
+  try:
+    with engine.connected(cluster.address, parts=1, cpus=1):
+      signal.raise_signal(signal.SIGTERM)
+  finally:
+    signal.signal(signal.SIGTERM, before)
+  assert received
+  assert 'SIGTERM' not in capfd.readouterr().err
 
 
 def test_what_cannot_be_sent_is_refused(run, tmp_path):
