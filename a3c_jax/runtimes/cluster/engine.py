@@ -260,9 +260,8 @@ def _keeping_handler() -> Iterator[None]:
   from ray._private import utils
 
   handler = signal.getsignal(signal.SIGTERM)
-  if (
-    threading.current_thread() is not threading.main_thread()
-    or not callable(handler)
+  if threading.current_thread() is not threading.main_thread() or not callable(
+    handler
   ):
     yield
     return

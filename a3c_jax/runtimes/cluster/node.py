@@ -47,6 +47,7 @@ class Node:
     self._starting = threading.Lock()
     self._stopping = threading.Event()
     self._group: threads_lib.ThreadGroup | None = None
+    self._calls = 0  # Of `work`.
 
   def make(
     self,
@@ -109,7 +110,8 @@ class Node:
   def work(self) -> None:
     """Acts and learns until all frames of the run are done, or `stop`.
 
-    A second call, of a driver that has missed the answer, waits for the same.
+    A later call, of a driver that has missed the answer, waits for the same. An
+    earlier one returns then, so that there are always threads for other calls.
 
     Raises:
       HungError: if a thread hangs.
@@ -120,13 +122,19 @@ class Node:
         self._store.forget()
         self._group = self._arrangement.threads()
         self._group.start()
-    group = self._group
+      self._calls += 1
+      call, group = self._calls, self._group
     watchdog = threads_lib.Watchdog(self._recipe.watchdog_seconds)
     try:
-      while group.wait(_PERIOD_SECONDS) and not self._stopping.is_set():
+      while (
+        group.wait(_PERIOD_SECONDS)
+        and not self._stopping.is_set()
+        and call == self._calls
+      ):
         watchdog.check(group.alive())
     finally:
-      group.stop(STOP_SECONDS)
+      if call == self._calls:
+        group.stop(STOP_SECONDS)
     if group.error is not None:
       raise group.error
 
