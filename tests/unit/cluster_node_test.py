@@ -72,7 +72,9 @@ def make(monkeypatch):
 
 def test_an_environment_that_hangs_while_it_is_made_is_found(make):
   ends = threading.Event()
-  with pytest.raises(errors.HungError, match='no progress of setting-up for 0'):
+  with pytest.raises(
+    errors.HungError, match='no progress of node 0, setting up, for'
+  ):
     make(Recipe(0.2, lambda: ends.wait(60)))
   ends.set()
 

@@ -97,20 +97,20 @@ class Node:
     self._recipe = luggage.opened(who)
     with processes.naming(who):
       self._members = self._made(
-        indexes, runtime.Site(arrange, make_store, place_memory)
+        who, indexes, runtime.Site(arrange, make_store, place_memory)
       )
     self._arrangement = arrange(*self._members)
     self._arrangement.warm_up()
     return self._states()
 
   def _made(
-    self, indexes: Sequence[int], site: runtime.Site
+    self, who: str, indexes: Sequence[int], site: runtime.Site
   ) -> runtime.Members:
     """Makes the members in a thread that is watched."""
     made: list[runtime.Members] = []
     group = threads_lib.ThreadGroup(
       {
-        'setting-up': lambda stop: made.append(
+        f'{who}, setting up,': lambda stop: made.append(
           self._recipe.members(indexes, site)
         )
       }
