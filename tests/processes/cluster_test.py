@@ -1,5 +1,6 @@
 """Runs whose nodes are processes, and what they survive."""
 
+from concurrent import futures
 import os
 import signal
 import threading
@@ -19,7 +20,7 @@ from results import digest, read_rows, same_episodes
 
 from a3c_jax.core import errors, packages
 from a3c_jax.envs import gym
-from a3c_jax.runtimes.cluster import actors
+from a3c_jax.runtimes.cluster import actors, engine
 from a3c_jax.settings import build
 
 pytestmark = marks.needs_ray
@@ -304,6 +305,59 @@ def test_a_program_that_uses_ray_already_is_refused(run, cluster):
     assert 'uses Ray already' in refused(run)
   finally:
     ray.shutdown()
+
+
+def test_this_program_keeps_its_handler_of_sigterm(cluster, capfd):
+  received = []
+  before = signal.signal(signal.SIGTERM, lambda *_: received.append(True))
+  try:
+    with engine.connected(cluster.address, parts=1, cpus=1):
+      signal.raise_signal(signal.SIGTERM)
+  finally:
+    signal.signal(signal.SIGTERM, before)
+  assert received
+  assert 'SIGTERM' not in capfd.readouterr().err
+
+
+@pytest.fixture
+def slow(cluster):
+  """A process that waits, or raises, when it is asked."""
+
+  class Slow:  # Of a function: the other process cannot import this module.
+    def __init__(self):
+      self._ends = threading.Event()
+
+    def raises(self):
+      raise TimeoutError('too slow')
+
+    def waits(self):
+      return self._ends.wait(60)
+
+    def end(self):
+      self._ends.set()
+
+  with engine.connected(cluster.address, parts=1, cpus=1):
+    yield actors.Actor(Slow, cpus=0, threads=2)
+
+
+def test_a_call_that_raises_a_timeout_has_an_answer(slow):
+  polls = iter(range(1000))
+  with pytest.raises(TimeoutError, match='too slow'):
+    slow.tell('raises', while_waiting=polls.__next__)
+  with pytest.raises(TimeoutError, match='too slow'):
+    slow.ask('raises')
+
+
+def test_a_question_without_an_answer_is_reported_once(
+  slow, monkeypatch, caplog
+):
+  monkeypatch.setattr(actors, 'LATE_SECONDS', 0.0)
+  monkeypatch.setattr(actors, '_POLL_SECONDS', 0.05)
+  asking = futures.ThreadPoolExecutor(1).submit(slow.ask, 'waits')
+  processes.wait_until(lambda: caplog.messages)
+  slow.tell('end')
+  assert asking.result()
+  assert caplog.messages == ['the slow has not answered for 0 s']
 
 
 def test_what_cannot_be_sent_is_refused(run, tmp_path):

@@ -54,12 +54,22 @@ def test_what_is_divided_can_be_joined(shapes, shards):
   stores.assert_same(partition.join_variables(parts), params)
 
 
-def test_more_parts_than_rows_are_refused():
+@pytest.mark.parametrize(
+  'shapes, shards, allowed',
+  [
+    ([(2, 8)], 3, 2),
+    # The first row of the kernel has more than a part of four may have.
+    ([(2, 5), (), (2,)], 5, 3),
+  ],
+)
+def test_more_parts_than_can_be_filled_are_refused(shapes, shards, allowed):
   with pytest.raises(errors.UsageError) as error:
-    sharding.Partition(params_of((2, 8)), 3)
+    sharding.Partition(params_of(*shapes), shards)
   assert str(error.value) == (
-    '--shards=3: the network is too small for so many parts; allowed: at most 2'
+    f'--shards={shards}: a part would have nothing of so small a network; '
+    f'allowed: {allowed}, for example'
   )
+  assert sharding.Partition(params_of(*shapes), allowed).shards == allowed
 
 
 def test_parts_are_cut_from_a_network_that_is_no_dict_of_collections():

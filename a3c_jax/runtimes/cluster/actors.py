@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent import futures
+import logging
 import threading
 import time
 from typing import Any
@@ -13,6 +14,7 @@ from a3c_jax.core import threads
 _PATIENCE_SECONDS = 60.0  # Until a process that does not answer has ended.
 _POLL_SECONDS = 0.2
 LATE_SECONDS = 30.0  # Until a process that does not answer is reported.
+_logger = logging.getLogger(__name__)
 
 
 class EndedError(RuntimeError):
@@ -21,6 +23,10 @@ class EndedError(RuntimeError):
 
 class UnansweredError(RuntimeError):
   """Whether a call has arrived is unknown."""
+
+
+class PendingError(RuntimeError):
+  """There is no answer yet."""
 
 
 class Actor:
@@ -49,6 +55,7 @@ class Actor:
       strategy = scheduling_strategies.NodeAffinitySchedulingStrategy(
         ray.get_runtime_context().get_node_id(), soft=False
       )
+    self._kind = kind.__name__.lower()
     self._handle: Any = (
       ray.remote(kind)
       .options(
@@ -64,20 +71,31 @@ class Actor:
   def ask(self, method: str, *arguments: Any) -> Any:
     """Calls a method that may be called twice, and returns its answer.
 
-    Calls again while the process cannot be reached.
+    Calls again while the process cannot be reached. Waits for ever, with a
+    message, for a process that runs but does not answer.
 
     Raises:
       EndedError: if the process has ended, or cannot be reached for a minute.
+      Exception: what the call raised.
     """
     until = time.perf_counter() + _PATIENCE_SECONDS
+    late = time.perf_counter() + LATE_SECONDS
+    reference = self.start(method, *arguments)
     while True:
       try:
-        return answered(self.start(method, *arguments))
+        return answered(reference, timeout=_POLL_SECONDS)
+      except PendingError:
+        if time.perf_counter() > late:
+          late = float('inf')
+          _logger.warning(
+            'the %s has not answered for %g s', self._kind, LATE_SECONDS
+          )
       except UnansweredError as error:
         if time.perf_counter() > until:
           raise EndedError(f'no answer to {method}') from error
         threads.beat()
         time.sleep(_POLL_SECONDS)
+        reference = self.start(method, *arguments)
 
   def tell(
     self,
@@ -96,12 +114,13 @@ class Actor:
     Raises:
       EndedError: if the process has ended.
       UnansweredError: if the call may have arrived or not.
+      Exception: what the call or `while_waiting` raised.
     """
     reference = self.start(method, *arguments)
     while True:
       try:
         return answered(reference, timeout=_POLL_SECONDS)
-      except TimeoutError:
+      except PendingError:
         while_waiting()
 
   def kill(self) -> None:
@@ -119,7 +138,7 @@ def answered(reference: Any, timeout: float | None = None) -> Any:
     timeout: seconds to wait; None for no limit.
 
   Raises:
-    TimeoutError: if there is no answer in time.
+    PendingError: if there is no answer in time.
     EndedError: if the process has ended.
     UnansweredError: if the call may have arrived or not.
     Exception: what the call raised.
@@ -132,12 +151,12 @@ def answered(reference: Any, timeout: float | None = None) -> Any:
       # A signal's exception may not pass through Ray's own code.
       return reference.future().result(timeout)
     return ray.get(reference, timeout=timeout)
-  except exceptions.GetTimeoutError as error:
-    raise TimeoutError(*error.args) from error
-  except exceptions.RayTaskError as error:
+  except exceptions.RayTaskError as error:  # It may be a TimeoutError too.
     if isinstance(error.cause, Exception):
       raise error.cause from error
     raise
+  except TimeoutError as error:  # GetTimeoutError of Ray is one.
+    raise PendingError(*error.args) from error
   except exceptions.ActorUnavailableError as error:
     raise UnansweredError(str(error)) from error
   except exceptions.RayActorError as error:

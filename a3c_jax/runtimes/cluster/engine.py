@@ -10,6 +10,7 @@ import pathlib
 import queue
 import re
 import shutil
+import signal
 import socket
 import tempfile
 import threading
@@ -93,7 +94,7 @@ def _own(cpus: int) -> Iterator[None]:
   try:
     for attempt in range(1, _ATTEMPTS + 1):
       try:
-        with _quiet():
+        with _quiet(), _keeping_handler():
           ray.init(
             address='local',
             num_cpus=cpus,
@@ -162,7 +163,7 @@ def _attached(address: str) -> Iterator[None]:
 
   _check_answers(address)
   try:
-    with _quiet():
+    with _quiet(), _keeping_handler():
       ray.init(
         address=address,
         configure_logging=False,
@@ -250,3 +251,26 @@ def _quiet() -> Iterator[None]:
       yield
   finally:
     worker.listen_error_messages = listen
+
+
+@contextlib.contextmanager
+def _keeping_handler() -> Iterator[None]:
+  """Keeps this program's handler of SIGTERM, if it has one.
+
+  Ray sets its own, which exits, and below it one that prints its stack.
+  """
+  from ray._private import utils
+
+  handler = signal.getsignal(signal.SIGTERM)
+  if threading.current_thread() is not threading.main_thread() or not callable(
+    handler
+  ):
+    yield
+    return
+  set_handler = utils.set_sigterm_handler
+  utils.set_sigterm_handler = lambda _: None
+  try:
+    yield
+  finally:
+    utils.set_sigterm_handler = set_handler
+    signal.signal(signal.SIGTERM, handler)

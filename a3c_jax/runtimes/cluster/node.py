@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 import threading
+import time
 from typing import Any, NamedTuple
 
 from a3c_jax.acting.worker_state import WorkerState
@@ -22,6 +23,7 @@ from a3c_jax.runtimes.cluster import (
 
 STOP_SECONDS = 5.0  # For the threads of a node to end.
 _PERIOD_SECONDS = 0.5
+_BUSY = 0.1  # Of a processor's time, which a process that computes needs.
 
 
 class Status(NamedTuple):
@@ -47,6 +49,7 @@ class Node:
     self._starting = threading.Lock()
     self._stopping = threading.Event()
     self._group: threads_lib.ThreadGroup | None = None
+    self._calls = 0  # Of `work`.
 
   def make(
     self,
@@ -68,6 +71,10 @@ class Node:
 
     Returns:
       The initial states of the workers.
+
+    Raises:
+      HungError: if an environment hangs while it is made or reset.
+      Exception: what an environment raised.
     """
 
     def make_store(params, rule, *, memory=None, **given):
@@ -89,12 +96,39 @@ class Node:
     who = f'node {number}'
     self._recipe = luggage.opened(who)
     with processes.naming(who):
-      self._members = self._recipe.members(
-        indexes, runtime.Site(arrange, make_store, place_memory)
+      self._members = self._made(
+        who, indexes, runtime.Site(arrange, make_store, place_memory)
       )
     self._arrangement = arrange(*self._members)
     self._arrangement.warm_up()
     return self._states()
+
+  def _made(
+    self, who: str, indexes: Sequence[int], site: runtime.Site
+  ) -> runtime.Members:
+    """Makes the members in a thread that is watched."""
+    made: list[runtime.Members] = []
+    group = threads_lib.ThreadGroup(
+      {
+        f'{who}, setting up,': lambda stop: made.append(
+          self._recipe.members(indexes, site)
+        )
+      }
+    )
+    watchdog = threads_lib.Watchdog(self._recipe.watchdog_seconds)
+    group.start()
+    busy, before = 0, (time.perf_counter(), time.process_time())
+    while group.wait(_PERIOD_SECONDS):
+      # JAX shows no sign of life while it compiles; Ray needs a little always.
+      now = time.perf_counter(), time.process_time()
+      busy += now[1] - before[1] > _BUSY * (now[0] - before[0])
+      before = now
+      watchdog.check(
+        {name: (beats, busy) for name, beats in group.alive().items()}
+      )
+    if group.error is not None:
+      raise group.error
+    return made[0]
 
   def resume(self, saved: Sequence[WorkerState]) -> list[WorkerState]:
     """Brings the workers to saved states; returns their states after that."""
@@ -109,7 +143,8 @@ class Node:
   def work(self) -> None:
     """Acts and learns until all frames of the run are done, or `stop`.
 
-    A second call, of a driver that has missed the answer, waits for the same.
+    A later call, of a driver that has missed the answer, waits for the same. An
+    earlier one returns then, so that there are always threads for other calls.
 
     Raises:
       HungError: if a thread hangs.
@@ -120,13 +155,19 @@ class Node:
         self._store.forget()
         self._group = self._arrangement.threads()
         self._group.start()
-    group = self._group
+      self._calls += 1
+      call, group = self._calls, self._group
     watchdog = threads_lib.Watchdog(self._recipe.watchdog_seconds)
     try:
-      while group.wait(_PERIOD_SECONDS) and not self._stopping.is_set():
+      while (
+        group.wait(_PERIOD_SECONDS)
+        and not self._stopping.is_set()
+        and call == self._calls
+      ):
         watchdog.check(group.alive())
     finally:
-      group.stop(STOP_SECONDS)
+      if call == self._calls:
+        group.stop(STOP_SECONDS)
     if group.error is not None:
       raise group.error
 

@@ -48,12 +48,18 @@ class Partition:
     """
     self._template = params
     leaves, self._structure = jax.tree.flatten(types.trained(params))
-    self._pieces = _cut([np.shape(leaf) for leaf in leaves], shards)
-    used = {piece.shard for pieces in self._pieces for piece in pieces}
-    if len(used) < shards:
+    shapes = [np.shape(leaf) for leaf in leaves]
+    self._pieces = _cut(shapes, shards)
+    if not _fills_all(self._pieces, shards):
+      # Where rows are of unequal size, even fewer parts may be too many.
+      allowed = next(
+        each
+        for each in range(shards - 1, 0, -1)
+        if _fills_all(_cut(shapes, each), each)
+      )
       raise errors.UsageError(
-        f'--shards={shards}: the network is too small for so many parts; '
-        f'allowed: at most {len(used)}'
+        f'--shards={shards}: a part would have nothing of so small a network; '
+        f'allowed: {allowed}, for example'
       )
     self.shards = shards
     self._part_structures = [
@@ -122,6 +128,11 @@ def _cut(shapes: Sequence[tuple[int, ...]], shards: int) -> list[list[_Piece]]:
     )
     before += size
   return cut
+
+
+def _fills_all(cut: Sequence[Sequence[_Piece]], shards: int) -> bool:
+  used = {piece.shard for pieces in cut for piece in pieces}
+  return len(used) == shards
 
 
 class ShardedServer:
