@@ -79,6 +79,19 @@ def test_what_cannot_be_pickled_is_refused_in_one_line():
   assert '\n' not in line
 
 
+@pytest.mark.parametrize(
+  'raised, words', [('not me:\n  never', 'not me: never'), ('', 'TypeError')]
+)
+def test_what_refuses_to_be_pickled_is_refused_in_one_line(raised, words):
+  class Refuses:
+    def __reduce__(self):
+      raise TypeError(raised)
+
+  with pytest.raises(errors.UsageError) as caught:
+    processes.Luggage.packed(Recipe(Refuses()))
+  assert f'sent to other processes, {words}; allowed: ' in str(caught.value)
+
+
 def test_modules_that_register_parts_are_imported_first(tmp_path, monkeypatch):
   (tmp_path / 'of_a_user.py').write_text('import sys\nsys.of_a_user = 1\n')
   monkeypatch.setattr(packages, '_loaded', [])

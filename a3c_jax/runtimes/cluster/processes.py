@@ -42,8 +42,9 @@ class Luggage(NamedTuple):
     try:
       content = cloudpickle.dumps(recipe)
     except Exception as error:  # Whatever an object of the user raises.
+      problem = ' '.join(str(error).split()) or type(error).__name__
       raise errors.UsageError(
-        f'--runtime=cluster: cannot be sent to other processes, {error}; '
+        f'--runtime=cluster: cannot be sent to other processes, {problem}; '
         'allowed: functions and settings that cloudpickle can pickle'
       ) from error
     return cls(tuple(sys.path), packages.loaded(), content, _versions())
