@@ -360,6 +360,14 @@ def test_a_question_without_an_answer_is_reported_once(
   assert caplog.messages == ['the slow has not answered for 0 s']
 
 
+def test_a_process_without_an_answer_counts_as_ended_at_last(slow, monkeypatch):
+  monkeypatch.setattr(actors, 'HUNG_SECONDS', 0.0)
+  monkeypatch.setattr(actors, '_POLL_SECONDS', 0.05)
+  with pytest.raises(actors.EndedError, match='no answer to waits'):
+    slow.ask('waits')
+  slow.tell('end')
+
+
 def test_what_cannot_be_sent_is_refused(run, tmp_path):
   lock = threading.Lock()
 

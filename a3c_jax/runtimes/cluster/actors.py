@@ -14,6 +14,7 @@ from a3c_jax.core import threads
 _PATIENCE_SECONDS = 60.0  # Until a process that does not answer has ended.
 _POLL_SECONDS = 0.2
 LATE_SECONDS = 30.0  # Until a process that does not answer is reported.
+HUNG_SECONDS = 600.0  # Until it counts as ended: a large memory takes minutes.
 _logger = logging.getLogger(__name__)
 
 
@@ -71,20 +72,24 @@ class Actor:
   def ask(self, method: str, *arguments: Any) -> Any:
     """Calls a method that may be called twice, and returns its answer.
 
-    Calls again while the process cannot be reached. Waits for ever, with a
-    message, for a process that runs but does not answer.
+    Calls again while the process cannot be reached. Reports a process that runs
+    but does not answer.
 
     Raises:
-      EndedError: if the process has ended, or cannot be reached for a minute.
+      EndedError: if the process has ended, cannot be reached for a minute, or
+        does not answer for ten.
       Exception: what the call raised.
     """
-    until = time.perf_counter() + _PATIENCE_SECONDS
-    late = time.perf_counter() + LATE_SECONDS
+    began = time.perf_counter()
+    until, hung = began + _PATIENCE_SECONDS, began + HUNG_SECONDS
+    late = began + LATE_SECONDS
     reference = self.start(method, *arguments)
     while True:
       try:
         return answered(reference, timeout=_POLL_SECONDS)
-      except PendingError:
+      except PendingError as error:
+        if time.perf_counter() > hung:
+          raise EndedError(f'no answer to {method}') from error
         if time.perf_counter() > late:
           late = float('inf')
           _logger.warning(
