@@ -63,7 +63,9 @@ def run(command, *arguments, cwd):
   finally:
     for name in set(sys.modules) - before:
       path = getattr(sys.modules[name], '__file__', None)
-      if path and pathlib.Path(path).is_relative_to(pathlib.Path(cwd).resolve()):
+      if path and pathlib.Path(path).is_relative_to(
+        pathlib.Path(cwd).resolve()
+      ):
         del sys.modules[name]
   return exit_.value.code or 0, out.getvalue(), err.getvalue()
 
