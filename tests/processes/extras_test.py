@@ -52,9 +52,7 @@ def installed_by(extra):
 
 
 # It reads what each installed package holds.
-packages_of_modules = functools.cache(
-  importlib.metadata.packages_distributions
-)
+packages_of_modules = functools.cache(importlib.metadata.packages_distributions)
 
 
 def run_with(extra, code, folder):
