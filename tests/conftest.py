@@ -12,6 +12,7 @@ import hypothesis
 import jax
 import marks
 import programs
+import psutil
 import pytest
 import script_runs
 import searches
@@ -20,6 +21,7 @@ from a3c_jax.core import cpu, packages
 from a3c_jax.runs import training
 
 TESTS = pathlib.Path(__file__).parent
+PROGRAMS_BYTES = 2**30  # Resident memory of this process.
 
 cpu.set_up()
 # For `caplog`; the library itself leaves levels to its users.
@@ -81,6 +83,17 @@ def pytest_runtest_setup(item):
     reason = marks.why_not(*mark.args)
     if reason:
       pytest.skip(reason)
+
+
+@pytest.fixture(scope='module', autouse=True)
+def few_programs():
+  """Forgets what JAX has compiled, where it takes a lot of memory.
+
+  JAX keeps the programs of all tests that have run in this process.
+  """
+  yield
+  if psutil.Process().memory_info().rss > PROGRAMS_BYTES:
+    jax.clear_caches()
 
 
 @pytest.fixture(scope='module')

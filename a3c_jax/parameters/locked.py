@@ -274,6 +274,7 @@ class LockedStore:
 
   def warm_up(self, grads: types.Params) -> None:
     """Compiles the update for such gradients, and changes nothing."""
-    version = self._version
-    optimizer_state = jax.tree.map(jnp.copy, self._optimizer_states[0])
+    with self._lock:  # Others may push, and an update donates these arrays.
+      version = self._version
+      optimizer_state = jax.tree.map(jnp.copy, self._optimizer_states[0])
     self._rule.apply(version.params, optimizer_state, grads, version.frames)

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import pathlib
 import resource
 import runpy
 import sys
@@ -10,6 +11,9 @@ from unittest import mock
 from programs import ROOT, succeeded
 import pytest
 import script_flags
+
+from a3c_jax.algorithms import registry
+from a3c_jax.envs import domain
 
 MODULE = """
 from a3c_jax.envs import catch, domain
@@ -23,8 +27,11 @@ def make():
 def run(command, *arguments, cwd):
   """Runs a script of experiments/ as a process would, but much faster.
 
+  What it registers and imports from its working directory is forgotten.
+
   Args:
-    command: its name and, after spaces, flags.
+    command: its name, its path, or `-m` and the name of a package, and, after
+      spaces, flags.
     *arguments: more of them.
     cwd: its working directory.
 
@@ -32,10 +39,19 @@ def run(command, *arguments, cwd):
     Exit code, stdout and stderr.
   """
   script, *flags = command.split()
+  if script == '-m':
+    name, *flags = flags
+    execute = lambda: runpy.run_module(name, run_name='__main__')
+  else:
+    path = str(ROOT / 'experiments' / script)
+    execute = lambda: runpy.run_path(path, run_name='__main__')
   out, err = io.StringIO(), io.StringIO()
+  before = set(sys.modules)
   try:
     with (
       script_flags.forgotten(),
+      mock.patch.dict(domain._registered),
+      mock.patch.dict(registry._algorithms),
       contextlib.chdir(cwd),
       contextlib.redirect_stdout(out),
       contextlib.redirect_stderr(err),
@@ -43,9 +59,14 @@ def run(command, *arguments, cwd):
       mock.patch.object(sys, 'path', sys.path[:]),
       pytest.raises(SystemExit) as exit_,
     ):
-      runpy.run_path(str(ROOT / 'experiments' / script), run_name='__main__')
+      execute()
   finally:
-    sys.modules.pop('mine', None)
+    for name in set(sys.modules) - before:
+      path = getattr(sys.modules[name], '__file__', None)
+      if path and pathlib.Path(path).is_relative_to(
+        pathlib.Path(cwd).resolve()
+      ):
+        del sys.modules[name]
   return exit_.value.code or 0, out.getvalue(), err.getvalue()
 
 

@@ -1,5 +1,6 @@
 """Each extra of the package installs all that its purpose needs."""
 
+import functools
 import importlib.metadata
 
 from marks import needs_dm_control, needs_labyrinth
@@ -50,6 +51,10 @@ def installed_by(extra):
   return {canonicalize_name(name) for name, _ in done}
 
 
+# It reads what each installed package holds.
+packages_of_modules = functools.cache(importlib.metadata.packages_distributions)
+
+
 def run_with(extra, code, folder):
   """Runs code as if only a3c_jax[extra] were installed."""
   present = installed_by(extra)
@@ -57,7 +62,7 @@ def run_with(extra, code, folder):
   def absent(names):
     return {name for name in names if canonicalize_name(name) not in present}
 
-  packages = importlib.metadata.packages_distributions()
+  packages = packages_of_modules()
   modules = {
     module for module, names in packages.items() if absent(names) == set(names)
   }

@@ -59,11 +59,9 @@ def loaded_after(statement):
 @pytest.mark.parametrize(
   ('names', 'not_loaded'),
   [
-    ('losses', {'absl', 'flax', 'optax', 'rich'}),
-    ('returns', {'absl', 'flax', 'optax', 'rich'}),
+    ('losses, returns', {'absl', 'flax', 'optax', 'rich'}),
     ('schedules', {'absl', 'flax', 'jax', 'optax', 'rich'}),
-    ('networks', {'optax'}),
-    ('policy_based, value_based', {'optax'}),
+    ('networks, policy_based, value_based', {'optax'}),
   ],
 )
 def test_a_part_loads_no_environment_and_no_run(names, not_loaded):

@@ -1,12 +1,12 @@
-"""`python -m a3c_jax`, and modules that `--import` names, in processes."""
+"""`python -m a3c_jax`, and modules that `--import` names."""
 
-import functools
 import json
 
 import programs
-from programs import ROOT, refused, succeeded
+from programs import refused, succeeded
 import pytest
 from results import change_record, read_record, read_rows
+import script_runs
 
 from a3c_jax.envs import domain
 
@@ -21,21 +21,24 @@ domain.register(domain.get('catch')._replace(name='own_catch'))
 registry.register(registry.get('a3c')._replace(name='own_a3c'))
 """
 MAIN = ('-m', 'a3c_jax')
-EVALUATE = (str(ROOT / 'experiments/evaluate.py'), '--workdir=r')
-PLOT = (str(ROOT / 'experiments/plot.py'), '--workdir=r')
+EVALUATE = ('evaluate.py', '--workdir=r')
+PLOT = ('plot.py', '--workdir=r')
 
 
 @pytest.fixture
 def run(tmp_path):
-  """A function (arguments) -> exit code, stdout and stderr of Python."""
+  """A function (arguments) -> exit code, stdout and stderr, in this process."""
   (tmp_path / 'own_module.py').write_text(MODULE)
-  return functools.partial(programs.run, cwd=tmp_path)
+
+  def run(*arguments):
+    return script_runs.run(' '.join(arguments), cwd=tmp_path)
+
+  return run
 
 
-def test_without_scripts_a_domain_is_trained(run, tmp_path):
-  out = succeeded(
-    run(*MAIN, 'catch', '--threads=1', '--frames=90', '--rows=4', '--workdir=r')
-  )
+def test_without_scripts_a_domain_is_trained(tmp_path):
+  flags = ('--threads=1', '--frames=90', '--rows=4', '--workdir=r')
+  out = succeeded(programs.run(*MAIN, 'catch', *flags, cwd=tmp_path))
   assert out.endswith('results in r\n')
   record = read_record(tmp_path / 'r')['config']
   assert record['domain'] == 'catch'
@@ -91,7 +94,8 @@ def test_imported_modules_register_domains_and_algorithms(run, tmp_path):
   own = '--import=own_module'
   train = (*MAIN, 'own_catch', '--algo=own_a3c', '--workdir=r', '--threads=1')
   assert 'own_catch' in run(*MAIN, '--help', own)[1]
-  succeeded(run(*train, own, '--frames=90', '--entropy_cost=0.5'))
+  train += (own, '--frames=90', '--entropy_cost=0.5')
+  succeeded(programs.run(*train, cwd=tmp_path))
   record = read_record(tmp_path / 'r')['config']
   assert (record['domain'], record['algo']) == ('own_catch', 'own_a3c')
   assert record['algorithm']['entropy_cost'] == 0.5

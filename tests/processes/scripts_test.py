@@ -16,6 +16,7 @@ from programs import (
 )
 import pytest
 from results import read_record, read_rows, same_episodes
+import script_runs
 import settings
 
 from a3c_jax.algorithms import registry
@@ -31,7 +32,7 @@ def test_pong(tmp_path, algo):
   pytest.importorskip('ale_py')
   of_replay = settings.of_replay(algo)
   out = succeeded(
-    run(
+    script_runs.run(
       f'atari.py --algo={algo} --frames=2e3 --threads=2 --eval_frames=0 '
       '--network=nips --workdir=results',
       *[f'--{name}={value}' for name, value in of_replay.items()],
@@ -135,7 +136,7 @@ def test_a_signal_stops_a_run_in_good_order_and_it_resumes(tmp_path, number):
   assert int(rows[-1]['episodes']) == len(episodes) > 0
   # The last row counts what the threads did before they stopped.
   assert f'{int(rows[-1]["frames"]):,} frames in' in out
-  out = succeeded(run(command, cwd=tmp_path))
+  out = succeeded(script_runs.run(command, cwd=tmp_path))
   assert 'resuming at frame ' in out
   assert 'to resume' not in out
   assert int(read_rows(tmp_path / 'results/train.csv')[-1]['frames']) >= 20_000
@@ -223,10 +224,9 @@ def test_killed_again_and_again_a_run_ends_as_if_never_killed(
       patch.setenv('STEPS', f'{checkpoint} {checkpoint + steps}')
       code, _, _ = run(command, '--workdir=killed', cwd=tmp_path)
     assert code == -signal.SIGKILL
-  code, out, _ = run(command, '--workdir=killed', cwd=tmp_path)
-  assert code == 0
+  out = succeeded(script_runs.run(command, '--workdir=killed', cwd=tmp_path))
   assert 'resuming at frame ' in out
-  assert run(command, '--workdir=whole', cwd=tmp_path)[0] == 0
+  succeeded(script_runs.run(command, '--workdir=whole', cwd=tmp_path))
   same_episodes(tmp_path / 'killed', tmp_path / 'whole')
   digests = [final_digest(tmp_path / name) for name in ('killed', 'whole')]
   assert digests[0] == digests[1]
@@ -309,9 +309,8 @@ def make_broken():
 
 def test_own_environment_in_the_users_folder(tmp_path):
   (tmp_path / 'mine.py').write_text(MODULE)
-  out = succeeded(
-    run('gym_env.py --env=mine:make --frames=200 --threads=2', cwd=tmp_path)
-  )
+  command = 'gym_env.py --env=mine:make --frames=200 --threads=2'
+  out = succeeded(script_runs.run(command, cwd=tmp_path))
   (workdir,) = (tmp_path / 'runs').iterdir()
   assert workdir.name.startswith('mine-make-a3c-')
   assert f'results in runs/{workdir.name}' in out
@@ -339,7 +338,7 @@ def test_broken_environment_shows_its_own_traceback(tmp_path):
 )
 def test_bad_input_ends_in_one_line(tmp_path, command, hint):
   (tmp_path / 'mine.py').write_text(MODULE)
-  assert hint in refused(run(command, cwd=tmp_path))
+  assert hint in refused(script_runs.run(command, cwd=tmp_path))
 
 
 def test_benchmark_of_a_replay_memory(tmp_path):
@@ -359,7 +358,7 @@ def test_benchmark_of_a_replay_memory(tmp_path):
 
 def test_benchmark_that_fails_leaves_older_figures_alone(tmp_path):
   (tmp_path / 'old.json').write_text('{}')
-  code, _, err = run(
+  code, _, err = script_runs.run(
     'benchmark.py --json=old.json --workdir=. --seconds=1', cwd=tmp_path
   )
   assert (code, err.count('\n')) == (2, 1)
@@ -368,7 +367,8 @@ def test_benchmark_that_fails_leaves_older_figures_alone(tmp_path):
 
 
 def test_help_lists_every_flag(tmp_path):
-  text = ' '.join(succeeded(run('atari.py --help', cwd=tmp_path)).split())
+  out = succeeded(script_runs.run('atari.py --help', cwd=tmp_path))
+  text = ' '.join(out.split())
   for name in ('learning_rate', 'frames', 'algo', 'game', 'sticky', 'workdir'):
     assert f'--{name}:' in text
   assert "Learning rate at frame 0, per unit of the optimizer's" in text

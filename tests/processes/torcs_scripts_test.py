@@ -1,24 +1,25 @@
 """Scripts of TORCS on a machine without it."""
 
-import programs
 from programs import ROOT
 import pytest
+import script_runs
 
 
 @pytest.mark.parametrize(
   'command',
   [
-    ['-m', 'a3c_jax.envs.torcs.build'],
-    [str(ROOT / 'experiments/torcs_racing.py'), '--workdir=run'],
-    [str(ROOT / 'experiments/torcs_scales.py'), '--episodes=2'],
-    [str(ROOT / 'experiments/benchmark.py'), '--env=torcs'],
+    f'{ROOT}/a3c_jax/envs/torcs/build.py',
+    'torcs_racing.py --workdir=run',
+    'torcs_scales.py --episodes=2',
+    'benchmark.py --env=torcs',
   ],
-  ids=lambda command: command[-2].rsplit('/')[-1],
+  ids=['build', 'racing', 'scales', 'benchmark'],
 )
-def test_scripts_say_in_one_line_what_to_install(tmp_path, command):
-  code, _, err = programs.run(
-    *command, cwd=tmp_path, env={'PATH': str(tmp_path)}
-  )
+def test_scripts_say_in_one_line_what_to_install(
+  tmp_path, monkeypatch, command
+):
+  monkeypatch.setenv('PATH', str(tmp_path))
+  code, _, err = script_runs.run(command, cwd=tmp_path)
   assert code == 2
   assert err == (
     'error: TORCS is not installed; on Debian: apt-get install torcs g++ '

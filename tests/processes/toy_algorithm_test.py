@@ -1,11 +1,10 @@
 """An algorithm that a script outside the package registers: one record."""
 
-import functools
-
 import programs
-from programs import ROOT, refused, succeeded
+from programs import refused, succeeded
 import pytest
 from results import read_record, read_rows
+import script_runs
 
 SCRIPT = '''
 """Trains REINFORCE with a baseline on Catch."""
@@ -56,9 +55,14 @@ COMMON = ('--threads=1', '--workdir=results', '--log_seconds=1e6')
 
 @pytest.fixture
 def run(tmp_path):
-  """A function (flags) -> exit code, stdout and stderr of the script."""
-  (tmp_path / 'toy.py').write_text(SCRIPT)
-  return functools.partial(programs.run, 'toy.py', cwd=tmp_path)
+  """A function (flags) -> exit code, stdout and stderr, in this process."""
+  path = tmp_path / 'toy.py'
+  path.write_text(SCRIPT)
+
+  def run(*flags):
+    return script_runs.run(str(path), *flags, cwd=tmp_path)
+
+  return run
 
 
 def test_its_flags_are_shown_and_those_of_others_refused(run):
@@ -83,7 +87,8 @@ def test_its_flags_are_shown_and_those_of_others_refused(run):
 
 def test_it_trains_is_evaluated_and_resumes(run, tmp_path):
   given = ('--algo=reinforce', '--baseline_cost=0.25', '--eval_frames=1000')
-  out = succeeded(run(*given, *COMMON, '--frames=2000'))
+  train = (*given, *COMMON, '--frames=2000')
+  out = succeeded(programs.run('toy.py', *train, cwd=tmp_path))
   assert 'results in results' in out
   record = read_record(tmp_path / 'results')['config']
   assert record['algorithm'] == {'baseline_cost': 0.25}
@@ -103,6 +108,6 @@ def test_it_trains_is_evaluated_and_resumes(run, tmp_path):
   assert read_rows(tmp_path / 'results/train.csv')[-1]['frames'] == '3006'
 
   # A script that does not register it cannot make its network.
-  evaluate = ROOT / 'experiments/evaluate.py'
-  line = refused(programs.run(evaluate, '--workdir=results', cwd=tmp_path))
+  evaluate = 'evaluate.py --workdir=results'
+  line = refused(script_runs.run(evaluate, cwd=tmp_path))
   assert 'its algorithm reinforce is not registered here' in line

@@ -1,6 +1,5 @@
 """A domain that a script outside the package registers, and trains."""
 
-import functools
 import importlib.util
 
 import jax
@@ -8,6 +7,7 @@ import programs
 from programs import refused, succeeded
 import pytest
 from results import read_record, read_rows
+import script_runs
 
 import a3c_jax
 from a3c_jax.envs import domain
@@ -80,16 +80,22 @@ if __name__ == '__main__':
 
 @pytest.fixture
 def run(tmp_path):
-  """A function (flags) -> exit code, stdout and stderr of the script."""
-  (tmp_path / 'lamp.py').write_text(SCRIPT)
-  return functools.partial(programs.run, 'lamp.py', cwd=tmp_path)
+  """A function (flags) -> exit code, stdout and stderr, in this process."""
+  path = tmp_path / 'lamp.py'
+  path.write_text(SCRIPT)
+
+  def run(*flags):
+    return script_runs.run(str(path), *flags, cwd=tmp_path)
+
+  return run
 
 
 def test_a_domain_of_a_script_is_trained_resumed_and_loaded(
   run, tmp_path, monkeypatch
 ):
   train = ('--workdir=r', '--threads=1', '--eval_frames=48', '--hold=2')
-  out = succeeded(run(*train, '--ticks=8', '--frames=96'))
+  train += ('--ticks=8', '--frames=96')
+  out = succeeded(programs.run('lamp.py', *train, cwd=tmp_path))
   assert 'read as images' not in out  # The layout is known, not guessed.
   record = read_record(tmp_path / 'r')
   assert record['config']['domain'] == 'lamp'

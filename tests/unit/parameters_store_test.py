@@ -267,3 +267,26 @@ def test_a_locked_store_accepts_what_its_rule_accepts():
   assert LockedStore(jnp.zeros(()), own, **given).factored_rows == 0
   for update_rule in (plain(), *RULES):
     assert LockedStore(jnp.zeros(()), update_rule, **given).factored_rows == 10
+
+
+def test_a_worker_warms_up_while_others_push(monkeypatch):
+  """As a node does that starts again; an update donates these arrays."""
+  store = LockedStore(
+    jnp.ones(2), RULES[1], worker_states=[None], target_period=None
+  )
+  states = store._optimizer_states
+  kept = jax.tree.map(jnp.copy, states[0])
+
+  class Lock:
+    """Until one enters, another thread applies an update."""
+
+    def __enter__(self):
+      states[0] = kept
+
+    def __exit__(self, *error):
+      pass
+
+  jax.tree.map(lambda leaf: leaf.delete(), states[0])
+  monkeypatch.setattr(store, '_lock', Lock())
+  store.warm_up(jnp.ones(2))
+  assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(states[0]))
