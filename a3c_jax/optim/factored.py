@@ -16,10 +16,8 @@ import jax.numpy as jnp
 from a3c_jax.core import types
 from a3c_jax.networks import forward_cache
 
-# With more rows, a dense gradient is faster: within a process, and between two
-# of them, where it has to be sent.
-FEW_ROWS = 10
-FEW_ROWS_TO_SEND = 64
+FEW_ROWS = 10  # With more, a dense gradient is faster.
+FEW_ROWS_TO_SEND = 64  # The same, if it has to be sent to another process.
 
 
 class _Outer(NamedTuple):
@@ -116,19 +114,35 @@ def dense(grads: Any) -> Any:
   return multiplied_out(opened(grads))
 
 
-def multiplied_out(tree: Any, *, more_rows_than: int = 0) -> Any:
-  """Returns an opened gradient with arrays for pairs of factors.
+def of_few_rows(grads: Any) -> Any:
+  """Returns a gradient whose factors have at most `FEW_ROWS` rows.
+
+  The others are multiplied.
 
   Args:
-    tree: the gradient.
-    more_rows_than: pairs with at most so many rows remain.
+    grads: a gradient that was sent, dense or in factors.
   """
+  if not isinstance(grads, Factored):
+    return grads
+  return Factored(_with_products(grads.tree))
+
+
+@jax.jit
+def _with_products(tree):
+  def multiply(grad):
+    if isinstance(grad, _Outer) and len(grad.x) > FEW_ROWS:
+      return grad.x.T @ grad.dy
+    return grad
+
+  return jax.tree.map(multiply, tree, is_leaf=_is_outer)
+
+
+def multiplied_out(tree: Any) -> Any:
+  """Returns an opened gradient with an array for each pair of factors."""
 
   def multiply(grad):
-    if not isinstance(grad, _Outer) or len(grad.x) <= more_rows_than:
+    if not isinstance(grad, _Outer):
       return grad
-    if len(grad.x) > FEW_ROWS:
-      return grad.x.T @ grad.dy
     # In this form XLA fuses the product with the update of each weight.
     rows = [x[:, None] * dy[None] for x, dy in zip(*grad, strict=True)]
     return sum(rows[1:], start=rows[0])

@@ -98,7 +98,6 @@ def _scale_by_rms(decay, epsilon) -> optax.GradientTransformation:
 
   def update(updates, state, params=None):
     del params
-    updates = factored.multiplied_out(updates, more_rows_than=factored.FEW_ROWS)
     nu = optax.tree.update_moment(
       factored.multiplied_out(updates), state.nu, decay, order=2
     )

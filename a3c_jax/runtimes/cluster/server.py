@@ -9,6 +9,7 @@ from typing import Any
 
 from a3c_jax.acting.worker_state import WorkerState
 from a3c_jax.core import errors, types
+from a3c_jax.optim import factored
 from a3c_jax.parameters.store import (
   Applied,
   Contribution,
@@ -85,7 +86,9 @@ class Server:
         if self._lives.get(each.worker, life) != life:
           raise errors.RunError('another process has taken over this node')
       contribution = wire.unpacked(contribution, self._states)
-    receipt = self._store.push(contribution)
+    # Before the store is locked, so that several of them can do this at once.
+    grads = factored.of_few_rows(contribution.grads)
+    receipt = self._store.push(contribution._replace(grads=grads))
     return wire.Pushed(receipt, None if known is None else self.fetch(known))
 
   def fetch(self, known: wire.Known) -> wire.News:
@@ -161,4 +164,4 @@ class Server:
 
   def warm_up(self, grads: types.Params) -> None:
     """Compiles the update for such gradients, and changes nothing."""
-    self._store.warm_up(wire.whole(grads))
+    self._store.warm_up(factored.of_few_rows(wire.whole(grads)))
