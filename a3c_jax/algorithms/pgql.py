@@ -73,6 +73,10 @@ PGQL_ALGORITHM = Algorithm(
   make_network=_network,
   make_learner=_learner,
   is_policy=True,
-  defaults={'catch': SMALL, 'gym': SMALL},
+  defaults={
+    'catch': SMALL,
+    'gym': SMALL,
+    'torcs': builtin.A3C.defaults['torcs'],
+  },
   presets={'quick': builtin.A3C.presets['quick']},
 )

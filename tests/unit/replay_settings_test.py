@@ -191,3 +191,10 @@ def test_exploration_falls_once_the_memory_has_its_start():
 
 def test_every_algorithm_is_in_one_of_the_lists_above():
   assert {*ON_POLICY, *ALWAYS, *OPTIONAL} == {*registry.names()}
+
+
+@pytest.mark.parametrize('algo', ['a3c', 'pgql'])
+def test_actor_critics_have_costs_of_their_own_in_torcs(algo):
+  hyperparameters = make('torcs', algo=algo).algorithm
+  assert hyperparameters.value_cost == 0.1
+  assert hyperparameters.entropy_cost == 0.005
