@@ -151,3 +151,19 @@ os.register_at_fork(
   after_in_parent=_after_fork,
   after_in_child=_after_fork_in_child,
 )
+
+
+@contextlib.contextmanager
+def keeping(number: int) -> Iterator[None]:
+  """Restores the handler of a signal that a block may replace.
+
+  For the main thread: Python sets handlers in no other.
+
+  Args:
+    number: of the signal.
+  """
+  handler = signal.getsignal(number)
+  try:
+    yield
+  finally:
+    signal.signal(number, handler)

@@ -18,7 +18,7 @@ import warnings
 
 import psutil
 
-from a3c_jax.core import errors, memory, packages
+from a3c_jax.core import errors, memory, packages, signals
 
 LOCAL = 'local'
 ALLOWED = 'local, or HOST:PORT of a running cluster'
@@ -270,7 +270,7 @@ def _keeping_handler() -> Iterator[None]:
   set_handler = utils.set_sigterm_handler
   utils.set_sigterm_handler = lambda _: None
   try:
-    yield
+    with signals.keeping(signal.SIGTERM):
+      yield
   finally:
     utils.set_sigterm_handler = set_handler
-    signal.signal(signal.SIGTERM, handler)
