@@ -17,7 +17,6 @@ import ctrl_c as ctrl_c  # First: the other imports take seconds.
 # isort: split
 import collections
 from collections.abc import Callable
-import csv
 import dataclasses
 import heapq
 import itertools
@@ -26,7 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from a3c_jax import command_line
-from a3c_jax.core import errors, fields, paths
+from a3c_jax.core import errors, fields, paths, tables
 from a3c_jax.settings import flags as flags_lib
 
 _MEASURED = 'docs/cluster.md, Pong with the small network'
@@ -359,15 +358,11 @@ class _Cluster:
   def _play(self, node: _Node) -> None:
     """Has a thread compute a segment, then send it to all shards."""
     read = tuple(node.versions)
-    self._clock_segment(node, lambda: self._push(node, read))
-
-  def _clock_segment(self, node: _Node, done: Callable[[], None]) -> None:
-    mean, variation = self._costs.segment, self._options.segment_variation
-    seconds = mean
+    seconds, variation = self._costs.segment, self._options.segment_variation
     if variation:
       shape = variation**-2
-      seconds = self._random.gamma(shape, mean / shape)
-    node.cores.compute(seconds, done)
+      seconds = self._random.gamma(shape, seconds / shape)
+    node.cores.compute(seconds, lambda: self._push(node, read))
 
   def _push(self, node: _Node, read: tuple[int, ...]) -> None:
     left = len(self._servers)
@@ -481,9 +476,7 @@ def main(options: Options) -> None:
       errors.naming(f'--csv={options.csv}'),
       open(options.csv, 'w', newline='') as file,
     ):
-      writer = csv.DictWriter(file, rows[0])
-      writer.writeheader()
-      writer.writerows(rows)
+      tables.write(file, rows)
 
 
 if __name__ == '__main__':

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from a3c_jax import command_line, losses
-from a3c_jax.core import errors, fields, paths
+from a3c_jax.core import errors, fields, paths, tables
 from a3c_jax.reproduce import drawing
 from a3c_jax.runs import training
 from a3c_jax.settings import config
@@ -129,9 +129,7 @@ def main() -> None:
         errors.naming(f'--csv={options.csv}'),
         open(options.csv, 'w', newline='') as file,
       ):
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
+        tables.write(file, rows)
   if options.picture:
     with errors.naming(f'--picture={options.picture}'):
       draw(rows).savefig(options.picture)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+import csv
+from typing import Any, TextIO
 
 _FORMULA = ('=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠')
 
@@ -25,3 +26,15 @@ def _cell(value):
   except ValueError:
     return "'" + value
   return value
+
+
+def write(file: TextIO, rows: Sequence[Mapping[str, Any]]) -> None:
+  """Writes rows of the same columns, and their header, as CSV.
+
+  Args:
+    file: opened with `newline=''`.
+    rows: at least one.
+  """
+  table = csv.DictWriter(file, [*rows[0]])
+  table.writeheader()
+  table.writerows(map(as_cells, rows))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
-import csv
 import math
 import pathlib
 import textwrap
@@ -211,9 +210,7 @@ def save(drawn: Drawn, path: pathlib.Path) -> None:
   """
   new = path.with_suffix('.new')  # So that no file is ever half written.
   with new.open('w', newline='') as file:
-    rows = csv.DictWriter(file, [*drawn.rows[0]])
-    rows.writeheader()
-    rows.writerows(map(tables.as_cells, drawn.rows))
+    tables.write(file, drawn.rows)
   new.replace(path.with_suffix('.csv'))
   drawn.picture.savefig(new, dpi=110, format='png')
   new.replace(path.with_suffix('.png'))

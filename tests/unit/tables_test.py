@@ -42,3 +42,9 @@ def test_numbers_and_other_text_stay_as_they_are():
   file = io.StringIO()
   csv.DictWriter(file, [*row]).writerow(tables.as_cells(row))
   assert file.getvalue().startswith('CartPole-v1,a3c,-20.4,-20.4,')
+
+
+def test_a_table_has_a_header_and_no_formulas():
+  file = io.StringIO()
+  tables.write(file, [{'a': 1, 'b': '=1'}, {'a': 2.5, 'b': 'x'}])
+  assert file.getvalue().splitlines() == ['a,b', "1,'=1", '2.5,x']
