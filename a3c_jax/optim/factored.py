@@ -89,9 +89,10 @@ def _in_factors(grads, activations, dactivations, most_rows):
       grads[name] = _in_factors(
         grads[name], value, dactivations[name], most_rows
       )
-      continue
-    outer = _Outer(value.get('input'), dactivations[name]['output'])
-    if outer.x is not None and _is_smaller(outer, most_rows):
+    elif 'input' in value:
+      outer = _Outer(value['input'], dactivations[name]['output'])
+      if not _is_smaller(outer, most_rows):
+        continue
       dense = grads[layer]['Dense_0'] | {'kernel': outer}  # Of `Linear`.
       grads[layer] = grads[layer] | {'Dense_0': dense}
   return grads
