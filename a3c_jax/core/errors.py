@@ -47,6 +47,11 @@ def naming(what: str, hint: str = '') -> Iterator[None]:
     raise RunError(f'{what}: {error.strerror or error}{hint}') from error
 
 
+def in_one_line(problem: object) -> str:
+  """Returns an error or a text without its line breaks."""
+  return ' '.join(str(problem).split())
+
+
 def as_text(value: Any) -> str:
   """Returns a setting's value as on the command line, shortened if long."""
   values = value if isinstance(value, tuple) else (value,)

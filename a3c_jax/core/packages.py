@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+import contextlib
 import importlib
+import importlib.metadata
 import importlib.util
 import inspect
 import re
@@ -38,6 +40,15 @@ def check_installed(
         f'{what}: {module} is not installed; '
         f"pip install -e '.[{extra}]'{needs and f', {needs}'}"
       )
+
+
+def versions(names: Iterable[str]) -> dict[str, str]:
+  """Returns the versions of those packages that are installed."""
+  found = {}
+  for name in names:
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+      found[name] = importlib.metadata.version(name)
+  return found
 
 
 def load_module(

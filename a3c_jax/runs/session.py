@@ -201,7 +201,7 @@ class Session:
       raise errors.RunError(
         f'--workdir={paths.as_given(self.path)}: the checkpoint of frame '
         f'{frames} {how}, the ones before it are intact: '
-        + ' '.join(problem.split())[:200]
+        + errors.in_one_line(problem)[:200]
       ) from error
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 import contextlib
 import csv
-import importlib.metadata
 import json
 import logging
 import os
@@ -13,7 +12,7 @@ import pathlib
 import platform
 from typing import Any
 
-from a3c_jax.core import errors, files, paths
+from a3c_jax.core import errors, files, packages, paths
 from a3c_jax.envs import domain as domain_lib
 from a3c_jax.settings import record as record_lib
 from a3c_jax.settings.common import Config
@@ -205,11 +204,8 @@ def is_finished(path: pathlib.Path) -> bool:
 
 
 def _record(config) -> dict[str, Any]:
-  versions = {'python': platform.python_version()}
-  packages = domain_lib.get(config.domain).packages
-  for package in sorted({*_PACKAGES, *packages}):
-    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-      versions[package] = importlib.metadata.version(package)
+  names = sorted({*_PACKAGES, *domain_lib.get(config.domain).packages})
+  versions = {'python': platform.python_version()} | packages.versions(names)
   return {
     'config': record_lib.to_record(config),
     'versions': versions,

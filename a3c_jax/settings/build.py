@@ -216,7 +216,7 @@ def _check_features(name, torso, space, dtype) -> None:
         f'{error}; allowed: mlp or module:function'
       ) from error
     except flax_errors.FlaxError as error:
-      problem = re.sub(r' \(https:.*', '', ' '.join(str(error).split()))
+      problem = re.sub(r' \(https:.*', '', errors.in_one_line(error))
       raise errors.UsageError(
         f'--network={name}: {problem.rstrip(".")}; allowed: a module that '
         'draws no random numbers and changes none of its variables where it is '

@@ -11,16 +11,10 @@ import warnings
 
 import processes
 
+from a3c_jax.runtimes.cluster import engine
+
 # Each has one CPU, so that two nodes of a run are on two nodes of Ray.
 _NODE = {'num_cpus': 1, 'num_gpus': 0, 'object_store_memory': 80 * 2**20}
-_SYSTEM = {
-  'enable_metrics_collection': False,
-  'event_stats': False,
-  'task_events_report_interval_ms': 0,
-  'worker_niceness': 0,  # Instead of 15.
-  'enable_worker_prestart': False,
-  'prestart_worker_first_driver': False,
-}
 
 
 class Cluster:
@@ -47,7 +41,7 @@ class Cluster:
         | {
           'temp_dir': self._folder,
           'include_dashboard': False,
-          '_system_config': _SYSTEM,
+          '_system_config': engine.SYSTEM_CONFIG.copy(),
         },
       )
     self.address = self._cluster.address

@@ -180,13 +180,17 @@ def is_ready(reference: Any, timeout: float = _POLL_SECONDS) -> bool:
 
 
 def all_answered(
-  references: Sequence[Any], on_late: Callable[[int], object]
+  references: Sequence[Any],
+  on_late: Callable[[int], object] = lambda count: None,
+  *,
+  while_waiting: Callable[[], object] = threads.beat,
 ) -> list[Any]:
   """Returns the answers of references; raises the first error at once.
 
   Args:
     references: from `Actor.start`.
     on_late: called once with the number of answers that lack after a while.
+    while_waiting: called again and again. If it raises, this raises.
 
   Raises:
     EndedError: if a process has ended.
@@ -199,7 +203,7 @@ def all_answered(
     for each in ready:
       answered(each)
     left = [each for each in left if each not in ready]
-    threads.beat()
+    while_waiting()
     if left and time.perf_counter() > late:
       late = float('inf')
       on_late(len(left))

@@ -28,6 +28,18 @@ _OBJECT_BYTES = 4 * 2**30  # At most, of versions and gradients in transit.
 _LONGEST_FOLDER = 40  # Of a socket's path, which has at most 107 characters.
 _LEAST_OBJECT_BYTES = 80 * 2**20  # Ray refuses less.
 _PREFIX = 'a3c-ray-'
+SYSTEM_CONFIG = {  # Of a Ray of one's own.
+  # Nobody looks at what it counts.
+  'enable_metrics_collection': False,
+  'event_stats': False,
+  'task_events_report_interval_ms': 0,
+  'worker_niceness': 0,  # Otherwise all of it runs at nice 15.
+  # A push, not much larger, goes in the call itself.
+  'max_direct_call_object_size': 2**20,
+  # Otherwise it starts a Python for each CPU at once.
+  'enable_worker_prestart': False,
+  'prestart_worker_first_driver': False,
+}
 _logger = logging.getLogger(__name__)
 
 
@@ -104,25 +116,13 @@ def _own(cpus: int) -> Iterator[None]:
             configure_logging=False,
             log_to_driver=False,
             _temp_dir=str(folder),
-            # Otherwise it starts a Python for each CPU at once, and counts
-            # calls that nobody looks at.
-            _system_config={
-              'enable_metrics_collection': False,
-              'event_stats': False,
-              'task_events_report_interval_ms': 0,
-              # Otherwise all of it runs at nice 15.
-              'worker_niceness': 0,
-              # A push, not much larger, goes in the call itself.
-              'max_direct_call_object_size': 2**20,
-              'enable_worker_prestart': False,
-              'prestart_worker_first_driver': False,
-            },
+            _system_config=SYSTEM_CONFIG.copy(),  # Ray adds to it.
           )
         break
       except Exception as error:
         ray.shutdown()
         if attempt == _ATTEMPTS:
-          problem = ' '.join(str(error).split())[:200]
+          problem = errors.in_one_line(error)[:200]
           raise errors.RunError(f'Ray does not start: {problem}') from error
         _logger.warning('Ray did not start; trying again')
     yield
@@ -171,7 +171,7 @@ def _attached(address: str) -> Iterator[None]:
       )
   except Exception as error:  # Of another version, for example.
     ray.shutdown()
-    problem = ' '.join(str(error).split())[:400]
+    problem = errors.in_one_line(error)[:400]
     raise errors.UsageError(
       f'--address={address}: {problem}; allowed: {ALLOWED}, with the same Ray '
       'and Python as here'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 import contextlib
+import functools
 import logging
 import threading
 import time
@@ -338,26 +339,22 @@ class Cluster(runtime.Arrangement):
     """Starts a node again, where its applied contributions left off."""
     for index in of.indexes:
       self._job.store.leave(index)
-    made = of.start()
-    late = time.perf_counter() + actors.LATE_SECONDS
-    while not actors.is_ready(made):
-      _check(stop)
-      if time.perf_counter() > late:
-        late = float('inf')
-        _logger.warning(
-          'node %d waits for a machine with %d free CPUs, or is slow to start',
-          of.number,
-          len(of.indexes),
-        )
-    actors.answered(made)
+    go_on = functools.partial(_check, stop)
+    actors.all_answered(
+      [of.start()],
+      lambda _: _logger.warning(
+        'node %d waits for a machine with %d free CPUs, or is slow to start',
+        of.number,
+        len(of.indexes),
+      ),
+      while_waiting=go_on,
+    )
     try:
       saved = of.take_over()
     except actors.EndedError as error:
       raise remote_store.lost() from error
     resumed = of.actor.start('resume', saved)
-    while not actors.is_ready(resumed):
-      _check(stop)
-    actors.answered(resumed)
+    actors.all_answered([resumed], while_waiting=go_on)
 
   def _work(self, of: NodeClient, stop: threading.Event) -> None:
     """Has a node work until all is done, and passes on its signs of life."""
@@ -460,7 +457,7 @@ def _needed(what: str) -> Iterator[None]:
   try:
     yield
   except actors.EndedError as error:
-    problem = ' '.join(str(error).split())[:200]
+    problem = errors.in_one_line(error)[:200]
     raise errors.RunError(
       f'{what} has ended before training began: {problem}'
     ) from error

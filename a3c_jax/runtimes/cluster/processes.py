@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 import contextlib
 import ctypes
-import importlib.metadata
 import pickle
 import socket
 import sys
@@ -42,12 +41,13 @@ class Luggage(NamedTuple):
     try:
       content = cloudpickle.dumps(recipe)
     except Exception as error:  # Whatever an object of the user raises.
-      problem = ' '.join(str(error).split()) or type(error).__name__
+      problem = errors.in_one_line(error) or type(error).__name__
       raise errors.UsageError(
         f'--runtime=cluster: cannot be sent to other processes, {problem}; '
         'allowed: functions and settings that cloudpickle can pickle'
       ) from error
-    return cls(tuple(sys.path), packages.loaded(), content, _versions())
+    versions = packages.versions(_PACKAGES)
+    return cls(tuple(sys.path), packages.loaded(), content, versions)
 
   def opened(self, who: str) -> Recipe:
     """Sets JAX up for this process, and returns the recipe.
@@ -60,16 +60,16 @@ class Luggage(NamedTuple):
         be imported; or the package, if its version differs.
     """
     with naming(who):
-      self._compare(_versions())
-    cpu.set_up()
-    _keep_freed_memory()
-    sys.path.extend(each for each in self.path if each not in sys.path)
-    with naming(who):
+      self._compare_versions()
+      cpu.set_up()
+      _keep_freed_memory()
+      sys.path.extend(each for each in self.path if each not in sys.path)
       for name in self.modules:
         packages.load_module(name, flag='import')
       return pickle.loads(self.recipe)
 
-  def _compare(self, here):
+  def _compare_versions(self) -> None:
+    here = packages.versions(self.versions)
     for name, version in self.versions.items():
       found = here.get(name, 'none')
       if found != version:
@@ -77,15 +77,6 @@ class Luggage(NamedTuple):
           f'--runtime=cluster: {name} has version {found} on a machine; '
           f'allowed: {version}, as where the run was started'
         )
-
-
-def _versions() -> dict[str, str]:
-  found = {}
-  for name in _PACKAGES:
-    # Without one, for example, a copy of the source that is not installed.
-    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-      found[name] = importlib.metadata.version(name)
-  return found
 
 
 def _keep_freed_memory() -> None:
