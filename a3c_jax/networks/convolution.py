@@ -13,7 +13,12 @@ from a3c_jax.networks import layers
 
 
 def strided_convolution(
-  x: jax.Array, kernel: jax.Array, stride: int, *, channels_first: bool = False
+  x: jax.Array,
+  kernel: jax.Array,
+  stride: int,
+  *,
+  channels_first: bool = False,
+  rectified: bool = False,
 ) -> jax.Array:
   """Returns a VALID convolution, in the forms that are fastest on the CPU.
 
@@ -28,20 +33,29 @@ def strided_convolution(
     kernel: [size, size, C, F], size a multiple of the stride.
     stride: pixels.
     channels_first: the layout of x.
+    rectified: whether the ReLU of x is convolved.
 
   Returns:
     [N, H', W', F], H' = (H - size) // stride + 1.
   """
+  # The intermediate arrays of a piece fit the cache: those of blocks are large.
+  # More than 16 pieces would compile slowly.
+  length = max(8, math.ceil(len(x) / 16))
   if channels_first or x.dtype == jnp.uint8:
     convolve = functools.partial(_over_blocks, channels_first=channels_first)
+    if len(x) <= 16:
+      length = 4
   else:
     convolve = _over_windows
-  # The intermediate arrays of 8 images fit the cache. More than 16 pieces
-  # would compile slowly.
-  length = max(8, math.ceil(len(x) / 16))
+  sizes = [
+    min(length, len(x) - first) for first in range(0, max(len(x), 1), length)
+  ]
+  # The gradient of a split joins its pieces; that of slices adds up as many
+  # arrays. Each piece has its ReLU, because XLA is slow to compute anything of
+  # joined pieces while it joins them.
   pieces = [
-    convolve(x[first : first + length], kernel, stride)
-    for first in range(0, max(len(x), 1), length)
+    convolve(nn.relu(piece) if rectified else piece, kernel, stride)
+    for piece in jax.lax.split(x, sizes)
   ]
   return jnp.concatenate(pieces)
 
@@ -147,12 +161,14 @@ class Convolution(nn.Module):
     size: of the square filter, in pixels.
     stride: in pixels.
     channels_first: whether the input is [N, C, H, W].
+    rectified: whether it convolves the ReLU of its input.
   """
 
   features: int
   size: int
   stride: int
   channels_first: bool = False
+  rectified: bool = False
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -172,12 +188,16 @@ class Convolution(nn.Module):
     # Other devices have fast forms in their own library.
     if self.size % self.stride == 0 and jax.default_backend() == 'cpu':
       y = strided_convolution(
-        x, kernel, self.stride, channels_first=self.channels_first
+        x,
+        kernel,
+        self.stride,
+        channels_first=self.channels_first,
+        rectified=self.rectified,
       )
     else:
       layout = 'NCHW' if self.channels_first else 'NHWC'
       y = jax.lax.conv_general_dilated(
-        layers.as_floats(x),
+        layers.as_floats(nn.relu(x) if self.rectified else x),
         kernel,
         (self.stride, self.stride),
         'VALID',

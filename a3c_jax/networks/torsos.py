@@ -28,12 +28,12 @@ def _hidden(x, units, call, streams):
   """Returns features [N, streams · units], in the `__call__` of a torso.
 
   Args:
-    x: [N, H, W, C], of the last convolution.
+    x: [N, H, W, C], of the last convolution, before its ReLU.
     units: of the linear layer of each stream.
     call: `layers.calling` of the torso.
     streams: how many linear layers.
   """
-  x = x.reshape(len(x), -1)
+  x = nn.relu(x).reshape(len(x), -1)
   if streams == 1:
     return nn.relu(call(layers.Linear(units), x))
   x = layers.scale_gradient(x, 1 / math.sqrt(streams))
@@ -57,8 +57,8 @@ class NipsTorso(_ImageTorso):
   ) -> jax.Array:
     call = layers.calling(self, keep)
     x = layers.scaled(obs, self.scale).reshape(-1, *obs.shape[-3:])
-    x = nn.relu(call(convolution.Convolution(16, 8, 4, self.stacked_first), x))
-    x = nn.relu(call(convolution.Convolution(32, 4, 2), x))
+    x = call(convolution.Convolution(16, 8, 4, self.stacked_first), x)
+    x = call(convolution.Convolution(32, 4, 2, rectified=True), x)
     x = _hidden(x, 256, call, streams)
     return x.reshape(*obs.shape[:-3], -1)
 
@@ -80,9 +80,9 @@ class NatureTorso(_ImageTorso):
   ) -> jax.Array:
     call = layers.calling(self, keep)
     x = layers.scaled(obs, self.scale).reshape(-1, *obs.shape[-3:])
-    x = nn.relu(call(convolution.Convolution(32, 8, 4, self.stacked_first), x))
-    x = nn.relu(call(convolution.Convolution(64, 4, 2), x))
-    x = nn.relu(call(convolution.Convolution(64, 3, 1), x))
+    x = call(convolution.Convolution(32, 8, 4, self.stacked_first), x)
+    x = call(convolution.Convolution(64, 4, 2, rectified=True), x)
+    x = call(convolution.Convolution(64, 3, 1, rectified=True), x)
     x = _hidden(x, 512, call, streams)
     return x.reshape(*obs.shape[:-3], -1)
 

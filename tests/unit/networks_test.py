@@ -68,6 +68,55 @@ def test_strided_convolution(height, width, channels, size, stride):
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=atol)
 
 
+@pytest.mark.parametrize('count', [1, 8, 9, 40])  # Pieces are of 8.
+def test_rectified_convolution_of_pieces(count):
+  rng = np.random.default_rng(0)
+  x = rng.normal(size=(count, 10, 9, 3)).astype(np.float32)
+  x[:, 0] = 0.0  # Where ReLU has no derivative, its gradient is 0.
+  kernel = rng.normal(size=(4, 4, 3, 5)).astype(np.float32)
+  cotangent = rng.normal(size=(count, 4, 3, 5)).astype(np.float32)
+
+  def output_and_gradients(convolve):
+    y, pull = jax.vjp(convolve, x, kernel)
+    return y, *pull(cotangent)
+
+  found = output_and_gradients(
+    lambda x, kernel: networks.strided_convolution(x, kernel, 2, rectified=True)
+  )
+  expected = output_and_gradients(
+    lambda x, kernel: reference_convolution(nn.relu(x), kernel, 2)
+  )
+  assert not np.any(found[1][x <= 0])
+  for one, other in zip(found, expected, strict=True):
+    np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize('count', [4, 5, 16, 17])  # Pieces are of 4 or of 8.
+def test_strided_convolution_of_pieces_of_pixels(count):
+  x = images(count, 4, 12, 16)
+  kernel = np.random.default_rng(1).normal(size=(8, 8, 4, 3))
+  kernel = kernel.astype(np.float32)
+  cotangent = np.random.default_rng(2).normal(size=(count, 2, 3, 3))
+  cotangent = cotangent.astype(np.float32)
+
+  def output_and_gradient(convolve):
+    y, pull = jax.vjp(convolve, kernel)
+    return y, *pull(cotangent)
+
+  found = output_and_gradient(
+    lambda kernel: networks.strided_convolution(
+      x, kernel, 4, channels_first=True
+    )
+  )
+  expected = output_and_gradient(
+    lambda kernel: reference_convolution(
+      np.moveaxis(x, 1, -1).astype(np.float32) / 255, kernel, 4
+    )
+  )
+  for one, other in zip(found, expected, strict=True):
+    np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-3)
+
+
 @pytest.mark.parametrize('channels_first', [False, True])
 @pytest.mark.parametrize('dtype', [np.uint8, np.float32])
 def test_strided_convolution_of_pixels(channels_first, dtype):
@@ -87,9 +136,10 @@ def test_strided_convolution_of_pixels(channels_first, dtype):
   np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_off_the_cpu_a_convolution_is_the_devices_own(monkeypatch):
-  layer = networks.Convolution(4, size=4, stride=2)
-  x = np.random.default_rng(0).uniform(size=(2, 12, 10, 3)).astype(np.float32)
+@pytest.mark.parametrize('rectified', [False, True])
+def test_off_the_cpu_a_convolution_is_the_devices_own(monkeypatch, rectified):
+  layer = networks.Convolution(4, size=4, stride=2, rectified=rectified)
+  x = np.random.default_rng(0).normal(size=(2, 12, 10, 3)).astype(np.float32)
   params = layer.init(jax.random.key(0), x)
   expected = layer.apply(params, x)
   monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
