@@ -272,6 +272,7 @@ def _measure_in_processes(
       speed.without(sys.argv[1:], {'repeats', 'against', 'json'}),
       repeats=repeats,
       environment=_ENVIRONMENT,
+      show=print,
     )
 
 

@@ -142,7 +142,7 @@ def measure(
   *,
   repeats: int,
   environment: Mapping[str, str],
-  show: Callable[[str], None] = print,
+  show: Callable[[str], None],
 ) -> dict[str, list[Figures]]:
   """Measures checkouts in turn, each time in a new process.
 
@@ -164,41 +164,39 @@ def measure(
   found: dict[str, list[Figures]] = {each.name: [] for each in checkouts}
   with tempfile.TemporaryDirectory() as name:
     folder = pathlib.Path(name)
-    jobs, owners = [], {}
-    for number in range(1, repeats + 1):
-      for checkout in checkouts:
-        job = process_pool.Job(
-          f'{checkout.name}-{number}',
-          (
-            str(checkout.root / SCRIPT),
-            *arguments,
-            f'--json={folder / f"{checkout.name}-{number}.json"}',
-          ),
-          f'{number} of {repeats}',
-        )
-        jobs.append(job)
-        owners[job.name] = checkout
+    owners = {
+      _job(checkout, arguments, folder, number, of=repeats): checkout
+      for number in range(1, repeats + 1)
+      for checkout in checkouts
+    }
 
     def on_exit(job, code):
       file = folder / f'{job.name}.json'
       if code or not file.exists():
-        _raise_failed(job.name, owners[job.name], code, folder, show)
+        _raise_failed(job.name, owners[job], code, folder, show)
       figures = read_figures(json.loads(file.read_text()))
-      found[owners[job.name].name].append(figures)
+      found[owners[job].name].append(figures)
       show(f'{job.name}: {_in_short(figures)}')
 
     pool = process_pool.ProcessPool(
       folder,
-      jobs,
+      [*owners],
       parallel=1,
       launcher=_Launcher(environment),
       on_exit=on_exit,
       refusals=None,
     )
     pool.run()
-  if sum(map(len, found.values())) < len(jobs):
+  if sum(map(len, found.values())) < len(owners):
     raise KeyboardInterrupt
   return found
+
+
+def _job(checkout, arguments, folder, number, *, of) -> process_pool.Job:
+  name = f'{checkout.name}-{number}'
+  script = str(checkout.root / SCRIPT)
+  command = (script, *arguments, f'--json={folder / name}.json')
+  return process_pool.Job(name, command, f'{number} of {of}')
 
 
 def _raise_failed(name, checkout, code, folder, show) -> None:

@@ -3,8 +3,9 @@
   pip install stable_baselines3==2.9.2 envpool==1.2.5
   python experiments/peers/sb3_a2c.py
 
-Pong, 256 games, an action repeat of 4, and 84x84x4 images. The speed is that
-after 10 seconds of training, for 30 seconds, in emulator frames.
+Pong with 256 games, an action repeat of 4, 84x84x4 images, and the defaults of
+A2C: the network of DQN in Nature and segments of 5 steps. The speed is that of
+30 seconds in emulator frames, after 10 seconds of training.
 """
 
 import time
@@ -39,15 +40,10 @@ class Games(VecEnv):
   def step_wait(self):
     obs, rewards, ended, truncated, _ = self.pool.step(self.actions)
     dones = ended | truncated
-    # EnvPool's next step resets a game that has ended.
-    infos = [
-      {'terminal_observation': o} if d else {}
-      for o, d in zip(obs, dones, strict=True)
-    ]
-    if dones.any():
+    if dones.any():  # EnvPool would reset these games in the next step.
       obs = obs.copy()
       obs[dones] = self.pool.reset(np.flatnonzero(dones))[0]
-    return obs, rewards, dones, infos
+    return obs, rewards, dones, [{}] * GAMES
 
   def close(self):
     self.pool.close()
