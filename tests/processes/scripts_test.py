@@ -114,7 +114,6 @@ def test_benchmark(tmp_path, arguments):
     assert sum(phases.values()) == pytest.approx(
       4e3 / figures['train_frames_per_second'], rel=0.2
     )
-  assert figures['config']['seconds'] == 2
   # Training itself leaves nothing behind.
   assert [path.name for path in tmp_path.iterdir()] == ['figures.json']
 
