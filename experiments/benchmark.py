@@ -5,6 +5,8 @@
   python experiments/benchmark.py --env=labyrinth --threads=2
   python experiments/benchmark.py --env=torcs --threads=2
   python experiments/benchmark.py --runtime=queues --agents=16
+  python experiments/benchmark.py --repeats=5 --against=../before --json=FILE
+  python experiments/benchmark.py --plot=experiments/results/benchmark
 
 The first example is Pong. Settings that are not given are the defaults of the
 domain, which is continuous control for all names that are not a domain's.
@@ -12,6 +14,11 @@ domain, which is continuous control for all names that are not a domain's.
 The main metric is `ratio`: training throughput divided by that of the emulator
 alone, both in frames per CPU-second. It depends little on the machine's speed
 and its other work.
+
+With --repeats or --against, each measurement has a process of its own. The
+script prints the medians, with the smallest and largest values. --against=DIR
+measures this checkout and that in DIR in turn, each with its own code. Both
+need to know the flags, and the installed packages are the same.
 """
 
 import ctrl_c as ctrl_c  # First: the other imports take seconds.
@@ -22,7 +29,9 @@ import contextlib
 import csv
 import dataclasses
 import json
+import os
 import pathlib
+import sys
 import tempfile
 import time
 from typing import Any
@@ -30,13 +39,16 @@ from typing import Any
 from absl import flags
 import gymnasium
 import numpy as np
+import psutil
 
 from a3c_jax import command_line
 from a3c_jax.core import cpu, errors, paths
+from a3c_jax.core import signals as signals_lib
 from a3c_jax.core import threads as threads_lib
 from a3c_jax.envs import control
 from a3c_jax.envs import domain as domain_lib
-from a3c_jax.runs import training
+from a3c_jax.reproduce import speed
+from a3c_jax.runs import display, process, training
 from a3c_jax.settings import build
 from a3c_jax.settings import flags as flags_lib
 from a3c_jax.settings.common import Config
@@ -50,7 +62,9 @@ _ENV = flags.DEFINE_string(
 _PIXELS = flags.DEFINE_boolean(
   'pixels', False, 'Observe images of a task of continuous control.'
 )
-_JSON = flags.DEFINE_string('json', None, 'File for the measurements.')
+_options = flags_lib.define_options(speed.Options)
+# That of the measurements: as it was before JAX is set up for this process.
+_ENVIRONMENT = dict(os.environ)
 _TEMPORARY = 'a temporary folder'
 # Nearly all of the time is then spent with a memory that is learnt from.
 _config = flags_lib.define(
@@ -108,10 +122,14 @@ def measure(config: Config) -> dict[str, Any]:
   """Measures the emulator, training, and the emulator again.
 
   Returns:
-    Frames per second and per CPU-second, their ratio, milliseconds per agent
-    step by phase, and the settings. With a replay memory also milliseconds per
-    update and per minibatch drawn, of the threads together, and bytes.
+    Frames per second and per CPU-second, their ratio, seconds of set-up, and
+    milliseconds per agent step by phase. With a replay memory also milliseconds
+    per update and per minibatch drawn, of the threads together, and bytes.
+
+  Raises:
+    KeyboardInterrupt: if a signal ended training early.
   """
+  imported = time.time() - psutil.Process().create_time()
   make_env = build.make_env(config)
   play = lambda: (
     config.action_repeat
@@ -120,7 +138,11 @@ def measure(config: Config) -> dict[str, Any]:
     )
   )
   before = play()
-  result = command_line.run_training(config)
+  began = time.time()
+  result = _train(config)
+  # Written when all is compiled, just before the first step.
+  record = pathlib.Path(result.workdir, 'config.json')
+  prepared = record.stat().st_mtime - began
   per_second, emulator = ((before + play()) / 2).tolist()
   steps = result.frames / config.action_repeat
   per_cpu_second = result.frames / result.cpu_seconds
@@ -130,14 +152,27 @@ def measure(config: Config) -> dict[str, Any]:
     'emulator_frames_per_second': per_second,
     'emulator_frames_per_cpu_second': emulator,
     'ratio': per_cpu_second / emulator,
+    'setup_seconds': imported + prepared,
     'updates_per_second': result.updates / result.seconds,
     **policy_lag(result.workdir),
     **_of_replay(config, result),
     'ms_per_step': {
       phase: 1e3 * seconds / steps for phase, seconds in result.phases.items()
     },
-    'config': dataclasses.asdict(config),
   }
+
+
+def _train(config: Config) -> training.Result:
+  with display.shown() as shown, signals_lib.Signals() as signals:
+    result = training.run(
+      config,
+      signals=signals,
+      on_progress=shown.progress,
+      on_hung=lambda reason: process.end_now(1),
+    )
+  if signals.received:
+    raise KeyboardInterrupt
+  return result
 
 
 def _of_replay(config: Config, result: training.Result) -> dict[str, float]:
@@ -190,6 +225,7 @@ def _show(figures) -> None:
     print(f'{name:32}{figures[name]:10,.0f}')
   print(f'{"ratio":32}{figures["ratio"]:10.3f}')
   for name in (
+    'setup_seconds',
     'updates_per_second',
     'policy_lag',
     'policy_lag_p95',
@@ -219,22 +255,69 @@ def _read_flags():
   return _config(domain=name)
 
 
-def main() -> None:
-  config = _read_flags()
-  if not config.seconds:
-    raise errors.UsageError('--seconds=0: allowed: finite and > 0')
+def _measure_here(config: Config) -> dict[str, Any]:
   with contextlib.ExitStack() as stack:
     if paths.as_given(config.workdir) == _TEMPORARY:
       folder = stack.enter_context(tempfile.TemporaryDirectory())
       config = dataclasses.replace(config, workdir=folder)
-    path = paths.absolute(_JSON.value or '')
-    if _JSON.value:
-      paths.check_file(path, flag='json')
-    figures = measure(config)
+    return measure(config)
+
+
+def _measure_in_processes(
+  checkouts: list[speed.Checkout], repeats: int
+) -> dict[str, list[speed.Figures]]:
+  with display.shown():
+    return speed.measure(
+      checkouts,
+      speed.without(sys.argv[1:], {'repeats', 'against', 'json'}),
+      repeats=repeats,
+      environment=_ENVIRONMENT,
+      show=print,
+    )
+
+
+def _plot(options: speed.Options) -> None:
+  if options != speed.Options(plot=options.plot):
+    raise errors.UsageError(
+      '--plot: allowed without --repeats, --against and --json'
+    )
+  picture = speed.draw(speed.read_trend(options.plot))
+  out = pathlib.Path(options.plot, 'ratio.png')
+  with errors.naming(f'--plot={paths.as_given(options.plot)}'):
+    picture.savefig(out, dpi=110)
+  print(f'picture in {paths.as_given(out)}')
+
+
+def main() -> None:
+  options = _options()
+  if options.plot:
+    _plot(options)
+    return
+  config = _read_flags()
+  if not config.seconds:
+    raise errors.UsageError('--seconds=0: allowed: finite and > 0')
+  checkouts = [
+    speed.Checkout('this', pathlib.Path(__file__).resolve().parents[1])
+  ]
+  if options.against:
+    checkouts.append(speed.Checkout.other(options.against))
+  if options.json:
+    paths.check_file(options.json, flag='json')
+  if options.repeats > 1 or options.against:
+    if paths.as_given(config.workdir) != _TEMPORARY:
+      raise errors.UsageError(
+        '--workdir: allowed without --repeats and --against'
+      )
+    measured = _measure_in_processes(checkouts, options.repeats)
+    print(speed.table(measured))
+  else:
+    figures = _measure_here(config)
     _show(figures)
-    if _JSON.value:
-      with errors.naming(f'--json={_JSON.value}'):
-        pathlib.Path(path).write_text(json.dumps(figures, indent=2))
+    measured = {'this': [figures]}
+  if options.json:
+    content = speed.record(sys.argv[1:], checkouts, measured)
+    with errors.naming(f'--json={paths.as_given(options.json)}'):
+      pathlib.Path(options.json).write_text(json.dumps(content, indent=2))
 
 
 if __name__ == '__main__':

@@ -3,8 +3,9 @@
 import re
 import subprocess
 
-from programs import ROOT
+from programs import ROOT, refused
 import pytest
+from script_runs import run
 import toy_algorithm_test
 import toy_domain_test
 
@@ -21,17 +22,13 @@ def test_a_recipe_is_the_script_of_its_test(test):
 
 def test_speed_is_measured_as_printed(tmp_path):
   (script,) = re.findall(r'```bash\n(.*?)```', TEXT, re.DOTALL)
-  here = tmp_path / 'here'
-  (here / '.venv/bin').mkdir(parents=True)
-  for path, text in (
-    (tmp_path / 'git', 'echo "git $@"'),
-    (here / '.venv/bin/python', 'echo "ratio of $PYTHONPATH $@"; echo else'),
-  ):
-    path.write_text(f'#!/bin/bash\n{text}\n')
+  (tmp_path / '.venv/bin').mkdir(parents=True)
+  for path in (tmp_path / 'git', tmp_path / '.venv/bin/python'):
+    path.write_text('#!/bin/bash\necho "${0##*/} $@"\n')
     path.chmod(0o755)
   done = subprocess.run(
     ['bash', '-ec', script],
-    cwd=here,
+    cwd=tmp_path,
     env={'PATH': f'{tmp_path}:/usr/bin:/bin'},
     capture_output=True,
     text=True,
@@ -39,12 +36,11 @@ def test_speed_is_measured_as_printed(tmp_path):
     check=False,
   )
   assert (done.returncode, done.stderr) == (0, '')
-  first, *lines, last = done.stdout.splitlines()
+  first, measured, last = done.stdout.splitlines()
   assert first == 'git worktree add --detach ../before main'
   assert last == 'git worktree remove ../before'
-  measured = [line.split()[2:4] for line in lines if line.startswith('ratio')]
-  both = [
-    [str(code), f'{code}/experiments/benchmark.py']
-    for code in (here / '../before', here)
-  ]
-  assert measured == both * 5
+  program, script, *flags = measured.split()
+  assert (program, script) == ('python', 'experiments/benchmark.py')
+  # All flags are known; only the folder is not there.
+  out = refused(run('benchmark.py', *flags, cwd=tmp_path))
+  assert out.startswith('--against=../before: has no')
