@@ -195,7 +195,25 @@ class NewestActor(BaseActor):
     return super().bootstrap(final_obs, state, key, epsilon)
 
 
-_IN_TRAINING = {'snapshot': SnapshotActor, 'newest': NewestActor}
+class ArrivalActor(BaseActor):
+  """Acts on one version in each segment, and draws its last action too.
+
+  The first action of a segment is thus of the version before. It keeps no
+  activations.
+  """
+
+  decides_on_arrival = True
+
+  def __init__(self, learner: types.Learner, read: Read):
+    super().__init__(learner, read)
+    self.pure_act = learner.act_and_keep
+
+
+_IN_TRAINING = {
+  'snapshot': SnapshotActor,
+  'newest': NewestActor,
+  'arrival': ArrivalActor,
+}
 
 
 def in_training(learner: types.Learner, read: Read) -> Actor:

@@ -35,13 +35,13 @@ def start(
   """Resets the environments with a seed and returns the first carry.
 
   Raises:
-    ValueError: if `acting` is 'newest' and the learner has a recurrent state.
-      An action drawn on arrival would advance it before its segment.
+    ValueError: if `acting` is not 'snapshot' and the learner has a recurrent
+      state. An action drawn on arrival would advance it before its segment.
   """
   num_envs = env.num_envs
   state = learner.initial_state(num_envs)
-  if learner.acting == 'newest' and jax.tree.leaves(state):
-    raise ValueError("acting='newest' cannot have a recurrent state")
+  if learner.acting != 'snapshot' and jax.tree.leaves(state):
+    raise ValueError(f'acting={learner.acting!r} cannot have a recurrent state')
   obs, _ = env.reset(seed=seed)
   return Carry(
     obs=observations.as_network_input(obs),

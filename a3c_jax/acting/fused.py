@@ -33,6 +33,14 @@ def program_of(
   return types.program_of(env, num_steps)
 
 
+def can_begin(actor: actor_lib.Actor, carry: carry_lib.Carry) -> bool:
+  """Whether the carry has the first action, if a program takes it from there.
+
+  A run's first segment has none yet, nor has that of a new environment.
+  """
+  return not actor.decides_on_arrival or carry.action is not None
+
+
 def compile_program(
   program: types.EnvProgram,
   actor: actor_lib.Actor,
@@ -40,7 +48,10 @@ def compile_program(
   num_steps: int,
 ) -> None:
   """Compiles the program that `play` calls; plays nothing."""
-  epsilon = np.ones(len(carry.obs), np.float32)
+  num_envs = len(carry.obs)
+  epsilon = np.ones(num_envs, np.float32)
+  if not can_begin(actor, carry):
+    carry = carry._replace(action=np.zeros(num_envs, np.int32))
   arguments = _arguments(program, actor, carry, num_steps)
   _program.lower(*arguments, epsilon).compile()
 
@@ -59,27 +70,32 @@ def play(
   """Plays T = `num_steps` steps as `rollout.collect` does.
 
   `program` is from `program_of`, and `env` has `played` as `types.EnvProgram`
-  says. The actor has begun the segment. `epsilon` is [K] float32.
+  says. The actor has begun the segment; `can_begin`. `epsilon` is [K] float32.
   """
   on_step()
   clock.lap('other')
   arguments = _arguments(program, actor, carry, num_steps)
-  obs, outputs, state, key, env_state, kept = _program(*arguments, epsilon)
+  obs, outputs, pending, state, key, env_state, kept = _program(
+    *arguments, epsilon
+  )
   action, reward, done, life_loss = np.asarray(outputs)
   action = action.astype(np.int32)
   env.played(action, jax.tree.map(np.asarray, env_state))
+  last = np.zeros_like(action[0])
+  if pending is not None:
+    last = pending = np.asarray(pending)
   clock.lap('playing')
   obs = np.asarray(obs)
   return steps_lib.Steps(
     raw_obs=obs,
     obs=obs,
-    action=np.concatenate([action, np.zeros_like(action[:1])]),
+    action=np.concatenate([action, last[None]]),
     reward=reward,
     bootstrap_value=np.zeros_like(reward),
     done=done.astype(bool),
     truncated=np.zeros(done.shape, bool),
     life_loss=life_loss.astype(bool),
-    pending_action=None,
+    pending_action=pending,
     state=state,
     key=key,
     kept=kept,
@@ -99,6 +115,7 @@ def _arguments(program, actor, carry, num_steps) -> tuple:
     carry.state,
     carry.obs,
     carry.key,
+    carry.action,
   )
 
 
@@ -113,13 +130,21 @@ def _program(
   state,
   obs,
   key,
+  pending,
   epsilon,
 ):
-  """Acts and steps `num_steps` times without Python."""
+  """Acts and steps `num_steps` times without Python.
+
+  If an action is pending, that is the first one. The action of the last
+  observation is then drawn too.
+  """
+  on_arrival = pending is not None
   all_obs, outputs, kept = [obs], [], []
   # Not a scan: XLA would run the body of its loop on its own threads.
   for _ in range(num_steps):
-    action, state, key, of_act = pure_act(params, state, obs, key, epsilon)
+    of_act, action, pending = (), pending, None
+    if action is None:
+      action, state, key, of_act = pure_act(params, state, obs, key, epsilon)
     env_state, (obs, reward, done, life_loss) = step(env_state, action)
     state = steps_lib.reset_where(
       done, initial_state(len(obs)), state, jnp.where
@@ -129,6 +154,8 @@ def _program(
     # One array, since each costs Python some microseconds.
     of_step = (action, reward, done, life_loss)
     outputs.append(jnp.stack([x.astype(jnp.float32) for x in of_step]))
+  if on_arrival:
+    pending, state, key, _ = pure_act(params, state, obs, key, epsilon)
   outputs = jnp.stack(outputs, axis=1)
   kept = jax.tree.map(lambda *steps: jnp.concatenate(steps), *kept)
-  return jnp.stack(all_obs), outputs, state, key, env_state, kept
+  return jnp.stack(all_obs), outputs, pending, state, key, env_state, kept

@@ -74,7 +74,7 @@ def collect(
   epsilon_now = np.asarray(epsilon(version.frames), np.float32)
   how = {'epsilon': epsilon_now, 'clock': clock, 'on_step': on_step}
   program = fused.program_of(env, actor, spec.steps)
-  if program:
+  if program and fused.can_begin(actor, carry):
     steps = fused.play(env, program, actor, carry, num_steps=spec.steps, **how)
   else:
     steps = stepwise.play(env, actor, carry, spec.steps, **how)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 import dataclasses
+from typing import Any
 
 import flax.linen as nn
 import gymnasium
@@ -182,8 +183,22 @@ def q_network(
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class OneStepQ(ValueBased, Replaying):
-  """Hyperparameters of asynchronous one-step Q-learning."""
+class OneStep(ValueBased):
+  """Hyperparameters of asynchronous one-step methods."""
+
+  acting: str = fields.one_of(
+    'Parameters that act. newest: the newest at each step. snapshot: those of '
+    "the segment's beginning, which learn too, as in the other algorithms: "
+    'faster with several environments per thread.',
+    ('newest', 'snapshot'),
+    default='newest',
+    source='paper, algorithm 1',
+  )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReplayedQ(ValueBased, Replaying):
+  """Hyperparameters of asynchronous Q-learning, which may have a memory."""
 
   replay: str = fields.one_of(
     'Replay memory of transitions, from which threads learn beside their '
@@ -196,7 +211,12 @@ class OneStepQ(ValueBased, Replaying):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class NStepQ(OneStepQ):
+class OneStepQ(OneStep, ReplayedQ):
+  """Hyperparameters of asynchronous one-step Q-learning."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NStepQ(ReplayedQ):
   """Hyperparameters of asynchronous n-step Q-learning."""
 
   def replay_steps(self, t_max: int) -> int:
@@ -206,7 +226,7 @@ class NStepQ(OneStepQ):
 def _value_based(
   name: str,
   title: str,
-  make: Callable[[types.Network], types.Learner],
+  make: Callable[[types.Network, Any], types.Learner],
   hyperparameters: type[ValueBased],
 ) -> Algorithm:
   return Algorithm(
@@ -214,18 +234,35 @@ def _value_based(
     title=title,
     hyperparameters=hyperparameters,
     make_network=q_network,
-    make_learner=lambda network, hyperparameters: make(network),
+    make_learner=make,
     is_policy=False,
     # Dropped by an algorithm that has no replay memory.
     defaults={'catch': SMALL, 'gym': SMALL},
   )
 
 
+def _nstep_q(network: types.Network, hyperparameters: NStepQ) -> types.Learner:
+  del hyperparameters
+  return value_based.nstep_q(network)
+
+
+def _one_step_q(
+  network: types.Network, hyperparameters: OneStepQ
+) -> types.Learner:
+  return value_based.one_step_q(network, acting=hyperparameters.acting)
+
+
+def _one_step_sarsa(
+  network: types.Network, hyperparameters: OneStep
+) -> types.Learner:
+  return value_based.one_step_sarsa(network, acting=hyperparameters.acting)
+
+
 ALGORITHMS = (
   A3C,
-  _value_based('nstep_q', 'n-step Q', value_based.nstep_q, NStepQ),
-  _value_based('one_step_q', '1-step Q', value_based.one_step_q, OneStepQ),
+  _value_based('nstep_q', 'n-step Q', _nstep_q, NStepQ),
+  _value_based('one_step_q', '1-step Q', _one_step_q, OneStepQ),
   _value_based(
-    'one_step_sarsa', '1-step SARSA', value_based.one_step_sarsa, ValueBased
+    'one_step_sarsa', '1-step SARSA', _one_step_sarsa, OneStep
   )._replace(on_policy=True),
 )

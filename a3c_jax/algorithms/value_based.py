@@ -99,6 +99,11 @@ def _make(
     return loss_of_segment(q_tm1, target_params, segment, weight=weight)
 
   gradients = forward_cache.gradients(summed_loss)
+  how_to_keep = {
+    'snapshot': jax.jit(act_and_keep),
+    # The first action of a segment has activations of other parameters.
+    'arrival': jax.jit(lambda *args: (*act(*args), ())),
+  }
   return types.Learner(
     init=network.init,
     initial_state=lambda num_envs: (),
@@ -108,7 +113,8 @@ def _make(
     gradients=gradients,
     acting=acting,
     uses_target=True,
-    act_and_keep=jax.jit(act_and_keep) if acting == 'snapshot' else None,
+    act_and_keep=how_to_keep.get(acting),
+    keeps_activations=acting != 'arrival',
     factored_gradients=factored.gradients(
       summed_loss, activations_of, gradients
     ),
@@ -128,7 +134,9 @@ def _weighted(loss):
   return lambda *arrays: loss(*arrays[:-1], weight_tm1=arrays[-1])
 
 
-def one_step_q(network: types.Network) -> types.Learner:
+def one_step_q(
+  network: types.Network, *, acting: str = 'newest'
+) -> types.Learner:
   """Returns asynchronous one-step Q-learning.
 
   Source: Mnih et al. 2016, arXiv:1602.01783, Algorithm 1.
@@ -136,6 +144,8 @@ def one_step_q(network: types.Network) -> types.Learner:
   Args:
     network: maps obs [..., *shape] to Q [..., A], as that of
       `networks.QNetwork`.
+    acting: 'newest', or 'snapshot': parameters of the segment's beginning act
+      and learn.
   """
 
   def loss(q_tm1, target_params, segment, weight=None):
@@ -151,10 +161,12 @@ def one_step_q(network: types.Network) -> types.Learner:
       _weights(weight, len(segment.r_t)),
     )
 
-  return _make(network, loss, _greedy_bootstrap(network), acting='newest')
+  return _make(network, loss, _greedy_bootstrap(network), acting=acting)
 
 
-def one_step_sarsa(network: types.Network) -> types.Learner:
+def one_step_sarsa(
+  network: types.Network, *, acting: str = 'newest'
+) -> types.Learner:
   """Returns asynchronous one-step Sarsa.
 
   Source: Mnih et al. 2016, arXiv:1602.01783, section 4.
@@ -162,6 +174,8 @@ def one_step_sarsa(network: types.Network) -> types.Learner:
   Args:
     network: maps obs [..., *shape] to Q [..., A], as that of
       `networks.QNetwork`.
+    acting: 'newest', or 'snapshot': parameters of the segment's beginning act
+      and learn.
   """
 
   def loss(q_tm1, target_params, segment):
@@ -185,7 +199,9 @@ def one_step_sarsa(network: types.Network) -> types.Learner:
     q = network.apply(target_params, obs)
     return policy.of_action(q, action), key
 
-  return _make(network, loss, bootstrap, acting='newest', replays=False)
+  if acting == 'snapshot':
+    acting = 'arrival'
+  return _make(network, loss, bootstrap, acting=acting, replays=False)
 
 
 def nstep_q(network: types.Network) -> types.Learner:

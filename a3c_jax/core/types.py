@@ -46,7 +46,7 @@ class Segment(NamedTuple):
 
   obs: np.ndarray  # [T+1, K, ...] uint8 or float32; the actor saw obs[t] at t
   a: np.ndarray  # [T+1, K] int32 or [T+1, K, D] float32, from `act`; a[T] is 0
-  # unless the learner's `acting` is 'newest'
+  # if the learner's `acting` is 'snapshot'
   r_t: np.ndarray  # [T, K] float32, scaled and clipped; where an episode was
   # truncated, γ · bootstrap value is added
   discount_t: np.ndarray  # [T, K] float32, γ per step; 0 at the end of an
@@ -126,7 +126,8 @@ class Learner(NamedTuple):
       sums the gradients over steps and environments. They are arrays like
       `trained(params)`; other collections in them are ignored.
     acting: 'snapshot' acts on the parameters of the segment's beginning;
-      'newest' acts on the newest shared parameters at each step.
+      'newest' acts on the newest shared parameters at each step; 'arrival' is
+      'snapshot', but draws the action of a segment's last observation too.
     uses_target: whether `target_params` matters.
     act_and_keep: `(…) -> (action, state, key, kept)` acts as `act` does, and
       also returns this step's part of `Segment.kept`: activations, which

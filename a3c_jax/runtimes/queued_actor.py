@@ -55,7 +55,7 @@ class QueuedActor(actor_lib.BaseActor):
       ask: returns the reply to a request, or raises `threads.Stopped`.
     """
     super().__init__(learner, read)
-    self.decides_on_arrival = learner.acting == 'newest'
+    self.decides_on_arrival = learner.acting != 'snapshot'
     self._ask = ask
     self._reply: queue.SimpleQueue[Reply] = queue.SimpleQueue()
 

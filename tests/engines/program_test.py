@@ -24,8 +24,10 @@ class Stepwise(gymnasium.vector.VectorWrapper):
 
 def make_learner(algo, num_actions=4):
   torso = networks.MLPTorso(obs_dims=3, hidden=(8,))
-  if algo == 'nstep_q':
-    return value_based.nstep_q(networks.QNetwork(torso, num_actions))
+  if algo in ('nstep_q', 'one_step_q', 'one_step_sarsa'):
+    how = {} if algo == 'nstep_q' else {'acting': 'snapshot'}
+    network = networks.QNetwork(torso, num_actions)
+    return getattr(value_based, algo)(network, **how)
   core = networks.LSTMCore(cells=8) if algo == 'lstm' else None
   network = networks.ActorCritic(torso, num_actions, core)
   return policy_based.a3c(network, entropy_cost=0.01, value_cost=0.5)
@@ -85,7 +87,8 @@ def assert_alike(found, expected):
 
 
 @pytest.mark.parametrize(
-  ('algo', 'num_envs'), [('a3c', 1), ('lstm', 2), ('nstep_q', 3)]
+  ('algo', 'num_envs'),
+  [('a3c', 1), ('lstm', 2), ('nstep_q', 3), ('one_step_q', 2)],
 )
 def test_segments_cross_lost_lives_and_ends_of_games(algo, num_envs):
   _, _, _, episodes, seconds = assert_plays_alike(
@@ -93,6 +96,16 @@ def test_segments_cross_lost_lives_and_ends_of_games(algo, num_envs):
   )
   assert episodes and any(episode.raw_return for episode in episodes)
   assert seconds['acting'] == seconds['emulator'] == 0
+
+
+def test_an_action_drawn_on_arrival_is_the_first_of_the_next_program():
+  _, carry, segment, episodes, seconds = assert_plays_alike(
+    'one_step_sarsa', num_envs=2, segments=120
+  )
+  np.testing.assert_array_equal(segment.a[-1], carry.action)
+  assert segment.kept == () and episodes
+  # Only the first segment, which has no action yet, was step by step.
+  assert 0 < seconds['emulator'] < seconds['playing']
 
 
 def test_new_games_that_start_after_many_no_ops():
@@ -157,9 +170,10 @@ def test_wrappers_of_the_emulator_are_not_left_out():
   assert replayable.Recorded(Stepwise(env)).program(T_MAX) is None
 
 
-def test_a_program_is_compiled_beforehand_without_playing(caplog):
+@pytest.mark.parametrize('algo', ['a3c', 'one_step_sarsa'])
+def test_a_program_is_compiled_beforehand_without_playing(caplog, algo):
   env = replayable.Recorded(atari.make(atari.Options(game='breakout'))())
-  learner = make_learner('a3c')
+  learner = make_learner(algo)
   carry = carry_lib.start(env, learner, seed=3, key=jax.random.PRNGKey(4))
   params = learner.init(jax.random.PRNGKey(5), carry.obs)
   plain, traced = learner.act_and_keep, []
