@@ -100,7 +100,7 @@ def _make(
 
   gradients = forward_cache.gradients(summed_loss)
   return types.Learner(
-    init=network.init,
+    init=jax.jit(network.init),
     initial_state=lambda num_envs: (),
     act=jax.jit(act),
     greedy=jax.jit(_greedy(network)),
@@ -272,7 +272,7 @@ def dqn(
     return replay_gradients(params, target_params, segment, weight)[:2]
 
   return types.Learner(
-    init=network.init,
+    init=jax.jit(network.init),
     initial_state=lambda num_envs: (),
     act=jax.jit(act),
     greedy=jax.jit(_greedy(network)),
