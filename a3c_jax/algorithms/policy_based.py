@@ -261,7 +261,8 @@ def _actor_critic(
   )
   gradients = forward_cache.gradients(loss)
   return types.Learner(
-    init=init,
+    # One program: XLA compiles each operation of a network longer than it runs.
+    init=jax.jit(init),
     initial_state=network.initial_state,
     act=jax.jit(act),
     greedy=jax.jit(greedy),

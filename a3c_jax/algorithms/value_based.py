@@ -105,7 +105,7 @@ def _make(
     'arrival': jax.jit(lambda *args: (*act(*args), ())),
   }
   return types.Learner(
-    init=network.init,
+    init=jax.jit(network.init),
     initial_state=lambda num_envs: (),
     act=jax.jit(act),
     greedy=jax.jit(_greedy(network)),
@@ -288,7 +288,7 @@ def dqn(
     return replay_gradients(params, target_params, segment, weight)[:2]
 
   return types.Learner(
-    init=network.init,
+    init=jax.jit(network.init),
     initial_state=lambda num_envs: (),
     act=jax.jit(act),
     greedy=jax.jit(_greedy(network)),

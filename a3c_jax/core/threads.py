@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import collections
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import contextlib
 import functools
 import logging
@@ -208,8 +208,9 @@ class ThreadGroup:
     Returns:
       Whether a thread still runs and none has failed.
     """
-    with contextlib.suppress(queue.Empty):
-      self._count(self._endings.get(timeout=seconds))
+    if self._running > 0:
+      with contextlib.suppress(queue.Empty):
+        self._count(self._endings.get(timeout=seconds))
     return self._running > 0 and self.error is None
 
   def wake(self) -> None:
@@ -244,6 +245,31 @@ class ThreadGroup:
       return
     self._running -= 1
     self.error = self.error or ending
+
+
+@contextlib.contextmanager
+def beside(name: str, call: Callable[[], None]) -> Iterator[None]:
+  """Calls a function in another thread during a block, and waits for its end.
+
+  Args:
+    name: of the thread.
+    call: the function.
+
+  Raises:
+    Exception: what the function raised, if the block raised nothing.
+  """
+  group = ThreadGroup({name: lambda stop: call()})
+  group.start()
+  try:
+    yield
+    while group.wait(_POLL_SECONDS):
+      pass
+  finally:
+    # A block that fails waits too, but not for a function that hangs: Python
+    # may crash if it ends while a thread computes.
+    group.stop(CLOSE_SECONDS)
+  if group.error is not None:
+    raise group.error
 
 
 def log_hung(

@@ -67,7 +67,8 @@ class LockedStore:
     )
     self._worker_states = list(worker_states)
     count = len(self._worker_states) if rule.per_worker else 1
-    self._optimizer_states = [rule.init(params) for _ in range(count)]
+    init = jax.jit(rule.init)  # Else XLA compiles each shape apart.
+    self._optimizer_states = [init(params) for _ in range(count)]
     self._applied: collections.deque[Applied] = collections.deque()
 
   def read(self) -> types.Version:

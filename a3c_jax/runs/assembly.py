@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+import contextlib
 import dataclasses
 import logging
 import threading
+import time
 from typing import NamedTuple
 import weakref
 
@@ -16,12 +18,12 @@ import numpy as np
 from a3c_jax import networks
 from a3c_jax.acting import normalization, rollout
 from a3c_jax.acting.worker_state import WorkerState
-from a3c_jax.core import errors, events, types
+from a3c_jax.core import errors, events, threads, types
 from a3c_jax.envs import domain as domain_lib
 from a3c_jax.envs import replayable
 from a3c_jax.optim import clipping, rule
 from a3c_jax.parameters import store as store_lib
-from a3c_jax.runs import evaluation, restoring
+from a3c_jax.runs import evaluation, restoring, supervise
 from a3c_jax.runs import evaluator as evaluator_lib
 from a3c_jax.runs import replay as replay_lib
 from a3c_jax.runtimes import registry as runtimes
@@ -31,6 +33,7 @@ from a3c_jax.settings.common import Config
 
 _logger = logging.getLogger(__name__)
 MakeEnv = Callable[[], gymnasium.vector.VectorEnv]
+_PERIOD_SECONDS = 1.0  # Between two signs of life of a thread that waits.
 
 
 class Makers(NamedTuple):
@@ -102,8 +105,12 @@ class Parts(NamedTuple):
     site: runtime.Site,
     stage: Callable[..., None],
     on_made: Callable[[Callable[[], None]], None],
+    on_threads: Callable[[Callable[[], Mapping[str, int]]], None],
   ) -> Parts:
     """Makes and compiles everything.
+
+    Environments are made one after another in this thread. Their first resets
+    are in other threads, while this one makes the next ones and compiles.
 
     Args:
       config: of the run.
@@ -112,39 +119,47 @@ class Parts(NamedTuple):
       stage: called at the start of each stage, as `setting_up.watched` says.
       on_made: called with the function that closes an environment, as soon as
         the environment is made.
+      on_threads: called before a thread that uses an environment starts, with
+        a function that returns its name and signs of life while it runs.
     """
     incidents = events.EventQueue()
     # Of workers elsewhere, one shows the spaces and shapes of all.
     indexes = [0] if site.elsewhere else range(config.num_workers)
-    team, learner = _team(config, makers, indexes, stage, on_made)
-    evaluator = None
-    if config.eval_frames:
-      stage('making the environment of evaluations')
-      evaluator = evaluator_lib.Evaluator(
-        makers.eval_env,
+    with _Starts(stage, on_threads) as starts:
+      team, learner = _team(config, makers, indexes, starts, stage, on_made)
+      evaluator = None
+      if config.eval_frames:
+        stage('making the environment of evaluations')
+        evaluator = evaluator_lib.Evaluator(
+          makers.eval_env,
+          learner,
+          episodes=config.eval_episodes,
+          seed=config.seed,
+          max_steps=evaluation.most_steps(
+            config.max_eval_episode_frames, config.action_repeat
+          ),
+          max_env_restarts=config.max_env_restarts,
+          incidents=incidents,
+        )
+        on_made(evaluator.close)
+      # It shows how the states of the others will look.
+      starts.wait(team[0])
+      stage('compiling', computes=True)
+      job = _job(
+        config,
         learner,
-        episodes=config.eval_episodes,
-        seed=config.seed,
-        max_steps=evaluation.most_steps(
-          config.max_eval_episode_frames, config.action_repeat
-        ),
-        max_env_restarts=config.max_env_restarts,
+        team,
+        worker_states=[team[0].state] * len(team),
+        makers=makers,
+        site=site,
         incidents=incidents,
       )
-      on_made(evaluator.close)
-    stage('compiling', computes=True)
-    job = _job(
-      config,
-      learner,
-      team,
-      makers=makers,
-      site=site,
-      incidents=incidents,
-    )
-    arrangement = site.arrange(team, job)
-    segment = arrangement.warm_up()
-    if evaluator:
-      evaluator.warm_up(job.store.read())
+      arrangement = site.arrange(team, job)
+      with _warmed_up(evaluator, job):
+        segment = arrangement.warm_up()
+      if not site.elsewhere:
+        starts.wait_for(team)
+        _set_worker_states(job.store, team)
     return cls(
       config,
       team,
@@ -156,37 +171,125 @@ class Parts(NamedTuple):
     )
 
 
+class _Starts(contextlib.AbstractContextManager):
+  """Starts workers, each in a thread of its own.
+
+  An emulator resets without the GIL, and takes as long as to be made. At the
+  end of the block, no thread uses an environment, unless it hangs.
+  """
+
+  def __init__(
+    self,
+    stage: Callable[..., None],
+    on_threads: Callable[[Callable[[], Mapping[str, int]]], None],
+  ):
+    """Starts nothing yet; arguments are those of `Parts.assemble`."""
+    self._stage = stage
+    self._on_threads = on_threads
+    self._groups: dict[int, threads.ThreadGroup] = {}
+
+  def begin(
+    self,
+    worker: runtime.Worker,
+    learner: types.Learner,
+    *,
+    seed: int,
+    key: jax.Array,
+  ) -> None:
+    """Begins what `Worker.start` does."""
+    group = threads.ThreadGroup(
+      {
+        f'reset-{worker.index}': lambda stop: worker.start(
+          learner, seed=seed, key=key
+        )
+      }
+    )
+    self._groups[worker.index] = group
+    self._on_threads(group.alive)
+    group.start()
+
+  def wait(self, worker: runtime.Worker) -> None:
+    """Waits until a worker has started.
+
+    Raises:
+      Exception: what its environment raised.
+    """
+    self._stage(f'resetting the environment of thread {worker.index}')
+    group = self._groups[worker.index]
+    life = None
+    while group.wait(_PERIOD_SECONDS):
+      if (now := group.alive()) != life:
+        threads.beat()  # Each of many environments is a sign of life.
+        life = now
+    if group.error is not None:
+      raise group.error
+
+  def wait_for(self, team: Sequence[runtime.Worker]) -> None:
+    """Waits until all of these workers have started.
+
+    Raises:
+      Exception: what the first of their environments raised.
+    """
+    for worker in team:
+      self.wait(worker)
+
+  def __exit__(self, *_):
+    deadline = time.perf_counter() + supervise.STOP_SECONDS
+    for group in self._groups.values():
+      group.stop(max(0.0, deadline - time.perf_counter()))
+
+
 def _team(
   config: Config,
   makers: Makers,
   indexes: Sequence[int],
+  starts: _Starts,
   stage: Callable[..., None],
   on_made: Callable[[Callable[[], None]], None],
 ) -> tuple[list[runtime.Worker], types.Learner]:
-  """Makes workers of some indexes, and starts their environments."""
-  team, seeds = [], []
+  """Makes workers of some indexes, and begins to start their environments."""
+  team, learner = [], None
+  _, worker_key = jax.random.split(jax.random.PRNGKey(config.seed))
   for index in indexes:
     stage(f'making the environment of thread {index}')
     env = makers.env()
     rng = np.random.default_rng([config.seed, index])
-    seeds.append(
-      int(rng.integers(2**31 - env.num_envs)) % replayable.TRAINING_SEEDS
+    seed = int(rng.integers(2**31 - env.num_envs)) % replayable.TRAINING_SEEDS
+    worker = runtime.Worker(
+      index, env, config.algorithm.exploration(rng, env.num_envs)
     )
-    team.append(
-      runtime.Worker(
-        index, env, config.algorithm.exploration(rng, env.num_envs)
-      )
-    )
-    on_made(lambda worker=team[-1]: worker.env.close())
-  stage('making the learner', computes=True)
-  learner = makers.learner(team[0].env)
-  _logger.info('setting up %d threads', config.num_workers)
-  _, worker_key = jax.random.split(jax.random.PRNGKey(config.seed))
-  for worker, seed in zip(team, seeds, strict=True):
-    stage(f'resetting the environment of thread {worker.index}')
-    key = jax.random.fold_in(worker_key, worker.index)
-    worker.start(learner, seed=seed, key=key)
+    team.append(worker)
+    on_made(lambda worker=worker: worker.env.close())
+    if learner is None:
+      stage('making the learner', computes=True)
+      learner = makers.learner(env)
+      _logger.info('setting up %d threads', config.num_workers)
+    key = jax.random.fold_in(worker_key, index)
+    starts.begin(worker, learner, seed=seed, key=key)
+  assert learner is not None
   return team, learner
+
+
+def _set_worker_states(
+  store: store_lib.ParameterStore, team: Sequence[runtime.Worker]
+) -> None:
+  """Tells a store where its workers start."""
+  state, _ = store.capture()
+  store.restore(
+    state._replace(worker_states=[worker.state for worker in team], memory=None)
+  )
+
+
+def _warmed_up(
+  evaluator: evaluator_lib.Evaluator | None, job: runtime.Job
+) -> contextlib.AbstractContextManager:
+  """Compiles what evaluations call, in a thread, while a block runs."""
+  if evaluator is None:
+    return contextlib.nullcontext()
+  version = job.store.read()
+  return threads.beside(
+    'compile-evaluation', lambda: evaluator.warm_up(version)
+  )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -228,15 +331,19 @@ class Recipe:
   ) -> runtime.Members:
     """Makes workers of some indexes, and starts their environments."""
     config, makers = self.config, self.makers()
-    team, learner = _team(
-      config, makers, indexes, lambda *_, **__: None, lambda close: None
-    )
+    stage = lambda *_, **__: None
+    with _Starts(stage, lambda alive: None) as starts:
+      team, learner = _team(
+        config, makers, indexes, starts, stage, lambda close: None
+      )
+      starts.wait_for(team)
     return runtime.Members(
       team,
       _job(
         config,
         learner,
         team,
+        worker_states=[worker.state for worker in team],
         makers=makers,
         site=site,
         incidents=events.EventQueue(),
@@ -276,6 +383,7 @@ def _job(
   learner: types.Learner,
   team: list[runtime.Worker],
   *,
+  worker_states: Sequence[WorkerState],
   makers: Makers,
   site: runtime.Site,
   incidents: events.EventQueue,
@@ -285,9 +393,9 @@ def _job(
   replay = replay_lib.make(config, learner, team, site.place_memory)
   of_replay = {'memory': replay.memory} if replay else {}
   store = site.make_store(
-    networks.scale_torso_kernels(learner.init(init_key, obs), config.init_gain),
+    _scaled(learner.init(init_key, obs), config.init_gain),
     _update_rule(config),
-    worker_states=[worker.state for worker in team],
+    worker_states=worker_states,
     target_period=_target_period(config, learner),
     statistics=(
       normalization.initial(obs.shape[1:]) if config.normalize_obs else None
@@ -320,6 +428,10 @@ def _job(
     replay=replay,
     lag_bound=config.arrangement.lag_bound,
   )
+
+
+# Compiled at once.
+_scaled = jax.jit(networks.scale_torso_kernels, static_argnames='gain')
 
 
 def _update_rule(config: Config) -> rule.UpdateRule:

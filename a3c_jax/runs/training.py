@@ -85,8 +85,9 @@ def run(
     config: all settings of the run.
     make_env: makes the environments of one worker. Called once per worker, in
       this thread, and again to replace an environment that failed: then in the
-      thread of a worker, a replay or an evaluation, one call at a time. By
-      default it makes that of `config`.
+      thread of a worker, a replay or an evaluation, one call at a time. The
+      environments are reset and stepped in other threads. By default it makes
+      that of `config`.
     make_learner: called once, with the environments of the first worker. By
       default it makes that of `config`.
     make_eval_env: makes the environments of evaluations, of which the first one
@@ -174,7 +175,14 @@ def _run_once(
       )
       stage('making an environment')
       makers = recipe.makers(make_eval_env)
-      parts = assembly.Parts.assemble(config, makers, site, stage, closing.add)
+      parts = assembly.Parts.assemble(
+        config,
+        makers,
+        site,
+        stage,
+        on_made=closing.add,
+        on_threads=closing.add_users,
+      )
       profile = profiling.Profile(config.profile)
     signals.renew()
     restored = None

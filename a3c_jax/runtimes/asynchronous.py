@@ -40,18 +40,18 @@ class Asynchronous(runtime.Arrangement):
   def warm_up(self) -> types.Segment:
     job = self._job
     version = job.store.read()
-    segment = warm_up.acting(
+    with warm_up.acting(
       self._team[0], job, actor_lib.in_training(job.learner, job.store.read)
-    )
-    if job.learner.learns_from_segments:
-      grads, _ = job.gradients(version.params, version.target_params, segment)
-      job.store.warm_up(grads)
-    if self._replay_gradients:
-      grads, *_ = self._replay_gradients(
-        version.params, version.target_params, replaying.example(job)
-      )
-      job.store.warm_up(grads)
-    return segment
+    ) as segment:
+      if job.learner.learns_from_segments:
+        grads, _ = job.gradients(version.params, version.target_params, segment)
+        job.store.warm_up(grads)
+      if self._replay_gradients:
+        grads, *_ = self._replay_gradients(
+          version.params, version.target_params, replaying.example(job)
+        )
+        job.store.warm_up(grads)
+      return segment
 
   def threads(self) -> threads.ThreadGroup:
     return threads.ThreadGroup.numbered(

@@ -153,12 +153,12 @@ class Queues(runtime.Arrangement):
       return request.reply.get()
 
     actor = queued_actor.QueuedActor(job.learner, job.store.read, ask)
-    segment = warm_up.acting(worker, job, actor)
-    segment = joining.joined([segment] * self._settings.min_training_segments)
-    version = job.store.read()
-    grads, _ = job.gradients(version.params, version.target_params, segment)
-    job.store.warm_up(grads)
-    return segment
+    with warm_up.acting(worker, job, actor) as segment:
+      segment = joining.joined([segment] * self._settings.min_training_segments)
+      version = job.store.read()
+      grads, _ = job.gradients(version.params, version.target_params, segment)
+      job.store.warm_up(grads)
+      return segment
 
   def threads(self) -> threads.ThreadGroup:
     settings = self._settings

@@ -131,21 +131,21 @@ class Synchronous(runtime.Arrangement):
 
   def warm_up(self) -> types.Segment:
     job, version = self._job, self._job.store.read()
-    segment = warm_up.acting(
+    with warm_up.acting(
       self._team[0], job, actor_lib.in_training(job.learner, job.store.read)
-    )
-    count = len(self._team)
-    if job.learner.learns_from_segments:
-      share = self._gradients(version.params, version.target_params, segment)
-      grads, _ = self._combined([share] * count)
-      job.store.warm_up(grads)
-    if job.replay:
-      *share, _ = self._replay_gradients(
-        version.params, version.target_params, replaying.example(job)
-      )
-      grads, _ = self._replay_combined([share] * count)
-      job.store.warm_up(grads)
-    return segment
+    ) as segment:
+      count = len(self._team)
+      if job.learner.learns_from_segments:
+        share = self._gradients(version.params, version.target_params, segment)
+        grads, _ = self._combined([share] * count)
+        job.store.warm_up(grads)
+      if job.replay:
+        *share, _ = self._replay_gradients(
+          version.params, version.target_params, replaying.example(job)
+        )
+        grads, _ = self._replay_combined([share] * count)
+        job.store.warm_up(grads)
+      return segment
 
   def threads(self) -> threads.ThreadGroup:
     due = {worker.state.minibatches_due for worker in self._team}

@@ -2,6 +2,7 @@
 
 import functools
 import shutil
+import threading
 import traceback
 
 from catch_runs import (
@@ -24,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from results import read_rows
-from short_runs import run_config
+from short_runs import WAIT_SECONDS, run_config
 
 from a3c_jax.core import errors
 from a3c_jax.envs import catch, control, gym
@@ -92,7 +93,36 @@ def test_environments_are_closed_when_the_learner_cannot_be_made(tmp_path):
   make_env, made = breaking(at_step=None)
   with pytest.raises(Failure):
     run(tmp_path, make_env, make_learner, threads=2)
-  assert [env.closed for env in made] == [True, True]
+  assert [env.closed for env in made] == [True]
+
+
+def test_a_first_reset_that_fails_ends_the_run_after_the_others(tmp_path):
+  begun, made = threading.Event(), []
+
+  class Resets(catch.Catch):
+    closed = False
+
+    def __init__(self):
+      super().__init__()
+      self.number = len(made)
+      made.append(self)
+
+    def reset(self, **kwargs):
+      if self.number == 1:
+        begun.set()
+        raise Failure('no reset')
+      assert begun.wait(WAIT_SECONDS)  # Of another thread, at the same time.
+      assert not self.closed
+      return super().reset(**kwargs)
+
+    def close(self):
+      self.closed = True
+
+  with pytest.raises(Failure) as raised:
+    run(tmp_path, lambda: vector(Resets), threads=3)
+  assert raised.value.__notes__ == ['raised in thread reset-1']
+  assert [env.closed for env in made] == [True] * 3
+  assert our_threads() == []
 
 
 @each_runtime

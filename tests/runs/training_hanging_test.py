@@ -173,6 +173,35 @@ def test_a_constructor_that_hangs_is_reported_with_its_stage(tmp_path):
   assert 'making the environment of thread 0' in reported[0]
 
 
+def test_a_first_reset_that_hangs_is_reported_with_its_thread(tmp_path):
+  reported, released, made = [], threading.Event(), []
+
+  class Hangs(catch.Catch):
+    def __init__(self):
+      super().__init__()
+      self.number = len(made)
+      made.append(self)
+
+    def reset(self, **given):
+      assert self.number != 1 or released.wait(WAIT_SECONDS)
+      return super().reset(**given)
+
+  def on_hung(reason):
+    reported.append(reason)
+    released.set()
+
+  result = run(
+    tmp_path,
+    lambda: vector(Hangs),
+    threads=3,
+    watchdog_seconds=1.0,
+    on_hung=on_hung,
+  )
+  assert result.finished
+  (reason,) = reported
+  assert 'resetting the environment of thread 1' in reason
+
+
 def test_a_hang_before_training_is_reported_once(monkeypatch):
   reported, ticks = [], []
   done = threading.Event()

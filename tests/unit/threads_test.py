@@ -275,3 +275,51 @@ def test_a_thread_that_stops_unasked_is_a_failure():
   while group.wait(LONG):
     pass
   assert str(group.error) == 'thread early stopped, but was not asked to'
+
+
+def test_a_call_beside_a_block_runs_meanwhile_and_is_waited_for():
+  entered, ended = threading.Event(), []
+
+  def call():
+    assert entered.wait(LONG)
+    ended.append(threading.current_thread().name)
+
+  with threads.beside('helper', call):
+    entered.set()  # Else the call would never end.
+  assert ended == ['helper']
+
+
+def test_an_error_of_a_call_beside_a_block_is_raised_after_it():
+  def call():
+    raise KeyError('mine')
+
+  left = []
+  with pytest.raises(KeyError) as raised, threads.beside('helper', call):
+    left.append(1)
+  assert left == [1]
+  assert raised.value.__notes__ == ['raised in thread helper']
+
+
+def test_a_block_that_fails_waits_for_the_call_beside_it():
+  failing, ended = threading.Event(), []
+
+  def call():
+    assert failing.wait(LONG)
+    ended.append(1)
+    raise KeyError('of the call')
+
+  with (
+    pytest.raises(ValueError, match='of the block'),
+    threads.beside('helper', call),
+  ):
+    failing.set()
+    raise ValueError('of the block')
+  assert ended == [1]
+
+
+def test_a_group_that_has_ended_is_not_waited_for_again():
+  group = threads.ThreadGroup({'a': lambda stop: None})
+  group.start()
+  while group.wait(LONG):
+    pass
+  assert not group.wait(LONG * 1000)
