@@ -39,6 +39,8 @@ EXPLORES_SOON = {'exploration_anneal_frames': 10_000}
     {'algo': 'nstep_q', **EXPLORES_SOON},
     {'algo': 'one_step_q', **EXPLORES_SOON},
     {'algo': 'one_step_sarsa', **EXPLORES_SOON},
+    {'algo': 'one_step_q', 'acting': 'snapshot', **EXPLORES_SOON},
+    {'algo': 'one_step_sarsa', 'acting': 'snapshot', **EXPLORES_SOON},
   ],
   ids=lambda given: '-'.join(map(str, given.values())),
 )

@@ -102,7 +102,17 @@ def test_newest_acts_on_another_version_at_each_step():
   assert actor.decides_on_arrival
 
 
-@pytest.mark.parametrize('acting', ['snapshot', 'newest'])
+def test_on_arrival_a_segment_has_one_version_and_keeps_nothing():
+  actor = actor_lib.in_training(learner('arrival'), versions())
+  begun = actor.begin_segment()
+  for _ in range(2):
+    assert act(actor) == actor_lib.Decision([5.25], (), 6)
+  assert actor.version is begun
+  assert actor.begin_segment().updates == 1
+  assert actor.decides_on_arrival
+
+
+@pytest.mark.parametrize('acting', ['snapshot', 'newest', 'arrival'])
 def test_a_segment_is_normalised_by_the_version_that_it_began_with(acting):
   means = iter([3.0, 4.0, 5.0, 6.0])
   read = lambda: version(
@@ -121,7 +131,7 @@ def test_a_segment_is_normalised_by_the_version_that_it_began_with(acting):
 
 
 def test_a_learner_that_acts_otherwise_is_refused():
-  with pytest.raises(ValueError, match='acting.*snapshot, newest'):
+  with pytest.raises(ValueError, match='acting.*snapshot, newest, arrival'):
     actor_lib.in_training(learner('oldest'), versions())
 
 

@@ -56,8 +56,9 @@ def run(acting, *, segments, exploration=lambda frames: np.array([frames])):
     acting=acting,
   )
   env = replayable.Recorded(gym.make(catch.Catch)())
-  # On 'newest' the last action of a segment is the first of the next.
-  frames = (T_MAX * segments + (acting == 'newest')) * 100
+  # Unless on a 'snapshot', the last action of a segment is the first of the
+  # next.
+  frames = (T_MAX * segments + (acting != 'snapshot')) * 100
   frames += T_MAX * (segments - 1) + 1
   carry = carry_lib.start(env, learner, seed=0, key=None)
   asynchronous.work(
@@ -86,11 +87,19 @@ def test_on_the_newest_each_action_sees_the_newest_parameters():
   assert lags == [0, 0]
 
 
-@pytest.mark.parametrize('acting', ['snapshot', 'newest'])
+def test_on_arrival_the_last_action_is_of_the_parameters_of_the_segment():
+  acted, learnt, lags = run('arrival', segments=2)
+  # The last action of a segment is the first of the next.
+  assert [version for version, _ in acted] == [0, 0, 0, 0, 5, 5, 5]
+  assert learnt == [(0, 4, T_MAX), (5, 8, T_MAX)]
+  assert lags == [4, 3]
+
+
+@pytest.mark.parametrize('acting', ['snapshot', 'newest', 'arrival'])
 def test_exploration_is_that_of_the_frames_when_the_segment_began(acting):
   acted, _, _ = run(acting, segments=2)
   epsilons = [epsilon for _, epsilon in acted]
-  first = T_MAX + (acting == 'newest')
+  first = T_MAX + (acting != 'snapshot')
   # Each action of the other worker counts 100 frames, the segment its own 3.
   assert epsilons[:first] == [0.0] * first
   assert set(epsilons[first:]) == {100.0 * first + T_MAX}

@@ -29,6 +29,14 @@ def test_which_parameters_each_algorithm_acts_on(algo, acting, uses_target):
   assert (learner.acting, learner.uses_target) == (acting, uses_target)
 
 
+@pytest.mark.parametrize(
+  'algo, acting', [('one_step_q', 'snapshot'), ('one_step_sarsa', 'arrival')]
+)
+def test_one_step_methods_may_act_on_a_segments_first_parameters(algo, acting):
+  made = make_config(algo, acting='snapshot')
+  assert build.make_learner(made, Spaces(VECTOR)).acting == acting
+
+
 def sizes(network, space, domain='gym'):
   """Shapes of all convolution kernels, in order."""
   learner = build.make_learner(
