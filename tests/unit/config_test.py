@@ -26,6 +26,7 @@ BAD = {
   'threads': TOO_SMALL,
   'reduce': ['max', ''],
   'lag_correction': ['retrace', ''],
+  'acting': ['oldest', '', 'Newest'],
   'advantage': ['q', ''],
   'gae_lambda': [-0.1, 1.1, NAN],
   'address': ['', 'here', 'host', 'host:', ':6379', 'host:port', 'a b:1', 1],

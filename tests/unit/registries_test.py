@@ -173,7 +173,10 @@ def test_one_name_is_one_setting(register, name, owners):
 @pytest.mark.parametrize(
   ('default', 'hint'),
   [
-    ({'tmax': (5, 'ours')}, 'a default of tmax; allowed: adagrad_epsilon, '),
+    (
+      {'tmax': (5, 'ours')},
+      'a default of tmax; allowed: acting, adagrad_epsilon, ',
+    ),
     ({'t_max': 5}, 'the default 5 of t_max; allowed: a value and its source'),
   ],
 )
