@@ -195,18 +195,14 @@ class NewestActor(BaseActor):
     return super().bootstrap(final_obs, state, key, epsilon)
 
 
-class ArrivalActor(BaseActor):
+class ArrivalActor(SnapshotActor):
   """Acts on one version in each segment, and draws its last action too.
 
-  The first action of a segment is thus of the version before. It keeps no
-  activations.
+  The first action of a segment is thus of the version before. What is kept is
+  of the segment's own.
   """
 
   decides_on_arrival = True
-
-  def __init__(self, learner: types.Learner, read: Read):
-    super().__init__(learner, read)
-    self.pure_act = learner.act_and_keep
 
 
 _IN_TRAINING = {

@@ -142,15 +142,16 @@ def _program(
   all_obs, outputs, kept = [obs], [], []
   # Not a scan: XLA would run the body of its loop on its own threads.
   for _ in range(num_steps):
-    of_act, action, pending = (), pending, None
+    decision = pure_act(params, state, obs, key, epsilon)
+    kept.append(decision[3])
+    action, pending = pending, None
     if action is None:
-      action, state, key, of_act = pure_act(params, state, obs, key, epsilon)
+      action, state, key, _ = decision
     env_state, (obs, reward, done, life_loss) = step(env_state, action)
     state = steps_lib.reset_where(
       done, initial_state(len(obs)), state, jnp.where
     )
     all_obs.append(obs)
-    kept.append(of_act)
     # One array, since each costs Python some microseconds.
     of_step = (action, reward, done, life_loss)
     outputs.append(jnp.stack([x.astype(jnp.float32) for x in of_step]))

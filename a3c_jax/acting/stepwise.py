@@ -42,9 +42,13 @@ def play(
   for t in range(num_steps):
     on_step()
     clock.lap('other')
-    if action is None:
-      action, state, key, of_act = actor.act(obs[t], state, key, epsilon)
-      kept.append(of_act)
+    if action is None or actor.pure_act:
+      # What is kept must be of this segment's parameters, also for an action
+      # that was drawn before.
+      decision = actor.act(obs[t], state, key, epsilon)
+      kept.append(decision.kept)
+      if action is None:
+        action, state, key, _ = decision
       clock.lap('acting')
     # An action that was drawn on arrival counts as drawn now.
     versions[t] = actor.version.updates

@@ -99,11 +99,6 @@ def _make(
     return loss_of_segment(q_tm1, target_params, segment, weight=weight)
 
   gradients = forward_cache.gradients(summed_loss)
-  how_to_keep = {
-    'snapshot': jax.jit(act_and_keep),
-    # The first action of a segment has activations of other parameters.
-    'arrival': jax.jit(lambda *args: (*act(*args), ())),
-  }
   return types.Learner(
     init=jax.jit(network.init),
     initial_state=lambda num_envs: (),
@@ -113,8 +108,7 @@ def _make(
     gradients=gradients,
     acting=acting,
     uses_target=True,
-    act_and_keep=how_to_keep.get(acting),
-    keeps_activations=acting != 'arrival',
+    act_and_keep=None if acting == 'newest' else jax.jit(act_and_keep),
     factored_gradients=factored.gradients(
       summed_loss, activations_of, gradients
     ),

@@ -42,9 +42,12 @@ class PlainLinear(nn.Module):
 
 
 def make(algo, torso):
-  if algo in ('one_step_q', 'one_step_sarsa', 'nstep_q'):
+  if algo in ('one_step_q', 'one_step_sarsa', 'nstep_q', 'sarsa on snapshots'):
+    how = {}
+    if algo == 'sarsa on snapshots':
+      algo, how = 'one_step_sarsa', {'acting': 'snapshot'}
     make_learner = getattr(value_based, algo)
-    return make_learner(networks.QNetwork(torso, ACTIONS))
+    return make_learner(networks.QNetwork(torso, ACTIONS), **how)
   if algo == 'gaussian':
     return policy_based.gaussian_a3c(
       networks.GaussianActorCritic(torso, torso.copy(), ACTIONS),
@@ -109,6 +112,7 @@ def assert_close(tree, expected):
     ('nstep_q', 1),
     ('one_step_q', 3),
     ('one_step_sarsa', 1),
+    ('sarsa on snapshots', 3),
   ],
 )
 def test_fast_and_plain_gradients_of_a_segment(algo, num_envs):

@@ -102,11 +102,11 @@ def test_newest_acts_on_another_version_at_each_step():
   assert actor.decides_on_arrival
 
 
-def test_on_arrival_a_segment_has_one_version_and_keeps_nothing():
-  actor = actor_lib.in_training(learner('arrival'), versions())
+def test_on_arrival_a_segment_has_one_version():
+  actor = actor_lib.in_training(learner('arrival', caches=True), versions())
   begun = actor.begin_segment()
   for _ in range(2):
-    assert act(actor) == actor_lib.Decision([5.25], (), 6)
+    assert act(actor) == actor_lib.Decision([5.25], (), 6, 'cached')
   assert actor.version is begun
   assert actor.begin_segment().updates == 1
   assert actor.decides_on_arrival

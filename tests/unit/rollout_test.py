@@ -282,6 +282,25 @@ def test_newest_learner_asks_for_parameters_at_each_step_and_keeps_its_action():
   assert played.version.params == 600
 
 
+def test_on_arrival_what_is_kept_is_of_the_segments_own_parameters():
+  env = vector_env([])
+  plain = counting_learner(acting='arrival')
+  learner = plain._replace(
+    act_and_keep=lambda params, *inputs: (
+      *plain.act(params, *inputs),
+      np.array([params]),
+    )
+  )
+  read = lambda params: fixed_version(params=params)
+  played = collect_all(env, learner, start(env, learner), steps=2, read=read(0))
+  np.testing.assert_array_equal(played.segment.a[:, 0], [0, 1, 2])
+  np.testing.assert_array_equal(played.segment.kept, [0, 0])
+  played = collect_all(env, learner, played.carry, steps=2, read=read(100))
+  # The draw for the first observation is not used, nor is its key.
+  np.testing.assert_array_equal(played.segment.a[:, 0], [2, 103, 104])
+  np.testing.assert_array_equal(played.segment.kept, [100, 100])
+
+
 def test_newest_learner_draws_anew_after_an_episode_ends():
   # The truncation's own draw (key 1 to 11) is used and discarded.
   env = vector_env([(0.0, 'truncated'), (0.0, 'terminated')])
