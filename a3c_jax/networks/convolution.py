@@ -125,6 +125,26 @@ def _over_windows(x, kernel, stride):
 
 
 @jax.custom_vjp
+def _plus_bias(y, bias):
+  """Returns y [..., F] + bias [F]."""
+  return y + bias.reshape(*[1] * (y.ndim - 1), -1)
+
+
+def _plus_bias_backward(_, dy):
+  if jax.__version_info__ < (0, 11):
+    return dy, jnp.sum(dy, axis=tuple(range(dy.ndim - 1)))
+  # From that version on, XLA would compute dy again within a loop of sums, but
+  # not within a product.
+  rows = dy.reshape(-1, dy.shape[-1])
+  return dy, jnp.ones(len(rows), rows.dtype) @ rows
+
+
+_plus_bias.defvjp(
+  lambda *inputs: (_plus_bias(*inputs), None), _plus_bias_backward
+)
+
+
+@jax.custom_vjp
 def _product(x, kernel):
   """Returns x @ kernel, for many rows and few columns."""
   return x @ kernel
@@ -203,4 +223,4 @@ class Convolution(nn.Module):
         'VALID',
         dimension_numbers=(layout, 'HWIO', 'NHWC'),
       )
-    return y + bias.reshape(1, 1, 1, -1)
+    return _plus_bias(y, bias)

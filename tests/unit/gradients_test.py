@@ -36,6 +36,20 @@ def test_product_of_many_rows(float64):
   )
 
 
+@pytest.mark.parametrize('version', [(0, 10, 2), (0, 11, 0)])
+def test_bias_of_a_convolution(monkeypatch, float64, version):
+  monkeypatch.setattr(jax, '__version_info__', version)
+  jax.test_util.check_grads(
+    lambda *inputs: convolution._plus_bias(*inputs),  # Traced anew each time.
+    (normal(3, 2, 4, 5), normal(5, seed=1)),
+    order=1,
+    modes=['rev'],
+  )
+  found = jax.grad(lambda bias: convolution._plus_bias(y, bias).sum())
+  y = normal(3, 2, 4, 5)
+  np.testing.assert_array_equal(found(normal(5)), [24.0] * 5)
+
+
 @pytest.mark.parametrize(
   ('height', 'width', 'channels', 'size', 'stride'),
   [(9, 9, 2, 4, 2), (7, 10, 3, 3, 1)],
