@@ -6,7 +6,7 @@
   python experiments/benchmark.py --env=torcs --threads=2
   python experiments/benchmark.py --runtime=queues --agents=16
   python experiments/benchmark.py --repeats=5 --against=../before --json=FILE
-  python experiments/benchmark.py --plot=experiments/results/benchmark
+  python experiments/benchmark.py --plot=FOLDER
 
 The first example is Pong. Settings that are not given are the defaults of the
 domain, which is continuous control for all names that are not a domain's.

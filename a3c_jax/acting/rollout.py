@@ -73,6 +73,10 @@ def collect(
   version = actor.begin_segment()
   epsilon_now = np.asarray(epsilon(version.frames), np.float32)
   how = {'epsilon': epsilon_now, 'clock': clock, 'on_step': on_step}
+  if not actor.decides_on_arrival:
+    # A run may resume with another way of acting. An action that was drawn on
+    # arrival has no activations.
+    carry = carry._replace(action=None)
   program = fused.program_of(env, actor, spec.steps)
   if program and fused.can_begin(actor, carry):
     steps = fused.play(env, program, actor, carry, num_steps=spec.steps, **how)

@@ -213,6 +213,22 @@ class ThreadGroup:
         self._count(self._endings.get(timeout=seconds))
     return self._running > 0 and self.error is None
 
+  def join(self) -> None:
+    """Waits until all threads have ended, or one has failed.
+
+    Their signs of life are those of the calling thread too.
+
+    Raises:
+      Exception: `error`.
+    """
+    life = None
+    while self.wait(_POLL_SECONDS):
+      if (now := self.alive()) != life:
+        beat()
+        life = now
+    if self.error is not None:
+      raise self.error
+
   def wake(self) -> None:
     """Ends a running `wait`; a signal handler may call it."""
     self._endings.put(_WAKE)
@@ -248,28 +264,32 @@ class ThreadGroup:
 
 
 @contextlib.contextmanager
-def beside(name: str, call: Callable[[], None]) -> Iterator[None]:
+def beside(
+  name: str,
+  call: Callable[[], None],
+  *,
+  on_thread: Callable[[Callable[[], Mapping[str, int]]], None] = lambda _: None,
+) -> Iterator[None]:
   """Calls a function in another thread during a block, and waits for its end.
 
   Args:
     name: of the thread.
     call: the function.
+    on_thread: called before the thread starts with `ThreadGroup.alive` of it.
 
   Raises:
     Exception: what the function raised, if the block raised nothing.
   """
   group = ThreadGroup({name: lambda stop: call()})
-  group.start()
+  on_thread(group.alive)
   try:
+    group.start()
     yield
-    while group.wait(_POLL_SECONDS):
-      pass
+    group.join()
   finally:
     # A block that fails waits too, but not for a function that hangs: Python
     # may crash if it ends while a thread computes.
     group.stop(CLOSE_SECONDS)
-  if group.error is not None:
-    raise group.error
 
 
 def log_hung(

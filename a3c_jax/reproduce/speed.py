@@ -27,6 +27,8 @@ _SHOWN = {
   'setup_seconds': ('set-up, seconds', '.1f'),
 }
 _PACKAGES = ('jax', 'jaxlib', 'ale-py', 'numpy')
+# What reading another JSON file raises.
+_NOT_OF_JSON = (OSError, ValueError, KeyError, TypeError, AttributeError)
 _NOT_OF_THE_RUN = {'json', 'repeats', 'against', 'seconds', 'workdir'}
 
 
@@ -334,14 +336,14 @@ def read_trend(folder: str) -> dict[str, list[Point]]:
   for path in sorted(pathlib.Path(folder).glob('*.json')):
     try:
       content = json.loads(path.read_text())
-      _, _, *arguments = shlex.split(content['command'])
+      _, _, *arguments = shlex.split(str(content['command']))
       label = ' '.join(sorted(without(arguments, _NOT_OF_THE_RUN)))
       points = [
         _point(each, content['date'])
         for each in (content, content.get('against'))
         if each
       ]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except _NOT_OF_JSON as error:
       raise errors.UsageError(
         f'{shown}: {path.name}: {errors.in_one_line(error)}; allowed: a folder '
         'whose JSON files are those of --json'
@@ -355,9 +357,10 @@ def read_trend(folder: str) -> dict[str, list[Point]]:
 
 
 def _point(checkout, date) -> Point:
+  date = datetime.datetime.fromisoformat(checkout.get('commit_date', date))
   return Point(
-    datetime.datetime.fromisoformat(checkout.get('commit_date', date)),
-    Interval.of([figures['ratio'] for figures in checkout['repeats']]),
+    date.astimezone(datetime.UTC),  # Dates without a zone are local.
+    Interval.of([float(figures['ratio']) for figures in checkout['repeats']]),
   )
 
 

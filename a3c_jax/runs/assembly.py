@@ -33,7 +33,6 @@ from a3c_jax.settings.common import Config
 
 _logger = logging.getLogger(__name__)
 MakeEnv = Callable[[], gymnasium.vector.VectorEnv]
-_PERIOD_SECONDS = 1.0  # Between two signs of life of a thread that waits.
 
 
 class Makers(NamedTuple):
@@ -155,7 +154,7 @@ class Parts(NamedTuple):
         incidents=incidents,
       )
       arrangement = site.arrange(team, job)
-      with _warmed_up(evaluator, job):
+      with _warmed_up(evaluator, job, on_threads):
         segment = arrangement.warm_up()
       if not site.elsewhere:
         starts.wait_for(team)
@@ -215,14 +214,7 @@ class _Starts(contextlib.AbstractContextManager):
       Exception: what its environment raised.
     """
     self._stage(f'resetting the environment of thread {worker.index}')
-    group = self._groups[worker.index]
-    life = None
-    while group.wait(_PERIOD_SECONDS):
-      if (now := group.alive()) != life:
-        threads.beat()  # Each of many environments is a sign of life.
-        life = now
-    if group.error is not None:
-      raise group.error
+    self._groups[worker.index].join()
 
   def wait_for(self, team: Sequence[runtime.Worker]) -> None:
     """Waits until all of these workers have started.
@@ -281,14 +273,18 @@ def _set_worker_states(
 
 
 def _warmed_up(
-  evaluator: evaluator_lib.Evaluator | None, job: runtime.Job
+  evaluator: evaluator_lib.Evaluator | None,
+  job: runtime.Job,
+  on_threads: Callable[[Callable[[], Mapping[str, int]]], None],
 ) -> contextlib.AbstractContextManager:
   """Compiles what evaluations call, in a thread, while a block runs."""
   if evaluator is None:
     return contextlib.nullcontext()
   version = job.store.read()
   return threads.beside(
-    'compile-evaluation', lambda: evaluator.warm_up(version)
+    'compile-evaluation',
+    lambda: evaluator.warm_up(version),
+    on_thread=on_threads,
   )
 
 

@@ -18,7 +18,7 @@ import pytest
 from results import read_rows
 from short_runs import WAIT_SECONDS
 
-from a3c_jax.core import errors
+from a3c_jax.core import errors, threads
 from a3c_jax.envs import catch
 from a3c_jax.parameters import locked
 from a3c_jax.runs import setting_up, supervise
@@ -65,7 +65,7 @@ def make_hang(monkeypatch):
   for hang in made:
     hang.released.set()
   for thread in threading.enumerate():
-    if thread.name.startswith((*THREADS, 'evaluation', 'replay')):
+    if thread.name.startswith((*THREADS, 'compile', 'evaluation', 'replay')):
       thread.join(WAIT_SECONDS)
 
 
@@ -202,6 +202,31 @@ def test_a_first_reset_that_hangs_is_reported_with_its_thread(tmp_path):
   assert 'resetting the environment of thread 1' in reason
 
 
+def test_a_signal_in_an_evaluations_first_reset_closes_nothing(
+  tmp_path, make_hang, monkeypatch
+):
+  monkeypatch.setattr(threads, 'CLOSE_SECONDS', 0.05)
+  hang = make_hang(None)
+
+  class Hangs(catch.Catch):
+    def reset(self, **given):
+      signal.raise_signal(signal.SIGHUP)
+      assert hang.released.wait(WAIT_SECONDS)
+      return super().reset(**given)
+
+    def close(self):
+      hang.closed.append(self)
+
+  with pytest.raises(errors.StoppedError):
+    run(
+      tmp_path,
+      hang.make_env,
+      make_eval_env=lambda: vector(Hangs),
+      eval_frames=50,
+    )
+  assert hang.closed == []
+
+
 def test_a_hang_before_training_is_reported_once(monkeypatch):
   reported, ticks = [], []
   done = threading.Event()
@@ -228,7 +253,7 @@ def test_a_script_exits_after_a_hang_although_python_would_wait(tmp_path):
   script = """
 import sys, threading
 from a3c_jax import command_line
-from a3c_jax.core import errors
+from a3c_jax.core import errors, threads
 command_line._LEAVING_SECONDS = 1e6
 
 def main():

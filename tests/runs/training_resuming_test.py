@@ -32,6 +32,7 @@ from a3c_jax.runs import checkpoints
     {'algo': 'a3c', 't_max': 5, 'network': 'catch_runs:make_wide'},
     {'algo': 'a3c', 'lstm': True, 'runtime': 'synchronous', 'threads': 2},
     {'algo': 'one_step_q', 'runtime': 'synchronous', 'threads': 2},
+    {'algo': 'one_step_sarsa', 'acting': 'snapshot', 'envs_per_thread': 2},
   ],
 )
 def test_a_stopped_run_ends_in_the_same_bits(tmp_path, monkeypatch, given):
@@ -225,6 +226,23 @@ def test_a_stopped_run_with_continuous_actions_ends_in_the_same_bits(
     jax.tree.map(np.testing.assert_array_equal, *statistics)
   else:
     assert statistics == [None, None]
+
+
+@each_runtime
+@pytest.mark.parametrize('algo', ['one_step_q', 'one_step_sarsa'])
+def test_a_run_resumes_with_another_way_of_acting(tmp_path, runtime, algo):
+  # A way that draws no action on arrival gets a checkpoint that has one.
+  for part, acting in enumerate(['newest', 'snapshot', 'newest'], 1):
+    result = run(
+      tmp_path,
+      algo=algo,
+      acting=acting,
+      runtime=runtime,
+      frames=200 * part,
+      anneal_frames=1000,
+      override=('frames', 'acting'),
+    )
+    assert result.finished
 
 
 def test_other_numbers_of_environments_start_new_episodes(tmp_path, caplog):

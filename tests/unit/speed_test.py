@@ -185,6 +185,19 @@ def test_a_picture_has_the_points_of_a_trend():
   assert ends == [pytest.approx([0.2, 0.5]), pytest.approx([0.4, 0.4])]
 
 
+def test_dates_without_a_zone_are_local(tmp_path):
+  write(tmp_path, 'a.json', '', [0.1])
+  local = datetime.datetime(2026, 2, 1)
+  write(tmp_path, 'b.json', '', [0.2], date=local.isoformat())
+  first, second = speed.read_trend(str(tmp_path))['']
+  assert first.date == local.astimezone() < second.date
+
+
+def trend_of(against='b'):
+  content = {'command': 'a b', 'date': '2026-03-01', 'repeats': [{'ratio': 1}]}
+  return json.dumps(content | {'against': against})
+
+
 @pytest.mark.parametrize(
   ('text', 'problem'),
   [
@@ -193,6 +206,9 @@ def test_a_picture_has_the_points_of_a_trend():
     ('{}', "a.json: 'command'"),
     ('[]', 'a.json: list indices'),
     ('{"command": "", "date": ""}', 'a.json: not enough values'),
+    ('{"command": 5}', 'a.json: not enough values'),
+    (trend_of(), "a.json: 'str' object has no attribute"),
+    (trend_of(against={'repeats': [{'ratio': 'a'}]}), 'a.json: could not'),
   ],
 )
 def test_a_folder_without_measurements_is_refused(tmp_path, text, problem):

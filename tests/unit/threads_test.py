@@ -1,6 +1,7 @@
 import asyncio
 import errno
 import threading
+import time
 
 import pytest
 
@@ -298,6 +299,23 @@ def test_an_error_of_a_call_beside_a_block_is_raised_after_it():
     left.append(1)
   assert left == [1]
   assert raised.value.__notes__ == ['raised in thread helper']
+
+
+def test_signs_of_life_of_a_call_beside_a_block_count_for_its_thread():
+  main, entered, known = threading.current_thread(), threading.Event(), []
+
+  def call():
+    assert entered.wait(LONG)
+    before, deadline = threads.beats(main), time.monotonic() + LONG
+    while threads.beats(main) < before + 3:
+      assert time.monotonic() < deadline
+      threads.beat()
+
+  with threads.beside('helper', call, on_thread=known.append):
+    (alive,) = known
+    assert [*alive()] == ['helper']
+    entered.set()
+  assert alive() == {}
 
 
 def test_a_block_that_fails_waits_for_the_call_beside_it():
