@@ -74,8 +74,7 @@ def collect(
   epsilon_now = np.asarray(epsilon(version.frames), np.float32)
   how = {'epsilon': epsilon_now, 'clock': clock, 'on_step': on_step}
   if not actor.decides_on_arrival:
-    # A run may resume with another way of acting. An action that was drawn on
-    # arrival has no activations.
+    # A run may resume with another way of acting than the one that drew it.
     carry = carry._replace(action=None)
   program = fused.program_of(env, actor, spec.steps)
   if program and fused.can_begin(actor, carry):
