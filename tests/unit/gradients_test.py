@@ -36,9 +36,15 @@ def test_product_of_many_rows(float64):
   )
 
 
-@pytest.mark.parametrize('version', [(0, 10, 2), (0, 11, 0)])
-def test_bias_of_a_convolution(monkeypatch, float64, version):
+@pytest.mark.parametrize(
+  ('version', 'backend', 'multiplies'),
+  [((0, 10, 2), 'cpu', 0), ((0, 11, 0), 'cpu', 1), ((0, 11, 0), 'gpu', 0)],
+)
+def test_bias_of_a_convolution(
+  monkeypatch, float64, version, backend, multiplies
+):
   monkeypatch.setattr(jax, '__version_info__', version)
+  monkeypatch.setattr(jax, 'default_backend', lambda: backend)
   jax.test_util.check_grads(
     lambda *inputs: convolution._plus_bias(*inputs),  # Traced anew each time.
     (normal(3, 2, 4, 5), normal(5, seed=1)),
@@ -48,6 +54,8 @@ def test_bias_of_a_convolution(monkeypatch, float64, version):
   found = jax.grad(lambda bias: convolution._plus_bias(y, bias).sum())
   y = normal(3, 2, 4, 5)
   np.testing.assert_array_equal(found(normal(5)), [24.0] * 5)
+  program = str(jax.make_jaxpr(found)(normal(5)))
+  assert program.count('dot_general') == multiplies
 
 
 @pytest.mark.parametrize(
