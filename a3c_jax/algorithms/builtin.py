@@ -241,28 +241,28 @@ def _value_based(
   )
 
 
-def _nstep_q(network: types.Network, hyperparameters: NStepQ) -> types.Learner:
-  del hyperparameters
-  return value_based.nstep_q(network)
-
-
-def _one_step_q(
-  network: types.Network, hyperparameters: OneStepQ
-) -> types.Learner:
-  return value_based.one_step_q(network, acting=hyperparameters.acting)
-
-
-def _one_step_sarsa(
-  network: types.Network, hyperparameters: OneStep
-) -> types.Learner:
-  return value_based.one_step_sarsa(network, acting=hyperparameters.acting)
+def _acting(
+  make: Callable[..., types.Learner],
+) -> Callable[[types.Network, OneStep], types.Learner]:
+  """Returns how to make a one-step method from its hyperparameters."""
+  return lambda network, chosen: make(network, acting=chosen.acting)
 
 
 ALGORITHMS = (
   A3C,
-  _value_based('nstep_q', 'n-step Q', _nstep_q, NStepQ),
-  _value_based('one_step_q', '1-step Q', _one_step_q, OneStepQ),
   _value_based(
-    'one_step_sarsa', '1-step SARSA', _one_step_sarsa, OneStep
+    'nstep_q',
+    'n-step Q',
+    lambda network, chosen: value_based.nstep_q(network),
+    NStepQ,
+  ),
+  _value_based(
+    'one_step_q', '1-step Q', _acting(value_based.one_step_q), OneStepQ
+  ),
+  _value_based(
+    'one_step_sarsa',
+    '1-step SARSA',
+    _acting(value_based.one_step_sarsa),
+    OneStep,
   )._replace(on_policy=True),
 )
