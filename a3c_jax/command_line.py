@@ -44,7 +44,13 @@ def train(domain: str) -> None:
   run(lambda: run_training(make_config()))
 
 
-def run_training(config: Config, **makers: Any) -> training.Result:
+def run_training(
+  config: Config,
+  *,
+  signals: signals_lib.Signals | None = None,
+  shows_result: bool = True,
+  **makers: Any,
+) -> training.Result:
   """Trains as a script does: shows progress and handles signals.
 
   SIGINT, SIGTERM, SIGHUP and SIGUSR1 stop the run early, with a checkpoint. A
@@ -53,6 +59,8 @@ def run_training(config: Config, **makers: Any) -> training.Result:
 
   Args:
     config: everything that the run depends on.
+    signals: tells the caller whether one came; by default, one for this run.
+    shows_result: whether the result is printed.
     **makers: `make_env`, `make_learner` and `make_eval_env` of `training.run`,
       which replace those of the config.
 
@@ -61,13 +69,17 @@ def run_training(config: Config, **makers: Any) -> training.Result:
   """
   from a3c_jax.runs import display, training  # Not for scripts that only plot.
 
-  with display.shown() as shown, signals_lib.Signals() as signals:
+  def on_result(result):
+    if shows_result:
+      shown.print_result(training.describe(result))
+
+  with display.shown() as shown, signals or signals_lib.Signals() as handled:
     return training.run(
       config,
       **makers,
-      signals=signals,
+      signals=handled,
       on_progress=shown.progress,
-      on_result=lambda result: shown.print_result(training.describe(result)),
+      on_result=on_result,
       on_hung=lambda reason: process.end_now(1),
     )
 

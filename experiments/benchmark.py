@@ -48,7 +48,7 @@ from a3c_jax.core import threads as threads_lib
 from a3c_jax.envs import control
 from a3c_jax.envs import domain as domain_lib
 from a3c_jax.reproduce import speed
-from a3c_jax.runs import display, process, training
+from a3c_jax.runs import display, training
 from a3c_jax.settings import build
 from a3c_jax.settings import flags as flags_lib
 from a3c_jax.settings.common import Config
@@ -163,13 +163,11 @@ def measure(config: Config) -> dict[str, Any]:
 
 
 def _train(config: Config) -> training.Result:
-  with display.shown() as shown, signals_lib.Signals() as signals:
-    result = training.run(
-      config,
-      signals=signals,
-      on_progress=shown.progress,
-      on_hung=lambda reason: process.end_now(1),
-    )
+  signals = signals_lib.Signals()
+  # A result would name a folder that is removed.
+  result = command_line.run_training(
+    config, signals=signals, shows_result=False
+  )
   if signals.received:
     raise KeyboardInterrupt
   return result
