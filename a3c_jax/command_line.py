@@ -16,7 +16,7 @@ from absl import command_name, flags, logging
 import jax
 
 from a3c_jax.algorithms import registry
-from a3c_jax.core import cpu, errors, output, packages
+from a3c_jax.core import compiled, cpu, errors, output, packages
 from a3c_jax.core import signals as signals_lib
 from a3c_jax.runs import process
 from a3c_jax.settings import flags as settings_flags
@@ -226,6 +226,7 @@ def _set_up_jax(device: str) -> None:
   """
   if device != 'gpu':
     cpu.set_up()
+    compiled.keep()
     return
   try:
     jax.devices('gpu')

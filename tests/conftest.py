@@ -1,6 +1,5 @@
 """Sets JAX up as the scripts do, before any test computes something."""
 
-import hashlib
 import logging
 import os
 import pathlib
@@ -17,7 +16,7 @@ import pytest
 import script_runs
 import searches
 
-from a3c_jax.core import cpu, packages
+from a3c_jax.core import compiled, cpu, packages
 from a3c_jax.runs import training
 
 TESTS = pathlib.Path(__file__).parent
@@ -48,24 +47,22 @@ def pytest_configure(config):
   """
   if not hasattr(config, 'cache'):  # -p no:cacheprovider
     return
-  processor = pathlib.Path('/proc/cpuinfo').read_bytes().partition(b'flags')[2]
-  processor = hashlib.sha256(processor.partition(b'\n')[0]).hexdigest()[:8]
-  folder = config.cache.mkdir(f'xla-{processor}')
-  for name, value in {
-    'jax_compilation_cache_dir': str(folder),
-    'jax_persistent_cache_min_compile_time_secs': 0,
-    'jax_persistent_cache_min_entry_size_bytes': -1,
-  }.items():
-    jax.config.update(name, value)
-    os.environ[name.upper()] = str(value)  # Of the processes that tests start.
-  # Another worker may be in the middle of writing it: then it is compiled.
-  trouble = [
-    f'ignore:Error {what} persistent compilation cache entry'
-    for what in ('reading', 'writing')
-  ]
-  for line in trouble:
-    config.addinivalue_line('filterwarnings', line)
-  os.environ['PYTHONWARNINGS'] = ','.join(trouble)
+  compiled.keep(config.cache.mkdir('compiled'))
+  # Of the processes that tests start.
+  for name in (
+    'jax_compilation_cache_dir',
+    'jax_persistent_cache_min_compile_time_secs',
+    'jax_persistent_cache_min_entry_size_bytes',
+  ):
+    value = jax.config.values[name]
+    if value is not None:
+      os.environ[name.upper()] = str(value)
+  # Pytest shows what Python would ignore, as do processes of other code.
+  for line in compiled.WARNINGS:
+    config.addinivalue_line('filterwarnings', f'ignore:{line}')
+  os.environ['PYTHONWARNINGS'] = ','.join(
+    f'ignore:{line}' for line in compiled.WARNINGS
+  )
 
 
 def pytest_collection_modifyitems(items):

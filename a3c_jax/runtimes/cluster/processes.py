@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import cloudpickle
 
-from a3c_jax.core import cpu, errors, packages
+from a3c_jax.core import compiled, cpu, errors, packages
 from a3c_jax.runtimes.runtime import Recipe
 
 # Of another version, a machine may compute other gradients.
@@ -62,6 +62,7 @@ class Luggage(NamedTuple):
     with naming(who):
       self._compare_versions()
       cpu.set_up()
+      compiled.keep()
       _keep_freed_memory()
       sys.path.extend(each for each in self.path if each not in sys.path)
       for name in self.modules:
