@@ -52,7 +52,6 @@ def pytest_configure(config):
   for name in (
     'jax_compilation_cache_dir',
     'jax_persistent_cache_min_compile_time_secs',
-    'jax_persistent_cache_min_entry_size_bytes',
   ):
     value = jax.config.values[name]
     if value is not None:

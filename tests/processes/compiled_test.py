@@ -29,7 +29,12 @@ print(jax.jit(lambda x: jnp.sin(x).sum())(jnp.arange(8.)), sum(hits))
 
 @pytest.fixture(autouse=True)
 def without_the_folder_of_the_tests(monkeypatch):
-  monkeypatch.delenv('JAX_COMPILATION_CACHE_DIR', raising=False)
+  for name in (
+    'JAX_COMPILATION_CACHE_DIR',
+    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS',
+    'PYTHONWARNINGS',
+  ):
+    monkeypatch.delenv(name, raising=False)
 
 
 def compute(folder, **env):
@@ -60,22 +65,59 @@ def test_damaged_programs_are_compiled_again_without_a_word(tmp_path):
   assert compute(tmp_path, XDG_CACHE_HOME=str(tmp_path)) == (value, 0)
 
 
-def test_a_folder_that_cannot_be_made_is_done_without(tmp_path):
+@pytest.mark.parametrize(
+  'env',
+  [
+    {'HOME': 'file'},
+    {'HOME': '\udcff'},  # Which is no text.
+    {'XDG_CACHE_HOME': 'relative', 'HOME': 'file'},
+    {'JAX_ENABLE_COMPILATION_CACHE': 'false', 'HOME': ''},
+  ],
+  ids=str,
+)
+def test_where_no_folder_can_be_it_is_done_without(tmp_path, env):
   (tmp_path / 'file').write_text('')
-  home = str(tmp_path / 'file')
-  value, hits = compute(tmp_path, HOME=home)
+  if 'HOME' in env:
+    env = env | {'HOME': f'{tmp_path}/{env["HOME"]}'}
+  value, hits = compute(tmp_path, **env)
   assert (float(value), hits) == (pytest.approx(0.55373, abs=1e-5), 0)
+  assert not entries(tmp_path)
+  assert not (tmp_path / 'relative').exists()
+
+
+@pytest.mark.parametrize('mode', [0o770, 0o707])
+def test_a_folder_that_others_can_write_to_is_not_used(tmp_path, mode):
+  compute(tmp_path, HOME=str(tmp_path))
+  (folder,) = (tmp_path / '.cache/a3c_jax').iterdir()
+  folder.chmod(mode)
+  _, hits = compute(tmp_path, HOME=str(tmp_path))
+  assert hits == 0
+
+
+def test_scripts_keep_what_they_compile(tmp_path):
+  command = 'catch.py --frames=100 --threads=1 --eval_frames=0 --workdir=run'
+  variables = {'HOME': str(tmp_path), 'XDG_CACHE_HOME': ''}
+  process = programs.start_script(command, cwd=tmp_path, env=variables)
+  programs.succeeded(programs.finish(process))
+  names = {path.name.partition('-')[0] for path in entries(tmp_path / '.cache')}
+  assert {'jit_clipped_gradients', 'jit_update'} <= names
 
 
 def test_a_folder_of_the_user_stays(tmp_path):
   mine = tmp_path / 'mine'
-  compute(tmp_path, HOME=str(tmp_path), JAX_COMPILATION_CACHE_DIR=str(mine))
+  where = {'HOME': str(tmp_path), 'JAX_COMPILATION_CACHE_DIR': str(mine)}
+  settings = {'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0'}
+  compute(tmp_path, **where, **settings)
   assert not (tmp_path / '.cache').exists()
+  assert entries(mine)
 
 
 def test_processors_of_each_kind_have_a_folder(tmp_path, monkeypatch):
   folders = {}
-  values = {'jax_compilation_cache_dir': None}
+  values = {
+    'jax_compilation_cache_dir': None,
+    'jax_enable_compilation_cache': True,
+  }
   config = types.SimpleNamespace(values=values, update=folders.__setitem__)
   monkeypatch.setattr(compiled.jax, 'config', config)
   found = set()
