@@ -122,13 +122,17 @@ class ValueBased(EpsilonGreedy):
   """
 
   target_period_frames: int = fields.count(
-    'Emulator frames between copies into the target network.',
+    'Emulator frames between copies into the target network; 0 for no target '
+    'network: the newest parameters give the values of later states.',
+    least=0,
     default=40_000,
     source='paper, section 8',
   )
 
   @property
-  def target_period(self) -> types.TargetPeriod:
+  def target_period(self) -> types.TargetPeriod | None:
+    if not self.target_period_frames:
+      return None
     return types.TargetPeriod(self.target_period_frames)
 
 

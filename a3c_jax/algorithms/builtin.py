@@ -219,6 +219,13 @@ class OneStepQ(OneStep, ReplayedQ):
 class NStepQ(ReplayedQ):
   """Hyperparameters of asynchronous n-step Q-learning."""
 
+  q_lambda: float = fields.fraction(
+    "λ of Peng's Q(λ), the targets' mean over 1 to t_max steps; 1 for the "
+    'longest ones alone, and 0 for those of one step.',
+    default=1.0,
+    source='paper, algorithm S2',
+  )
+
   def replay_steps(self, t_max: int) -> int:
     return t_max
 
@@ -245,17 +252,24 @@ def _acting(
   make: Callable[..., types.Learner],
 ) -> Callable[[types.Network, OneStep], types.Learner]:
   """Returns how to make a one-step method from its hyperparameters."""
-  return lambda network, chosen: make(network, acting=chosen.acting)
+  return lambda network, chosen: make(
+    network,
+    acting=chosen.acting,
+    uses_target=chosen.target_period is not None,
+  )
+
+
+def _nstep_q(network: types.Network, hyperparameters: NStepQ) -> types.Learner:
+  return value_based.nstep_q(
+    network,
+    lambda_=hyperparameters.q_lambda,
+    uses_target=hyperparameters.target_period is not None,
+  )
 
 
 ALGORITHMS = (
   A3C,
-  _value_based(
-    'nstep_q',
-    'n-step Q',
-    lambda network, chosen: value_based.nstep_q(network),
-    NStepQ,
-  ),
+  _value_based('nstep_q', 'n-step Q', _nstep_q, NStepQ),
   _value_based(
     'one_step_q', '1-step Q', _acting(value_based.one_step_q), OneStepQ
   ),

@@ -134,6 +134,7 @@ def _learner(network: types.Network, hyperparameters: Family) -> types.Learner:
     network,
     double=hyperparameters.double,
     error_clip=hyperparameters.error_clip or None,
+    uses_target=hyperparameters.target_period is not None,
   )
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+import functools
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -36,10 +38,39 @@ def epsilon_greedy(
   return jnp.where(explore, random_action, jnp.argmax(q, axis=1))
 
 
-def _greedy_bootstrap(network):
+class _Following(NamedTuple):
+  """Q of the states that follow those of a segment, without a gradient.
+
+  Attributes:
+    network: gives Q.
+    params: of the target network, or the newest ones without one.
+    q_tm1: [T, K, A] Q(s_{t-1}, ·) of the newest ones; None with a target
+      network.
+    obs: [T+1, K, ...] of the segment.
+  """
+
+  network: types.Network
+  params: types.Params
+  q_tm1: jax.Array | None
+  obs: Any
+
+  def each(self) -> jax.Array:
+    """Returns Q(s_t, ·), [T, K, A]; where an episode ended, any numbers."""
+    if self.q_tm1 is None:
+      return self.network.apply(self.params, self.obs[1:])
+    known = jax.lax.stop_gradient(self.q_tm1[1:])
+    return jnp.concatenate([known, self.last()[None]])
+
+  def last(self) -> jax.Array:
+    """Returns Q(s_T, ·), [K, A]."""
+    return self.network.apply(self.params, self.obs[-1])
+
+
+def _greedy_bootstrap(network, uses_target):
   def bootstrap(params, target_params, state, obs, key, exploration_epsilon):
-    del params, state, exploration_epsilon
-    return jnp.max(network.apply(target_params, obs), axis=1), key
+    del state, exploration_epsilon
+    chosen = target_params if uses_target else params
+    return jnp.max(network.apply(chosen, obs), axis=1), key
 
   return bootstrap
 
@@ -57,17 +88,19 @@ def _make(
   bootstrap: types.BootstrapFn,
   *,
   acting: str,
+  uses_target: bool,
   replays: bool = True,
 ) -> types.Learner:
   """Returns a learner; `network.apply(params, obs)` gives Q.
 
   Args:
     network: the network.
-    loss_of_segment: `(q_tm1, target_params, segment)` gives the loss [K, T]
-      and its statistics. If it learns from a replay memory, it has a keyword
-      `weight` [K] too.
+    loss_of_segment: `(q_tm1, following, segment)` gives the loss [K, T] and its
+      statistics, where `following` is a `_Following`. If it learns from a
+      replay memory, it has a keyword `weight` [K] too.
     bootstrap: as in the Learner.
     acting: as in the Learner.
+    uses_target: whether there is a target network.
     replays: whether it learns from a replay memory.
   """
 
@@ -83,10 +116,18 @@ def _make(
   def activations_of(params, segment):
     return forward_cache.apply_and_keep(network, params, segment.obs[:-1])[1]
 
+  def following(q_tm1, params, target_params, segment):
+    if uses_target:
+      return _Following(network, target_params, None, segment.obs)
+    params = jax.lax.stop_gradient(params)
+    return _Following(network, params, q_tm1, segment.obs)
+
   def summed_loss(params, target_params, segment, activations):
     variables = forward_cache.given(params, activations)
     q_tm1 = network.apply(variables, segment.obs[:-1])
-    loss_tm1, stats = loss_of_segment(q_tm1, target_params, segment)
+    loss_tm1, stats = loss_of_segment(
+      q_tm1, following(q_tm1, params, target_params, segment), segment
+    )
     # Sum, not mean: the paper accumulates dθ over the segment.
     return jnp.sum(loss_tm1), {
       'loss': jnp.mean(loss_tm1),
@@ -94,9 +135,13 @@ def _make(
     }
 
   def replay_loss(variables, params, target_params, segment, weight):
-    del params
     q_tm1 = network.apply(variables, segment.obs[:-1])
-    return loss_of_segment(q_tm1, target_params, segment, weight=weight)
+    return loss_of_segment(
+      q_tm1,
+      following(q_tm1, params, target_params, segment),
+      segment,
+      weight=weight,
+    )
 
   gradients = forward_cache.gradients(summed_loss)
   return types.Learner(
@@ -107,7 +152,7 @@ def _make(
     bootstrap=jax.jit(bootstrap),
     gradients=gradients,
     acting=acting,
-    uses_target=True,
+    uses_target=uses_target,
     act_and_keep=None if acting == 'newest' else jax.jit(act_and_keep),
     factored_gradients=factored.gradients(
       summed_loss, activations_of, gradients
@@ -129,7 +174,7 @@ def _weighted(loss):
 
 
 def one_step_q(
-  network: types.Network, *, acting: str = 'newest'
+  network: types.Network, *, acting: str = 'newest', uses_target: bool = True
 ) -> types.Learner:
   """Returns asynchronous one-step Q-learning.
 
@@ -140,9 +185,11 @@ def one_step_q(
       `networks.QNetwork`.
     acting: 'newest', or 'snapshot': parameters of the segment's beginning act
       and learn.
+    uses_target: whether the target network gives the values of the next states;
+      otherwise the newest parameters do.
   """
 
-  def loss(q_tm1, target_params, segment, weight=None):
+  def loss(q_tm1, following, segment, weight=None):
     over_envs = jax.vmap(
       _weighted(losses.one_step_q_loss), in_axes=(1, 1, 1, 1, 1, 0)
     )
@@ -151,15 +198,21 @@ def one_step_q(
       segment.a[:-1],
       segment.r_t,
       segment.discount_t,
-      network.apply(target_params, segment.obs[1:]),
+      following.each(),
       _weights(weight, len(segment.r_t)),
     )
 
-  return _make(network, loss, _greedy_bootstrap(network), acting=acting)
+  return _make(
+    network,
+    loss,
+    _greedy_bootstrap(network, uses_target),
+    acting=acting,
+    uses_target=uses_target,
+  )
 
 
 def one_step_sarsa(
-  network: types.Network, *, acting: str = 'newest'
+  network: types.Network, *, acting: str = 'newest', uses_target: bool = True
 ) -> types.Learner:
   """Returns asynchronous one-step Sarsa.
 
@@ -170,16 +223,18 @@ def one_step_sarsa(
       `networks.QNetwork`.
     acting: 'newest', or 'snapshot': parameters of the segment's beginning act
       and learn.
+    uses_target: whether the target network gives the values of the next states;
+      otherwise the newest parameters do.
   """
 
-  def loss(q_tm1, target_params, segment):
+  def loss(q_tm1, following, segment):
     over_envs = jax.vmap(losses.one_step_sarsa_loss, in_axes=1)
     return over_envs(
       q_tm1,
       segment.a[:-1],
       segment.r_t,
       segment.discount_t,
-      network.apply(target_params, segment.obs[1:]),
+      following.each(),
       segment.a[1:],
     )
 
@@ -187,18 +242,27 @@ def one_step_sarsa(
     # The action that would be taken next, if the episode were not truncated.
     del state
     key, subkey = jax.random.split(key)
-    action = epsilon_greedy(
-      network.apply(params, obs), subkey, exploration_epsilon
-    )
-    q = network.apply(target_params, obs)
+    q = network.apply(params, obs)
+    action = epsilon_greedy(q, subkey, exploration_epsilon)
+    if uses_target:
+      q = network.apply(target_params, obs)
     return policy.of_action(q, action), key
 
   if acting == 'snapshot':
     acting = 'arrival'
-  return _make(network, loss, bootstrap, acting=acting, replays=False)
+  return _make(
+    network,
+    loss,
+    bootstrap,
+    acting=acting,
+    uses_target=uses_target,
+    replays=False,
+  )
 
 
-def nstep_q(network: types.Network) -> types.Learner:
+def nstep_q(
+  network: types.Network, *, lambda_: float = 1.0, uses_target: bool = True
+) -> types.Learner:
   """Returns asynchronous n-step Q-learning.
 
   Source: Mnih et al. 2016, arXiv:1602.01783, Algorithm S2.
@@ -206,22 +270,35 @@ def nstep_q(network: types.Network) -> types.Learner:
   Args:
     network: maps obs [..., *shape] to Q [..., A], as that of
       `networks.QNetwork`.
+    lambda_: λ of `losses.q_lambda_loss`. With 1 the targets are those of the
+      paper.
+    uses_target: whether the target network gives the values of later states;
+      otherwise the newest parameters do.
   """
 
-  def loss(q_tm1, target_params, segment, weight=None):
-    over_envs = jax.vmap(
-      _weighted(losses.nstep_q_loss), in_axes=(1, 1, 1, 1, 0, 0)
-    )
+  def loss(q_tm1, following, segment, weight=None):
+    if lambda_ == 1.0:  # One forward pass, of the last state alone.
+      loss_of_env, later, axis = losses.nstep_q_loss, following.last(), 0
+    else:
+      loss_of_env = functools.partial(losses.q_lambda_loss, lambda_=lambda_)
+      later, axis = following.each(), 1
+    over_envs = jax.vmap(_weighted(loss_of_env), in_axes=(1, 1, 1, 1, axis, 0))
     return over_envs(
       q_tm1,
       segment.a[:-1],
       segment.r_t,
       segment.discount_t,
-      network.apply(target_params, segment.obs[-1]),
+      later,
       _weights(weight, len(segment.r_t)),
     )
 
-  return _make(network, loss, _greedy_bootstrap(network), acting='snapshot')
+  return _make(
+    network,
+    loss,
+    _greedy_bootstrap(network, uses_target),
+    acting='snapshot',
+    uses_target=uses_target,
+  )
 
 
 def dqn(
@@ -229,6 +306,7 @@ def dqn(
   *,
   double: bool = False,
   error_clip: float | None = 1.0,
+  uses_target: bool = True,
 ) -> types.Learner:
   """Returns DQN: Q-learning from a replay memory with a target network.
 
@@ -247,6 +325,7 @@ def dqn(
     double: whether it is Double DQN.
     error_clip: bound of the error in the gradient, after it is multiplied by
       its importance weight; None for no clipping.
+    uses_target: whether there is a target network; otherwise θ⁻ is θ.
   """
 
   def act(params, state, obs, key, exploration_epsilon):
@@ -267,7 +346,7 @@ def dqn(
       segment.a[0],
       reward,
       discount,
-      network.apply(target_params, last),
+      network.apply(target_params if uses_target else params, last),
     )
     how = {'weight_tm1': weight, 'error_clip': error_clip}
     if not double:
@@ -286,10 +365,10 @@ def dqn(
     initial_state=lambda num_envs: (),
     act=jax.jit(act),
     greedy=jax.jit(_greedy(network)),
-    bootstrap=jax.jit(_greedy_bootstrap(network)),
+    bootstrap=jax.jit(_greedy_bootstrap(network, uses_target)),
     gradients=jax.jit(gradients),
     acting='snapshot',
-    uses_target=True,
+    uses_target=uses_target,
     act_and_keep=jax.jit(act_and_keep),
     keeps_activations=False,
     replay_gradients=replay_gradients,

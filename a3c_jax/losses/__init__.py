@@ -13,3 +13,4 @@ from a3c_jax.losses.value import double_q_loss as double_q_loss
 from a3c_jax.losses.value import nstep_q_loss as nstep_q_loss
 from a3c_jax.losses.value import one_step_q_loss as one_step_q_loss
 from a3c_jax.losses.value import one_step_sarsa_loss as one_step_sarsa_loss
+from a3c_jax.losses.value import q_lambda_loss as q_lambda_loss

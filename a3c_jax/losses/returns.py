@@ -85,6 +85,42 @@ def over_steps(
   return nstep_returns(r_t, discount_t, zero)[0], jnp.prod(discount_t)
 
 
+def lambda_returns(
+  r_t: jax.Array, discount_t: jax.Array, v_t: jax.Array, *, lambda_: float
+) -> jax.Array:
+  """Computes the λ-return of each step within a segment.
+
+      G_T = V(s_T),    G_{t-1} = r_t + γ_t ((1 - λ) V(s_t) + λ G_t)
+
+  λ = 1 gives the longest return, `nstep_returns`; λ = 0 the one-step return.
+  Where V is the value of the best action, this is Peng's Q(λ).
+  Source: Sutton and Barto 2018, equation 12.18; Peng and Williams 1996,
+  doi:10.1007/BF00114731.
+
+  >>> import numpy as np
+  >>> r, half, v = np.array([1.0, 2.0]), np.full(2, 0.5), np.array([2.0, 4.0])
+  >>> lambda_returns(r, half, v, lambda_=0.5).tolist()  # 1 + ½ (1 + ½·4), 4
+  [2.5, 4.0]
+
+  Args:
+    r_t: [T] float32, rewards.
+    discount_t: [T] float32, γ per step; 0 where the episode ended.
+    v_t: [T] float32, V(s_1) … V(s_T); no effect where `discount_t` is 0.
+    lambda_: in [0, 1].
+
+  Returns:
+    [T] float32.
+
+  Raises:
+    ValueError: while tracing, naming the argument whose shape disagrees.
+  """
+  shapes.check_shapes(
+    r_t=(r_t, 'T'), discount_t=(discount_t, 'T'), v_t=(v_t, 'T')
+  )
+  r_t = r_t + discount_t * (1 - lambda_) * v_t
+  return nstep_returns(r_t, lambda_ * discount_t, v_t[-1])
+
+
 def generalized_advantages(
   r_t: jax.Array, discount_t: jax.Array, v: jax.Array, *, lambda_: float
 ) -> jax.Array:

@@ -286,3 +286,60 @@ def nstep_q_loss(
   return _error_loss(
     q_tm1, a_tm1, target_tm1, weight_tm1=weight_tm1, error_clip=error_clip
   )
+
+
+def q_lambda_loss(
+  q_tm1: jax.Array,
+  a_tm1: jax.Array,
+  r_t: jax.Array,
+  discount_t: jax.Array,
+  target_q_t: jax.Array,
+  *,
+  lambda_: float,
+  weight_tm1: jax.Array | None = None,
+  error_clip: float | None = None,
+) -> tuple[jax.Array, ValueStats]:
+  """Computes half the squared error of each step to Peng's Q(λ) target.
+
+      G_{t-1} = r_t + γ_t ((1 - λ) max_a Q(s_t, a; θ⁻) + λ G_t)
+      G_T = max_a Q(s_T, a; θ⁻)
+      L_{t-1}(θ) = ½ (G_{t-1} - Q(s_{t-1}, a_{t-1}; θ))²
+
+  λ = 1 gives `nstep_q_loss`, λ = 0 `one_step_q_loss`. The return is not cut
+  where an action was not the best one.
+  Source: Peng and Williams 1996, doi:10.1007/BF00114731; with a network and
+  without θ⁻ in Gallici et al. 2024, arXiv:2407.04811 (PQN). T is the segment
+  length, A the number of actions. Weights and clip are as in
+  `one_step_q_loss`.
+
+  Args:
+    q_tm1: [T, A] float32, Q(s_{t-1}, ·; θ). The only input with a gradient.
+    a_tm1: [T] int32, actions taken, each in [0, A).
+    r_t: [T] float32, reward of the step.
+    discount_t: [T] float32, γ per step; 0 where the episode ended.
+    target_q_t: [T, A] float32, Q(s_t, ·; θ⁻); no effect where
+      `discount_t` is 0.
+    lambda_: in [0, 1].
+    weight_tm1: [T] float32 >= 0, w of each step, such as an importance weight;
+      None for 1. A constant.
+    error_clip: bound of |w δ| in the gradient, > 0; None for no bound.
+
+  Returns:
+    [T] float32 loss in squared reward units, and ValueStats of [T] arrays.
+
+  Raises:
+    ValueError: while tracing, naming the argument whose shape disagrees, or
+      `error_clip` if it is not positive.
+  """
+  shapes.check_shapes(
+    q_tm1=(q_tm1, 'TA'),
+    a_tm1=(a_tm1, 'T'),
+    r_t=(r_t, 'T'),
+    discount_t=(discount_t, 'T'),
+    target_q_t=(target_q_t, 'TA'),
+  )
+  v_t = jnp.max(target_q_t, axis=1)
+  target_tm1 = returns.lambda_returns(r_t, discount_t, v_t, lambda_=lambda_)
+  return _error_loss(
+    q_tm1, a_tm1, target_tm1, weight_tm1=weight_tm1, error_clip=error_clip
+  )

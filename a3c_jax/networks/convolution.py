@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 import functools
 import math
 
@@ -18,7 +19,7 @@ def strided_convolution(
   stride: int,
   *,
   channels_first: bool = False,
-  rectified: bool = False,
+  activate: Callable[[jax.Array], jax.Array] = lambda x: x,
 ) -> jax.Array:
   """Returns a VALID convolution, in the forms that are fastest on the CPU.
 
@@ -33,7 +34,8 @@ def strided_convolution(
     kernel: [size, size, C, F], size a multiple of the stride.
     stride: pixels.
     channels_first: the layout of x.
-    rectified: whether the ReLU of x is convolved.
+    activate: what is convolved of x, [N, H, W, C] -> the same shape; it treats
+      each image alone.
 
   Returns:
     [N, H', W', F], H' = (H - size) // stride + 1.
@@ -51,10 +53,10 @@ def strided_convolution(
     min(length, len(x) - first) for first in range(0, max(len(x), 1), length)
   ]
   # The gradient of a split joins its pieces; that of slices adds up as many
-  # arrays. Each piece has its ReLU, because XLA is slow to compute anything of
-  # joined pieces while it joins them.
+  # arrays. Each piece has its activation, because XLA is slow to compute
+  # anything of joined pieces while it joins them.
   pieces = [
-    convolve(nn.relu(piece) if rectified else piece, kernel, stride)
+    convolve(activate(piece), kernel, stride)
     for piece in jax.lax.split(x, sizes)
   ]
   return jnp.concatenate(pieces)
@@ -182,6 +184,7 @@ class Convolution(nn.Module):
     stride: in pixels.
     channels_first: whether the input is [N, C, H, W].
     rectified: whether it convolves the ReLU of its input.
+    norm: of its input, one of `layers.NORMS`, before the ReLU.
   """
 
   features: int
@@ -189,6 +192,7 @@ class Convolution(nn.Module):
   stride: int
   channels_first: bool = False
   rectified: bool = False
+  norm: str = 'none'
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -201,6 +205,7 @@ class Convolution(nn.Module):
         f'a layer of {self.size}x{self.size} filters meets '
         f'{image[0]}x{image[1]} pixels'
       )
+    activate = layers.activation(self.norm, rectified=self.rectified)
     init = layers.uniform(self.size**2 * channels)
     shape = (self.size, self.size, channels, self.features)
     kernel = self.param('kernel', init, shape)
@@ -212,12 +217,12 @@ class Convolution(nn.Module):
         kernel,
         self.stride,
         channels_first=self.channels_first,
-        rectified=self.rectified,
+        activate=activate,
       )
     else:
       layout = 'NCHW' if self.channels_first else 'NHWC'
       y = jax.lax.conv_general_dilated(
-        layers.as_floats(nn.relu(x) if self.rectified else x),
+        layers.as_floats(activate(x)),
         kernel,
         (self.stride, self.stride),
         'VALID',

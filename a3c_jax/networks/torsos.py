@@ -18,26 +18,33 @@ class _ImageTorso(nn.Module):
   Attributes:
     stacked_first: whether observations are [..., C, H, W], not [..., H, W, C].
     scale: of observations; None divides bytes by 255 and leaves floats.
+    norm: of what each layer gives, before its ReLU: 'none', or 'layer' for
+      `layers.LayerNorm`.
   """
 
   stacked_first: bool = False
   scale: layers.Scale | None = None
+  norm: str = 'none'
 
 
-def _hidden(x, units, call, streams):
+def _hidden(x, units, norm, call, streams):
   """Returns features [N, streams · units], in the `__call__` of a torso.
 
   Args:
-    x: [N, H, W, C], of the last convolution, before its ReLU.
+    x: [N, H, W, C], of the last convolution, before its activation.
     units: of the linear layer of each stream.
+    norm: as in the torso.
     call: `layers.calling` of the torso.
     streams: how many linear layers.
   """
-  x = nn.relu(x).reshape(len(x), -1)
+  x = layers.activation(norm)(x).reshape(len(x), -1)
   if streams == 1:
-    return nn.relu(call(layers.Linear(units), x))
+    return layers.activation(norm)(call(layers.Linear(units), x))
   x = layers.scale_gradient(x, 1 / math.sqrt(streams))
-  y = [nn.relu(call(layers.Linear(units), x)) for _ in range(streams)]
+  y = [
+    layers.activation(norm)(call(layers.Linear(units), x))
+    for _ in range(streams)
+  ]
   return jnp.concatenate(y, axis=1)
 
 
@@ -58,8 +65,10 @@ class NipsTorso(_ImageTorso):
     call = layers.calling(self, keep)
     x = layers.scaled(obs, self.scale).reshape(-1, *obs.shape[-3:])
     x = call(convolution.Convolution(16, 8, 4, self.stacked_first), x)
-    x = call(convolution.Convolution(32, 4, 2, rectified=True), x)
-    x = _hidden(x, 256, call, streams)
+    x = call(
+      convolution.Convolution(32, 4, 2, rectified=True, norm=self.norm), x
+    )
+    x = _hidden(x, 256, self.norm, call, streams)
     return x.reshape(*obs.shape[:-3], -1)
 
 
@@ -81,9 +90,13 @@ class NatureTorso(_ImageTorso):
     call = layers.calling(self, keep)
     x = layers.scaled(obs, self.scale).reshape(-1, *obs.shape[-3:])
     x = call(convolution.Convolution(32, 8, 4, self.stacked_first), x)
-    x = call(convolution.Convolution(64, 4, 2, rectified=True), x)
-    x = call(convolution.Convolution(64, 3, 1, rectified=True), x)
-    x = _hidden(x, 512, call, streams)
+    x = call(
+      convolution.Convolution(64, 4, 2, rectified=True, norm=self.norm), x
+    )
+    x = call(
+      convolution.Convolution(64, 3, 1, rectified=True, norm=self.norm), x
+    )
+    x = _hidden(x, 512, self.norm, call, streams)
     return x.reshape(*obs.shape[:-3], -1)
 
 
@@ -94,11 +107,14 @@ class MLPTorso(nn.Module):
     obs_dims: axes of one observation.
     hidden: units of each layer.
     scale: of observations; None divides bytes by 255 and leaves floats.
+    norm: of what each layer gives, before its ReLU: 'none', or 'layer' for
+      `layers.LayerNorm`.
   """
 
   obs_dims: int = 1
   hidden: Sequence[int] = (64, 64)
   scale: layers.Scale | None = None
+  norm: str = 'none'
 
   @nn.compact
   def __call__(self, obs: jax.Array, *, keep: bool = False) -> jax.Array:
@@ -108,7 +124,7 @@ class MLPTorso(nn.Module):
       math.prod(lead), -1
     )
     for units in self.hidden:
-      x = nn.relu(call(layers.Linear(units), x))
+      x = layers.activation(self.norm)(call(layers.Linear(units), x))
     return x.reshape(*lead, -1)
 
 
@@ -124,5 +140,6 @@ class LinearConvTorso(_ImageTorso):
     call = layers.calling(self, keep)
     x = layers.scaled(obs, self.scale).reshape(-1, *obs.shape[-3:])
     x = call(convolution.Convolution(16, 8, 4, self.stacked_first), x)
-    x = call(convolution.Convolution(32, 4, 2), x)
+    x = call(convolution.Convolution(32, 4, 2, norm=self.norm), x)
+    x = layers.activation(self.norm, rectified=False)(x)
     return x.reshape(*obs.shape[:-3], -1)

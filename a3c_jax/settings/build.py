@@ -103,8 +103,13 @@ def make_update_rule(config: Config) -> rule.UpdateRule:
   rate = learning_rate(config)
   if config.optimizer == 'momentum_sgd':
     return momentum.momentum_sgd(rate, momentum=config.momentum)
-  if config.optimizer == 'adam':
-    return adam.adam(rate, epsilon=config.adam_epsilon)
+  if config.optimizer.endswith('adam'):
+    make = adam.radam if config.optimizer.endswith('radam') else adam.adam
+    return make(
+      rate,
+      epsilon=config.adam_epsilon,
+      per_worker=config.optimizer.startswith('per_thread'),
+    )
   if config.optimizer == 'adagrad':
     return adagrad.adagrad(rate, epsilon=config.adagrad_epsilon)
   make = {
@@ -127,16 +132,24 @@ def make_torso(config: Config, space: gymnasium.spaces.Box) -> nn.Module:
   if not config.normalize_obs:  # Normalised observations have no bounds.
     scale = networks.scale_between(space.low, space.high, space.dtype)
   if name == 'mlp':
-    torso = networks.MLPTorso(dims, scale=scale)
+    torso = networks.MLPTorso(dims, scale=scale, norm=config.norm)
   elif name == 'hidden200':
-    torso = networks.MLPTorso(dims, hidden=(200,), scale=scale)
+    torso = networks.MLPTorso(
+      dims, hidden=(200,), scale=scale, norm=config.norm
+    )
   elif name in _FOR_IMAGES:
     if dims != 3:
       raise errors.UsageError(
         f'--network={name}: needs images, observations are {space}; '
         'allowed: mlp, hidden200 or module:function'
       )
-    torso = _FOR_IMAGES[name](_channels_first(config, space), scale)
+    layout = _channels_first(config, space)
+    torso = _FOR_IMAGES[name](layout, scale, config.norm)
+  elif config.norm != 'none':
+    raise errors.UsageError(
+      f'--norm={config.norm} with --network={name}: allowed: none, since a '
+      'network of yours decides for itself'
+    )
   else:
     torso = _own_torso(name)
   # Normalised observations are floats, whatever their type was.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from a3c_jax import networks
 from a3c_jax.algorithms import registry
 from a3c_jax.algorithms.algorithm import Hyperparameters, Recurrent
 from a3c_jax.algorithms.replaying import Replaying
@@ -20,6 +21,9 @@ OPTIMIZERS = (
   'centered_rmsprop',
   'momentum_sgd',
   'adam',
+  'per_thread_adam',
+  'radam',
+  'per_thread_radam',
   'adagrad',
 )
 DEVICES = ('cpu', 'gpu')
@@ -127,8 +131,10 @@ class Config:
     'each thread has its own. centered_rmsprop: all threads share means and '
     "mean squares, and the variance takes the mean square's place. "
     'momentum_sgd: each thread has its own momentum. adam: all threads share '
-    'both moments, whose decays are 0.9 and 0.999. adagrad: all threads share '
-    'the sums of squares. Where threads update together, there is one.',
+    'both moments, whose decays are 0.9 and 0.999. radam: Adam with smaller '
+    'steps while its second moment is of few gradients. per_thread_adam, '
+    'per_thread_radam: each thread has its own moments. adagrad: all threads '
+    'share the sums of squares. Where threads update together, there is one.',
     OPTIMIZERS,
     may_override=False,
     heading='optimizer',
@@ -141,7 +147,7 @@ class Config:
     'root, in squared gradient units.'
   )
   adam_epsilon: float = fields.positive(
-    "Added to Adam's square root, in gradient units."
+    'Added to the square root of Adam and RAdam, in gradient units.'
   )
   adagrad_epsilon: float = fields.positive(
     "Added to the sum of squares inside AdaGrad's square root, in squared "
@@ -161,6 +167,13 @@ class Config:
     f'{", ".join(NETWORKS)} or module:function',
     lambda value: value in NETWORKS or ':' in value,
     heading='network',
+  )
+  norm: str = fields.one_of(
+    'Normalisation of what each layer of the torso gives, before its ReLU. '
+    'layer: of the channels of each pixel, or of all units. none: there is '
+    'none. A network of yours decides for itself.',
+    networks.NORMS,
+    may_override=False,
   )
   init_gain: float = fields.positive(
     "Factor of the torso's initial weights, which are uniform in ±1/√inputs. "

@@ -47,6 +47,7 @@ _COMMON: Mapping[str, tuple[Any, str]] = {
   'adagrad_epsilon': (0.1, 'optax: its sum of squares starts at 0.1'),
   'momentum': (0.99, 'ours, as RMSProp'),
   'network': ('nips', 'paper, section 8'),
+  'norm': ('none', 'paper'),
   'init_gain': (1.0, 'authors'),
   'eval_frames': (4_000_000, "the paper's epoch"),
   'eval_episodes': (10, 'ours'),

@@ -206,19 +206,25 @@ def test_optimizers():
     'centered_rmsprop': False,
     'momentum_sgd': True,
     'adam': False,
+    'per_thread_adam': True,
+    'radam': False,
+    'per_thread_radam': True,
     'adagrad': False,
   }
   settings = {'rms_decay': 0.5, 'rms_epsilon': 3.0, 'momentum': 0.75}
   settings |= {'adam_epsilon': 2.0, 'adagrad_epsilon': 12.0}
   settings |= {'learning_rate': 0.5, 'anneal_frames': 100}
   # RMSProp: 2 / √(½·4 + 3), with the variance ½·4 - (½·2)²; momentum:
-  # (1 - ¾)·2; Adam: 2 / (√4 + 2); AdaGrad: 2 / √(4 + 12).
+  # (1 - ¾)·2; Adam: 2 / (√4 + 2); RAdam: 2; AdaGrad: 2 / √(4 + 12).
   steps = {
     'shared_rmsprop': 2 / 5**0.5,
     'rmsprop': 2 / 5**0.5,
     'centered_rmsprop': 1.0,
     'momentum_sgd': 0.5,
     'adam': 0.5,
+    'per_thread_adam': 0.5,
+    'radam': 2.0,
+    'per_thread_radam': 2.0,
     'adagrad': 0.5,
   }
   assert set(per_worker) == set(common.OPTIMIZERS)

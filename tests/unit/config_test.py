@@ -63,7 +63,9 @@ BAD = {
   'reward_scale': TOO_SMALL,
   'entropy_cost': NEGATIVE,
   'value_cost': NEGATIVE,
-  'target_period_frames': TOO_SMALL,
+  'target_period_frames': [-1, 0.5, NAN],
+  'q_lambda': [-0.1, 1.01, NAN],
+  'norm': ['batch', '', True],
   'target_period_updates': TOO_SMALL,
   'exploration_ends': [(), (-0.1, 0.1, 0.1), (0.1, 0.1, 1.1), (0.1, NAN, 0.1)],
   'exploration_probabilities': [

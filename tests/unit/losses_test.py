@@ -368,6 +368,25 @@ def test_nstep_q_of_one_step_is_one_step_q():
   np.testing.assert_array_equal(one, several)
 
 
+def test_q_lambda_by_hand():
+  # G = 2 + ½·max(-2, -6) = 1; before it 1 + ½ (¼·max(2, 4) + ¾·1) = 1.875.
+  # Q taken = 1, 3.
+  loss, stats = losses.q_lambda_loss(**one_step(), lambda_=0.75)
+  np.testing.assert_allclose(loss, [0.875**2 / 2, 2.0])
+  np.testing.assert_allclose(stats.qa_tm1, [1, 3])
+
+
+def test_q_lambda_between_one_step_and_nstep():
+  arguments = one_step()
+  longest = {**nstep(), 'target_q_bootstrap': arguments['target_q_t'][-1]}
+  for lambda_, (expected, _) in (
+    (0.0, losses.one_step_q_loss(**arguments)),
+    (1.0, losses.nstep_q_loss(**longest)),
+  ):
+    found, _ = losses.q_lambda_loss(**arguments, lambda_=lambda_)
+    np.testing.assert_allclose(found, expected)
+
+
 def test_double_nstep_q_by_hand():
   # The selector prefers the second action, of which the target says -1:
   # R_1 = 2 - ½ = 1.5 and R_0 = 1 + ½·1.5 = 1.75.

@@ -81,7 +81,9 @@ def test_rectified_convolution_of_pieces(count):
     return y, *pull(cotangent)
 
   found = output_and_gradients(
-    lambda x, kernel: networks.strided_convolution(x, kernel, 2, rectified=True)
+    lambda x, kernel: networks.strided_convolution(
+      x, kernel, 2, activate=nn.relu
+    )
   )
   expected = output_and_gradients(
     lambda x, kernel: reference_convolution(nn.relu(x), kernel, 2)
@@ -167,6 +169,94 @@ def test_convolution_adds_a_bias_per_feature():
   params['params']['bias'] = jnp.array([1.0, 2.0])
   expected = np.broadcast_to([1.0, 2.0], [1, 2, 2, 2])
   np.testing.assert_array_equal(layer.apply(params, x), expected)
+
+
+def test_layer_norm_by_hand():
+  # Mean 2 and variance 1 of each pixel; scale 2 and bias 1.
+  x = np.float32([[[1, 3], [3, 1]]])
+  params = {'params': {'scale': np.full(2, 2.0), 'bias': np.full(2, 1.0)}}
+  found = networks.LayerNorm().apply(params, x)
+  np.testing.assert_allclose(found, [[[-1, 3], [3, -1]]], atol=1e-5)
+
+
+def plain_torso(torso, params, obs):
+  """What a torso with norm gives, by flax's own layers in one piece."""
+  sizes = {
+    networks.NipsTorso: [(8, 4), (4, 2)],
+    networks.NatureTorso: [(8, 4), (4, 2), (3, 1)],
+    networks.LinearConvTorso: [(8, 4), (4, 2)],
+    networks.MLPTorso: [],
+  }[type(torso)]
+  layers, x = params['params'], obs.reshape(-1, *obs.shape[-3:]) / 255.0
+  activate = nn.relu
+  if isinstance(torso, networks.LinearConvTorso):
+    activate = lambda x: x
+
+  def normalize(x, norm):
+    return activate(nn.LayerNorm(use_fast_variance=False).apply(norm, x))
+
+  # A convolution has the norm of its input; the last layers' are the torso's.
+  pending = None
+  for number, (size, stride) in enumerate(sizes):
+    layer = layers[f'Convolution_{number}']
+    assert ('LayerNorm_0' in layer) == (number > 0)
+    if pending is not None:
+      x = normalize(pending, {'params': layer['LayerNorm_0']})
+    pending = reference_convolution(x, layer['kernel'], stride) + layer['bias']
+  norms = iter(sorted(name for name in layers if name.startswith('LayerNorm')))
+  if pending is not None:
+    x = normalize(pending, {'params': layers[next(norms)]})
+  if not isinstance(torso, networks.LinearConvTorso):
+    x = x.reshape(len(x), -1)
+    for name in sorted(name for name in layers if name.startswith('Linear')):
+      dense = layers[name]['Dense_0']
+      x = x @ dense['kernel'] + dense['bias']
+      x = normalize(x, {'params': layers[next(norms)]})
+  assert next(norms, None) is None
+  return x.reshape(*obs.shape[:-3], -1)
+
+
+@pytest.mark.parametrize(
+  'torso',
+  [
+    networks.NipsTorso(norm='layer'),
+    networks.NatureTorso(norm='layer'),
+    networks.LinearConvTorso(norm='layer'),
+    networks.MLPTorso(obs_dims=3, hidden=(8, 6), norm='layer'),
+  ],
+  ids=lambda torso: type(torso).__name__,
+)
+def test_norm_of_each_layer_of_a_torso(torso):
+  obs = images(3, 3, 44, 36, 2)
+  params = jax.jit(torso.init)(KEY, obs[:1])
+  # Scales and biases that are not 1 and 0.
+  keys = iter(jax.random.split(KEY, 64))
+  params = jax.tree.map(
+    lambda leaf: leaf + 0.1 * jax.random.normal(next(keys), leaf.shape), params
+  )
+
+  def output_and_gradient(apply):
+    @jax.jit
+    def compute(params):
+      y, pull = jax.vjp(apply, params)
+      return y, *pull(jnp.cos(y))
+
+    return compute(params)
+
+  found = output_and_gradient(lambda params: torso.apply(params, obs))
+  expected = output_and_gradient(lambda params: plain_torso(torso, params, obs))
+  jax.tree.map(
+    lambda one, other: np.testing.assert_allclose(
+      one, other, rtol=2e-3, atol=2e-3
+    ),
+    found,
+    expected,
+  )
+
+
+def test_a_torso_knows_its_norms():
+  with pytest.raises(ValueError, match="norm='batch': allowed: none, layer"):
+    networks.NipsTorso(norm='batch').init(KEY, FRAMES)
 
 
 def test_images_too_small_for_the_filters():

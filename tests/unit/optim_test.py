@@ -120,6 +120,7 @@ def kernel_of(grads):
     rmsprop.centered_rmsprop(ascent, decay=0.9, epsilon=1e-3),
     momentum.momentum_sgd(ascent, momentum=0.5),
     adam.adam(ascent, epsilon=1e-3),
+    adam.radam(ascent, epsilon=1e-3),
   ],
 )
 def test_a_gradient_in_factors_is_its_product(update_rule):
@@ -317,6 +318,29 @@ def test_adam_is_the_papers_algorithm():
       np.testing.assert_allclose(direction[name], step, rtol=1e-4)
 
 
+def test_radam_is_the_papers_algorithm():
+  grads = some_grads(updates=9)
+  directions = run(adam.radam(ascent, epsilon=1e-3), grads)
+  longest = 2 / (1 - 0.999) - 1
+  rectified = []
+  for name in ('bias', 'kernel'):
+    m = v = 0.0
+    for k, (grad, direction) in enumerate(
+      zip(grads, directions, strict=True), 1
+    ):
+      m = 0.9 * m + 0.1 * grad[name]
+      v = 0.999 * v + 0.001 * grad[name] ** 2
+      step = m / (1 - 0.9**k)
+      length = longest - 2 * k * 0.999**k / (1 - 0.999**k)
+      rectified.append(length >= 5)
+      if rectified[-1]:
+        r = (length - 4) * (length - 2) * longest
+        r /= (longest - 4) * (longest - 2) * length
+        step *= r**0.5 / (np.sqrt(v / (1 - 0.999**k)) + 1e-3)
+      np.testing.assert_allclose(direction[name], step, rtol=1e-3)
+  assert rectified == [False] * 5 + [True] * 4 + [False] * 5 + [True] * 4
+
+
 def test_adagrad_by_hand():
   # G = 3² = 9, so 3/√(9 + 7) = 3/4; a gradient of 0 does not move it. Then
   # G = 9 + 3² = 18: -3/√(18 + 7) = -3/5.
@@ -343,7 +367,9 @@ def test_whose_optimizer_state_is_each_workers_own():
   settings = {'decay': 0.9, 'epsilon': 0.1}
   assert not rmsprop.shared_rmsprop(ascent, **settings).per_worker
   assert not rmsprop.centered_rmsprop(ascent, **settings).per_worker
-  assert not adam.adam(ascent, epsilon=0.1).per_worker
+  for make in (adam.adam, adam.radam):
+    assert not make(ascent, epsilon=0.1).per_worker
+    assert make(ascent, epsilon=0.1, per_worker=True).per_worker
   assert not adagrad.adagrad(ascent, epsilon=0.1).per_worker
   assert rmsprop.rmsprop(ascent, **settings).per_worker
   assert momentum.momentum_sgd(ascent, momentum=0.9).per_worker

@@ -252,6 +252,21 @@ def test_nstep_q_of_a_segment(double):
   )
 
 
+@pytest.mark.parametrize('lambda_', [0.0, 0.65, 1.0])
+def test_q_lambda(lambda_):
+  rest = take('a_tm1', 'r_t', 'discount_t')
+  target = one_env()['target_q_t']
+  assert_same_loss(
+    lambda q: jnp.sum(
+      losses.q_lambda_loss(q, **rest, target_q_t=target, lambda_=lambda_)[0]
+    ),
+    lambda q: half_squares(
+      rlax.q_lambda(q, **rest, q_t=target, lambda_=lambda_)
+    ),
+    one_env()['q_tm1'],
+  )
+
+
 def errors(v_tm1):
   r_t, discount_t, v = take('r_t', 'discount_t', 'v').values()
   values = jnp.append(v_tm1, v[-1])

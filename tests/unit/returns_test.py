@@ -193,6 +193,34 @@ def test_policy_weights_name_what_is_wrong(kind, given, problem):
     weights(kind, **given)
 
 
+def test_lambda_returns_by_hand():
+  # G_2 = 3 + ½·4 = 5, G_1 = 2 + ½ (¾·8 + ¼·5) = 5.625, and nothing follows
+  # the first step, the last of its episode.
+  found = returns.lambda_returns(
+    np.array([1.0, 2.0, 3.0]),
+    np.array([0.0, 0.5, 0.5]),
+    np.array([16.0, 8.0, 4.0]),
+    lambda_=0.25,
+  )
+  np.testing.assert_allclose(found, [1.0, 5.625, 5.0])
+
+
+@pytest.mark.parametrize('lambda_', [0.0, 0.3, 1.0])
+@pytest.mark.parametrize('terminal', [(), (0,), (2, -1)])
+def test_lambda_returns_are_means_of_returns_of_each_length(lambda_, terminal):
+  r_t, discount_t, v = episode(5, terminal=terminal)
+  found = returns.lambda_returns(r_t, discount_t, v[1:], lambda_=lambda_)
+  for first in range(5):
+    of_length, total, reach = [], 0.0, 1.0
+    for t in range(first, 5):
+      total += reach * r_t[t]
+      reach *= discount_t[t]
+      of_length.append(total + reach * v[t + 1])
+    weights = (1 - lambda_) * lambda_ ** np.arange(len(of_length))
+    weights[-1] = lambda_ ** (len(of_length) - 1)
+    assert found[first] == pytest.approx(np.dot(weights, of_length), rel=1e-4)
+
+
 @pytest.mark.parametrize(
   ('function', 'shapes', 'wrong'),
   [
@@ -204,9 +232,13 @@ def test_policy_weights_name_what_is_wrong(kind, given, problem):
     (returns.over_steps, ([5, 1], [5]), 'r_t'),
     (returns.generalized_advantages, ([5], [4], [6]), 'discount_t'),
     (returns.generalized_advantages, ([5], [5], [5]), 'v'),
+    (returns.lambda_returns, ([5], [4], [5]), 'discount_t'),
+    (returns.lambda_returns, ([5], [5], [6]), 'v_t'),
   ],
 )
 def test_names_the_wrong_argument(function, shapes, wrong):
-  keywords = {'lambda_': 1.0} if 'adv' in function.__name__ else {}
+  keywords = {'lambda_': 1.0}
+  if function in (returns.nstep_returns, returns.over_steps):
+    keywords = {}
   with pytest.raises(ValueError, match=f'^{wrong} has shape'):
     function(*map(np.zeros, shapes), **keywords)

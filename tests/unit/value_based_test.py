@@ -133,6 +133,50 @@ def test_one_step_of_nstep_q_is_one_step_q():
   )
 
 
+WITHOUT_TARGET = {
+  'one_step_q': value_based.one_step_q(NETWORK, uses_target=False),
+  'one_step_sarsa': value_based.one_step_sarsa(NETWORK, uses_target=False),
+  'nstep_q': value_based.nstep_q(NETWORK, uses_target=False),
+  'q_lambda': value_based.nstep_q(NETWORK, lambda_=0.5, uses_target=False),
+  'dqn': value_based.dqn(NETWORK, uses_target=False),
+}
+WITH_TARGET = ACTING | {'q_lambda': value_based.nstep_q(NETWORK, lambda_=0.5)}
+
+
+@pytest.mark.parametrize('name', WITHOUT_TARGET)
+def test_without_a_target_network_the_newest_parameters_give_values(name):
+  learner = WITHOUT_TARGET[name]
+  assert not learner.uses_target
+  segment = make_segment()
+  found = learner.gradients(PARAMS, None, segment)
+  expected = WITH_TARGET[name].gradients(PARAMS, PARAMS, segment)
+  jax.tree.map(
+    lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6),
+    found,
+    expected,
+  )
+  arguments = ((), segment.obs[-1], KEY, NEVER)
+  value, _ = learner.bootstrap(PARAMS, None, *arguments)
+  expected, _ = WITH_TARGET[name].bootstrap(PARAMS, PARAMS, *arguments)
+  np.testing.assert_allclose(value, expected)
+
+
+def test_q_lambda_of_a_segment():
+  # Backwards by the definition; an episode ends within the segment.
+  segment = make_segment()
+  best = np.max(plain_q(TARGET_PARAMS, segment.obs[1:]), axis=2)
+  return_t, targets = best[-1], []
+  for t in reversed(range(len(segment.r_t))):
+    mixed = 0.5 * best[t] + 0.5 * return_t
+    return_t = segment.r_t[t] + segment.discount_t[t] * mixed
+    targets.append(return_t)
+  q = plain_q(PARAMS, segment.obs[:-1])
+  qa = np.take_along_axis(q, segment.a[:-1, :, None], axis=2)[..., 0]
+  error = np.array(targets[::-1]) - qa
+  _, stats = WITH_TARGET['q_lambda'].gradients(PARAMS, TARGET_PARAMS, segment)
+  np.testing.assert_allclose(stats['loss'], np.mean(error**2) / 2, rtol=1e-5)
+
+
 def test_only_sarsa_reads_the_action_after_the_segment():
   segment = make_segment()
   other_a = segment.a.copy()
