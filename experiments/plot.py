@@ -32,6 +32,10 @@ _DIAGNOSTICS = {
   'replay_grad_norm': 'norm of the gradient of minibatches',
   'replay_age': 'age of replayed transitions',
   'policy_lag': 'policy lag, updates',
+  **{
+    f'dead_units_{number}': f'dead units of layer {number}, share'
+    for number in range(1, 5)
+  },
   'frames_per_second': 'frames per second',
 }
 

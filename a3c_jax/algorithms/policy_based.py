@@ -12,7 +12,7 @@ from a3c_jax import losses
 from a3c_jax.algorithms import minibatches
 from a3c_jax.core import types
 from a3c_jax.losses import policy
-from a3c_jax.networks import forward_cache
+from a3c_jax.networks import dead_units, forward_cache
 from a3c_jax.optim import factored
 
 _LOG_MU = 'log_mu'  # Key of what acting keeps.
@@ -250,6 +250,11 @@ def _actor_critic(
     output, _, _ = one_step(params, state, obs)
     return output.v, key
 
+  def shares(params, obs):
+    state = network.initial_state(len(obs))
+    is_first = jnp.ones((1, len(obs)), bool)
+    return dead_units.shares(network, params, obs[None], state, is_first)
+
   def activations_of(params, segment):
     _, activations = forward_cache.apply_and_keep(
       network, params, *_inputs(segment)
@@ -277,6 +282,7 @@ def _actor_critic(
       if log_probability is None
       else None
     ),
+    dead_units=jax.jit(shares),
   )
 
 

@@ -13,7 +13,7 @@ from a3c_jax import losses
 from a3c_jax.algorithms import minibatches
 from a3c_jax.core import types
 from a3c_jax.losses import policy, returns
-from a3c_jax.networks import forward_cache
+from a3c_jax.networks import dead_units, forward_cache
 from a3c_jax.optim import factored
 
 
@@ -73,6 +73,10 @@ def _greedy_bootstrap(network, uses_target):
     return jnp.max(network.apply(chosen, obs), axis=1), key
 
   return bootstrap
+
+
+def _dead_units(network):
+  return jax.jit(functools.partial(dead_units.shares, network))
 
 
 def _greedy(network):
@@ -158,6 +162,7 @@ def _make(
       summed_loss, activations_of, gradients
     ),
     replay_gradients=minibatches.gradients(replay_loss) if replays else None,
+    dead_units=_dead_units(network),
   )
 
 
@@ -373,4 +378,5 @@ def dqn(
     keeps_activations=False,
     replay_gradients=replay_gradients,
     learns_from_segments=False,
+    dead_units=_dead_units(network),
   )

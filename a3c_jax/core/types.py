@@ -143,6 +143,9 @@ class Learner(NamedTuple):
     learns_from_segments: whether a run applies the `gradients` of each segment,
       not only those of minibatches.
     replay_rate_scale: factor of the learning rate of `replay_gradients`.
+    dead_units: `(params, obs [N, ...]) -> [L]` gives the share of units of each
+      layer whose ReLU gives 0 for all these observations. None if that is not
+      known.
     factored_gradients: a faster form of `gradients`, or None. It is used if
       the store accepts it and it is a form of these `gradients`: whoever
       replaces `gradients` need not replace it.
@@ -164,6 +167,7 @@ class Learner(NamedTuple):
   replay_gradients: ReplayGradientsFn | None = None
   learns_from_segments: bool = True
   replay_rate_scale: float = 1.0
+  dead_units: Callable[[Params, Any], jax.Array] | None = None
 
 
 class RunningStatistics(NamedTuple):

@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from a3c_jax.networks import layers
+from a3c_jax.networks import dead_units, layers
 
 
 def strided_convolution(
@@ -206,6 +206,8 @@ class Convolution(nn.Module):
         f'{image[0]}x{image[1]} pixels'
       )
     activate = layers.activation(self.norm, rectified=self.rectified)
+    if self.rectified:
+      dead_units.watch(self, 'input', activate(x))
     init = layers.uniform(self.size**2 * channels)
     shape = (self.size, self.size, channels, self.features)
     kernel = self.param('kernel', init, shape)

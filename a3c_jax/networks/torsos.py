@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from a3c_jax.networks import convolution, layers
+from a3c_jax.networks import convolution, dead_units, layers
 
 
 class _ImageTorso(nn.Module):
@@ -27,25 +27,28 @@ class _ImageTorso(nn.Module):
   norm: str = 'none'
 
 
-def _hidden(x, units, norm, call, streams):
-  """Returns features [N, streams · units], in the `__call__` of a torso.
+def _hidden(torso, x, units, call, streams):
+  """Returns features [N, streams · units].
 
   Args:
+    torso: in its `__call__`.
     x: [N, H, W, C], of the last convolution, before its activation.
     units: of the linear layer of each stream.
-    norm: as in the torso.
     call: `layers.calling` of the torso.
     streams: how many linear layers.
   """
-  x = layers.activation(norm)(x).reshape(len(x), -1)
-  if streams == 1:
-    return layers.activation(norm)(call(layers.Linear(units), x))
-  x = layers.scale_gradient(x, 1 / math.sqrt(streams))
+  x = layers.activation(torso.norm)(x)
+  dead_units.watch(torso, 'filters', x)
+  x = x.reshape(len(x), -1)
+  if streams > 1:
+    x = layers.scale_gradient(x, 1 / math.sqrt(streams))
   y = [
-    layers.activation(norm)(call(layers.Linear(units), x))
+    layers.activation(torso.norm)(call(layers.Linear(units), x))
     for _ in range(streams)
   ]
-  return jnp.concatenate(y, axis=1)
+  y = jnp.concatenate(y, axis=1) if streams > 1 else y[0]
+  dead_units.watch(torso, 'hidden', y)
+  return y
 
 
 class NipsTorso(_ImageTorso):
@@ -68,7 +71,7 @@ class NipsTorso(_ImageTorso):
     x = call(
       convolution.Convolution(32, 4, 2, rectified=True, norm=self.norm), x
     )
-    x = _hidden(x, 256, self.norm, call, streams)
+    x = _hidden(self, x, 256, call, streams)
     return x.reshape(*obs.shape[:-3], -1)
 
 
@@ -96,7 +99,7 @@ class NatureTorso(_ImageTorso):
     x = call(
       convolution.Convolution(64, 3, 1, rectified=True, norm=self.norm), x
     )
-    x = _hidden(x, 512, self.norm, call, streams)
+    x = _hidden(self, x, 512, call, streams)
     return x.reshape(*obs.shape[:-3], -1)
 
 
@@ -123,8 +126,9 @@ class MLPTorso(nn.Module):
     x = layers.as_floats(layers.scaled(obs, self.scale)).reshape(
       math.prod(lead), -1
     )
-    for units in self.hidden:
+    for number, units in enumerate(self.hidden):
       x = layers.activation(self.norm)(call(layers.Linear(units), x))
+      dead_units.watch(self, f'hidden_{number:02}', x)
     return x.reshape(*lead, -1)
 
 

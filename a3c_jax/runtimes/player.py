@@ -78,6 +78,7 @@ class Player:
       except Exception as error:
         self._replace_env(error)
     self._carry = segment.carry
+    worker.seen = segment.segment.obs
     threads.beat()
     self.clock.lap('other')
     return segment, Played(

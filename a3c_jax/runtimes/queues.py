@@ -182,6 +182,7 @@ class Queues(runtime.Arrangement):
       **self._working._asdict(),
       'training_queue': self._segments.qsize(),
       'prediction_batch': requests / predictions if predictions else 0.0,
+      **super().gauges(),
     }
 
   def phases(self) -> dict[str, float]:

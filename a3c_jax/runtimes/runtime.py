@@ -6,6 +6,7 @@ import abc
 from collections.abc import Callable, Mapping, Sequence
 import contextlib
 import dataclasses
+import math
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
@@ -27,6 +28,7 @@ from a3c_jax.parameters.store import (
 from a3c_jax.replay import memory as memory_lib
 
 MOST_THREADS = 1000
+_DEAD_IN = 64  # A unit that gives 0 in so many observations is dead.
 
 
 @dataclasses.dataclass
@@ -39,6 +41,8 @@ class Worker:
     exploration_epsilon: ε of each, [K], as a function of emulator frames.
     state: where its work starts; there is none before `start`.
     stopwatch: adds up the seconds of each phase of its work.
+    seen: observations [T+1, K, ...] of its newest segment; None before the
+      first. Other threads may read them.
   """
 
   index: int
@@ -48,6 +52,7 @@ class Worker:
   stopwatch: stopwatch.Stopwatch = dataclasses.field(
     default_factory=stopwatch.Stopwatch
   )
+  seen: Any = None
 
   def start(self, learner: types.Learner, *, seed: int, key: jax.Array) -> None:
     """Resets the environments, which start their first episodes."""
@@ -112,6 +117,7 @@ class Arrangement(abc.ABC):
   def __init__(self, team: Sequence[Worker], job: Job):
     self._team = team
     self._job = job
+    self._num_layers: int | None = None  # Of which dead units are known.
 
   @abc.abstractmethod
   def warm_up(self) -> types.Segment:
@@ -152,7 +158,25 @@ class Arrangement(abc.ABC):
         figures['outlier_gradients'] = job.store.dropped().outliers
     if job.lag_bound:
       figures['late_gradients'] = job.store.dropped().late
-    return figures
+    return figures | self._dead_units()
+
+  def _dead_units(self) -> dict[str, float]:
+    """Returns the share of dead units of each layer; NaN before a segment."""
+    measure, worker = self._job.learner.dead_units, self._team[0]
+    if measure is None:
+      return {}
+    params, seen = self._job.store.read().params, worker.seen
+    if self._num_layers is None:
+      shape = jax.eval_shape(measure, params, worker.state.carry.obs)
+      self._num_layers = len(shape)
+    shares = [math.nan] * self._num_layers
+    if seen is not None and shares:
+      seen = np.asarray(seen)
+      images = seen.reshape(-1, *seen.shape[2:])[:_DEAD_IN]
+      shares = np.asarray(measure(params, images)).tolist()
+    return {
+      f'dead_units_{number}': share for number, share in enumerate(shares, 1)
+    }
 
   def phases(self) -> dict[str, float]:
     """Returns the seconds of each of `stopwatch.PHASES`, of all threads."""

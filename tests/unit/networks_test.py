@@ -197,7 +197,7 @@ def plain_torso(torso, params, obs):
 
   # A convolution has the norm of its input; the last layers' are the torso's.
   pending = None
-  for number, (size, stride) in enumerate(sizes):
+  for number, (_, stride) in enumerate(sizes):
     layer = layers[f'Convolution_{number}']
     assert ('LayerNorm_0' in layer) == (number > 0)
     if pending is not None:
