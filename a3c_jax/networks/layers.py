@@ -154,7 +154,9 @@ class LayerNorm(nn.Module):
     mean = jnp.mean(x, axis=-1, keepdims=True)
     centered = x - mean
     variance = jnp.mean(centered**2, axis=-1, keepdims=True)
-    return centered * jax.lax.rsqrt(variance + _VARIANCE_EPSILON) * scale + bias
+    factor = jax.lax.rsqrt(variance + _VARIANCE_EPSILON)
+    row = (*[1] * (x.ndim - 1), -1)
+    return centered * factor * scale.reshape(row) + bias.reshape(row)
 
 
 def scale_gradient(x: jax.Array, factor: float) -> jax.Array:
