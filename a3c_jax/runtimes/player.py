@@ -78,7 +78,8 @@ class Player:
       except Exception as error:
         self._replace_env(error)
     self._carry = segment.carry
-    worker.seen = segment.segment.obs
+    if worker.index == 0:  # One is enough, and it takes memory.
+      worker.seen = segment.segment.obs
     threads.beat()
     self.clock.lap('other')
     return segment, Played(

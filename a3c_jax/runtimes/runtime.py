@@ -41,8 +41,8 @@ class Worker:
     exploration_epsilon: ε of each, [K], as a function of emulator frames.
     state: where its work starts; there is none before `start`.
     stopwatch: adds up the seconds of each phase of its work.
-    seen: observations [T+1, K, ...] of its newest segment; None before the
-      first. Other threads may read them.
+    seen: observations [T+1, K, ...] of its newest segment, if it is worker 0;
+      None before the first. Other threads may read them.
   """
 
   index: int
@@ -172,8 +172,9 @@ class Arrangement(abc.ABC):
     shares = [math.nan] * self._num_layers
     if seen is not None and shares:
       seen = np.asarray(seen)
-      images = seen.reshape(-1, *seen.shape[2:])[:_DEAD_IN]
-      shares = np.asarray(measure(params, images)).tolist()
+      seen = seen.reshape(-1, *seen.shape[2:])
+      chosen = np.linspace(0, len(seen) - 1, min(len(seen), _DEAD_IN))
+      shares = np.asarray(measure(params, seen[chosen.astype(int)])).tolist()
     return {
       f'dead_units_{number}': share for number, share in enumerate(shares, 1)
     }

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from results import digest, read_rows, same_episodes
 
+from a3c_jax import networks
 from a3c_jax.core import errors
 from a3c_jax.settings import config
 
@@ -164,6 +165,21 @@ def test_an_injected_lag_is_in_the_log(tmp_path):
   updates = frames / 5
   smallest_mean = lag - lag * (lag + 1) / 2 / updates
   assert float(row['policy_lag']) >= smallest_mean
+
+
+@each_runtime
+@pytest.mark.parametrize('norm', networks.NORMS)
+def test_the_share_of_dead_units_is_in_the_log(tmp_path, runtime, norm):
+  result = run(tmp_path, runtime=runtime, threads=2, norm=norm, t_max=30)
+  (row,) = read_rows(tmp_path / 'train.csv')
+  shares = [row[name] for name in row if name.startswith('dead_units')]
+  assert len(shares) == 2  # Of --network=mlp.
+  assert all(0 <= float(share) < 1 for share in shares)
+  names = {
+    jax.tree_util.keystr(path)
+    for path, _ in jax.tree_util.tree_leaves_with_path(result.params)
+  }
+  assert any('LayerNorm' in name for name in names) == (norm == 'layer')
 
 
 @each_runtime
