@@ -14,7 +14,6 @@ from a3c_jax.networks.heads import GaussianAndValue as GaussianAndValue
 from a3c_jax.networks.heads import PolicyAndValue as PolicyAndValue
 from a3c_jax.networks.heads import QNetwork as QNetwork
 from a3c_jax.networks.layers import NORMS as NORMS
-from a3c_jax.networks.layers import LayerNorm as LayerNorm
 from a3c_jax.networks.layers import Linear as Linear
 from a3c_jax.networks.layers import Scale as Scale
 from a3c_jax.networks.layers import scale_between as scale_between

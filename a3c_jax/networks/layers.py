@@ -118,7 +118,6 @@ class Linear(nn.Module):
 
 
 NORMS = ('none', 'layer')
-_VARIANCE_EPSILON = 1e-6
 
 
 def activation(
@@ -126,37 +125,21 @@ def activation(
 ) -> Callable[[jax.Array], jax.Array]:
   """Returns what follows a layer, [N, ..., F] -> the same; within a module.
 
+      y = (x - mean(x)) / √(var(x) + 1e-6) · scale + bias
+
+  is layer normalisation. Mean and variance are those of the F numbers: of each
+  pixel's channels, in images. Scale [F] is 1 and bias [F] is 0 at first.
+  Source: Ba et al. 2016, arXiv:1607.06450, equation 4; before each ReLU as in
+  Gallici et al. 2024, arXiv:2407.04811 (PQN).
+
   Args:
-    norm: 'none', or 'layer' for `LayerNorm`.
+    norm: 'none', or 'layer' for layer normalisation.
     rectified: whether the ReLU follows.
   """
   if norm not in NORMS:
     raise ValueError(f'norm={norm!r}: allowed: {", ".join(NORMS)}')
-  normalize = LayerNorm() if norm == 'layer' else lambda x: x
+  normalize = nn.LayerNorm() if norm == 'layer' else lambda x: x
   return lambda x: nn.relu(normalize(x)) if rectified else normalize(x)
-
-
-class LayerNorm(nn.Module):
-  """Normalises the features of each row, [..., F] -> [..., F].
-
-      y = (x - mean(x)) / √(var(x) + 1e-6) · scale + bias
-
-  Mean and variance are those of the F numbers: of each pixel's channels, in
-  images. Scale [F] is 1 and bias [F] is 0 at first.
-  Source: Ba et al. 2016, arXiv:1607.06450, equation 4; before each ReLU as in
-  Gallici et al. 2024, arXiv:2407.04811 (PQN).
-  """
-
-  @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    scale = self.param('scale', nn.initializers.ones, x.shape[-1:])
-    bias = self.param('bias', nn.initializers.zeros, x.shape[-1:])
-    mean = jnp.mean(x, axis=-1, keepdims=True)
-    centered = x - mean
-    variance = jnp.mean(centered**2, axis=-1, keepdims=True)
-    factor = jax.lax.rsqrt(variance + _VARIANCE_EPSILON)
-    row = (*[1] * (x.ndim - 1), -1)
-    return centered * factor * scale.reshape(row) + bias.reshape(row)
 
 
 def scale_gradient(x: jax.Array, factor: float) -> jax.Array:

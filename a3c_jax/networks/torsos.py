@@ -18,8 +18,8 @@ class _ImageTorso(nn.Module):
   Attributes:
     stacked_first: whether observations are [..., C, H, W], not [..., H, W, C].
     scale: of observations; None divides bytes by 255 and leaves floats.
-    norm: of what each layer gives, before its ReLU: 'none', or 'layer' for
-      `layers.LayerNorm`.
+    norm: of what each layer gives, before its ReLU: 'none' or 'layer', as for
+      `layers.activation`.
   """
 
   stacked_first: bool = False
@@ -110,8 +110,8 @@ class MLPTorso(nn.Module):
     obs_dims: axes of one observation.
     hidden: units of each layer.
     scale: of observations; None divides bytes by 255 and leaves floats.
-    norm: of what each layer gives, before its ReLU: 'none', or 'layer' for
-      `layers.LayerNorm`.
+    norm: of what each layer gives, before its ReLU: 'none' or 'layer', as for
+      `layers.activation`.
   """
 
   obs_dims: int = 1

@@ -33,6 +33,12 @@ class PlainTorso(nn.Module):
     return x.reshape(*obs.shape[:-3], -1)
 
 
+class NormalisedTorso(networks.NipsTorso):
+  """Has no cache, as its type is another; networks_test.py has its twin."""
+
+  norm: str = 'layer'
+
+
 class PlainLinear(nn.Module):
   features: int
 
@@ -104,19 +110,24 @@ def assert_close(tree, expected):
 
 
 @pytest.mark.parametrize(
-  ('algo', 'num_envs'),  # 5 images are one piece, 15 are two.
+  ('algo', 'num_envs', 'norm'),  # 5 images are one piece, 15 are two.
   [
-    ('a3c', 3),
-    ('lstm', 1),
-    ('gaussian', 1),
-    ('nstep_q', 1),
-    ('one_step_q', 3),
-    ('one_step_sarsa', 1),
-    ('sarsa on snapshots', 3),
+    ('a3c', 3, 'none'),
+    ('a3c', 3, 'layer'),
+    ('lstm', 1, 'none'),
+    ('gaussian', 1, 'none'),
+    ('nstep_q', 1, 'none'),
+    ('nstep_q', 1, 'layer'),
+    ('one_step_q', 3, 'none'),
+    ('one_step_sarsa', 1, 'none'),
+    ('sarsa on snapshots', 3, 'none'),
   ],
 )
-def test_fast_and_plain_gradients_of_a_segment(algo, num_envs):
-  fast = make(algo, networks.NipsTorso(stacked_first=True))
+def test_fast_and_plain_gradients_of_a_segment(algo, num_envs, norm):
+  fast = make(algo, networks.NipsTorso(stacked_first=True, norm=norm))
+  plain_torso = PlainTorso()
+  if norm == 'layer':
+    plain_torso = NormalisedTorso(stacked_first=True)
   init = jax.jit(fast.init)
   obs = np.zeros((num_envs, 4, 84, 84), np.uint8)
   params, target_params = (
@@ -135,7 +146,7 @@ def test_fast_and_plain_gradients_of_a_segment(algo, num_envs):
   norm = optax.tree.norm(factored.dense(grads))
   np.testing.assert_allclose(factored.global_norm(grads.tree), norm, rtol=1e-4)
   assert all(np.any(grad) for grad in jax.tree.leaves(grads.tree))
-  for learner in fast, make(algo, PlainTorso()):
+  for learner in fast, make(algo, plain_torso):
     # The plain torso does not use cached activations.
     for each in (segment, without) if learner is fast else (without,):
       assert_close(

@@ -235,9 +235,7 @@ def test_optimizers():
     for frames, rate in ((0, 0.5), (50, 0.25)):
       params = np.float32(1)
       after, _ = rule.apply(params, rule.init(params), np.float32(2), frames)
-      assert after == pytest.approx(
-        1 - rate * steps[name], rel=1e-4, abs=1e-6
-      )
+      assert after == pytest.approx(1 - rate * steps[name], rel=1e-4, abs=1e-6)
 
 
 def test_the_learning_rate_falls_or_is_constant():

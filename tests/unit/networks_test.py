@@ -172,11 +172,17 @@ def test_convolution_adds_a_bias_per_feature():
 
 
 def test_layer_norm_by_hand():
-  # Mean 2 and variance 1 of each pixel; scale 2 and bias 1.
-  x = np.float32([[[1, 3], [3, 1]]])
-  params = {'params': {'scale': np.full(2, 2.0), 'bias': np.full(2, 1.0)}}
-  found = networks.LayerNorm().apply(params, x)
-  np.testing.assert_allclose(found, [[[-1, 3], [3, -1]]], atol=1e-5)
+  # Mean 2 and variance 1 of what the layer gives, 1 and 3: -1 and 1. Then scale
+  # 2 and bias 1: -1 and 3, of which the ReLU is 0 and 3.
+  torso = networks.MLPTorso(hidden=(2,), norm='layer')
+  params = torso.init(KEY, np.zeros((1, 1), np.float32))
+  params = jax.tree.map(np.array, params)
+  layer = params['params']['Linear_0']['Dense_0']
+  layer['kernel'][:], layer['bias'][:] = [[1, 3]], 0
+  norm = params['params']['LayerNorm_0']
+  norm['scale'][:], norm['bias'][:] = 2, 1
+  found = torso.apply(params, np.ones((1, 1), np.float32))
+  np.testing.assert_allclose(found, [[0, 3]], atol=1e-5)
 
 
 def plain_torso(torso, params, obs):

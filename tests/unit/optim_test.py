@@ -337,7 +337,9 @@ def test_radam_is_the_papers_algorithm():
         r = (length - 4) * (length - 2) * longest
         r /= (longest - 4) * (longest - 2) * length
         step *= r**0.5 / (np.sqrt(v / (1 - 0.999**k)) + 1e-3)
-      np.testing.assert_allclose(direction[name], step, rtol=1e-2)  # ρ is a difference.
+      np.testing.assert_allclose(
+        direction[name], step, rtol=1e-2
+      )  # ρ is a difference.
   assert rectified == [False] * 5 + [True] * 4 + [False] * 5 + [True] * 4
 
 
