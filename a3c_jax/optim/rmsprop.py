@@ -13,7 +13,11 @@ from a3c_jax.optim.rule import UpdateRule, of_optax
 
 
 def shared_rmsprop(
-  learning_rate: Callable[[int], float], *, decay: float, epsilon: float
+  learning_rate: Callable[[int], float],
+  *,
+  decay: float,
+  epsilon: float,
+  start: float = 0.0,
 ) -> UpdateRule:
   """Returns RMSProp with statistics g that all workers share.
 
@@ -25,18 +29,24 @@ def shared_rmsprop(
     learning_rate: η as a function of global emulator frames.
     decay: α per update, in [0, 1).
     epsilon: ε, squared gradient units.
+    start: g before the first update, squared gradient units. With 0, the first
+      step of each weight is η / √(1 - α) where ε is small.
   """
-  return _rule(learning_rate, decay, epsilon, per_worker=False)
+  return _rule(learning_rate, decay, epsilon, start, per_worker=False)
 
 
 def rmsprop(
-  learning_rate: Callable[[int], float], *, decay: float, epsilon: float
+  learning_rate: Callable[[int], float],
+  *,
+  decay: float,
+  epsilon: float,
+  start: float = 0.0,
 ) -> UpdateRule:
   """Returns `shared_rmsprop` with a g for each worker.
 
   Source: section 7, equation S3.
   """
-  return _rule(learning_rate, decay, epsilon, per_worker=True)
+  return _rule(learning_rate, decay, epsilon, start, per_worker=True)
 
 
 def centered_rmsprop(
@@ -80,20 +90,20 @@ def _scale_by_deviation(decay, epsilon) -> optax.GradientTransformation:
   return optax.GradientTransformation(stddev.init, update)
 
 
-def _rule(learning_rate, decay, epsilon, *, per_worker) -> UpdateRule:
+def _rule(learning_rate, decay, epsilon, start, *, per_worker) -> UpdateRule:
   return of_optax(
-    _scale_by_rms(decay, epsilon),
+    _scale_by_rms(decay, epsilon, start),
     learning_rate,
     per_worker=per_worker,
     takes_factors=True,
   )
 
 
-def _scale_by_rms(decay, epsilon) -> optax.GradientTransformation:
+def _scale_by_rms(decay, epsilon, start) -> optax.GradientTransformation:
   """Returns optax.scale_by_rms that never writes a product to memory."""
-  # g starts at 0, and ε is under the root: equations S2 and S3.
+  # ε is under the root: equations S2 and S3.
   rms = optax.scale_by_rms(
-    decay=decay, eps=epsilon, initial_scale=0.0, eps_in_sqrt=True
+    decay=decay, eps=epsilon, initial_scale=start, eps_in_sqrt=True
   )
 
   def update(updates, state, params=None):

@@ -112,12 +112,14 @@ def make_update_rule(config: Config) -> rule.UpdateRule:
     )
   if config.optimizer == 'adagrad':
     return adagrad.adagrad(rate, epsilon=config.adagrad_epsilon)
+  how = {'decay': config.rms_decay, 'epsilon': config.rms_epsilon}
+  if config.optimizer == 'centered_rmsprop':
+    return rmsprop.centered_rmsprop(rate, **how)
   make = {
     'shared_rmsprop': rmsprop.shared_rmsprop,
     'rmsprop': rmsprop.rmsprop,
-    'centered_rmsprop': rmsprop.centered_rmsprop,
   }[config.optimizer]
-  return make(rate, decay=config.rms_decay, epsilon=config.rms_epsilon)
+  return make(rate, **how, start=config.rms_start)
 
 
 def make_torso(config: Config, space: gymnasium.spaces.Box) -> nn.Module:

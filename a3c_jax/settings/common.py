@@ -146,6 +146,11 @@ class Config:
     "Added to the mean square, or to the variance, inside RMSProp's square "
     'root, in squared gradient units.'
   )
+  rms_start: float = fields.not_negative(
+    'Mean square of shared_rmsprop and rmsprop before the first update, in '
+    'squared gradient units. With 0 and a small --rms_epsilon, the first steps '
+    'are up to 1 / √(1 - rms_decay) times as long as later ones.'
+  )
   adam_epsilon: float = fields.positive(
     'Added to the square root of Adam and RAdam, in gradient units.'
   )

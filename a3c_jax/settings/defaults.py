@@ -43,6 +43,7 @@ _COMMON: Mapping[str, tuple[Any, str]] = {
   'optimizer': ('shared_rmsprop', 'paper, section 4'),
   'rms_decay': (0.99, 'paper, section 8'),
   'rms_epsilon': (0.1, 'authors'),
+  'rms_start': (0.0, 'paper gives none'),
   'adam_epsilon': (1e-8, 'Kingma and Ba 2015'),
   'adagrad_epsilon': (0.1, 'optax: its sum of squares starts at 0.1'),
   'momentum': (0.99, 'ours, as RMSProp'),
