@@ -238,6 +238,17 @@ def test_optimizers():
       assert after == pytest.approx(1 - rate * steps[name], rel=1e-4, abs=1e-6)
 
 
+def test_rmsprop_starts_with_the_mean_square_that_is_set():
+  settings = {'rms_decay': 0.5, 'rms_epsilon': 1.0, 'learning_rate': 1.0}
+  for name in ('shared_rmsprop', 'rmsprop'):
+    rule = build.make_update_rule(
+      make_config(optimizer=name, rms_start=12.0, **settings)
+    )
+    params = np.float32(1)
+    after, _ = rule.apply(params, rule.init(params), np.float32(2), 0)
+    assert after == pytest.approx(1 - 2 / 3)
+
+
 def test_the_learning_rate_falls_or_is_constant():
   falling = build.learning_rate(make_config(learning_rate=8, anneal_frames=4))
   assert [falling(frames) for frames in (0, 3, 4, 9)] == [8, 2, 0, 0]

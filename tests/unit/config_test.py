@@ -48,6 +48,7 @@ BAD = {
   'optimizer': ['sgd', ''],
   'rms_decay': NO_DECAY,
   'rms_epsilon': TOO_SMALL,
+  'rms_start': NEGATIVE,
   'adam_epsilon': TOO_SMALL,
   'adagrad_epsilon': TOO_SMALL,
   'fetch_updates': [0, 1.5],

@@ -63,6 +63,15 @@ def test_rmsprop_by_hand(make):
 
 
 @pytest.mark.parametrize('make', RMSPROPS)
+def test_rmsprop_from_a_mean_square_by_hand(make):
+  # g = ½·12 + ½·2² = 8, so 2/√(8 + 1) = 2/3; then g = ½·8 + ½·4² = 12 and
+  # -4/√(12 + 1). From 0 the first step would be 2/√(2 + 1).
+  grads = [np.float32([2.0]), np.float32([-4.0])]
+  found = run(make(ascent, decay=0.5, epsilon=1.0, start=12.0), grads)
+  np.testing.assert_allclose(np.ravel(found), [2 / 3, -4 / 13**0.5], rtol=1e-5)
+
+
+@pytest.mark.parametrize('make', RMSPROPS)
 def test_rmsprop_is_the_papers_equation(make):
   grads = some_grads(updates=6)
   directions = run(make(ascent, decay=0.9, epsilon=1e-3), grads)

@@ -175,7 +175,8 @@ def test_an_override_of_nothing_is_refused(tmp_path):
       'adagrad_epsilon, adam_epsilon, advantage, algo, '
     )
     assert (
-      'rms_epsilon, rows, runtime, seed' in line and 'keep' not in line[40:]
+      'rms_epsilon, rms_start, rows, runtime, seed' in line
+      and 'keep' not in line[40:]
     )
     for never in ('domain', 'environment', 'lstm', 'optimizer'):
       assert f', {never}, ' not in line
