@@ -134,6 +134,8 @@ A3C = Algorithm(
         'envs_per_thread': (8, 'most frames per second'),
         'frames': (30_000_000, 'enough to learn Pong'),
         'rms_epsilon': (1e-5, 'every weight moves; as in synchronous A2C'),
+        'rms_start': (1.0, 'short first steps; as in synchronous A2C'),
+        'learning_rate': (2e-4, 'with 7e-4 most units of the first layer die'),
         'max_grad_norm': (20.0, 'half of 40 steps; as in synchronous A2C'),
         'init_gain': (2.45, '√6, by He et al. 2015: more units stay alive'),
         'anneal_frames': (80_000_000, 'keeps it high until the end'),
