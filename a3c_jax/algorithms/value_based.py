@@ -66,11 +66,20 @@ class _Following(NamedTuple):
     return self.network.apply(self.params, self.obs[-1])
 
 
-def _greedy_bootstrap(network, uses_target):
+def _of_values(uses_target):
+  """Returns `(params, target_params) -> params` that value later states."""
+
+  def chosen(params, target_params):
+    return target_params if uses_target else jax.lax.stop_gradient(params)
+
+  return chosen
+
+
+def _greedy_bootstrap(network, of_values):
   def bootstrap(params, target_params, state, obs, key, exploration_epsilon):
     del state, exploration_epsilon
-    chosen = target_params if uses_target else params
-    return jnp.max(network.apply(chosen, obs), axis=1), key
+    q = network.apply(of_values(params, target_params), obs)
+    return jnp.max(q, axis=1), key
 
   return bootstrap
 
@@ -89,10 +98,10 @@ def _greedy(network):
 def _make(
   network: types.Network,
   loss_of_segment: Callable[..., tuple[jax.Array, losses.ValueStats]],
-  bootstrap: types.BootstrapFn,
   *,
   acting: str,
   uses_target: bool,
+  bootstrap: types.BootstrapFn | None = None,
   replays: bool = True,
 ) -> types.Learner:
   """Returns a learner; `network.apply(params, obs)` gives Q.
@@ -102,9 +111,9 @@ def _make(
     loss_of_segment: `(q_tm1, following, segment)` gives the loss [K, T] and its
       statistics, where `following` is a `_Following`. If it learns from a
       replay memory, it has a keyword `weight` [K] too.
-    bootstrap: as in the Learner.
     acting: as in the Learner.
     uses_target: whether there is a target network.
+    bootstrap: as in the Learner; None for the value of the best action.
     replays: whether it learns from a replay memory.
   """
 
@@ -120,11 +129,12 @@ def _make(
   def activations_of(params, segment):
     return forward_cache.apply_and_keep(network, params, segment.obs[:-1])[1]
 
+  of_values = _of_values(uses_target)
+
   def following(q_tm1, params, target_params, segment):
-    if uses_target:
-      return _Following(network, target_params, None, segment.obs)
-    params = jax.lax.stop_gradient(params)
-    return _Following(network, params, q_tm1, segment.obs)
+    chosen = of_values(params, target_params)
+    known = None if uses_target else q_tm1
+    return _Following(network, chosen, known, segment.obs)
 
   def summed_loss(params, target_params, segment, activations):
     variables = forward_cache.given(params, activations)
@@ -153,7 +163,7 @@ def _make(
     initial_state=lambda num_envs: (),
     act=jax.jit(act),
     greedy=jax.jit(_greedy(network)),
-    bootstrap=jax.jit(bootstrap),
+    bootstrap=jax.jit(bootstrap or _greedy_bootstrap(network, of_values)),
     gradients=gradients,
     acting=acting,
     uses_target=uses_target,
@@ -207,13 +217,7 @@ def one_step_q(
       _weights(weight, len(segment.r_t)),
     )
 
-  return _make(
-    network,
-    loss,
-    _greedy_bootstrap(network, uses_target),
-    acting=acting,
-    uses_target=uses_target,
-  )
+  return _make(network, loss, acting=acting, uses_target=uses_target)
 
 
 def one_step_sarsa(
@@ -232,6 +236,8 @@ def one_step_sarsa(
       otherwise the newest parameters do.
   """
 
+  of_values = _of_values(uses_target)
+
   def loss(q_tm1, following, segment):
     over_envs = jax.vmap(losses.one_step_sarsa_loss, in_axes=1)
     return over_envs(
@@ -247,10 +253,10 @@ def one_step_sarsa(
     # The action that would be taken next, if the episode were not truncated.
     del state
     key, subkey = jax.random.split(key)
-    q = network.apply(params, obs)
-    action = epsilon_greedy(q, subkey, exploration_epsilon)
-    if uses_target:
-      q = network.apply(target_params, obs)
+    action = epsilon_greedy(
+      network.apply(params, obs), subkey, exploration_epsilon
+    )
+    q = network.apply(of_values(params, target_params), obs)
     return policy.of_action(q, action), key
 
   if acting == 'snapshot':
@@ -258,9 +264,9 @@ def one_step_sarsa(
   return _make(
     network,
     loss,
-    bootstrap,
     acting=acting,
     uses_target=uses_target,
+    bootstrap=bootstrap,
     replays=False,
   )
 
@@ -297,13 +303,7 @@ def nstep_q(
       _weights(weight, len(segment.r_t)),
     )
 
-  return _make(
-    network,
-    loss,
-    _greedy_bootstrap(network, uses_target),
-    acting='snapshot',
-    uses_target=uses_target,
-  )
+  return _make(network, loss, acting='snapshot', uses_target=uses_target)
 
 
 def dqn(
@@ -332,6 +332,7 @@ def dqn(
       its importance weight; None for no clipping.
     uses_target: whether there is a target network; otherwise θ⁻ is θ.
   """
+  of_values = _of_values(uses_target)
 
   def act(params, state, obs, key, exploration_epsilon):
     key, subkey = jax.random.split(key)
@@ -351,7 +352,7 @@ def dqn(
       segment.a[0],
       reward,
       discount,
-      network.apply(target_params if uses_target else params, last),
+      network.apply(of_values(params, target_params), last),
     )
     how = {'weight_tm1': weight, 'error_clip': error_clip}
     if not double:
@@ -370,7 +371,7 @@ def dqn(
     initial_state=lambda num_envs: (),
     act=jax.jit(act),
     greedy=jax.jit(_greedy(network)),
-    bootstrap=jax.jit(_greedy_bootstrap(network, uses_target)),
+    bootstrap=jax.jit(_greedy_bootstrap(network, of_values)),
     gradients=jax.jit(gradients),
     acting='snapshot',
     uses_target=uses_target,
