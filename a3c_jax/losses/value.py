@@ -34,6 +34,17 @@ def _error_loss(q_tm1, a_tm1, target_tm1, *, weight_tm1=None, error_clip=None):
   return loss_tm1, ValueStats(qa_tm1, error_tm1)
 
 
+def _check_shapes(q_tm1, a_tm1, r_t, discount_t, **others):
+  """Checks what all these losses take, and others as `shapes.check_shapes`."""
+  shapes.check_shapes(
+    q_tm1=(q_tm1, 'TA'),
+    a_tm1=(a_tm1, 'T'),
+    r_t=(r_t, 'T'),
+    discount_t=(discount_t, 'T'),
+    **others,
+  )
+
+
 def _with_bounded_gradient(loss_tm1, error_tm1, weight_tm1, error_clip):
   """Returns the loss, linear in the error δ where |w δ| > error_clip."""
   if not error_clip > 0:
@@ -101,11 +112,11 @@ def one_step_q_loss(
     ValueError: while tracing, naming the argument whose shape disagrees, or
       `error_clip` if it is not positive.
   """
-  shapes.check_shapes(
-    q_tm1=(q_tm1, 'TA'),
-    a_tm1=(a_tm1, 'T'),
-    r_t=(r_t, 'T'),
-    discount_t=(discount_t, 'T'),
+  _check_shapes(
+    q_tm1,
+    a_tm1,
+    r_t,
+    discount_t,
     target_q_t=(target_q_t, 'TA'),
   )
   target_tm1 = r_t + discount_t * jnp.max(target_q_t, axis=1)
@@ -166,11 +177,11 @@ def double_q_loss(
     ValueError: while tracing, naming the argument whose shape disagrees, or
       `error_clip` if it is not positive.
   """
-  shapes.check_shapes(
-    q_tm1=(q_tm1, 'TA'),
-    a_tm1=(a_tm1, 'T'),
-    r_t=(r_t, 'T'),
-    discount_t=(discount_t, 'T'),
+  _check_shapes(
+    q_tm1,
+    a_tm1,
+    r_t,
+    discount_t,
     target_q_t=(target_q_t, 'TA'),
     selector_q_t=(selector_q_t, 'TA'),
   )
@@ -215,11 +226,11 @@ def one_step_sarsa_loss(
   Raises:
     ValueError: while tracing, naming the argument whose shape disagrees.
   """
-  shapes.check_shapes(
-    q_tm1=(q_tm1, 'TA'),
-    a_tm1=(a_tm1, 'T'),
-    r_t=(r_t, 'T'),
-    discount_t=(discount_t, 'T'),
+  _check_shapes(
+    q_tm1,
+    a_tm1,
+    r_t,
+    discount_t,
     target_q_t=(target_q_t, 'TA'),
     a_t=(a_t, 'T'),
   )
@@ -272,11 +283,11 @@ def nstep_q_loss(
   """
   if selector_q_bootstrap is None:
     selector_q_bootstrap = target_q_bootstrap
-  shapes.check_shapes(
-    q_tm1=(q_tm1, 'TA'),
-    a_tm1=(a_tm1, 'T'),
-    r_t=(r_t, 'T'),
-    discount_t=(discount_t, 'T'),
+  _check_shapes(
+    q_tm1,
+    a_tm1,
+    r_t,
+    discount_t,
     target_q_bootstrap=(target_q_bootstrap, 'A'),
     selector_q_bootstrap=(selector_q_bootstrap, 'A'),
   )
@@ -331,11 +342,11 @@ def q_lambda_loss(
     ValueError: while tracing, naming the argument whose shape disagrees, or
       `error_clip` if it is not positive.
   """
-  shapes.check_shapes(
-    q_tm1=(q_tm1, 'TA'),
-    a_tm1=(a_tm1, 'T'),
-    r_t=(r_t, 'T'),
-    discount_t=(discount_t, 'T'),
+  _check_shapes(
+    q_tm1,
+    a_tm1,
+    r_t,
+    discount_t,
     target_q_t=(target_q_t, 'TA'),
   )
   v_t = jnp.max(target_q_t, axis=1)
