@@ -29,11 +29,7 @@ def adam(
     epsilon: ε, gradient units.
     per_worker: whether each worker has moments of its own.
   """
-  return of_optax(
-    optax.scale_by_adam(b1=0.9, b2=0.999, eps=epsilon),
-    learning_rate,
-    per_worker=per_worker,
-  )
+  return _rule(optax.scale_by_adam, learning_rate, epsilon, per_worker)
 
 
 def radam(
@@ -57,8 +53,12 @@ def radam(
     epsilon: ε, gradient units.
     per_worker: whether each worker has moments of its own.
   """
+  return _rule(optax.scale_by_radam, learning_rate, epsilon, per_worker)
+
+
+def _rule(scale_by, learning_rate, epsilon, per_worker) -> UpdateRule:
   return of_optax(
-    optax.scale_by_radam(b1=0.9, b2=0.999, eps=epsilon),
+    scale_by(b1=0.9, b2=0.999, eps=epsilon),
     learning_rate,
     per_worker=per_worker,
   )

@@ -100,26 +100,22 @@ def learning_rate(config: Config) -> Callable[[int], float]:
 
 def make_update_rule(config: Config) -> rule.UpdateRule:
   """Returns the optimizer of a Config, with its learning-rate schedule."""
-  rate = learning_rate(config)
-  if config.optimizer == 'momentum_sgd':
-    return momentum.momentum_sgd(rate, momentum=config.momentum)
-  if config.optimizer.endswith('adam'):
-    make = adam.radam if config.optimizer.endswith('radam') else adam.adam
-    return make(
-      rate,
-      epsilon=config.adam_epsilon,
-      per_worker=config.optimizer.startswith('per_thread'),
-    )
-  if config.optimizer == 'adagrad':
-    return adagrad.adagrad(rate, epsilon=config.adagrad_epsilon)
-  how = {'decay': config.rms_decay, 'epsilon': config.rms_epsilon}
-  if config.optimizer == 'centered_rmsprop':
-    return rmsprop.centered_rmsprop(rate, **how)
-  make = {
-    'shared_rmsprop': rmsprop.shared_rmsprop,
-    'rmsprop': rmsprop.rmsprop,
+  adams = {'epsilon': config.adam_epsilon}
+  of_thread = {'per_worker': True}
+  rms = {'decay': config.rms_decay, 'epsilon': config.rms_epsilon}
+  start = {'start': config.rms_start}
+  make, how = {
+    'shared_rmsprop': (rmsprop.shared_rmsprop, rms | start),
+    'rmsprop': (rmsprop.rmsprop, rms | start),
+    'centered_rmsprop': (rmsprop.centered_rmsprop, rms),
+    'momentum_sgd': (momentum.momentum_sgd, {'momentum': config.momentum}),
+    'adam': (adam.adam, adams),
+    'per_thread_adam': (adam.adam, adams | of_thread),
+    'radam': (adam.radam, adams),
+    'per_thread_radam': (adam.radam, adams | of_thread),
+    'adagrad': (adagrad.adagrad, {'epsilon': config.adagrad_epsilon}),
   }[config.optimizer]
-  return make(rate, **how, start=config.rms_start)
+  return make(learning_rate(config), **how)
 
 
 def make_torso(config: Config, space: gymnasium.spaces.Box) -> nn.Module:
