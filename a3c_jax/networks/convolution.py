@@ -207,7 +207,7 @@ class Convolution(nn.Module):
       )
     activate = layers.activation(self.norm, rectified=self.rectified)
     if self.rectified:
-      dead_units.watch(self, 'input', activate(x))
+      dead_units.watch(self, 'input', x, activate)
     init = layers.uniform(self.size**2 * channels)
     shape = (self.size, self.size, channels, self.features)
     kernel = self.param('kernel', init, shape)

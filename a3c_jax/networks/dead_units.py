@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -13,7 +14,12 @@ from a3c_jax.core import types
 _COLLECTION = 'a3c_jax_dead_units'
 
 
-def watch(module: nn.Module, name: str, x: jax.Array) -> None:
+def watch(
+  module: nn.Module,
+  name: str,
+  x: jax.Array,
+  activate: Callable[[jax.Array], jax.Array] = lambda x: x,
+) -> None:
   """Notes the share of dead units of a layer, for `shares`.
 
   Computes nothing in any other call.
@@ -22,11 +28,12 @@ def watch(module: nn.Module, name: str, x: jax.Array) -> None:
     module: notes it, in its compact `__call__`.
     name: of the layer in that module. Names in alphabetical order are layers in
       their order.
-    x: [N, ..., F], what the ReLU of F units gives.
+    x: [N, ..., F], of F units.
+    activate: gives what their ReLU gives, of x; nothing if x is that.
   """
   if module.is_initializing() or not module.is_mutable_collection(_COLLECTION):
     return
-  active = jnp.any(x > 0, axis=tuple(range(x.ndim - 1)))
+  active = jnp.any(activate(x) > 0, axis=tuple(range(x.ndim - 1)))
   module.put_variable(_COLLECTION, name, 1.0 - jnp.mean(active))
 
 

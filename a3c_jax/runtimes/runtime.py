@@ -6,6 +6,7 @@ import abc
 from collections.abc import Callable, Mapping, Sequence
 import contextlib
 import dataclasses
+import functools
 import math
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
@@ -117,7 +118,6 @@ class Arrangement(abc.ABC):
   def __init__(self, team: Sequence[Worker], job: Job):
     self._team = team
     self._job = job
-    self._num_layers: int | None = None  # Of which dead units are known.
 
   @abc.abstractmethod
   def warm_up(self) -> types.Segment:
@@ -160,18 +160,21 @@ class Arrangement(abc.ABC):
       figures['late_gradients'] = job.store.dropped().late
     return figures | self._dead_units()
 
+  @functools.cached_property
+  def _num_layers(self) -> int:
+    """How many layers tell their dead units; computes nothing of them."""
+    measure = self._job.learner.dead_units
+    if measure is None:
+      return 0
+    params, obs = self._job.store.read().params, self._team[0].state.carry.obs
+    return len(jax.eval_shape(measure, params, obs))
+
   def _dead_units(self) -> dict[str, float]:
     """Returns the share of dead units of each layer; NaN before a segment."""
-    measure, worker = self._job.learner.dead_units, self._team[0]
-    if measure is None:
-      return {}
-    params, seen = self._job.store.read().params, worker.seen
-    if self._num_layers is None:
-      shape = jax.eval_shape(measure, params, worker.state.carry.obs)
-      self._num_layers = len(shape)
+    measure, seen = self._job.learner.dead_units, self._team[0].seen
     shares = [math.nan] * self._num_layers
-    if seen is not None and shares:
-      seen = np.asarray(seen)
+    if measure and seen is not None and shares:
+      params, seen = self._job.store.read().params, np.asarray(seen)
       seen = seen.reshape(-1, *seen.shape[2:])
       chosen = np.linspace(0, len(seen) - 1, min(len(seen), _DEAD_IN))
       shares = np.asarray(measure(params, seen[chosen.astype(int)])).tolist()
