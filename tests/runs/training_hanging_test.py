@@ -253,7 +253,7 @@ def test_a_script_exits_after_a_hang_although_python_would_wait(tmp_path):
   script = """
 import sys, threading
 from a3c_jax import command_line
-from a3c_jax.core import errors, threads
+from a3c_jax.core import errors
 command_line._LEAVING_SECONDS = 1e6
 
 def main():
