@@ -10,6 +10,7 @@ import ctrl_c as ctrl_c  # Before all that takes its time.
 # isort: split
 from collections.abc import Sequence
 import dataclasses
+import math
 import pathlib
 import textwrap
 from typing import Any
@@ -18,7 +19,14 @@ import numpy as np
 
 from a3c_jax import command_line
 from a3c_jax.core import errors, fields, paths
-from a3c_jax.reproduce import curves, drawing, published, scores
+from a3c_jax.reproduce import (
+  console,
+  curves,
+  drawing,
+  intervals,
+  published,
+  scores,
+)
 from a3c_jax.settings import flags as flags_lib
 
 _SUFFIXES = ('.pdf', '.png', '.svg')
@@ -32,10 +40,6 @@ _DIAGNOSTICS = {
   'replay_grad_norm': 'norm of the gradient of minibatches',
   'replay_age': 'age of replayed transitions',
   'policy_lag': 'policy lag, updates',
-  **{
-    f'dead_units_{number}': f'dead units of layer {number}, share'
-    for number in range(1, 5)
-  },
   'frames_per_second': 'frames per second',
 }
 
@@ -57,6 +61,14 @@ class Options:
     default='curves.png',
     source='ours',
     path=True,
+  )
+  seeds: int = fields.count(
+    'Runs that each line has to average: those with seeds 1 to this. 0 for '
+    'whatever is given.',
+    least=0,
+    most=100,
+    default=0,
+    source='ours',
   )
   points: int = fields.count(
     'Points of a curve: each is the mean over an equal part of the axis.',
@@ -128,6 +140,15 @@ def _draw_scores(axes, groups, against, *, points, papers) -> None:
   axes.legend(fontsize='small')
 
 
+def _diagnostics(runs: Sequence[curves.Run]) -> dict[str, str]:
+  """Columns of train.csv that have a panel, with its label."""
+  layers = [name for run in runs for name in run.train if 'dead_units' in name]
+  return _DIAGNOSTICS | {
+    name: f'dead units of layer {name.rpartition("_")[2]}, share'
+    for name in layers
+  }
+
+
 def _draw_diagnostic(axes, groups, name, points) -> None:
   for number, group in enumerate(groups):
     lines = [
@@ -138,16 +159,39 @@ def _draw_diagnostic(axes, groups, name, points) -> None:
     curve = curves.binned(lines, points)
     drawing.draw_line(axes, curve, color=f'C{number}', label=group.label)
   axes.set_xlabel(drawing.LABELS['frames'])
-  axes.set_ylabel(_DIAGNOSTICS[name])
 
 
-def draw(runs: Sequence[curves.Run], options: Options) -> Any:
+def _check_seeds(groups: Sequence[curves.Group], count: int) -> None:
+  """Raises UsageError unless each group has one run of each of these seeds."""
+  expected = [*range(1, count + 1)]
+  for group in groups:
+    found = sorted(run.config.seed for run in group.runs)
+    if found != expected:
+      raise errors.UsageError(
+        f'--seeds={count}: {group.label} has seeds '
+        f'{", ".join(map(str, found))}; allowed: each of 1 to {count} once'
+      )
+
+
+def describe(groups: Sequence[curves.Group]) -> str:
+  """A table of scores: means over runs, with their 95% intervals."""
+  rows: list[Sequence[str]] = [('line', 'frames', 'score [95% interval]')]
+  for group in groups:
+    scored = [run for run in group.runs if not math.isnan(scores.score_of(run))]
+    if scored:
+      frames = np.mean([run.train['frames'][-1] for run in scored])
+      score = intervals.describe([*map(scores.score_of, scored)])
+      rows.append((group.label, f'{frames:,.0f}', score))
+  return console.table(rows)
+
+
+def draw(groups: Sequence[curves.Group], options: Options) -> Any:
   """The figure: scores by frames and by hours, then diagnostics by frames.
 
   Raises:
     UsageError: if there is nothing to draw.
   """
-  groups = curves.group(runs)
+  runs = [run for group in groups for run in group.runs]
   if not any(run.episodes or run.evaluations for run in runs):
     raise errors.UsageError(
       '--workdir: no episode of these runs has ended yet; allowed: runs with '
@@ -163,9 +207,10 @@ def draw(runs: Sequence[curves.Run], options: Options) -> Any:
       f'{", ".join(published.paper_games())}, without LSTM'
     )
   # A column may hold nothing but NaN: what a run never measures.
+  labels = _diagnostics(runs)
   names = [
     name
-    for name in _DIAGNOSTICS
+    for name in labels
     if any(np.isfinite(run.train.get(name, ())).any() for run in runs)
   ]
   rows = 1 + (len(names) + 1) // 2
@@ -177,6 +222,7 @@ def draw(runs: Sequence[curves.Run], options: Options) -> Any:
   panels = list(table[1:].flat)
   for axes, name in zip(panels, names, strict=False):
     _draw_diagnostic(axes, groups, name, options.points)
+    axes.set_ylabel(labels[name])
   for axes in panels[len(names) :]:
     axes.set_axis_off()
   for axes in table.flat:
@@ -201,9 +247,13 @@ def main(folders: Sequence[str]) -> None:
   drawing.check_can_draw()
   each_once = {pathlib.Path(name).resolve(): name for name in workdirs}
   runs = [curves.read(folder) for folder in each_once.values()]
-  figure = draw(runs, options)
+  groups = curves.group(runs)
+  if options.seeds:
+    _check_seeds(groups, options.seeds)
+  figure = draw(groups, options)
   with errors.naming(f'--out={paths.as_given(options.out)}'):
     figure.savefig(options.out, dpi=120)
+  print(describe(groups))
   print(f'picture in {paths.as_given(options.out)}')
 
 

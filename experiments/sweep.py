@@ -8,7 +8,8 @@ Run 7 is `python SCRIPT ITS_FLAGS --NAME=VALUE ... --seed=1
 --workdir=FOLDER/run-007` and prints into FOLDER/run-007.log; with seed 2 it is
 run-007-seed2. Its values depend on --sweep_seed and the 7 alone, so --runs and
 --seeds may be raised later. results.csv gets a row when a run ends; the last
-row of a run counts.
+row of a run counts. In the end the best runs are printed, and with several
+seeds the mean of each setting with its 95% interval.
 
 The same command resumes a search. It leaves finished runs alone, resumes
 stopped ones from their checkpoints, and tries failed ones again, last. It waits

@@ -40,6 +40,13 @@ class Group(NamedTuple):
   runs: list[Run]
 
 
+class Lines(NamedTuple):
+  """The runs of a group, at N positions."""
+
+  x: np.ndarray  # [N] float64
+  y: np.ndarray  # [runs, N] float64; NaN before and after a run's values
+
+
 class Curve(NamedTuple):
   """Mean and spread over the runs of a group, at N positions."""
 
@@ -147,17 +154,38 @@ def _label(kind, kinds) -> str:
 def binned(
   runs: Sequence[tuple[np.ndarray, np.ndarray]], points: int
 ) -> Curve | None:
-  """Averages values in bins of equal width, and then over runs.
+  """Averages `lines` over runs.
+
+  Returns:
+    None if there are no values.
+  """
+  found = lines(runs, points)
+  return None if found is None else mean(found)
+
+
+def mean(found: Lines) -> Curve:
+  """Averages runs, at the positions of which one has a value."""
+  known = np.isfinite(found.y).any(axis=0)
+  x, y = found.x[known], found.y[:, known]
+  return Curve(
+    x, np.nanmean(y, axis=0), np.nanmin(y, axis=0), np.nanmax(y, axis=0)
+  )
+
+
+def lines(
+  runs: Sequence[tuple[np.ndarray, np.ndarray]], points: int
+) -> Lines | None:
+  """Averages the values of each run in bins of equal width.
 
   A bin without values of a run is interpolated from its neighbours. The run is
   left out of the bins before its first and after its last value.
 
   Args:
     runs: for each, positions [M] and values [M].
-    points: N, the number of bins between 0 and the greatest position.
+    points: the number of bins between 0 and the greatest position.
 
   Returns:
-    None if there are no values.
+    The middle of each bin, and its values. None if there are no values.
   """
   runs = [
     (x[np.isfinite(y)], y[np.isfinite(y)])
@@ -168,13 +196,13 @@ def binned(
     return None
   edges = np.linspace(0, max(x.max() for x, _ in runs), points + 1)
   centres = (edges[1:] + edges[:-1]) / 2
-  lines = []
+  table = []
   for x, y in runs:
     bins = np.clip(np.searchsorted(edges, x, side='left') - 1, 0, points - 1)
     counts = np.bincount(bins, minlength=points)
     sums = np.bincount(bins, weights=y, minlength=points)
     filled = counts > 0
-    lines.append(
+    table.append(
       np.interp(
         centres,
         centres[filled],
@@ -183,12 +211,4 @@ def binned(
         right=np.nan,
       )
     )
-  table = np.array(lines)
-  known = np.isfinite(table).any(axis=0)
-  table, centres = table[:, known], centres[known]
-  return Curve(
-    centres,
-    np.nanmean(table, axis=0),
-    np.nanmin(table, axis=0),
-    np.nanmax(table, axis=0),
-  )
+  return Lines(centres, np.array(table))

@@ -7,12 +7,11 @@ picture and lines to print.
 from __future__ import annotations
 
 from collections.abc import Sequence
-import math
 from typing import Any
 
 import numpy as np
 
-from a3c_jax.reproduce import drawing, published, scores
+from a3c_jax.reproduce import drawing, intervals, published, scores
 from a3c_jax.reproduce.drawing import Drawn, Entry, Panel
 from a3c_jax.reproduce.scores import Trial
 
@@ -149,11 +148,14 @@ def figure2(trials: Sequence[Trial], title: str) -> Drawn:
     axes.set_xlim(min(left, 0.9 * low), max(right, 1.1 * high))
     axes.tick_params('x', which='minor', labelbottom=False)
     axes.set_xlabel('learning rate')
-    if len(ours):
-      rate, top = max(ours.tolist(), key=lambda point: point[1])
+    by_rate = scores.scores_by_rate(panel.trials)
+    if by_rate:
+      means = {rate: np.mean(found) for rate, found in by_rate.items()}
+      rate = max(means, key=means.__getitem__)
       summary.append(
-        f'{game} {method}: best {top:.2f} (learning rate {rate:g}), median '
-        f'{np.median(ours[:, 1]):.2f} of {len(ours)}'
+        f'{game} {method}: best {intervals.describe(by_rate[rate])} (learning '
+        f'rate {rate:g}), median {np.median([*means.values()]):.2f} of '
+        f'{len(means)}'
       )
   return _finished(picture, rows, summary)
 
@@ -176,7 +178,10 @@ def _scatter(
 
 
 def figure_s5(trials: Sequence[Trial], title: str) -> Drawn:
-  """Figure S5: scores of all learning rates, the best first, by optimizer."""
+  """Figure S5: scores of all learning rates, the best first, by optimizer.
+
+  Of a learning rate with several runs, the mean counts.
+  """
   picture, panels = drawing.panels(trials, title)
   colors = drawing.colors(trial.optimizer for trial in trials)
   rows, summary = [], []
@@ -184,9 +189,10 @@ def figure_s5(trials: Sequence[Trial], title: str) -> Drawn:
     game, method = panel.game, panel.method
     by_optimizer = scores.groups(panel.trials, lambda t: t.optimizer)
     for optimizer, group in by_optimizer.items():
-      values = [scores.score(trial) for trial in group]
-      values = sorted((x for x in values if not math.isnan(x)), reverse=True)
-      # Each run stands for an equal share of the 50: this is its middle.
+      by_rate = scores.scores_by_rate(group)
+      found = sorted(by_rate.values(), key=np.mean, reverse=True)
+      values = [float(np.mean(each)) for each in found]
+      # Each rate stands for an equal share of the 50: this is its middle.
       ranks = [
         0.5 + published.RATES * (n + 0.5) / len(values)
         for n in range(len(values))
@@ -205,7 +211,7 @@ def figure_s5(trials: Sequence[Trial], title: str) -> Drawn:
       if values:
         summary.append(
           f'{game} {method} {optimizer}: mean {np.mean(values):.2f}, best '
-          f'{values[0]:.2f} of {len(values)}'
+          f'{intervals.describe(found[0])} of {len(values)} learning rates'
         )
     panel.axes.set_xlabel('rank among learning rates, of 50')
   return _finished(picture, rows, summary)

@@ -53,7 +53,7 @@ class Method(NamedTuple):
 
 
 class Choices(NamedTuple):
-  """The runs of a method in a game: all combinations, but a seed per rate."""
+  """What the runs of a method in a game combine, with a seed per rate."""
 
   rates: Sequence[float]
   optimizers: Sequence[str]
@@ -174,11 +174,19 @@ class Options:
   )
   learning_rates: tuple[float, ...] = fields.setting(
     'Learning rates, instead of the default and others drawn from '
-    'LogUniform(1e-4, 1e-2). The seed of a run is the place of its rate.',
+    'LogUniform(1e-4, 1e-2).',
     'numbers > 0, 1e-37 to 1000, separated by commas',
     lambda value: all(1e-37 <= rate <= 1e3 for rate in value),
     default=(),
     source="drawn, 50 times the scale, but for table1 the authors' one",
+  )
+  seeds: int = fields.setting(
+    'Runs of each learning rate, with as many seeds. The first is the place of '
+    'the rate, and the others follow.',
+    'a whole number, 1 to 100',
+    lambda value: value is None or (type(value) is int and 1 <= value <= 100),
+    default=None,
+    source="the figure's, 1; but 5 of DQN in fig1",
   )
   reference_score: float = fields.setting(
     'Score to reach (table2).',
@@ -265,11 +273,11 @@ def make_runs(
     for game, method in itertools.product(games, methods)
   }
   most = max(len(chosen.rates) for chosen in choices.values())
-  # Learning rates vary slowest, so that a plan that is stopped has something of
-  # everything.
+  # Seeds vary slowest, and then learning rates, so that a plan that is stopped
+  # has something of everything.
   runs = []
-  for number, ((game, method), chosen) in itertools.product(
-    range(most), choices.items()
+  for offset, number, ((game, method), chosen) in itertools.product(
+    range(options.seeds or 1), range(most), choices.items()
   ):
     for optimizer, threads, rate in itertools.product(
       chosen.optimizers, chosen.threads, chosen.rates[number : number + 1]
@@ -278,7 +286,7 @@ def make_runs(
         'threads': threads,
         'optimizer': optimizer,
         'learning_rate': rate,
-        'seed': number + 1,
+        'seed': number + 1 + offset,
       }
       kind = figure.methods[method]
       frames, settings = _settings(kind, game, options.scale)
@@ -312,8 +320,9 @@ def _choices(
     for name, (value, _) in defaults(game.domain, method.algo).items()
   }
   if method.seeds:
+    count = 1 if options.seeds else _share(method.seeds, options.scale)
     found = Choices(
-      rates=_share(method.seeds, options.scale) * (own['learning_rate'],),
+      rates=count * (own['learning_rate'],),
       optimizers=(own['optimizer'],),
       threads=(own['threads'],),
     )

@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from a3c_jax.algorithms import registry
-from a3c_jax.reproduce import curves, published
+from a3c_jax.reproduce import curves, intervals, published
 
 # What a curve is drawn against: a column of CSV files, and its unit.
 AXES = {'frames': ('frames', 1), 'hours': ('seconds', 3600)}
@@ -31,22 +31,27 @@ class Trial(NamedTuple):
   run: curves.Run
 
 
-def _explores(trial: Trial) -> bool:
+def _explores(run: curves.Run) -> bool:
   """Whether training episodes hold random actions, so evaluations count."""
-  return not registry.get(trial.run.config.algo).is_policy
+  return not registry.get(run.config.algo).is_policy
 
 
 def score(trial: Trial) -> float:
+  """The final score of a trial, that of its run."""
+  return score_of(trial.run)
+
+
+def score_of(run: curves.Run) -> float:
   """The final score of a run; NaN if it has none yet.
 
   For a policy: the mean of the last 100 training episodes, whose actions are
   sampled as in evaluations. For a value-based method: the mean of the last
   evaluation, since half of its training actions may be random.
   """
-  if _explores(trial):
-    returns = trial.run.evaluations.get('mean_return', [])[-1:]
+  if _explores(run):
+    returns = run.evaluations.get('mean_return', [])[-1:]
   else:
-    returns = trial.run.episodes.get('episode_return', [])[-_LAST_EPISODES:]
+    returns = run.episodes.get('episode_return', [])[-_LAST_EPISODES:]
   return float(np.mean(returns)) if len(returns) else math.nan
 
 
@@ -59,18 +64,25 @@ def best(trials: Iterable[Trial], *, of_50: int) -> list[Trial]:
     trials: all learning rates.
     of_50: how many of its 50 the paper averages.
   """
-  by_rate = groups(trials, lambda trial: trial.learning_rate)
-  count = share(len(by_rate), of_50=of_50)
-  scored = [
-    [trial for trial in group if not math.isnan(score(trial))]
-    for group in by_rate.values()
+  trials = [*trials]
+  count = share(len({trial.learning_rate for trial in trials}), of_50=of_50)
+  means = {rate: np.mean(each) for rate, each in scores_by_rate(trials).items()}
+  ranked = sorted(means, key=means.__getitem__, reverse=True)[:count]
+  return [
+    trial
+    for rate in ranked
+    for trial in trials
+    if trial.learning_rate == rate and not math.isnan(score(trial))
   ]
-  ranked = sorted(
-    (group for group in scored if group),
-    key=lambda group: np.mean([*map(score, group)]),
-    reverse=True,
-  )
-  return [trial for group in ranked[:count] for trial in group]
+
+
+def scores_by_rate(trials: Iterable[Trial]) -> dict[float, list[float]]:
+  """The scores of trials that have one, by learning rate."""
+  found: dict[float, list[float]] = {}
+  for trial in trials:
+    if not math.isnan(value := score(trial)):
+      found.setdefault(trial.learning_rate, []).append(value)
+  return found
 
 
 def share(rates: int, *, of_50: int) -> int:
@@ -82,15 +94,26 @@ def learning_curve(
   trials: Sequence[Trial], against: str
 ) -> curves.Curve | None:
   """The mean of runs by 'frames' or 'hours'; None if they have no scores."""
+  return curves.binned(_scores_of(trials, against), _POINTS)
+
+
+def learning_lines(
+  trials: Sequence[Trial], against: str
+) -> curves.Lines | None:
+  """The runs that `learning_curve` averages."""
+  return curves.lines(_scores_of(trials, against), _POINTS)
+
+
+def _scores_of(trials, against):
   column, unit = AXES[against]
-  lines = []
+  found = []
   for trial in trials:
     table, name = trial.run.episodes, 'episode_return'
-    if _explores(trial):
+    if _explores(trial.run):
       table, name = trial.run.evaluations, 'mean_return'
     if table:
-      lines.append((table[column] / unit, table[name]))
-  return curves.binned(lines, _POINTS)
+      found.append((table[column] / unit, table[name]))
+  return found
 
 
 def reached(x: np.ndarray, y: np.ndarray, score: float) -> float:
@@ -161,13 +184,15 @@ def names(trials: Sequence[Trial]) -> tuple[list[str], list[str]]:
 
 
 def describe(chosen: Sequence[Trial]) -> str:
-  """The mean score, frames and learning rates of trials, in words."""
-  mean = np.mean([*map(score, chosen)])
+  """The mean score, frames and learning rates of trials, in words.
+
+  Several trials have the 95% interval of their mean too.
+  """
+  mean = intervals.describe([*map(score, chosen)])
   frames = np.mean([trial.run.train['frames'][-1] for trial in chosen])
   rates = ', '.join(
     dict.fromkeys(f'{trial.learning_rate:g}' for trial in chosen)
   )
   return (
-    f'{mean:.2f} after {frames / 1e6:.3g} million frames '
-    f'(learning rates {rates})'
+    f'{mean} after {frames / 1e6:.3g} million frames (learning rates {rates})'
   )

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from a3c_jax.core import errors, fields, files, paths, tables
-from a3c_jax.reproduce import console, process_pool
+from a3c_jax.reproduce import console, intervals, process_pool
 from a3c_jax.runs import workdir as workdir_lib
 
 Ranges = Mapping[str, tuple[float, float]]  # (LOW, HIGH) by the name of a flag.
@@ -216,6 +216,7 @@ class Results:
       UsageError: if somebody changed its columns.
     """
     self._path = path
+    self._names = [*names]
     self._shown = ['run', *names, 'seed', *_FIGURES]
     self._columns = [*self._shown, 'status', 'exit_code']
     with path.open('a+b') as file:
@@ -253,13 +254,36 @@ class Results:
     self.rows[row['run']] = {name: str(value) for name, value in row.items()}
 
   def describe(self) -> str:
-    """A table of the best finished runs, and the path of all results."""
-    lines = [f'results in {paths.as_given(self._path)}']
-    best = list(self.finished().values())[:_BEST]
-    if best:
+    """Tables of the best finished runs and settings, and the path of all.
+
+    The second has the settings of which several seeds are finished.
+    """
+    lines = []
+    finished = list(self.finished().values())
+    if finished:
+      best = finished[:_BEST]
       cells = [[_short(row, name) for name in self._shown] for row in best]
-      lines.insert(0, console.table([self._shown, *cells]))
-    return '\n'.join(lines)
+      lines.append(console.table([self._shown, *cells]))
+    settings = self._settings(finished)
+    if any(len(scores) > 1 for scores in settings.values()):
+      titles = [*self._names, 'mean_return [95% interval]']
+      cells = [
+        [*values, intervals.describe(scores)]
+        for values, scores in [*settings.items()][:_BEST]
+      ]
+      lines.append(console.table([titles, *cells]))
+    return '\n'.join([*lines, f'results in {paths.as_given(self._path)}'])
+
+  def _settings(self, rows) -> dict[tuple[str, ...], list[float]]:
+    """The mean returns of all seeds by their settings, the best mean first."""
+    found: dict[tuple[str, ...], list[float]] = {}
+    for row in rows:
+      score = float(row['mean_return'] or 'nan')
+      if not math.isnan(score):
+        values = tuple(row[name] for name in self._names)
+        found.setdefault(values, []).append(score)
+    best = sorted(found, key=lambda each: np.mean(found[each]), reverse=True)
+    return {each: found[each] for each in best}
 
 
 def _short(row, name) -> str:

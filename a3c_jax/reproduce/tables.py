@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from a3c_jax.envs import reference_scores
-from a3c_jax.reproduce import drawing, published, scores
+from a3c_jax.reproduce import curves, drawing, intervals, published, scores
 from a3c_jax.reproduce.drawing import Drawn
 from a3c_jax.reproduce.scores import Trial
 
@@ -27,7 +27,19 @@ _TABLE1 = {  # Rows of Table 1, by our names for them.
   'prioritized_dqn': 'Prioritized',
 }
 _WITHOUT_OURS = ('Gorila',)  # Rows of Table 1 of which there are no runs.
+_OURS = (  # Columns of Table 1. One run has an error, several have an interval.
+  'frames',
+  'runs',
+  'score',
+  'standard_error',
+  'low',
+  'high',
+  'human_normalized',
+)
 _NEVER = (math.nan, math.nan)
+_NEEDED = ('frames', 'seconds')  # Columns of Table 2.
+_GAINS = ('speedup_by_frames', 'speedup_by_seconds')
+_RESAMPLES = 1_000  # Of the curves of Table 2.
 
 Pair = tuple[float, float]  # By frames, and by seconds.
 
@@ -40,8 +52,10 @@ def table1(trials: Sequence[Trial], title: str) -> Drawn:
   Reproductions by others are as ours. Rows of the paper of which there are no
   runs follow, for the same games.
 
+  Of several runs of a game and method the mean counts, with its 95% interval.
+
   Args:
-    trials: one of each game and method.
+    trials: of each game and method.
     title: of the picture.
   """
   games, methods = scores.names(trials)
@@ -50,43 +64,61 @@ def table1(trials: Sequence[Trial], title: str) -> Drawn:
   rows, summary = [], []
   for axes, method in zip(table[0], methods, strict=True):
     percents = {}
-    for trial in trials:
-      if trial.method == method and trial.run.evaluations:
-        row = _table1_row(trial)
-        percents[trial.game] = row['human_normalized']
-        rows.append(row | {'human_normalized': round(percents[trial.game], 1)})
+    of_method = [trial for trial in trials if trial.method == method]
+    for game, group in scores.groups(of_method, lambda t: t.game).items():
+      evaluated = [trial for trial in group if trial.run.evaluations]
+      if evaluated:
+        row = _table1_row(evaluated)
+        percents[game] = row['human_normalized']
+        rows.append(row | {'human_normalized': round(percents[game], 1)})
     _draw_table1(axes, method, percents)
     if percents:
       summary.append(_describe_table1(method, percents))
-  evaluated = dict.fromkeys(row['game'] for row in rows)
-  for method in _WITHOUT_OURS if evaluated else ():
-    rows += [_row_without_ours(game, method) for game in evaluated]
-    summary.append(f'{method}: {_describe_paper(method, evaluated)}')
+  with_ours = dict.fromkeys(row['game'] for row in rows)
+  for method in _WITHOUT_OURS if with_ours else ():
+    rows += [_row_without_ours(game, method) for game in with_ours]
+    summary.append(f'{method}: {_describe_paper(method, with_ours)}')
   drawing.add_legend(picture)
   return Drawn(rows, picture, summary)
 
 
-def _table1_row(trial) -> dict[str, Any]:
-  """A row, whose percentage is not rounded yet."""
-  game, evaluations = trial.game, trial.run.evaluations
-  score = float(evaluations['mean_return'][-1])
+def _table1_row(trials) -> dict[str, Any]:
+  """The row of a game and method, whose percentage is not rounded yet.
+
+  Args:
+    trials: of that game and method, with evaluations.
+  """
+  game, method = trials[0].game, trials[0].method
+  newest = {
+    name: np.array([trial.run.evaluations[name][-1] for trial in trials])
+    for name in ('frames', 'mean_return', 'standard_error')
+  }
+  score = float(np.mean(newest['mean_return']))
+  low, high = intervals.of_mean(newest['mean_return'].tolist())
+  alone = len(trials) == 1
+  error = newest['standard_error'][0] if alone else math.nan
+  cells = (
+    round(np.mean(newest['frames'])),
+    len(trials),
+    round(score, 2),
+    _or_empty(error, 2),
+    _or_empty(low, 2),
+    _or_empty(high, 2),
+    reference_scores.normalized(game, 'noop30', score),
+  )
   return {
     'game': game,
-    'method': trial.method,
-    'frames': int(evaluations['frames'][-1]),
-    'score': round(score, 2),
-    'standard_error': round(float(evaluations['standard_error'][-1]), 2),
-    'human_normalized': reference_scores.normalized(game, 'noop30', score),
-    **_published_cells(game, _TABLE1[trial.method]),
+    'method': method,
+    **dict(zip(_OURS, cells, strict=True)),
+    **_published_cells(game, _TABLE1[method]),
   }
 
 
 def _row_without_ours(game, method) -> dict[str, Any]:
-  ours = ('frames', 'score', 'standard_error', 'human_normalized')
   return {
     'game': game,
     'method': method,
-    **dict.fromkeys(ours, ''),
+    **dict.fromkeys(_OURS, ''),
     **_published_cells(game, method),
   }
 
@@ -146,12 +178,55 @@ def _describe_paper(method, games) -> str:
   )
 
 
+class _Reached(NamedTuple):
+  """What the runs of one number of threads need to reach a score.
+
+  Rows are by frames and by seconds. Infinite where the score is not reached.
+  """
+
+  runs: int
+  needed: np.ndarray  # [2]
+  resampled: np.ndarray  # [2, N], of runs drawn with replacement
+
+
 class _Speedups(NamedTuple):
   """How soon one method reaches a score in one game."""
 
   goal: float  # the score; NaN if there is none that all curves reach
-  needed: dict[int, Pair]  # frames and seconds, by threads
-  gains: dict[int, Pair]  # times sooner than the smallest number of threads
+  by_threads: dict[int, _Reached]
+  smallest: int  # of all numbers of threads
+
+  def needed(self, threads: int) -> Pair:
+    """Frames and seconds; NaN if the score is not reached."""
+    frames, seconds = self.by_threads[threads].needed
+    return _finite(frames), _finite(seconds)
+
+  def gain(self, threads: int) -> Pair:
+    """How many times sooner than with the smallest number of threads."""
+    if self.smallest not in self.by_threads:
+      return _NEVER
+    first, frames = self.needed(self.smallest), self.needed(threads)
+    return first[0] / frames[0], first[1] / frames[1]
+
+  def intervals(self, threads: int) -> dict[str, intervals.Interval]:
+    """95% intervals of what several runs need, and of gains, by column."""
+    these = self.by_threads[threads]
+    if these.runs < 2:
+      return {}
+    found: dict[str, np.ndarray] = {}
+    found |= zip(_NEEDED, these.resampled, strict=True)
+    first = self.by_threads.get(self.smallest)
+    if first is not None and first.runs > 1 and threads != self.smallest:
+      with np.errstate(invalid='ignore'):
+        ratios = first.resampled / these.resampled
+      found |= zip(_GAINS, ratios, strict=True)
+    # Neither number of threads reaches it.
+    known = {name: each[~np.isnan(each)] for name, each in found.items()}
+    return {
+      name: intervals.of_resampled(each)
+      for name, each in known.items()
+      if each.size
+    }
 
 
 def table2(
@@ -183,8 +258,9 @@ def table2(
       summary.append(
         f'{game} {method}: the scores do not rise to one that all reach'
       )
-    for threads, pair in measured.gains.items():
-      gains[method].setdefault(threads, []).append(pair)
+    for threads in measured.by_threads:
+      gains[method].setdefault(threads, []).append(measured.gain(threads))
+    summary += _describe_intervals(game, method, measured)
     paper = scores.speedups(method, over=smallest)
     rows += _table2_rows(game, method, measured, paper)
   ticks = sorted({trial.threads for trial in trials})
@@ -208,32 +284,55 @@ def table2(
 
 def _measure(trials, smallest, *, of_50, reference) -> _Speedups | None:
   """Speed-ups of one method in one game; None without any scores."""
-  curves = {}
+  lines = {}
   by_threads = scores.groups(trials, lambda trial: trial.threads)
   for threads, group in sorted(by_threads.items()):
     chosen = scores.best(group, of_50=of_50)
-    frames = scores.learning_curve(chosen, 'frames')
-    hours = scores.learning_curve(chosen, 'hours')
-    if frames is not None and hours is not None:
-      curves[threads] = frames, hours
-  if not curves:
+    both = [scores.learning_lines(chosen, axis) for axis in scores.AXES]
+    if all(each is not None for each in both):
+      lines[threads] = both
+  if not lines:
     return None
   goal = reference
   if goal is None:
-    goal = scores.reference_score([frames for frames, _ in curves.values()])
-  needed = {
-    threads: (
-      scores.reached(frames.x, frames.mean, goal),
-      3600 * scores.reached(hours.x, hours.mean, goal),
+    goal = scores.reference_score(
+      [curves.mean(frames) for frames, _ in lines.values()]
     )
-    for threads, (frames, hours) in curves.items()
-  }
-  first = needed.get(smallest, _NEVER)
-  gains = {
-    threads: (first[0] / frames, first[1] / seconds)
-    for threads, (frames, seconds) in needed.items()
-  }
-  return _Speedups(goal, needed, gains)
+  reached = {threads: _reach(both, goal) for threads, both in lines.items()}
+  return _Speedups(goal, reached, smallest)
+
+
+def _reach(both: Sequence[curves.Lines], goal: float) -> _Reached:
+  """Where the mean of runs, by frames and by hours, reaches a score."""
+  count = len(both[0].y)
+  draws = intervals.resamples(count, of=_RESAMPLES) if count > 1 else []
+  units = (1, scores.AXES['hours'][1])
+  needed, resampled = [], []
+  for unit, (x, y) in zip(units, both, strict=True):
+    places = [
+      unit * scores.reached(mean.x, mean.mean, goal)
+      for rows in ([*range(count)], *draws)
+      for mean in [curves.mean(curves.Lines(x, y[rows]))]
+    ]
+    first, *others = np.nan_to_num(places, nan=math.inf).tolist()
+    needed.append(first)
+    resampled.append(others)
+  return _Reached(count, np.array(needed), np.array(resampled))
+
+
+def _describe_intervals(game, method, measured: _Speedups) -> list[str]:
+  lines = []
+  for threads, reached in measured.by_threads.items():
+    found = measured.intervals(threads)
+    if found and not math.isnan(measured.goal):
+      frames, _ = reached.needed
+      low, high = found['frames']
+      lines.append(
+        f'{game} {method}, {threads} thread{"s" * (threads > 1)}: '
+        f'{measured.goal:.2f} after {frames:,.0f} [{low:,.0f}, {high:,.0f}] '
+        f'frames of {reached.runs} runs'
+      )
+  return lines
 
 
 def _table2_rows(
@@ -244,15 +343,31 @@ def _table2_rows(
       'game': game,
       'method': method,
       'threads': threads,
+      'runs': reached.runs,
       'reference_score': _or_empty(measured.goal, 3),
-      'frames': _or_empty(frames, 0),
-      'seconds': _or_empty(seconds, 1),
-      'speedup_by_frames': _or_empty(measured.gains[threads][0], 2),
-      'speedup_by_seconds': _or_empty(measured.gains[threads][1], 2),
+      **_with_intervals(measured, threads),
       'paper': paper.get(threads, ''),
     }
-    for threads, (frames, seconds) in measured.needed.items()
+    for threads, reached in measured.by_threads.items()
   ]
+
+
+def _with_intervals(measured: _Speedups, threads: int) -> dict[str, Any]:
+  """Cells of the measured columns, each with its interval."""
+  cells: dict[str, Any] = {}
+  found = measured.intervals(threads)
+  values = (*measured.needed(threads), *measured.gain(threads))
+  digits = (0, 1, 2, 2)
+  for name, value, places in zip(_NEEDED + _GAINS, values, digits, strict=True):
+    low, high = found.get(name, intervals.NONE)
+    cells[name] = _or_empty(value, places)
+    cells[f'{name}_low'] = _or_empty(low, places)
+    cells[f'{name}_high'] = _or_empty(high, places)
+  return cells
+
+
+def _finite(number: float) -> float:
+  return float(number) if math.isfinite(number) else math.nan
 
 
 def _draw_table2(axes, means, paper, ticks) -> None:
@@ -270,4 +385,5 @@ def _draw_table2(axes, means, paper, ticks) -> None:
 
 
 def _or_empty(number, digits) -> float | str:
+  """A cell: a rounded number, `inf` for never, or nothing for NaN."""
   return '' if math.isnan(number) else round(number, digits)

@@ -95,6 +95,36 @@ def test_dqn_has_seeds_and_its_own_settings():
   assert (run.threads, run.learning_rate, run.seed) == (2, 1e-3, 1)
 
 
+def test_seeds_of_each_learning_rate():
+  given = {'games': ('pong',), 'scale': 0.04, 'seeds': 3}
+  runs = make_runs('fig1', methods=('a3c', 'dqn'), **given)
+  # Two rates of A3C, and the one of DQN, which has no search.
+  assert [(run.method, run.seed) for run in runs] == [
+    *[('a3c', 1), ('dqn', 1), ('a3c', 2)],
+    *[('a3c', 2), ('dqn', 2), ('a3c', 3)],
+    *[('a3c', 3), ('dqn', 3), ('a3c', 4)],
+  ]
+  assert len({run.name for run in runs}) == len(runs)
+  for run in runs:
+    assert flag(run, 'seed') == str(run.seed)
+    first = 7e-4 if run.method == 'a3c' else 2.5e-4
+    assert (run.learning_rate == first) == (run in runs[0::3] + runs[1::3])
+  # More seeds leave those of fewer as they are.
+  fewer = make_runs('fig1', methods=('a3c', 'dqn'), **given | {'seeds': 1})
+  assert fewer == runs[:3]
+  title = headings.title(
+    'fig1',
+    plan.FIGURES['fig1'],
+    plan.Options(**given),
+    extra=[],
+    runs=runs,
+  )
+  assert '2 of 50 learning rates, curves of the best 1 ' in title
+  assert '3 seeds, 3 of 5 seeds of dqn' in title
+  row = make_runs('table1', games=('pong',), seeds=2, methods=('a3c_1_day',))
+  assert [run.seed for run in row] == [1, 2]
+
+
 def test_rows_of_table_1_that_learn_from_a_replay_memory():
   runs = make_runs('table1', games=('pong',))
   ours = [run for run in runs if run.method in registry.names()]
@@ -195,6 +225,8 @@ def test_table_1_is_of_the_large_network():
     (['fig3', '--threads=1,x'], '--threads=1,x: allowed: whole numbers'),
     (['fig2', '--learning_rates=0'], '--learning_rates=0.0: allowed: numbers'),
     (['fig1', '--reference_score=1'], '--reference_score=1: allowed for fig'),
+    (['fig1', '--seeds=0'], '--seeds=0: allowed: a whole number, 1 to 100'),
+    (['fig1', '--seeds=2.5'], '--seeds=2.5'),
     (['fig1', '--threads=1,2'], '--threads=1,2: allowed for fig1: one'),
     (['fig3', '--threads=1,1'], '--threads=1,1: allowed for fig3: each once'),
     (['fig1', '--games=pong,pong'], '--games=pong,pong: allowed for fig1: ea'),

@@ -20,7 +20,17 @@ def test_plot_draws_several_runs(trained):
   code, out, err = run(
     'plot.py --workdir=results q1 q2 --out=curves.svg --points=7', cwd=trained
   )
-  assert (code, out, err) == (0, 'picture in curves.svg\n', '')
+  assert (code, err) == (0, '')
+  assert re.fullmatch(
+    r' +line  frames +score \[95% interval\]\n'
+    r' +a3c +[\d,]+ +-?\d\.\d\d\n'
+    r'nstep_q +1,0\d\d +-?\d\.\d\d \[-?\d\.\d\d, -?\d\.\d\d\] of 2 runs\n'
+    r'picture in curves\.svg\n',
+    out,
+  )
+  succeeded(run('plot.py --workdir=q1 q2 --seeds=2 --out=2.png', cwd=trained))
+  line = refused(run('plot.py --workdir=q1 q2 --seeds=3', cwd=trained))
+  assert '--seeds=3: nstep_q has seeds 1, 2; allowed: each of 1 to 3' in line
   picture = (trained / 'curves.svg').read_text()
   # Matplotlib writes the text that it draws as a comment beside it.
   for text in (
@@ -74,6 +84,8 @@ def test_plot_draws_what_is_learnt_from_a_replay_memory(tmp_path):
     (['results', '--out=curves.doc'], '--out=curves.doc: allowed: a path'),
     (['results', '--out=nowhere/a.png'], '--out=nowhere/a.png: nowhere is no'),
     (['results', '--points=0'], '--points=0: allowed'),
+    (['results', '--seeds=-1'], '--seeds=-1: allowed: a whole number, 0 to 10'),
+    (['results', '--seeds=1.5'], '--seeds=1.5'),
     (['results', '--paper'], '--paper: the paper has no curve'),
   ],
 )

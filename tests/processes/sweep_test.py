@@ -125,6 +125,29 @@ def test_the_table_has_the_ten_best_first(search):
   assert scores == [6, 6, 5, 5, 4, 3, 3, 2, 1, 0]
 
 
+def test_a_table_of_settings_has_means_and_intervals_over_seeds(search):
+  code, out, _ = search(
+    '--runs=3',
+    '--seeds=2',
+    body="leave(100, number + 4 * (given['seed'] == '2'))",
+  )
+  assert code == 0
+  lines = out.splitlines()
+  top = next(n for n, line in enumerate(lines) if '[95% interval]' in line)
+  assert lines[top].split() == [
+    'learning_rate',
+    'mean_return',
+    '[95%',
+    'interval]',
+  ]
+  # Seed 1 of run n scores n, and seed 2 scores n + 4.
+  assert [line.split(maxsplit=1)[1] for line in lines[top + 1 : -1]] == [
+    '4.00 [2.00, 6.00] of 2 runs',
+    '3.00 [1.00, 5.00] of 2 runs',
+    '2.00 [0.00, 4.00] of 2 runs',
+  ]
+
+
 TWO_MEET = """
 with open('events', 'a') as file:
   file.write('+')

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from a3c_jax.envs import gym
-from a3c_jax.reproduce import curves, drawing, figures, scores, tables
+from a3c_jax.reproduce import (
+  curves,
+  drawing,
+  figures,
+  intervals,
+  scores,
+  tables,
+)
 from a3c_jax.settings import config
 
 NOTHING = np.array([])
@@ -88,7 +95,12 @@ def test_all_seeds_of_the_best_learning_rate_count():
   assert scores.best([*bad, *good], of_50=5) == good
   assert scores.best([make_trial(), *good], of_50=5) == good
   text = scores.describe(good)
-  assert text == '4.00 after 0.001 million frames (learning rates 0.0001)'
+  assert text == (
+    '4.00 [1.00, 9.00] of 3 runs after 0.001 million frames (learning rates '
+    '0.0001)'
+  )
+  text = scores.describe(good[:1])
+  assert text == '9.00 after 0.001 million frames (learning rates 0.0001)'
 
 
 def test_curves_are_means_over_runs_by_frames_and_hours():
@@ -345,7 +357,9 @@ def test_figure_2_has_every_learning_rate_and_the_papers():
 def test_figure_s5_ranks_learning_rates_by_optimizer():
   pytest.importorskip('matplotlib')
   trials = [
-    make_trial([score], game='seaquest', optimizer=optimizer)
+    make_trial(
+      [score], game='seaquest', optimizer=optimizer, learning_rate=score / 1e3
+    )
     for optimizer in ('rmsprop', 'shared_rmsprop')
     for score in (1.0, 4.0)
   ]
@@ -405,3 +419,82 @@ def test_table_1_of_games_that_a_row_of_the_paper_lacks():
   assert 'paper on 1 of these games' in drawn.summary[0]
   only = tables.table1(trials[1:], 'title')
   assert 'paper none of these games, on all 49' in only.summary[0]
+
+
+def test_table_1_of_several_runs_has_their_mean_and_interval():
+  pytest.importorskip('matplotlib')
+  trials = [
+    make_trial([], [score], game='pong', method='a3c_1_day')
+    for score in (-3.0, 0.0, 12.0)
+  ] + [make_trial([], [30.5], game='breakout', method='a3c_1_day')]
+  pong, breakout, *gorila = tables.table1(trials, 'title').rows
+  assert (pong['runs'], pong['score'], pong['standard_error']) == (3, 3.0, '')
+  assert (pong['low'], pong['high']) == (-3.0, 12.0)
+  assert (breakout['runs'], breakout['standard_error']) == (1, 0.5)
+  assert (breakout['low'], breakout['high']) == ('', '')
+  assert gorila[0]['runs'] == ''
+
+
+def test_table_2_of_several_runs_has_intervals():
+  pytest.importorskip('matplotlib')
+  # One thread is at 8 after 200, 400 and 800 frames; two threads after 100,
+  # and one of its runs never.
+  one = [
+    make_trial([8.0 * (n >= first) for n in range(1, 11)], threads=1)
+    for first in (2, 4, 8)
+  ]
+  two = [make_trial([8.0] * 10, threads=2), make_trial([0.0] * 10, threads=2)]
+  drawn = tables.table2([*one, *two], 'title', of_50=3, reference=8.0)
+  first, second = drawn.rows
+  assert (first['runs'], second['runs']) == (3, 2)
+  # All three are there after 800 frames, and so is their mean.
+  assert first['frames'] == pytest.approx(800, rel=0.03)
+  assert first['frames_low'] == pytest.approx(200, rel=0.06)
+  assert first['frames_high'] == pytest.approx(800, rel=0.03)
+  assert first['seconds_high'] == pytest.approx(8 * 3600, rel=0.03)
+  # It has no gain over itself.
+  assert first['speedup_by_frames_low'] == ''
+  # The mean of its two runs is 4: only some of the draws reach it.
+  assert second['frames'] == ''
+  assert second['frames_low'] == pytest.approx(100, rel=0.11)
+  assert second['frames_high'] == math.inf
+  assert second['speedup_by_frames_low'] == 0.0
+  assert second['speedup_by_frames_high'] == pytest.approx(8, rel=0.15)
+  assert drawn.summary[0].endswith('frames of 3 runs')
+  alone = tables.table2([one[0], two[0]], 'title', of_50=3, reference=8.0)
+  assert [row['frames_low'] for row in alone.rows] == ['', '']
+
+
+def test_several_seeds_of_a_learning_rate_are_one_place():
+  pytest.importorskip('matplotlib')
+  trials = [
+    make_trial([score], learning_rate=rate)
+    for rate, score in [(1e-3, 1.0), (1e-3, 5.0), (2e-3, 4.0), (2e-3, 4.0)]
+  ]
+  drawn = figures.figure_s5(trials, 'title')
+  ours = [row for row in drawn.rows if row['series'] == 'ours']
+  assert [(row['rank_of_50'], row['score']) for row in ours] == [
+    (13.0, 4.0),
+    (38.0, 3.0),
+  ]
+  assert drawn.summary[0].endswith(
+    'best 4.00 [4.00, 4.00] of 2 runs of 2 learning rates'
+  )
+  (line,) = figures.figure2(trials, 'title').summary
+  assert line == (
+    'catch a3c: best 4.00 [4.00, 4.00] of 2 runs (learning rate 0.002), '
+    'median 3.50 of 2'
+  )
+
+
+def test_intervals_by_hand():
+  # Of two runs a quarter of the draws is each of them alone.
+  assert intervals.of_mean([1.0, 2.0]) == (1.0, 2.0)
+  assert intervals.of_mean([3.0] * 5) == (3.0, 3.0)
+  assert np.isnan(intervals.of_mean([3.0])).all()
+  assert intervals.of_mean([5.0, 1.0, 3.0]) == (1.0, 5.0)
+  # Each draw counts the 1 binomially: Binomial(20, 0.05), whose quantiles are
+  # 0 and 3.
+  assert intervals.of_mean([0.0] * 19 + [1.0]) == (0.0, 3 / 20)
+  assert intervals.describe([2.0]) == '2.00'
+  assert intervals.describe([2.0, 4.0], '{:.0f}'.format) == '3 [2, 4] of 2 runs'
