@@ -20,6 +20,7 @@ def strided_convolution(
   *,
   channels_first: bool = False,
   activate: Callable[[jax.Array], jax.Array] = lambda x: x,
+  moments: layers.Moments | None = None,
 ) -> jax.Array:
   """Returns a VALID convolution, in the forms that are fastest on the CPU.
 
@@ -36,6 +37,7 @@ def strided_convolution(
     channels_first: the layout of x.
     activate: what is convolved of x, [N, H, W, C] -> the same shape; it treats
       each image alone.
+    moments: normalise x before, by `layers.normalized`.
 
   Returns:
     [N, H', W', F], H' = (H - size) // stride + 1.
@@ -44,11 +46,13 @@ def strided_convolution(
   # More than 16 pieces would compile slowly.
   length = max(8, math.ceil(len(x) / 16))
   if channels_first or x.dtype == jnp.uint8:
-    convolve = functools.partial(_over_blocks, channels_first=channels_first)
+    convolve = functools.partial(
+      _over_blocks, channels_first=channels_first, moments=moments
+    )
     if len(x) <= 16:
       length = 4
   else:
-    convolve = _over_windows
+    convolve = functools.partial(_over_windows, moments=moments)
   sizes = [
     min(length, len(x) - first) for first in range(0, max(len(x), 1), length)
   ]
@@ -62,7 +66,7 @@ def strided_convolution(
   return jnp.concatenate(pieces)
 
 
-def _over_blocks(x, kernel, stride, *, channels_first):
+def _over_blocks(x, kernel, stride, *, channels_first, moments):
   """Convolves with stride 1 over blocks of stride² pixels."""
   size, _, channels, features = kernel.shape
   blocks = size // stride
@@ -70,28 +74,34 @@ def _over_blocks(x, kernel, stride, *, channels_first):
   rows = (height - size) // stride + blocks
   columns = (width - size) // stride + blocks
   kernel = kernel.reshape(blocks, stride, blocks, stride, channels, features)
+
   # Neighbours in memory stay neighbours: that is faster.
-  if channels_first:
-    x = x[:, :, : rows * stride, : columns * stride]
-    x = x.reshape(-1, channels, rows, stride, columns, stride)
-    x = _keep_last(x, (0, 2, 4, 1, 3))
-    kernel = kernel.transpose(0, 2, 4, 1, 3, 5)
-  else:
-    x = x[:, : rows * stride, : columns * stride]
-    x = x.reshape(-1, rows, stride, columns, stride, channels)
-    x = _keep_last(x, (0, 1, 3, 2, 4))
-    kernel = kernel.transpose(0, 2, 1, 3, 4, 5)
+  def in_blocks(x):
+    if channels_first:
+      x = x[:, :, : rows * stride, : columns * stride]
+      x = x.reshape(-1, channels, rows, stride, columns, stride)
+      x = _keep_last(x, (0, 2, 4, 1, 3))
+    else:
+      x = x[:, : rows * stride, : columns * stride]
+      x = x.reshape(-1, rows, stride, columns, stride, channels)
+      x = _keep_last(x, (0, 1, 3, 2, 4))
+    return x.reshape(-1, rows, columns, stride**2 * channels)
+
+  axes = (0, 2, 4, 1, 3, 5) if channels_first else (0, 2, 1, 3, 4, 5)
+  if moments:
+    moments = moments._replace(mean=in_blocks(moments.mean[None]))
   return jax.lax.conv_general_dilated(
-    layers.as_floats(x.reshape(-1, rows, columns, stride**2 * channels)),
-    kernel.reshape(blocks, blocks, -1, features),
+    layers.normalized(in_blocks(x), moments),
+    kernel.transpose(axes).reshape(blocks, blocks, -1, features),
     (1, 1),
     'VALID',
     dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
   )
 
 
-def _over_windows(x, kernel, stride):
+def _over_windows(x, kernel, stride, *, moments):
   """Multiplies all windows of the images by the kernel, 8 in one product."""
+  x = layers.normalized(x, moments)
   count, height, width, channels = x.shape
   size, _, _, features = kernel.shape
   rows = (height - size) // stride + 1
@@ -185,6 +195,9 @@ class Convolution(nn.Module):
     channels_first: whether the input is [N, C, H, W].
     rectified: whether it convolves the ReLU of its input.
     norm: of its input, one of `layers.NORMS`, before the ReLU.
+    normalized: whether its input are images that `layers.normalized`
+      normalises, by variables of the collection `layers.MOMENTS`: mean 0 and
+      deviation 1 at first, which leave them as they are.
   """
 
   features: int
@@ -193,9 +206,17 @@ class Convolution(nn.Module):
   channels_first: bool = False
   rectified: bool = False
   norm: str = 'none'
+  normalized: bool = False
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
+    moments = None
+    if self.normalized:
+      known = lambda name, of: self.variable(layers.MOMENTS, name, of).value
+      moments = layers.Moments(
+        mean=known('mean', lambda: jnp.zeros(x.shape[1:])),
+        deviation=known('deviation', lambda: jnp.ones(())),
+      )
     if self.channels_first:
       channels, *image = x.shape[1:]
     else:
@@ -220,11 +241,12 @@ class Convolution(nn.Module):
         self.stride,
         channels_first=self.channels_first,
         activate=activate,
+        moments=moments,
       )
     else:
       layout = 'NCHW' if self.channels_first else 'NHWC'
       y = jax.lax.conv_general_dilated(
-        layers.as_floats(activate(x)),
+        layers.normalized(activate(x), moments),
         kernel,
         (self.stride, self.stride),
         'VALID',

@@ -166,6 +166,35 @@ def as_floats(obs: jax.Array) -> jax.Array:
   return obs.astype(jnp.float32)
 
 
+class Moments(NamedTuple):
+  """Mean and deviation of images, as `as_floats` gives them."""
+
+  mean: jax.typing.ArrayLike  # [*shape], of each pixel
+  deviation: jax.typing.ArrayLike  # [], root of the mean variance of pixels
+
+
+MOMENTS = (
+  'image_moments'  # Flax's collection of `Moments`, which has no gradient.
+)
+_FARTHEST = 10.0  # Deviations from the mean.
+
+
+def normalized(images: jax.Array, moments: Moments | None) -> jax.Array:
+  """Returns images [..., *shape] as float32, normalised if there are moments.
+
+      (x - mean) / deviation, clipped to [-10, 10]
+
+  Source: Burda et al. 2018, arXiv:1810.12894, section 2.4, where each pixel has
+  a deviation of its own and the clip is 5. One deviation for all leaves an
+  object the same wherever it is.
+  """
+  images = as_floats(images)
+  if moments is None:
+    return images
+  images = (images - moments.mean) * (1 / moments.deviation)
+  return jnp.clip(images, -_FARTHEST, _FARTHEST)
+
+
 def calling(torso, keep):
   """Returns the function by which a torso calls its layers."""
   if keep:

@@ -20,11 +20,21 @@ class _ImageTorso(nn.Module):
     scale: of observations; None divides bytes by 255 and leaves floats.
     norm: of what each layer gives, before its ReLU: 'none' or 'layer', as for
       `layers.activation`.
+    normalized: whether the first layer normalises images, as
+      `convolution.Convolution` says.
   """
 
   stacked_first: bool = False
   scale: layers.Scale | None = None
   norm: str = 'none'
+  normalized: bool = False
+
+
+def _first(torso, features):
+  """Returns the first layer, of 8x8 filters with stride 4."""
+  return convolution.Convolution(
+    features, 8, 4, torso.stacked_first, normalized=torso.normalized
+  )
 
 
 def _hidden(torso, x, units, call, streams):
@@ -67,7 +77,7 @@ class NipsTorso(_ImageTorso):
   ) -> jax.Array:
     call = layers.calling(self, keep)
     x = layers.scaled(obs, self.scale).reshape(-1, *obs.shape[-3:])
-    x = call(convolution.Convolution(16, 8, 4, self.stacked_first), x)
+    x = call(_first(self, 16), x)
     x = call(
       convolution.Convolution(32, 4, 2, rectified=True, norm=self.norm), x
     )
@@ -92,7 +102,7 @@ class NatureTorso(_ImageTorso):
   ) -> jax.Array:
     call = layers.calling(self, keep)
     x = layers.scaled(obs, self.scale).reshape(-1, *obs.shape[-3:])
-    x = call(convolution.Convolution(32, 8, 4, self.stacked_first), x)
+    x = call(_first(self, 32), x)
     x = call(
       convolution.Convolution(64, 4, 2, rectified=True, norm=self.norm), x
     )
@@ -143,7 +153,7 @@ class LinearConvTorso(_ImageTorso):
   def __call__(self, obs: jax.Array, *, keep: bool = False) -> jax.Array:
     call = layers.calling(self, keep)
     x = layers.scaled(obs, self.scale).reshape(-1, *obs.shape[-3:])
-    x = call(convolution.Convolution(16, 8, 4, self.stacked_first), x)
+    x = call(_first(self, 16), x)
     x = call(convolution.Convolution(32, 4, 2, norm=self.norm), x)
     x = layers.activation(self.norm, rectified=False)(x)
     return x.reshape(*obs.shape[:-3], -1)

@@ -20,6 +20,7 @@ from a3c_jax.replay.memory import MemoryState
 from a3c_jax.runs import (
   assembly,
   checkpoints,
+  image_moments,
   profiling,
   restoring,
   services,
@@ -189,6 +190,15 @@ def _run_once(
     if workdir.resumes:
       with setting_up.stoppable(config, signals):
         restored = _restore(parts, workdir.path, closing.add_users)
+    if config.normalize_images and restored is None:
+      with (
+        setting_up.watched(
+          config.watchdog_seconds, on_hung, period_seconds=period_seconds
+        ) as stage,
+        setting_up.stoppable(config, signals),
+      ):
+        stage('measuring images in random play')
+        image_moments.prepare(parts.job.store, makers.env, config.seed)
     workdir.claim(
       parts.job.store.read().frames,
       spaces_lib.to_records(spaces_lib.of(parts.team[0].env)),

@@ -126,6 +126,8 @@ def make_torso(config: Config, space: gymnasium.spaces.Box) -> nn.Module:
   """
   dims = len(space.shape)
   name = _name_of_torso(config, space)
+  if config.normalize_images:
+    _check_normalizes_images(config, name, space)
   scale = None
   if not config.normalize_obs:  # Normalised observations have no bounds.
     scale = networks.scale_between(space.low, space.high, space.dtype)
@@ -142,7 +144,9 @@ def make_torso(config: Config, space: gymnasium.spaces.Box) -> nn.Module:
         'allowed: mlp, hidden200 or module:function'
       )
     layout = _channels_first(config, space)
-    torso = _FOR_IMAGES[name](layout, scale, config.norm)
+    torso = _FOR_IMAGES[name](
+      layout, scale, config.norm, config.normalize_images
+    )
   elif config.norm != 'none':
     raise errors.UsageError(
       f'--norm={config.norm} with --network={name}: allowed: none, since a '
@@ -155,6 +159,22 @@ def make_torso(config: Config, space: gymnasium.spaces.Box) -> nn.Module:
   dtype = np.dtype(np.float32) if config.normalize_obs else obs.dtype
   _check_features(name, torso, space, dtype)
   return torso
+
+
+def _check_normalizes_images(config, name, space) -> None:
+  """Raises UsageError if nothing would normalise images, or something else."""
+  problem = None
+  if config.normalize_obs:
+    problem = '--normalize_obs, which normalises them too'
+  elif space.dtype != np.uint8:
+    problem = f'observations {space}, which are no bytes'
+  elif name not in _FOR_IMAGES:
+    problem = f'--network={name}'
+  if problem:
+    raise errors.UsageError(
+      f'--normalize_images with {problem}; allowed: images of bytes with '
+      f'--nonormalize_obs and --network={", ".join(_FOR_IMAGES)}'
+    )
 
 
 def describe_layout(config: Config, space: gymnasium.spaces.Box) -> str | None:

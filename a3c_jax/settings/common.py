@@ -112,6 +112,12 @@ class Config:
     'Normalise observations by their running mean and variance over all '
     'threads, instead of scaling them by the bounds of their space.'
   )
+  normalize_images: bool = fields.true_or_false(
+    'Normalise images of bytes: less the mean of each pixel, divided by the '
+    'deviation of all pixels from their means, clipped to [-10, 10]. Both are '
+    'measured once, in 10,000 agent steps of random play before training. Only '
+    'with nips, nature and linear_conv.'
+  )
   learning_rate: float = fields.positive(
     "Learning rate at frame 0, per unit of the optimizer's direction.",
     most=1e3,

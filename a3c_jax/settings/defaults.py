@@ -38,6 +38,7 @@ _COMMON: Mapping[str, tuple[Any, str]] = {
   'reward_clip': (1.0, 'authors'),
   'reward_scale': (1.0, 'paper'),
   'normalize_obs': (False, 'paper'),
+  'normalize_images': (False, 'paper'),
   'learning_rate': (7e-4, 'authors'),
   'max_grad_norm': (40.0, 'authors'),
   'optimizer': ('shared_rmsprop', 'paper, section 4'),
