@@ -199,6 +199,39 @@ def test_what_scales_observations():
     assert build.make_torso(make_config(), space).scale is None
 
 
+@pytest.mark.parametrize(
+  ('space', 'given', 'problem'),
+  [
+    (spaces.Box(0, 1, (10, 5), np.float32), {}, 'are no bytes'),
+    (spaces.Box(0, 255, (128,), np.uint8), {}, 'with --network=mlp'),
+    (
+      spaces.Box(0, 255, (84, 84, 3), np.uint8),
+      {'network': 'hidden200'},
+      'with --network=hidden200',
+    ),
+    (
+      spaces.Box(0, 255, (84, 84, 3), np.uint8),
+      {'network': 'a:b'},
+      'with --network=a:b',
+    ),
+    (
+      spaces.Box(0, 255, (84, 84, 3), np.uint8),
+      {'normalize_obs': True},
+      'with --normalize_obs, which normalises them too',
+    ),
+  ],
+)
+def test_what_cannot_normalise_images(space, given, problem):
+  with pytest.raises(errors.UsageError) as error:
+    build.make_torso(make_config(normalize_images=True, **given), space)
+  line = str(error.value)
+  assert line.startswith('--normalize_images with ') and problem in line
+  assert line.endswith(
+    '; allowed: images of bytes with --nonormalize_obs and --network=nips, '
+    'nature, linear_conv'
+  )
+
+
 def test_optimizers():
   per_worker = {
     'shared_rmsprop': False,

@@ -451,6 +451,7 @@ def test_an_unknown_setting():
     ('seed', 1.5),
     ('lstm', 'no'),
     ('normalize_obs', 1),
+    ('normalize_images', 'yes'),
     ('exploration_ends', (math.nan,)),
     ('exploration_probabilities', (10**400,)),
     ('network', 3),

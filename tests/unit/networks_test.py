@@ -162,6 +162,71 @@ def test_convolution_of_any_size_and_stride(size, stride, channels_first):
   np.testing.assert_allclose(found, expected + bias, atol=1e-5)
 
 
+@pytest.mark.parametrize(('size', 'stride'), [(8, 4), (3, 2)])
+@pytest.mark.parametrize('channels_first', [False, True])
+@pytest.mark.parametrize('dtype', [np.uint8, np.float32])
+def test_convolution_of_normalised_images(size, stride, channels_first, dtype):
+  x = images(3, 12, 17, 4)
+  mean = images(12, 17, 4, seed=1).astype(np.float32) / 255
+  deviation = np.float32(0.05)  # So that 10 deviations are half of the range.
+  numbers = np.clip((x / np.float32(255) - mean) / deviation, -10, 10)
+  assert (np.abs(numbers) == 10).any() and (np.abs(numbers) < 10).any()
+  layer = networks.Convolution(
+    5, size, stride, channels_first, normalized=True
+  )
+  given = x if dtype == np.uint8 else x.astype(np.float32) / 255
+  if channels_first:
+    given, mean = np.moveaxis(given, -1, 1), np.moveaxis(mean, -1, 0)
+  variables = layer.init(KEY, given)
+  params = variables['params']
+  # At first images stay as they are.
+  plain = networks.Convolution(5, size, stride, channels_first)
+  np.testing.assert_allclose(
+    layer.apply(variables, given),
+    plain.apply({'params': params}, given),
+    atol=1e-6,
+  )
+  moments = {'mean': mean, 'deviation': deviation}
+
+  def ours(params):
+    return layer.apply({'params': params, 'image_moments': moments}, given)
+
+  def reference(params):
+    y = reference_convolution(numbers, params['kernel'], stride)
+    return y + params['bias'][None, None, None]
+
+  np.testing.assert_allclose(ours(params), reference(params), atol=1e-4)
+  found, expected = (
+    jax.grad(lambda params: jnp.sum(of(params) ** 2))(params)
+    for of in (ours, reference)
+  )
+  for name in ('kernel', 'bias'):
+    np.testing.assert_allclose(
+      found[name], expected[name], rtol=1e-4, atol=2e-2
+    )
+
+
+@pytest.mark.parametrize(
+  'make', [networks.NipsTorso, networks.NatureTorso, networks.LinearConvTorso]
+)
+def test_torsos_of_images_normalise_them_once(make):
+  obs = images(2, 84, 84, 4)
+  torso = make(normalized=True)
+  variables = jax.jit(torso.init)(KEY, obs)
+  (moments,) = variables['image_moments'].values()  # Of the first layer.
+  assert moments['mean'].shape == (84, 84, 4)
+  moments = {'mean': jnp.full((84, 84, 4), 0.5), 'deviation': jnp.array(0.5)}
+  found = torso.apply(
+    variables | {'image_moments': {'Convolution_0': moments}}, obs
+  )
+  # A plain torso that gets the numbers themselves.
+  expected = make().apply(
+    {'params': variables['params']}, (obs.astype(np.float32) / 255 - 0.5) / 0.5
+  )
+  np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+  assert 'image_moments' not in make().init(KEY, obs)
+
+
 def test_convolution_adds_a_bias_per_feature():
   layer = networks.Convolution(2, size=2, stride=1)
   x = np.zeros([1, 3, 3, 1], np.float32)

@@ -1,0 +1,115 @@
+"""Images that are normalised by what random play measures."""
+
+import catch_runs
+import gymnasium
+import jax
+import numpy as np
+import pytest
+from results import digest
+
+import a3c_jax
+from a3c_jax.envs import gym
+from a3c_jax.runs import image_moments
+
+SHAPE = (2, 36, 36)
+
+
+class Blinking(gymnasium.Env):
+  """Images of 100, whose first pixel is 40 and 60 by turns."""
+
+  observation_space = gymnasium.spaces.Box(0, 255, SHAPE, np.uint8)
+  action_space = gymnasium.spaces.Discrete(2)
+  closed = 0
+
+  def reset(self, *, seed=None, options=None):
+    super().reset(seed=seed)
+    self._steps = 0
+    return self._observe(), {}
+
+  def step(self, action):
+    self._steps += 1
+    return self._observe(), float(action), self._steps == 40, False, {}
+
+  def close(self):
+    type(self).closed += 1
+
+  def _observe(self):
+    image = np.full(SHAPE, 100, np.uint8)
+    image[0, 0, 0] = 40 + 20 * (self._steps % 2)
+    return image
+
+
+def run(workdir, **given):
+  """A run of `Blinking` with the small network, in the place of Catch."""
+  given = {'frames': 60, 'network': 'nips', 'normalize_images': True} | given
+  return catch_runs.run(workdir, gym.make(Blinking), **given)
+
+
+def moments_of(params):
+  (found,) = jax.tree.leaves(
+    params['image_moments'], is_leaf=lambda each: 'mean' in each
+  )
+  return found
+
+
+def check(moments):
+  """Checks the mean and deviation of `Blinking`, but for how often it starts."""
+  mean, deviation = np.asarray(moments['mean']), float(moments['deviation'])
+  assert mean[0, 0, 0] * 255 == pytest.approx(50, abs=0.1)
+  np.testing.assert_allclose(mean.flat[1:], 100 / 255, rtol=1e-6)
+  # One pixel has variance 10², and all others have none.
+  expected = 10 / 255 / np.sqrt(mean.size)
+  assert deviation == pytest.approx(expected, rel=1e-3)
+
+
+def test_moments_by_hand():
+  for num_envs in (1, 3):
+    env = gym.make(Blinking, num_envs=num_envs)()
+    first = image_moments.measure(env, 7)
+    check(first._asdict())
+    again = image_moments.measure(env, 7)
+    jax.tree.map(np.testing.assert_array_equal, first, again)
+
+
+def test_images_that_never_change():
+  class Still(Blinking):
+    def _observe(self):
+      return np.full(SHAPE, 255, np.uint8)
+
+  moments = image_moments.measure(gym.make(Still)(), 1)
+  np.testing.assert_array_equal(moments.mean, np.ones(SHAPE))
+  assert moments.deviation == 1
+
+
+@pytest.mark.parametrize(
+  'given',
+  [
+    {},
+    {'algo': 'nstep_q', 'network': 'nature', 'threads': 2},
+    {'runtime': 'synchronous', 'threads': 2},
+    {'runtime': 'queues'},
+    {'algo': 'dqn', 'replay_start_frames': 20},
+  ],
+)
+def test_every_version_of_a_run_has_the_moments(tmp_path, given):
+  Blinking.closed = 0
+  result = run(tmp_path, **given)
+  check(moments_of(result.params))
+  # Those of training, and that of the measurement.
+  assert Blinking.closed >= 2
+  loaded = a3c_jax.load(tmp_path, make_env=gym.make(Blinking))
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    moments_of(loaded.params),
+    moments_of(result.params),
+  )
+
+
+def test_a_run_that_resumes_measures_nothing(tmp_path, monkeypatch):
+  given = {'anneal_frames': 100}
+  whole = run(tmp_path / 'whole', frames=100, **given)
+  run(tmp_path / 'parts', frames=50, **given)
+  monkeypatch.delattr(image_moments, 'measure')
+  given |= {'override': ('frames',)}
+  parts = run(tmp_path / 'parts', frames=100, **given)
+  assert digest(parts.params) == digest(whole.params)
