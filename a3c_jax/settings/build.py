@@ -172,8 +172,9 @@ def _check_normalizes_images(config, name, space) -> None:
     problem = f'--network={name}'
   if problem:
     raise errors.UsageError(
-      f'--normalize_images with {problem}; allowed: images of bytes with '
-      f'--nonormalize_obs and --network={", ".join(_FOR_IMAGES)}'
+      f'--normalize_images with {problem}; allowed: --nonormalize_images, or '
+      'images of bytes with --nonormalize_obs and '
+      f'--network={", ".join(_FOR_IMAGES)}'
     )
 
 

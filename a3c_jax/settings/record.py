@@ -44,7 +44,8 @@ def to_record(config: Config) -> dict[str, Any]:
 def read(workdir: str | pathlib.Path) -> Record:
   """Reads the settings of the run in a folder, which may have been moved.
 
-  A setting that is newer than the run gets its default.
+  A setting that is newer than the run gets its default without a preset: what
+  the run did.
 
   Raises:
     UsageError: if there is no run, its config.json is damaged or of another
@@ -116,11 +117,11 @@ def _from_record(values: Mapping[str, Any], path: pathlib.Path) -> Config:
     domain_lib.get(domain).options, values['environment']
   )
   hyperparameters = values['algorithm']
+  # Of what is newer than the run: a preset may have another value by now.
   table = defaults_lib.defaults(
     domain,
     algo,
     lstm=hyperparameters.get('lstm'),
-    preset=values.get('preset', 'paper'),
     runtime=values['runtime'],
     environment=environment,
   )

@@ -377,7 +377,7 @@ def test_help_lists_every_flag(tmp_path):
   for name in ('learning_rate', 'frames', 'algo', 'game', 'sticky', 'workdir'):
     assert f'--{name}:' in text
   assert "Learning rate at frame 0, per unit of the optimizer's" in text
-  assert 'Default: 0.0007 (authors); with --preset=quick 0.0002 (' in text
+  assert 'Default: 0.0007 (authors); with --preset=quick 0.001 (' in text
   assert 'Default: 0.1 (authors); with --preset=quick 1e-05 (' in text
   assert '--[no]lstm' in text
 

@@ -227,8 +227,8 @@ def test_what_cannot_normalise_images(space, given, problem):
   line = str(error.value)
   assert line.startswith('--normalize_images with ') and problem in line
   assert line.endswith(
-    '; allowed: images of bytes with --nonormalize_obs and --network=nips, '
-    'nature, linear_conv'
+    '; allowed: --nonormalize_images, or images of bytes with '
+    '--nonormalize_obs and --network=nips, nature, linear_conv'
   )
 
 

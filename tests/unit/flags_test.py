@@ -287,8 +287,8 @@ def test_help_gives_units_and_the_source_of_each_default(make_config):
   assert '20 (reproductions' in flags.FLAGS['t_max'].help
   gain = flags.FLAGS['init_gain'].help
   assert 'Default: 1 (authors); with --preset=quick 2.45 (' in gain
-  anneal = flags.FLAGS['anneal_frames'].help
-  assert '--frames (paper, section 8); with --preset=quick 80_000_000' in anneal
+  images = flags.FLAGS['normalize_images'].help
+  assert 'Default: false (paper); with --preset=quick true (' in images
 
 
 def test_help_has_headings_and_with_an_algorithm_its_flags_alone(make_config):

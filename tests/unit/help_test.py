@@ -47,7 +47,7 @@ def test_what_is_allowed_is_what_the_domain_and_the_algorithm_have(describe):
 
 def test_numbers_are_shown_as_one_may_give_them(describe):
   atari = describe('atari', None)
-  assert 'Default: 40_000_000 (ours); with --preset=quick 30_000_000' in atari
-  assert 'Default: 0.0007 (authors); with --preset=quick 0.0002 (' in atari
+  assert 'Default: 40_000_000 (ours); with --preset=quick 20_000_000' in atari
+  assert 'Default: 0.0007 (authors); with --preset=quick 0.001 (' in atari
   assert 'Default: false (paper, section 8).' in atari
   assert 'Default: none (ours).' in atari

@@ -1,5 +1,6 @@
 """The folder of a run: what is refused, and what goes on."""
 
+import dataclasses
 import errno
 import fcntl
 import functools
@@ -354,6 +355,21 @@ def test_a_run_from_before_a_setting_existed(tmp_path):
   line = refusal(tmp_path, reward_scale=2.0)
   assert line.startswith('--reward_scale=2.0: the run in ')
   assert ' has 1.0; ' in line
+
+
+def test_a_run_of_a_preset_from_before_a_setting_existed(tmp_path):
+  pytest.importorskip('ale_py')
+  made = config.make('atari', preset='quick', workdir=str(tmp_path))
+  assert made.normalize_images and made.rms_start == 1
+  with workdir.Workdir(made) as folder:
+    folder.claim(0)
+  old = record(tmp_path)
+  for name in ('normalize_images', 'rms_start'):
+    del old['config'][name]
+  (tmp_path / 'config.json').write_text(json.dumps(old))
+  # What the run did, not what the preset does now.
+  found = workdir.read_config(tmp_path)
+  assert found == dataclasses.replace(made, normalize_images=False, rms_start=0)
 
 
 @pytest.mark.parametrize(
