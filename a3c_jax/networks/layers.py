@@ -191,7 +191,9 @@ def normalized(images: jax.Array, moments: Moments | None) -> jax.Array:
   images = as_floats(images)
   if moments is None:
     return images
-  mean = jnp.expand_dims(moments.mean, range(images.ndim - jnp.ndim(moments.mean)))
+  mean = jnp.expand_dims(
+    moments.mean, range(images.ndim - jnp.ndim(moments.mean))
+  )
   images = (images - mean) * (1 / moments.deviation)
   return jnp.clip(images, -_FARTHEST, _FARTHEST)
 

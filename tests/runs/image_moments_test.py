@@ -31,7 +31,7 @@ class Blinking(gymnasium.Env):
     return self._observe(), float(action), self._steps == 40, False, {}
 
   def close(self):
-    type(self).closed += 1
+    Blinking.closed += 1
 
   def _observe(self):
     image = np.full(SHAPE, 100, np.uint8)
@@ -39,17 +39,29 @@ class Blinking(gymnasium.Env):
     return image
 
 
-def run(workdir, **given):
+def run(workdir, env=Blinking, **given):
   """A run of `Blinking` with the small network, in the place of Catch."""
   given = {'frames': 60, 'network': 'nips', 'normalize_images': True} | given
-  return catch_runs.run(workdir, gym.make(Blinking), **given)
+  return catch_runs.run(workdir, gym.make(env), **given)
+
+
+class Steered(Blinking):
+  """The same with a number as action."""
+
+  action_space = gymnasium.spaces.Box(-1, 1, (1,))
+
+  def step(self, action):
+    return super().step(action[0])
 
 
 def moments_of(params):
-  (found,) = jax.tree.leaves(
+  """The moments of the first torso, of which others have the same."""
+  first, *others = jax.tree.leaves(
     params['image_moments'], is_leaf=lambda each: 'mean' in each
   )
-  return found
+  for other in others:
+    jax.tree.map(np.testing.assert_array_equal, first, other)
+  return first
 
 
 def check(moments):
@@ -89,6 +101,8 @@ def test_images_that_never_change():
     {'runtime': 'synchronous', 'threads': 2},
     {'runtime': 'queues'},
     {'algo': 'dqn', 'replay_start_frames': 20},
+    # Policy and value have a torso each.
+    {'env': Steered, 'network': 'linear_conv', 'lstm': True},
   ],
 )
 def test_every_version_of_a_run_has_the_moments(tmp_path, given):
@@ -97,7 +111,8 @@ def test_every_version_of_a_run_has_the_moments(tmp_path, given):
   check(moments_of(result.params))
   # Those of training, and that of the measurement.
   assert Blinking.closed >= 2
-  loaded = a3c_jax.load(tmp_path, make_env=gym.make(Blinking))
+  make_env = gym.make(given.get('env', Blinking))
+  loaded = a3c_jax.load(tmp_path, make_env=make_env)
   jax.tree.map(
     np.testing.assert_array_equal,
     moments_of(loaded.params),

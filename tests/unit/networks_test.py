@@ -171,9 +171,7 @@ def test_convolution_of_normalised_images(size, stride, channels_first, dtype):
   deviation = np.float32(0.05)  # So that 10 deviations are half of the range.
   numbers = np.clip((x / np.float32(255) - mean) / deviation, -10, 10)
   assert (np.abs(numbers) == 10).any() and (np.abs(numbers) < 10).any()
-  layer = networks.Convolution(
-    5, size, stride, channels_first, normalized=True
-  )
+  layer = networks.Convolution(5, size, stride, channels_first, normalized=True)
   given = x if dtype == np.uint8 else x.astype(np.float32) / 255
   if channels_first:
     given, mean = np.moveaxis(given, -1, 1), np.moveaxis(mean, -1, 0)
