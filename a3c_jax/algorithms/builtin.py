@@ -142,8 +142,8 @@ A3C = Algorithm(
   },
   presets={
     'quick': {
-      'atari': QUICK
-      | {
+      'atari': {
+        **QUICK,
         't_max': (20, 'rewards are further away than 5 steps'),
         'advantage': ('gae', 'less noise than the returns of 20 steps'),
         'learning_rate': (1e-3, 'learns sooner than with 5e-4'),
@@ -242,11 +242,23 @@ class NStepQ(ReplayedQ):
     return t_max
 
 
+# Of --preset=quick of the value-based methods, as QUICK.
+_QUICK_VALUES: Defaults = {
+  **QUICK,
+  'norm': ('layer', 'as PQN, arXiv:2407.04811: values of Q stay small'),
+  'max_grad_norm': (20.0, 'half of 40 steps; as in synchronous A2C'),
+  'exploration_anneal_frames': (1_000_000, 'as Dopamine'),
+  'exploration_ends': ((0.01,), 'as Dopamine'),
+  'exploration_probabilities': ((1.0,), 'all environments have that end'),
+}
+
+
 def _value_based(
   name: str,
   title: str,
   make: Callable[[types.Network, Any], types.Learner],
   hyperparameters: type[ValueBased],
+  quick: Defaults,
 ) -> Algorithm:
   return Algorithm(
     name=name,
@@ -257,6 +269,7 @@ def _value_based(
     is_policy=False,
     # Dropped by an algorithm that has no replay memory.
     defaults={'catch': SMALL, 'gym': SMALL},
+    presets={'quick': {'atari': {**_QUICK_VALUES, **quick}}},
   )
 
 
@@ -279,16 +292,38 @@ def _nstep_q(network: types.Network, hyperparameters: NStepQ) -> types.Learner:
   )
 
 
+_QUICK_ONE_STEP: Defaults = {
+  'acting': ('snapshot', 'most frames per second'),
+  'learning_rate': (5e-4, 'ours'),
+  'target_period_frames': (2_500, 'each copy takes values one step further'),
+}
 ALGORITHMS = (
   A3C,
-  _value_based('nstep_q', 'n-step Q', _nstep_q, NStepQ),
   _value_based(
-    'one_step_q', '1-step Q', _acting(value_based.one_step_q), OneStepQ
+    'nstep_q',
+    'n-step Q',
+    _nstep_q,
+    NStepQ,
+    {
+      'learning_rate': (1e-3, 'learns sooner than with 3e-4'),
+      'target_period_frames': (
+        10_000,
+        'values change faster than in the paper',
+      ),
+    },
+  ),
+  _value_based(
+    'one_step_q',
+    '1-step Q',
+    _acting(value_based.one_step_q),
+    OneStepQ,
+    _QUICK_ONE_STEP,
   ),
   _value_based(
     'one_step_sarsa',
     '1-step SARSA',
     _acting(value_based.one_step_sarsa),
     OneStep,
+    _QUICK_ONE_STEP,
   )._replace(on_policy=True),
 )

@@ -65,7 +65,7 @@ def moments_of(params):
 
 
 def check(moments):
-  """Checks the mean and deviation of `Blinking`, but for how often it starts."""
+  """Checks those of `Blinking`, but for how often it starts."""
   mean, deviation = np.asarray(moments['mean']), float(moments['deviation'])
   assert mean[0, 0, 0] * 255 == pytest.approx(50, abs=0.1)
   np.testing.assert_allclose(mean.flat[1:], 100 / 255, rtol=1e-6)

@@ -291,10 +291,24 @@ def test_a_preset_changes_defaults_and_nothing_else():
 
 
 @pytest.mark.parametrize(
-  ('domain', 'algo'),
-  [('atari', 'nstep_q'), ('catch', 'a3c'), ('labyrinth', 'a3c')],
+  'algo', ['a3c', 'nstep_q', 'one_step_q', 'one_step_sarsa']
 )
-def test_the_quick_preset_is_for_a3c_on_atari(domain, algo):
+def test_the_quick_preset_of_each_algorithm_of_the_paper(algo):
+  paper = defaults('atari', algo)
+  quick = defaults('atari', algo, preset='quick')
+  assert paper.keys() <= quick.keys()  # None is of another algorithm.
+  made = make(preset='quick', algo=algo)
+  assert made.normalize_images and made.envs_per_thread == 8
+  for name in quick.keys() - {'preset'}:
+    value, reason = quick[name]
+    assert settings.value_of(made, name) == value and reason
+
+
+@pytest.mark.parametrize(
+  ('domain', 'algo'),
+  [('atari', 'gorila'), ('catch', 'a3c'), ('labyrinth', 'one_step_q')],
+)
+def test_the_quick_presets_are_for_atari(domain, algo):
   with pytest.raises(errors.UsageError, match='^--preset=quick: .*: paper$'):
     make(domain, algo=algo, preset='quick')
 

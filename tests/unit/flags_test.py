@@ -82,8 +82,8 @@ def fail(make_config, tmp_path, monkeypatch, capsys):
     (['--game=warlords'], ['--game=warlords', 'two players']),
     (['--preset=fast'], ['--preset=fast', 'paper, quick']),
     (
-      ['--preset=quick', '--algo=nstep_q'],
-      ['--preset=quick', 'pong', '--algo=nstep_q: paper'],
+      ['--preset=quick', '--algo=gorila'],
+      ['--preset=quick', 'pong', '--algo=gorila: paper'],
     ),
     (['--algo=ppo'], ['--algo=ppo', 'a3c, nstep_q, one_step_q']),
     (['--network=big'], ['--network=big', 'nips, nature', 'module:function']),
