@@ -10,7 +10,6 @@ import ctrl_c as ctrl_c  # Before all that takes its time.
 # isort: split
 from collections.abc import Sequence
 import dataclasses
-import math
 import pathlib
 import textwrap
 from typing import Any
@@ -63,7 +62,7 @@ class Options:
     path=True,
   )
   seeds: int = fields.count(
-    'Runs that each line has to average: those with seeds 1 to this. 0 for '
+    'Runs that each line has to average, each with another seed. 0 for '
     'whatever is given.',
     least=0,
     most=100,
@@ -162,14 +161,13 @@ def _draw_diagnostic(axes, groups, name, points) -> None:
 
 
 def _check_seeds(groups: Sequence[curves.Group], count: int) -> None:
-  """Raises UsageError unless each group has one run of each of these seeds."""
-  expected = [*range(1, count + 1)]
+  """Raises UsageError unless each group has so many runs and seeds."""
   for group in groups:
     found = sorted(run.config.seed for run in group.runs)
-    if found != expected:
+    if len(found) != count or len({*found}) != count:
       raise errors.UsageError(
-        f'--seeds={count}: {group.label} has seeds '
-        f'{", ".join(map(str, found))}; allowed: each of 1 to {count} once'
+        f'--seeds={count}: {group.label} has runs with seeds '
+        f'{", ".join(map(str, found))}; allowed: {count} different ones'
       )
 
 
@@ -177,11 +175,9 @@ def describe(groups: Sequence[curves.Group]) -> str:
   """A table of scores: means over runs, with their 95% intervals."""
   rows: list[Sequence[str]] = [('line', 'frames', 'score [95% interval]')]
   for group in groups:
-    scored = [run for run in group.runs if not math.isnan(scores.score_of(run))]
-    if scored:
-      frames = np.mean([run.train['frames'][-1] for run in scored])
-      score = intervals.describe([*map(scores.score_of, scored)])
-      rows.append((group.label, f'{frames:,.0f}', score))
+    frames = np.mean([curves.frames(run) for run in group.runs])
+    score = intervals.describe([*map(scores.score_of, group.runs)])
+    rows.append((group.label, f'{frames:,.0f}', score))
   return console.table(rows)
 
 

@@ -33,8 +33,8 @@ QUICK: Defaults = {
     'one per core: more threads slow each other down',
   ),
   'envs_per_thread': (8, 'most frames per second'),
-  'frames': (20_000_000, 'seven times what Pong needs'),
-  'normalize_images': (True, 'learns from a fifth of the frames'),
+  'frames': (20_000_000, 'several times what Pong needs'),
+  'normalize_images': (True, 'learns from far fewer frames, and units live'),
   'rms_epsilon': (1e-5, 'every weight moves; as in synchronous A2C'),
   'rms_start': (1.0, 'short first steps; as in synchronous A2C'),
 }

@@ -78,5 +78,13 @@ PGQL_ALGORITHM = Algorithm(
     'gym': SMALL,
     'torcs': builtin.A3C.defaults['torcs'],
   },
-  presets={'quick': builtin.A3C.presets['quick']},
+  presets={
+    'quick': {
+      'atari': {
+        **builtin.QUICK,
+        'max_grad_norm': (20.0, 'half of 40 steps; as in synchronous A2C'),
+        'init_gain': (2.45, '√6, by He et al. 2015: more units stay alive'),
+      }
+    }
+  },
 )

@@ -173,9 +173,8 @@ class Moments(NamedTuple):
   deviation: jax.typing.ArrayLike  # [], root of the mean variance of pixels
 
 
-MOMENTS = (
-  'image_moments'  # Flax's collection of `Moments`, which has no gradient.
-)
+# Flax's collection of `Moments`, which has no gradient.
+MOMENTS = 'image_moments'
 _FARTHEST = 10.0  # Deviations from the mean.
 
 

@@ -71,6 +71,12 @@ def read(workdir: str | pathlib.Path) -> Run:
   )
 
 
+def frames(run: Run) -> float:
+  """Returns the emulator frames at the newest row of a run's files."""
+  tables = (run.train, run.episodes, run.evaluations)
+  return max((table['frames'][-1] for table in tables if table), default=0.0)
+
+
 def _columns(path, needed) -> dict[str, np.ndarray]:
   """Columns of numbers, without incomplete rows."""
   problem = 'is not that of a run'

@@ -211,7 +211,9 @@ def figure_s5(trials: Sequence[Trial], title: str) -> Drawn:
       if values:
         summary.append(
           f'{game} {method} {optimizer}: mean {np.mean(values):.2f}, best '
-          f'{intervals.describe(found[0])} of {len(values)} learning rates'
+          f'{intervals.describe(found[0])} of {len(values)} learning rate'
+          + 's'
+          * (len(values) != 1)
         )
     panel.axes.set_xlabel('rank among learning rates, of 50')
   return _finished(picture, rows, summary)

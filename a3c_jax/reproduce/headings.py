@@ -37,7 +37,8 @@ def _searches(
   for run in runs:
     by_seeds.setdefault(figure.methods[run.method].seeds, []).append(run)
   searched = by_seeds.pop(0, [])
-  count = len({run.learning_rate for run in searched})
+  # The seeds of a learning rate begin with its place.
+  count = len({run.seed for run in searched}) - (options.seeds or 1) + 1
   if options.learning_rates:
     count, by_seeds = len(options.learning_rates), {}
     rates = ', '.join(f'{rate:g}' for rate in options.learning_rates)
@@ -50,8 +51,9 @@ def _searches(
       f'curves of the best {share} (paper: best {figure.best} of '
       f'{published.RATES})'
     )
-  if options.seeds and (searched or options.learning_rates):
+  if options.seeds:
     parts.append(f'{options.seeds} seed' + 's' * (options.seeds > 1))
+    by_seeds = {}
   for seeds, group in by_seeds.items():
     methods = ', '.join(dict.fromkeys(run.method for run in group))
     found = len({run.seed for run in group})

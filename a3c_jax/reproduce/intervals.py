@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 import math
 
 import numpy as np
@@ -14,7 +14,9 @@ Interval = tuple[float, float]  # Its lowest and its highest value.
 NONE: Interval = (math.nan, math.nan)
 
 
-def resamples(count: int, *, of: int = _RESAMPLES) -> np.ndarray:
+def resamples(
+  count: int, *, of: int = _RESAMPLES, stream: int = 0
+) -> np.ndarray:
   """Returns [of, count] places of runs, drawn with replacement.
 
   The same numbers give the same draws.
@@ -22,8 +24,11 @@ def resamples(count: int, *, of: int = _RESAMPLES) -> np.ndarray:
   Args:
     count: of runs.
     of: rows.
+    stream: of random numbers. What is compared has streams of its own, lest
+      runs of one place be paired.
   """
-  return np.random.default_rng(count).integers(count, size=(of, count))
+  rng = np.random.default_rng([count, stream])
+  return rng.integers(count, size=(of, count))
 
 
 def of_mean(values: Sequence[float]) -> Interval:
@@ -55,20 +60,24 @@ def of_resampled(values: np.ndarray) -> Interval:
   return low, high
 
 
-def describe(
-  values: Sequence[float], show: Callable[[float], str] = '{:.2f}'.format
-) -> str:
+def describe(values: Sequence[float]) -> str:
   """Returns the mean of runs, and their number and interval if several.
 
   >>> describe([1.0, 2.0, 6.0])
   '3.00 [1.00, 6.00] of 3 runs'
+  >>> describe([1.0, math.nan])
+  '1.00 of 1 of 2 runs'
 
   Args:
-    values: one of each run.
-    show: a number as text.
+    values: one of each run; NaN of a run that has none.
   """
-  text = show(float(np.mean(values)))
-  if len(values) < 2:
-    return text
-  low, high = of_mean(values)
-  return f'{text} [{show(low)}, {show(high)}] of {len(values)} runs'
+  known = [value for value in values if not math.isnan(value)]
+  if not known:
+    return 'none yet'
+  text = f'{np.mean(known):.2f}'
+  if len(known) > 1:
+    low, high = of_mean(known)
+    text += f' [{low:.2f}, {high:.2f}]'
+  if len(known) < len(values):
+    text += f' of {len(known)}'
+  return text if len(values) == 1 else f'{text} of {len(values)} runs'

@@ -85,6 +85,11 @@ def scores_by_rate(trials: Iterable[Trial]) -> dict[float, list[float]]:
   return found
 
 
+def has_seeds(trials: Sequence[Trial]) -> bool:
+  """Whether each learning rate has several trials, so the mean an interval."""
+  return len(trials) >= 2 * len({trial.learning_rate for trial in trials})
+
+
 def share(rates: int, *, of_50: int) -> int:
   """How many learning rates to average, as the paper does of its 50."""
   return max(1, round(of_50 * rates / published.RATES))
@@ -186,9 +191,12 @@ def names(trials: Sequence[Trial]) -> tuple[list[str], list[str]]:
 def describe(chosen: Sequence[Trial]) -> str:
   """The mean score, frames and learning rates of trials, in words.
 
-  Several trials have the 95% interval of their mean too.
+  With several seeds, the 95% interval of the mean too.
   """
-  mean = intervals.describe([*map(score, chosen)])
+  values = [*map(score, chosen)]
+  mean = f'{np.mean(values):.2f}'
+  if has_seeds(chosen):
+    mean = intervals.describe(values)
   frames = np.mean([trial.run.train['frames'][-1] for trial in chosen])
   rates = ', '.join(
     dict.fromkeys(f'{trial.learning_rate:g}' for trial in chosen)

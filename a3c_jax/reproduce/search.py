@@ -264,7 +264,7 @@ class Results:
       best = finished[:_BEST]
       cells = [[_short(row, name) for name in self._shown] for row in best]
       lines.append(console.table([self._shown, *cells]))
-    settings = self._settings(finished)
+    settings = self._settings()
     if any(len(scores) > 1 for scores in settings.values()):
       titles = [*self._names, 'mean_return [95% interval]']
       cells = [
@@ -274,16 +274,25 @@ class Results:
       lines.append(console.table([titles, *cells]))
     return '\n'.join([*lines, f'results in {paths.as_given(self._path)}'])
 
-  def _settings(self, rows) -> dict[tuple[str, ...], list[float]]:
-    """The mean returns of all seeds by their settings, the best mean first."""
+  def _settings(self) -> dict[tuple[str, ...], list[float]]:
+    """The mean returns of all seeds by their settings, the best mean first.
+
+    NaN of a run that is not finished or has none. A setting with such a run
+    comes after those without.
+    """
     found: dict[tuple[str, ...], list[float]] = {}
-    for row in rows:
-      score = float(row['mean_return'] or 'nan')
-      if not math.isnan(score):
-        values = tuple(row[name] for name in self._names)
-        found.setdefault(values, []).append(score)
-    best = sorted(found, key=lambda each: np.mean(found[each]), reverse=True)
-    return {each: found[each] for each in best}
+    for row in self.rows.values():
+      score = 'nan'
+      if row['status'] == 'finished':
+        score = row['mean_return'] or score
+      values = tuple(row[name] for name in self._names)
+      found.setdefault(values, []).append(float(score))
+
+    def rank(values):
+      known = [score for score in found[values] if not math.isnan(score)]
+      return len(known) == len(found[values]), np.mean(known or -math.inf)
+
+    return {each: found[each] for each in sorted(found, key=rank, reverse=True)}
 
 
 def _short(row, name) -> str:

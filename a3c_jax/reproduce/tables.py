@@ -185,6 +185,7 @@ class _Reached(NamedTuple):
   """
 
   runs: int
+  has_seeds: bool  # of each learning rate, so that there are intervals
   needed: np.ndarray  # [2]
   resampled: np.ndarray  # [2, N], of runs drawn with replacement
 
@@ -211,12 +212,12 @@ class _Speedups(NamedTuple):
   def intervals(self, threads: int) -> dict[str, intervals.Interval]:
     """95% intervals of what several runs need, and of gains, by column."""
     these = self.by_threads[threads]
-    if these.runs < 2:
+    if not these.has_seeds:
       return {}
     found: dict[str, np.ndarray] = {}
     found |= zip(_NEEDED, these.resampled, strict=True)
     first = self.by_threads.get(self.smallest)
-    if first is not None and first.runs > 1 and threads != self.smallest:
+    if first is not None and first.has_seeds and threads != self.smallest:
       with np.errstate(invalid='ignore'):
         ratios = first.resampled / these.resampled
       found |= zip(_GAINS, ratios, strict=True)
@@ -284,13 +285,14 @@ def table2(
 
 def _measure(trials, smallest, *, of_50, reference) -> _Speedups | None:
   """Speed-ups of one method in one game; None without any scores."""
-  lines = {}
+  lines, has_seeds = {}, {}
   by_threads = scores.groups(trials, lambda trial: trial.threads)
   for threads, group in sorted(by_threads.items()):
     chosen = scores.best(group, of_50=of_50)
     both = [scores.learning_lines(chosen, axis) for axis in scores.AXES]
     if all(each is not None for each in both):
       lines[threads] = both
+      has_seeds[threads] = scores.has_seeds(chosen)
   if not lines:
     return None
   goal = reference
@@ -298,14 +300,21 @@ def _measure(trials, smallest, *, of_50, reference) -> _Speedups | None:
     goal = scores.reference_score(
       [curves.mean(frames) for frames, _ in lines.values()]
     )
-  reached = {threads: _reach(both, goal) for threads, both in lines.items()}
+  reached = {
+    threads: _reach(both, goal, has_seeds=has_seeds[threads], stream=threads)
+    for threads, both in lines.items()
+  }
   return _Speedups(goal, reached, smallest)
 
 
-def _reach(both: Sequence[curves.Lines], goal: float) -> _Reached:
+def _reach(
+  both: Sequence[curves.Lines], goal: float, *, has_seeds: bool, stream: int
+) -> _Reached:
   """Where the mean of runs, by frames and by hours, reaches a score."""
   count = len(both[0].y)
-  draws = intervals.resamples(count, of=_RESAMPLES) if count > 1 else []
+  draws = []
+  if has_seeds:
+    draws = intervals.resamples(count, of=_RESAMPLES, stream=stream)
   units = (1, scores.AXES['hours'][1])
   needed, resampled = [], []
   for unit, (x, y) in zip(units, both, strict=True):
@@ -317,7 +326,7 @@ def _reach(both: Sequence[curves.Lines], goal: float) -> _Reached:
     first, *others = np.nan_to_num(places, nan=math.inf).tolist()
     needed.append(first)
     resampled.append(others)
-  return _Reached(count, np.array(needed), np.array(resampled))
+  return _Reached(count, has_seeds, np.array(needed), np.array(resampled))
 
 
 def _describe_intervals(game, method, measured: _Speedups) -> list[str]:

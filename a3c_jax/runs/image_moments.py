@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+import logging
 
 import gymnasium
 import jax
 import numpy as np
 
-from a3c_jax.core import types
+from a3c_jax.core import errors, types
 from a3c_jax.envs import replayable
 from a3c_jax.networks import layers
 from a3c_jax.parameters import store as store_lib
 
 STEPS = 10_000  # Agent steps of random play, of all environments together.
 _STREAM = 2**32 - 1  # Of random numbers; workers have those of their index.
+_logger = logging.getLogger(__name__)
 
 
 def measure(env: gymnasium.vector.VectorEnv, seed: int) -> layers.Moments:
@@ -63,6 +65,8 @@ def prepare(
   store: store_lib.ParameterStore,
   make_env: Callable[[], gymnasium.vector.VectorEnv],
   seed: int,
+  *,
+  max_env_restarts: int,
 ) -> None:
   """Gives all parameters of a store moments that it measures.
 
@@ -70,16 +74,43 @@ def prepare(
     store: of a run that has not begun; no worker may run meanwhile.
     make_env: makes K environments, which are closed again.
     seed: of the run.
+    max_env_restarts: how often an environment that fails is made again, and
+      measured from the beginning.
+
+  Raises:
+    UsageError: if the network of the run normalises no images.
+    Exception: what an environment raised once too often, with a note.
   """
-  env = make_env()
-  try:
-    moments = measure(env, seed)
-  finally:
-    env.close()
   state, _ = store.capture()
-  params = with_moments(state.version.params, moments)
-  target = state.version.target_params
+  params, target = state.version.params, state.version.target_params
+  if not (isinstance(params, dict) and layers.MOMENTS in params):
+    raise errors.UsageError(
+      '--normalize_images: the network of the learner normalises none; '
+      'allowed: --nonormalize_images, or a network of --network'
+    )
+  for restarts in range(max_env_restarts + 1):
+    try:
+      moments = _measured_once(make_env, seed)
+      break
+    except Exception as error:
+      if restarts == max_env_restarts:
+        error.add_note('in random play that measures images')
+        raise
+      _logger.warning(
+        'an environment failed while images were measured, and is made again: '
+        '%s',
+        errors.in_one_line(error),
+      )
+  params = with_moments(params, moments)
   version = state.version._replace(
     params=params, target_params=None if target is None else params
   )
   store.restore(state._replace(version=version, memory=None))
+
+
+def _measured_once(make_env, seed) -> layers.Moments:
+  env = make_env()
+  try:
+    return measure(env, seed)
+  finally:
+    env.close()

@@ -198,7 +198,19 @@ def _run_once(
         setting_up.stoppable(config, signals),
       ):
         stage('measuring images in random play')
-        image_moments.prepare(parts.job.store, makers.env, config.seed)
+        _logger.info('measuring images in random play')
+
+        def make_env():
+          env = makers.env()
+          signals.renew()
+          return env
+
+        image_moments.prepare(
+          parts.job.store,
+          make_env,
+          config.seed,
+          max_env_restarts=config.max_env_restarts,
+        )
     workdir.claim(
       parts.job.store.read().frames,
       spaces_lib.to_records(spaces_lib.of(parts.team[0].env)),

@@ -129,7 +129,8 @@ def make_torso(config: Config, space: gymnasium.spaces.Box) -> nn.Module:
   if config.normalize_images:
     _check_normalizes_images(config, name, space)
   scale = None
-  if not config.normalize_obs:  # Normalised observations have no bounds.
+  # What is normalised has no bounds any more, or needs none.
+  if not (config.normalize_obs or config.normalize_images):
     scale = networks.scale_between(space.low, space.high, space.dtype)
   if name == 'mlp':
     torso = networks.MLPTorso(dims, scale=scale, norm=config.norm)

@@ -116,7 +116,8 @@ class Config:
     'Normalise images of bytes: less the mean of each pixel, divided by the '
     'deviation of all pixels from their means, clipped to [-10, 10]. Both are '
     'measured once, in 10,000 agent steps of random play before training. Only '
-    'with nips, nature and linear_conv.'
+    'with nips, nature and linear_conv.',
+    may_override=False,
   )
   learning_rate: float = fields.positive(
     "Learning rate at frame 0, per unit of the optimizer's direction.",

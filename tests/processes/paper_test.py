@@ -120,7 +120,7 @@ def test_seeds_of_each_learning_rate():
     runs=runs,
   )
   assert '2 of 50 learning rates, curves of the best 1 ' in title
-  assert '3 seeds, 3 of 5 seeds of dqn' in title
+  assert title.count('seeds') == 1 and ', 3 seeds, ' in title
   row = make_runs('table1', games=('pong',), seeds=2, methods=('a3c_1_day',))
   assert [run.seed for run in row] == [1, 2]
 

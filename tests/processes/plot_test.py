@@ -30,7 +30,7 @@ def test_plot_draws_several_runs(trained):
   )
   succeeded(run('plot.py --workdir=q1 q2 --seeds=2 --out=2.png', cwd=trained))
   line = refused(run('plot.py --workdir=q1 q2 --seeds=3', cwd=trained))
-  assert '--seeds=3: nstep_q has seeds 1, 2; allowed: each of 1 to 3' in line
+  assert '--seeds=3: nstep_q has runs with seeds 1, 2; allowed: 3 dif' in line
   picture = (trained / 'curves.svg').read_text()
   # Matplotlib writes the text that it draws as a comment beside it.
   for text in (

@@ -1,5 +1,7 @@
 """Images that are normalised by what random play measures."""
 
+import dataclasses
+
 import catch_runs
 import gymnasium
 import jax
@@ -8,8 +10,10 @@ import pytest
 from results import digest
 
 import a3c_jax
+from a3c_jax.core import errors
 from a3c_jax.envs import gym
 from a3c_jax.runs import image_moments
+from a3c_jax.settings import build
 
 SHAPE = (2, 36, 36)
 
@@ -19,7 +23,10 @@ class Blinking(gymnasium.Env):
 
   observation_space = gymnasium.spaces.Box(0, 255, SHAPE, np.uint8)
   action_space = gymnasium.spaces.Discrete(2)
-  closed = 0
+  made = closed = 0
+
+  def __init__(self):
+    Blinking.made += 1
 
   def reset(self, *, seed=None, options=None):
     super().reset(seed=seed)
@@ -106,11 +113,11 @@ def test_images_that_never_change():
   ],
 )
 def test_every_version_of_a_run_has_the_moments(tmp_path, given):
-  Blinking.closed = 0
+  Blinking.made = Blinking.closed = 0
   result = run(tmp_path, **given)
   check(moments_of(result.params))
-  # Those of training, and that of the measurement.
-  assert Blinking.closed >= 2
+  # That of the measurement too.
+  assert Blinking.made == Blinking.closed > given.get('threads', 1)
   make_env = gym.make(given.get('env', Blinking))
   loaded = a3c_jax.load(tmp_path, make_env=make_env)
   jax.tree.map(
@@ -118,6 +125,49 @@ def test_every_version_of_a_run_has_the_moments(tmp_path, given):
     moments_of(loaded.params),
     moments_of(result.params),
   )
+
+
+class Fragile(Blinking):
+  """Fails before the end of its episode, as often as `failures`."""
+
+  failures = 0
+
+  def step(self, action):
+    if self._steps == 39 and Fragile.failures:
+      Fragile.failures -= 1
+      raise ValueError('it broke')
+    return super().step(action)
+
+
+def test_an_environment_that_fails_is_made_again(tmp_path, caplog):
+  Fragile.failures = 2
+  Blinking.made = Blinking.closed = 0
+  result = run(tmp_path / 'enough', env=Fragile, max_env_restarts=2)
+  check(moments_of(result.params))
+  assert Blinking.made == Blinking.closed > 3
+  assert caplog.text.count('while images were measured') == 2
+  Fragile.failures = 3
+  with pytest.raises(ValueError, match='it broke') as error:
+    run(tmp_path / 'too_few', env=Fragile, max_env_restarts=2)
+  assert error.value.__notes__[0] == 'in random play that measures images'
+  assert not (tmp_path / 'too_few/config.json').exists()
+
+
+def test_a_learner_of_ones_own_without_moments(tmp_path):
+  def make_learner(settings, env):
+    plain = dataclasses.replace(settings, normalize_images=False)
+    return build.make_learner(plain, env)
+
+  with pytest.raises(errors.UsageError, match='^--normalize_images: the netw'):
+    run(tmp_path, make_learner=make_learner)
+
+
+def test_a_resumed_run_keeps_its_images(tmp_path):
+  run(tmp_path)
+  with pytest.raises(errors.UsageError) as error:
+    run(tmp_path, normalize_images=False)
+  line = str(error.value)
+  assert line.startswith('--normalize_images=') and 'override' not in line
 
 
 def test_a_run_that_resumes_measures_nothing(tmp_path, monkeypatch):

@@ -191,6 +191,11 @@ def test_what_scales_observations():
   # Normalised observations have left their bounds.
   normalising = make_config(normalize_obs=True)
   assert build.make_torso(normalising, wide).scale is None
+  # Moments are those of bytes divided by 255, whatever their bounds.
+  normalising = make_config(normalize_images=True, network='nips')
+  few = spaces.Box(0, 1, (44, 40, 3), np.uint8)
+  assert build.make_torso(make_config(network='nips'), few).scale is not None
+  assert build.make_torso(normalising, few).scale is None
   # The two that were tuned long ago are computed as ever.
   for space in (
     spaces.Box(0, 255, (4, 84, 84), np.uint8),

@@ -291,17 +291,26 @@ def test_a_preset_changes_defaults_and_nothing_else():
 
 
 @pytest.mark.parametrize(
-  'algo', ['a3c', 'nstep_q', 'one_step_q', 'one_step_sarsa']
+  ('algo', 'clip', 'norm', 'target'),
+  [
+    ('a3c', 80.0, 'none', None),
+    ('pgql', 20.0, 'none', None),
+    ('nstep_q', 20.0, 'layer', 10_000),
+    ('one_step_q', 20.0, 'layer', 2_500),
+    ('one_step_sarsa', 20.0, 'layer', 2_500),
+  ],
 )
-def test_the_quick_preset_of_each_algorithm_of_the_paper(algo):
-  paper = defaults('atari', algo)
-  quick = defaults('atari', algo, preset='quick')
-  assert paper.keys() <= quick.keys()  # None is of another algorithm.
+def test_the_quick_presets(algo, clip, norm, target):
+  preset = registry.get(algo).presets['quick']['atari']
+  # None is a setting of another algorithm, which would be dropped.
+  assert preset.keys() <= defaults('atari', algo).keys()
+  assert all(reason for _, reason in preset.values())
   made = make(preset='quick', algo=algo)
-  assert made.normalize_images and made.envs_per_thread == 8
-  for name in quick.keys() - {'preset'}:
-    value, reason = quick[name]
-    assert settings.value_of(made, name) == value and reason
+  assert made.normalize_images and made.norm == norm
+  steps = made.envs_per_thread * made.t_max
+  assert made.max_grad_norm == clip == 0.5 * steps
+  if target:
+    assert made.algorithm.target_period_frames == target
 
 
 @pytest.mark.parametrize(

@@ -463,6 +463,34 @@ def test_table_2_of_several_runs_has_intervals():
   assert drawn.summary[0].endswith('frames of 3 runs')
   alone = tables.table2([one[0], two[0]], 'title', of_50=3, reference=8.0)
   assert [row['frames_low'] for row in alone.rows] == ['', '']
+  # The best rates alone are chosen: their spread is no interval.
+  rates = [
+    make_trial([0.0, 8.0, 8.0], threads=1, learning_rate=1e-4 * (1 + number))
+    for number in range(50)
+  ]
+  (row,) = tables.table2(rates, 'title', of_50=3, reference=8.0).rows
+  assert (row['runs'], row['frames_low']) == (3, '')
+  assert '[' not in scores.describe(scores.best(rates, of_50=3))
+
+
+def test_gains_do_not_pair_the_runs_of_two_numbers_of_threads():
+  pytest.importorskip('matplotlib')
+
+  def gain(ones, twos):
+    trials = [
+      make_trial([8.0 * (n >= first) for n in range(1, 41)], threads=threads)
+      for threads, firsts in ((1, ones), (2, twos))
+      for first in firsts
+    ]
+    _, row = tables.table2(trials, 'title', of_50=3, reference=4.0).rows
+    return row['speedup_by_frames_low'], row['speedup_by_frames_high']
+
+  firsts = [4, 8, 16, 32, 40]
+  low, high = gain(firsts, firsts)
+  # Were they paired, each draw's gain would be 1.
+  assert low < 0.5 and high > 2
+  other_low, other_high = gain(firsts, firsts[::-1])
+  assert (low, high) == pytest.approx((other_low, other_high), rel=0.3)
 
 
 def test_several_seeds_of_a_learning_rate_are_one_place():
@@ -497,4 +525,8 @@ def test_intervals_by_hand():
   # 0 and 3.
   assert intervals.of_mean([0.0] * 19 + [1.0]) == (0.0, 3 / 20)
   assert intervals.describe([2.0]) == '2.00'
-  assert intervals.describe([2.0, 4.0], '{:.0f}'.format) == '3 [2, 4] of 2 runs'
+  assert intervals.describe([2.0, 4.0]) == '3.00 [2.00, 4.00] of 2 runs'
+  assert intervals.describe([2.0, math.nan, 4.0]) == (
+    '3.00 [2.00, 4.00] of 2 of 3 runs'
+  )
+  assert intervals.describe([math.nan]) == 'none yet'
