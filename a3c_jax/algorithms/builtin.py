@@ -295,8 +295,8 @@ def _nstep_q(network: types.Network, hyperparameters: NStepQ) -> types.Learner:
 
 _QUICK_ONE_STEP: Defaults = {
   'acting': ('snapshot', 'most frames per second'),
-  'learning_rate': (5e-4, 'ours'),
-  'target_period_frames': (2_500, 'each copy takes values one step further'),
+  'learning_rate': (3e-4, 'learns more than with 5e-4 or 1e-3'),
+  'target_period_frames': (0, 'values go one step further per update'),
 }
 ALGORITHMS = (
   A3C,

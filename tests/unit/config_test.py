@@ -296,8 +296,8 @@ def test_a_preset_changes_defaults_and_nothing_else():
     ('a3c', 80.0, 'none', None),
     ('pgql', 20.0, 'none', None),
     ('nstep_q', 20.0, 'layer', 10_000),
-    ('one_step_q', 20.0, 'layer', 2_500),
-    ('one_step_sarsa', 20.0, 'layer', 2_500),
+    ('one_step_q', 20.0, 'layer', 0),
+    ('one_step_sarsa', 20.0, 'layer', 0),
   ],
 )
 def test_the_quick_presets(algo, clip, norm, target):
@@ -309,7 +309,7 @@ def test_the_quick_presets(algo, clip, norm, target):
   assert made.normalize_images and made.norm == norm
   steps = made.envs_per_thread * made.t_max
   assert made.max_grad_norm == clip == 0.5 * steps
-  if target:
+  if target is not None:
     assert made.algorithm.target_period_frames == target
 
 
