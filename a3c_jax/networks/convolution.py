@@ -101,7 +101,8 @@ def _over_blocks(x, kernel, stride, *, channels_first, moments):
 
 def _over_windows(x, kernel, stride, *, moments):
   """Multiplies all windows of the images by the kernel, 8 in one product."""
-  x = layers.normalized(x, moments)
+  if moments:
+    x = layers.normalized(x, moments)
   count, height, width, channels = x.shape
   size, _, _, features = kernel.shape
   rows = (height - size) // stride + 1
