@@ -46,8 +46,17 @@ def strided_convolution(
   # More than 16 pieces would compile slowly.
   length = max(8, math.ceil(len(x) / 16))
   if channels_first or x.dtype == jnp.uint8:
+    size = kernel.shape[0]
+    in_blocks = functools.partial(
+      _in_blocks, size=size, stride=stride, channels_first=channels_first
+    )
+    if moments:
+      moments = moments._replace(mean=_computed_once(in_blocks, moments))
     convolve = functools.partial(
-      _over_blocks, channels_first=channels_first, moments=moments
+      _over_blocks,
+      in_blocks=in_blocks,
+      channels_first=channels_first,
+      moments=moments,
     )
     if len(x) <= 16:
       length = 4
@@ -66,30 +75,50 @@ def strided_convolution(
   return jnp.concatenate(pieces)
 
 
-def _over_blocks(x, kernel, stride, *, channels_first, moments):
+def _in_blocks(x, *, size, stride, channels_first):
+  """Returns images as [N, rows, columns, stride² · C], a block in each pixel.
+
+  Neighbours in memory stay neighbours: that is faster.
+  """
+  if channels_first:
+    _, channels, height, width = x.shape
+  else:
+    _, height, width, channels = x.shape
+  rows, columns = (
+    (length - size) // stride + size // stride for length in (height, width)
+  )
+  if channels_first:
+    x = x[:, :, : rows * stride, : columns * stride]
+    x = x.reshape(-1, channels, rows, stride, columns, stride)
+    x = _keep_last(x, (0, 2, 4, 1, 3))
+  else:
+    x = x[:, : rows * stride, : columns * stride]
+    x = x.reshape(-1, rows, stride, columns, stride, channels)
+    x = _keep_last(x, (0, 1, 3, 2, 4))
+  return x.reshape(-1, rows, columns, stride**2 * channels)
+
+
+def _computed_once(in_blocks, moments):
+  """Returns the mean of images in blocks, for all images.
+
+  XLA would transpose it for each image again, an optimization barrier or not.
+  But it computes a branch once.
+  """
+  mean = jnp.asarray(moments.mean)[None]
+  return jax.lax.cond(
+    moments.deviation > 0,
+    in_blocks,
+    lambda x: jnp.zeros_like(in_blocks(x)),
+    mean,
+  )
+
+
+def _over_blocks(x, kernel, stride, *, in_blocks, channels_first, moments):
   """Convolves with stride 1 over blocks of stride² pixels."""
   size, _, channels, features = kernel.shape
   blocks = size // stride
-  height, width = x.shape[2:] if channels_first else x.shape[1:3]
-  rows = (height - size) // stride + blocks
-  columns = (width - size) // stride + blocks
   kernel = kernel.reshape(blocks, stride, blocks, stride, channels, features)
-
-  # Neighbours in memory stay neighbours: that is faster.
-  def in_blocks(x):
-    if channels_first:
-      x = x[:, :, : rows * stride, : columns * stride]
-      x = x.reshape(-1, channels, rows, stride, columns, stride)
-      x = _keep_last(x, (0, 2, 4, 1, 3))
-    else:
-      x = x[:, : rows * stride, : columns * stride]
-      x = x.reshape(-1, rows, stride, columns, stride, channels)
-      x = _keep_last(x, (0, 1, 3, 2, 4))
-    return x.reshape(-1, rows, columns, stride**2 * channels)
-
   axes = (0, 2, 4, 1, 3, 5) if channels_first else (0, 2, 1, 3, 4, 5)
-  if moments:
-    moments = moments._replace(mean=in_blocks(moments.mean[None]))
   return jax.lax.conv_general_dilated(
     layers.normalized(in_blocks(x), moments),
     kernel.transpose(axes).reshape(blocks, blocks, -1, features),
