@@ -148,7 +148,7 @@ def _diagnostics(runs: Sequence[curves.Run]) -> dict[str, str]:
   }
 
 
-def _draw_diagnostic(axes, groups, name, points) -> None:
+def _draw_diagnostic(axes, groups, name, label, points) -> None:
   for number, group in enumerate(groups):
     lines = [
       (run.train['frames'], run.train[name])
@@ -158,6 +158,7 @@ def _draw_diagnostic(axes, groups, name, points) -> None:
     curve = curves.binned(lines, points)
     drawing.draw_line(axes, curve, color=f'C{number}', label=group.label)
   axes.set_xlabel(drawing.LABELS['frames'])
+  axes.set_ylabel(label)
 
 
 def _check_seeds(groups: Sequence[curves.Group], count: int) -> None:
@@ -217,8 +218,7 @@ def draw(groups: Sequence[curves.Group], options: Options) -> Any:
     )
   panels = list(table[1:].flat)
   for axes, name in zip(panels, names, strict=False):
-    _draw_diagnostic(axes, groups, name, options.points)
-    axes.set_ylabel(labels[name])
+    _draw_diagnostic(axes, groups, name, labels[name], options.points)
   for axes in panels[len(names) :]:
     axes.set_axis_off()
   for axes in table.flat:

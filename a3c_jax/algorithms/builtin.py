@@ -37,6 +37,7 @@ QUICK: Defaults = {
   'normalize_images': (True, 'learns from far fewer frames, and units live'),
   'rms_epsilon': (1e-5, 'every weight moves; as in synchronous A2C'),
   'rms_start': (1.0, 'short first steps; as in synchronous A2C'),
+  'max_grad_norm': (20.0, 'half of 40 steps; as in synchronous A2C'),
 }
 
 
@@ -247,7 +248,6 @@ class NStepQ(ReplayedQ):
 _QUICK_VALUES: Defaults = {
   **QUICK,
   'norm': ('layer', 'as PQN, arXiv:2407.04811: values of Q stay small'),
-  'max_grad_norm': (20.0, 'half of 40 steps; as in synchronous A2C'),
   'exploration_anneal_frames': (1_000_000, 'as Dopamine'),
   'exploration_ends': ((0.01,), 'as Dopamine'),
   'exploration_probabilities': ((1.0,), 'all environments have that end'),

@@ -82,7 +82,6 @@ PGQL_ALGORITHM = Algorithm(
     'quick': {
       'atari': {
         **builtin.QUICK,
-        'max_grad_norm': (20.0, 'half of 40 steps; as in synchronous A2C'),
         'init_gain': (2.45, '√6, by He et al. 2015: more units stay alive'),
       }
     }

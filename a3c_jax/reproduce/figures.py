@@ -209,11 +209,10 @@ def figure_s5(trials: Sequence[Trial], title: str) -> Drawn:
         points = [paper.x.tolist(), paper.score.tolist()]
         rows += _rank_rows(panel, optimizer, 'paper', points)
       if values:
+        rates = f'{len(values)} learning rate' + 's' * (len(values) != 1)
         summary.append(
           f'{game} {method} {optimizer}: mean {np.mean(values):.2f}, best '
-          f'{intervals.describe(found[0])} of {len(values)} learning rate'
-          + 's'
-          * (len(values) != 1)
+          f'{intervals.describe(found[0])} of {rates}'
         )
     panel.axes.set_xlabel('rank among learning rates, of 50')
   return _finished(picture, rows, summary)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+import contextlib
 import logging
 
 import gymnasium
@@ -90,7 +91,8 @@ def prepare(
     )
   for restarts in range(max_env_restarts + 1):
     try:
-      moments = _measured_once(make_env, seed)
+      with contextlib.closing(make_env()) as env:
+        moments = measure(env, seed)
       break
     except Exception as error:
       if restarts == max_env_restarts:
@@ -106,11 +108,3 @@ def prepare(
     params=params, target_params=None if target is None else params
   )
   store.restore(state._replace(version=version, memory=None))
-
-
-def _measured_once(make_env, seed) -> layers.Moments:
-  env = make_env()
-  try:
-    return measure(env, seed)
-  finally:
-    env.close()

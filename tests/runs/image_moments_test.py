@@ -3,6 +3,7 @@
 import dataclasses
 
 import catch_runs
+import counting
 import gymnasium
 import jax
 import numpy as np
@@ -18,27 +19,20 @@ from a3c_jax.settings import build
 SHAPE = (2, 36, 36)
 
 
-class Blinking(gymnasium.Env):
+class Blinking(counting.Counting):
   """Images of 100, whose first pixel is 40 and 60 by turns."""
 
   observation_space = gymnasium.spaces.Box(0, 255, SHAPE, np.uint8)
-  action_space = gymnasium.spaces.Discrete(2)
   made = closed = 0
 
   def __init__(self):
     Blinking.made += 1
 
-  def reset(self, *, seed=None, options=None):
-    super().reset(seed=seed)
-    self._steps = 0
-    return self._observe(), {}
-
-  def step(self, action):
-    self._steps += 1
-    return self._observe(), float(action), self._steps == 40, False, {}
-
   def close(self):
     Blinking.closed += 1
+
+  def _reward(self, action):
+    return float(action)
 
   def _observe(self):
     image = np.full(SHAPE, 100, np.uint8)
@@ -133,7 +127,7 @@ class Fragile(Blinking):
   failures = 0
 
   def step(self, action):
-    if self._steps == 39 and Fragile.failures:
+    if self._steps == counting.EPISODE - 1 and Fragile.failures:
       Fragile.failures -= 1
       raise ValueError('it broke')
     return super().step(action)
