@@ -19,6 +19,7 @@ from a3c_jax.envs import replayable
 from a3c_jax.parameters.store import StoreState
 from a3c_jax.replay.chunks import Chunk
 from a3c_jax.replay.memory import MemoryState
+from a3c_jax.runs import model_file
 from a3c_jax.runs.checkpoint_store import Saved, Store
 
 
@@ -170,12 +171,12 @@ def _but_seconds(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_params(
-  workdir: pathlib.Path, which: str, template: types.Params
+  folder: pathlib.Path, which: str, template: types.Params
 ) -> tuple[types.Params, types.RunningStatistics | None, int, list[str]]:
-  """Reads parameters of a run, also while it trains.
+  """Reads parameters of a run, also while it trains, or of a model.
 
   Args:
-    workdir: of the run.
+    folder: of the run or the model.
     which: 'latest', 'best', or a count of frames.
     template: parameters of the same network.
 
@@ -185,32 +186,55 @@ def read_params(
     newer than 'latest'.
 
   Raises:
-    FileNotFoundError: if there is no such checkpoint, naming those that exist.
-    CorruptError: if `which` is 'best' or a count, and that one is corrupt.
+    FileNotFoundError, CorruptError: as `read_arrays`.
     MismatchError: if it holds other parameters than `template`.
   """
+  arrays, frames, problems = read_arrays(folder, which)
+  return *_policy(arrays, template), frames, problems
+
+
+def read_arrays(
+  folder: pathlib.Path, which: str
+) -> tuple[dict[str, Any], int, list[str]]:
+  """Reads what `read_params` does, as nested dicts of arrays.
+
+  Args:
+    folder: of the run or the model.
+    which: 'latest', 'best', or a count of frames.
+
+  Returns:
+    Arrays, with 'params' and 'statistics' among them; the count of frames, and
+    a line for each corrupt checkpoint.
+
+  Raises:
+    FileNotFoundError: if there is no such checkpoint, naming those that exist.
+    CorruptError: if `which` is 'best' or a count, and that one is corrupt, or
+      if the model is.
+  """
+  if model_file.is_model(folder):
+    model = model_file.read(folder)
+    if which not in ('latest', str(model.frames)):
+      raise FileNotFoundError(f'this is a model of frame {model.frames}')
+    return model.arrays, model.frames, []
   newest, best = stores = [
-    Store(workdir / name, read_only=True) for name in ('checkpoints', 'best')
+    Store(folder / name, read_only=True) for name in ('checkpoints', 'best')
   ]
   problems = []
   if which == 'latest':
     saved, problems = newest.newest()
     if saved is not None:
-      frames = saved.record.get('frames', 0)
-      return *_policy(saved.arrays, template), frames, problems
+      return saved.arrays, saved.record.get('frames', 0), problems
   elif which == 'best':
     while found := best.frames():
       with contextlib.suppress(FileNotFoundError):  # Deleted by its writer.
-        arrays = best.read(found[-1]).arrays
-        return *_policy(arrays, template), found[-1], problems
+        return best.read(found[-1]).arrays, found[-1], problems
   else:
     count = which.lstrip('0') or '0'
     for store in stores:
       # As text: Python refuses to make a number of 5,000 digits.
       if count in map(str, store.frames()):
         with contextlib.suppress(FileNotFoundError):
-          arrays = store.read(int(count)).arrays
-          return *_policy(arrays, template), int(count), problems
+          return store.read(int(count)).arrays, int(count), problems
   found = sorted({frames for store in stores for frames in store.frames()})
   counts = ', '.join(map(str, found)) or 'none'
   raise FileNotFoundError(

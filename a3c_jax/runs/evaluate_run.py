@@ -31,7 +31,7 @@ class Options:
   """What to evaluate, and how; a flag of the script for each."""
 
   workdir: str = fields.path(
-    'Folder of the run.', default='', source='has to be given'
+    'Folder of the run, or of a model.', default='', source='has to be given'
   )
   checkpoint: str = fields.setting(
     'latest, best (by the evaluations during training), or its frames.',

@@ -1,4 +1,4 @@
-"""Loads the trained policy of a run from its folder."""
+"""Loads the trained policy of a run, or of a model, from its folder."""
 
 from __future__ import annotations
 
@@ -149,13 +149,13 @@ def load(
   make_learner: MakeLearner | None = None,
   trust: bool = False,
 ) -> LoadedPolicy:
-  """Loads the trained policy of a run, also while the run trains.
+  """Loads the trained policy of a run, also while the run trains, or a model.
 
   The spaces are read from config.json, so no environment is needed. If
   config.json has none, the environment is made.
 
   Args:
-    workdir: of the run.
+    workdir: of the run, or a folder that experiments/export.py wrote.
     checkpoint: 'latest', 'best' (by the evaluations during training), or a
       count of frames.
     greedy: take the best action, deterministically; of a Gaussian policy the

@@ -14,6 +14,7 @@ from typing import Any
 
 from a3c_jax.core import errors, files, packages, paths
 from a3c_jax.envs import domain as domain_lib
+from a3c_jax.runs import model_file
 from a3c_jax.settings import record as record_lib
 from a3c_jax.settings.common import Config
 
@@ -135,6 +136,8 @@ class Workdir:
       return False
     below = ('checkpoints', 'checkpoints/attached', 'best')
     paths.check_links(path, flag='workdir', below=below)
+    if model_file.is_model(path):
+      self._refuse('holds a model, which has no state of training')
     if (path / 'config.json').exists():
       return True
     if any(entry.name != _UNFINISHED for entry in path.iterdir()):

@@ -17,7 +17,7 @@ from a3c_jax.algorithms import registry
 from a3c_jax.core import fields, paths
 from a3c_jax.envs import atari, domain
 from a3c_jax.runs import workdir
-from a3c_jax.settings import build, common
+from a3c_jax.settings import as_flags, build, common
 from a3c_jax.settings import flags as flags_lib
 from a3c_jax.settings.defaults import defaults
 
@@ -374,3 +374,29 @@ def test_other_failures_are_not_called_bad_input(monkeypatch, capsys, tmp_path):
   assert capsys.readouterr().err == 'stopped\n'
   with flagsaver.flagsaver(), pytest.raises(ZeroDivisionError):
     command_line.run(broken)
+
+
+@pytest.mark.parametrize(
+  'arguments',
+  [
+    '',
+    '--game=breakout --sticky=0.25 --full_action_space --frames=1e6',
+    '--preset=quick --seed=3',
+    '--preset=quick --lstm --algo=a3c --anneal_frames=80e6',
+    '--preset=quick --algo=nstep_q --nonormalize_images --norm=none',
+    '--algo=one_step_q --exploration_ends=0.1,1e-3 --target_period_frames=0 '
+    '--exploration_probabilities=0.5,0.5 --learning_rate=1.5e-3',
+    '--preset=paac --envs_per_thread=4 --threads=2',
+    '--preset=ga3c --agents=3',
+    '--runtime=queues --nolstm --t_max=7',
+    '--runtime=synchronous --threads=3',
+    '--max_lag=3 --when_late=wait --optimizer=per_thread_adam',
+    '--algo=dqn --preset=quick --replay_capacity=10000',
+    '--algo=pgql --frames=300_000',
+  ],
+)
+def test_a_config_as_flags_is_the_same_config(parse, arguments):
+  made = parse(*arguments.split(), '--workdir=r')
+  found = as_flags.as_flags(made)
+  assert parse(*found, '--workdir=r') == made
+  assert '--workdir=r' not in found

@@ -1,0 +1,186 @@
+"""experiments/export.py: from a run to a model that is evaluated and loaded."""
+
+import shlex
+
+import jax
+import numpy as np
+from programs import refused, succeeded
+import pytest
+from results import change_record, read_record, read_rows
+from script_runs import largest_files, run
+from walks import NUMBERS, train_catch, walk
+
+import a3c_jax
+from a3c_jax.core import errors
+from a3c_jax.runs import checkpoints
+
+EXPORT = 'export.py --workdir=r'
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+  """A folder with a run in 'r', evaluated twice, and its model in 'm'."""
+  folder = tmp_path_factory.mktemp('trained')
+  train_catch(folder / 'r', algo='nstep_q', seed=7)
+  evaluate = 'evaluate.py --workdir=r --episodes=3 --threads=1'
+  succeeded(run(evaluate, cwd=folder))
+  succeeded(run(f'{evaluate} --checkpoint=0', cwd=folder))
+  out = succeeded(run(f'{EXPORT} --out=m', cwd=folder))
+  assert out == f'parameters of frame {frames_of(folder):,} in m\n'
+  return folder
+
+
+def frames_of(folder):
+  return a3c_jax.load(folder / 'r').frames
+
+
+def test_a_model_is_the_policy_of_its_run(trained):
+  of_run, of_model = (a3c_jax.load(trained / name) for name in 'rm')
+  assert of_model.frames == of_run.frames > 0
+  jax.tree.map(np.testing.assert_array_equal, of_model.params, of_run.params)
+  files = sorted(path.name for path in (trained / 'm').iterdir())
+  assert files == [
+    'README.md',
+    'config.json',
+    'evaluations.csv',
+    'model.safetensors',
+  ]
+
+
+def test_it_has_the_scores_of_its_own_frame_alone(trained):
+  latest, first = read_rows(trained / 'r/evaluations.csv')
+  assert first['frames'] == '0'
+  assert read_rows(trained / 'm/evaluations.csv')[0] == latest
+  assert len(read_rows(trained / 'm/evaluations.csv')) == 1
+
+
+def test_it_scores_what_the_run_does(trained, tmp_path):
+  rows = []
+  for name in 'rm':
+    csv = tmp_path / name
+    succeeded(
+      run(f'evaluate.py --workdir={name} --episodes=5 --csv={csv}', cwd=trained)
+    )
+    rows += read_rows(csv)
+  assert rows[0] == rows[1]
+
+
+def test_the_card_has_the_command_and_the_scores(trained):
+  card = (trained / 'm/README.md').read_text()
+  lines = card.splitlines()
+  assert lines[0] == '# n-step Q on catch'
+  assert lines[2].startswith(
+    f'A policy of a3c_jax after {frames_of(trained):,}'
+  )
+  (command,) = (line for line in lines if line.startswith('python -m'))
+  program, of_run = shlex.split(command)[:4], read_record(trained / 'r')
+  assert program == ['python', '-m', 'a3c_jax', 'catch']
+  assert '--algo=nstep_q --seed=7' in command
+  assert f'--frames={of_run["config"]["frames"]}' in command
+  (row,) = read_rows(trained / 'm/evaluations.csv')
+  score = f'{float(row["mean_return"]):.2f}'
+  assert f'| plain | epsilon-greedy 0.05 | 3 | {score} |' in card
+  assert 'float16' not in card
+
+
+def test_the_settings_do_not_tell_where_the_run_was(trained):
+  assert read_record(trained / 'm')['config']['workdir'] == 'm'
+  assert str(trained) not in (trained / 'm/config.json').read_text()
+
+
+def test_float16_rounds_the_weights(trained, tmp_path):
+  out = f'--out={tmp_path}/half --dtype=float16'
+  succeeded(run(f'{EXPORT} {out}', cwd=trained))
+  half, whole = a3c_jax.load(tmp_path / 'half'), a3c_jax.load(trained / 'm')
+  jax.tree.map(
+    lambda a, b: np.testing.assert_array_equal(a, np.float16(b)),
+    half.params,
+    whole.params,
+  )
+  assert {x.dtype for x in jax.tree.leaves(half.params)} == {np.dtype('f4')}
+  card = (tmp_path / 'half/README.md').read_text()
+  assert 'measured before weights became float16' in card
+
+
+def test_a_model_of_a_model_is_the_same(trained, tmp_path):
+  succeeded(run(f'export.py --workdir=m --out={tmp_path}/m', cwd=trained))
+  for path in (trained / 'm').iterdir():
+    assert (tmp_path / 'm' / path.name).read_bytes() == path.read_bytes()
+
+
+def test_statistics_of_observations_are_in_the_model(tmp_path):
+  walk(tmp_path / 'r', NUMBERS, normalize_obs=True, eval_frames=0)
+  succeeded(run(f'{EXPORT} --out=m', cwd=tmp_path))
+  of_run, of_model = (
+    checkpoints.read_arrays(tmp_path / name, 'latest')[0]['statistics']
+    for name in 'rm'
+  )
+  assert of_run['count'] > 40
+  jax.tree.map(np.testing.assert_array_equal, of_model, of_run)
+  assert a3c_jax.load(tmp_path / 'm').frames == 40
+
+
+def test_code_that_the_settings_name_is_not_imported(trained, tmp_path):
+  succeeded(run(f'{EXPORT} --out={tmp_path}/r', cwd=trained))
+  change_record(tmp_path / 'r', network='evil:make')
+  (tmp_path / 'evil.py').write_text('raise SystemExit("imported")')
+  succeeded(run(f'{EXPORT} --out=m', cwd=tmp_path))
+  with pytest.raises(errors.UsageError, match='--network=evil:make; allowed'):
+    a3c_jax.load(tmp_path / 'm')
+
+
+def test_no_run_trains_in_a_model(trained):
+  before = (trained / 'm/config.json').read_text()
+  line = refused(run('catch.py --workdir=m --frames=10', cwd=trained))
+  assert line.startswith(
+    '--workdir=m: holds a model, which has no state of tra'
+  )
+  assert (trained / 'm/config.json').read_text() == before
+
+
+@pytest.mark.parametrize(
+  ('command', 'hint'),
+  [
+    ('export.py --out=n', '--workdir=: allowed: a path'),
+    (EXPORT, '--out=: allowed: a path'),
+    ('export.py --workdir=nowhere --out=n', '--workdir=nowhere: config.json: '),
+    (f'{EXPORT} --out=r', '--out=r: holds files; allowed: a new or empty fol'),
+    (f'{EXPORT} --out=r/config.json', '--out=r/config.json: is no folder; al'),
+    (f'{EXPORT} --out=r/config.json/n', '--out=r/config.json/n: Not a direct'),
+    (f'{EXPORT} --out=n --checkpoint=17', '--checkpoint=17: checkpoints exist'),
+    (f'{EXPORT} --out=n --dtype=int8', '--dtype=int8: allowed: float32, float'),
+    ('evaluate.py --workdir=m --checkpoint=best', 'this is a model of frame'),
+  ],
+)
+def test_bad_input_is_refused_in_one_line(trained, command, hint):
+  def state():
+    return sorted(
+      (str(path), path.stat().st_mtime_ns) for path in trained.rglob('*')
+    )
+
+  before = state()
+  assert hint in refused(run(command, cwd=trained))
+  assert state() == before
+
+
+def test_a_full_disk_leaves_nothing(trained, tmp_path):
+  with largest_files(1000):
+    code, _, err = run(f'{EXPORT} --out={tmp_path}/m', cwd=trained)
+  assert code == 1
+  assert err.startswith(f'error: --out={tmp_path}/m: File too large; nothing')
+  assert [*tmp_path.iterdir()] == []
+
+
+def test_a_damaged_model_is_refused_in_one_line(trained, tmp_path):
+  succeeded(run(f'{EXPORT} --out={tmp_path}/m', cwd=trained))
+  path = tmp_path / 'm/model.safetensors'
+  path.write_bytes(path.read_bytes()[:-1])
+  line = refused(run('evaluate.py --workdir=m', cwd=tmp_path))
+  assert 'model.safetensors is damaged' in line
+
+
+def test_damaged_scores_are_refused_in_one_line(trained, tmp_path):
+  succeeded(run(f'{EXPORT} --out={tmp_path}/r', cwd=trained))
+  (tmp_path / 'r/evaluations.csv').write_bytes(b'\xff\xfe\n\x80')
+  line = refused(run(f'{EXPORT} --out=m', cwd=tmp_path))
+  assert line.startswith('--workdir=r: evaluations.csv: ')
