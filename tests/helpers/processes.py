@@ -38,6 +38,14 @@ def parent_of(number):
   return None if state == 'Z' else int(parent)
 
 
+def command_of(number):
+  """The command of a process, or '' if it has ended."""
+  try:
+    return pathlib.Path(f'/proc/{number}/cmdline').read_text(errors='replace')
+  except (FileNotFoundError, ProcessLookupError):
+    return ''
+
+
 def is_engine(number):
   try:
     name = pathlib.Path(f'/proc/{number}/comm').read_text()

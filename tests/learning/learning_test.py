@@ -39,7 +39,6 @@ EXPLORES_SOON = {'exploration_anneal_frames': 10_000}
     {'algo': 'nstep_q', **EXPLORES_SOON},
     {'algo': 'one_step_q', **EXPLORES_SOON},
     {'algo': 'one_step_sarsa', **EXPLORES_SOON},
-    {'algo': 'one_step_q', 'acting': 'snapshot', **EXPLORES_SOON},
     {'algo': 'one_step_sarsa', 'acting': 'snapshot', **EXPLORES_SOON},
   ],
   ids=lambda given: '-'.join(map(str, given.values())),
@@ -54,7 +53,6 @@ def test_catch(tmp_path, given):
   'given',
   [
     {'algo': 'dqn'},
-    {'algo': 'double_dqn', 't_max': 3},
     {'algo': 'dueling_dqn'},
     {'algo': 'prioritized_dqn'},
     # Two threads, each with its own memory.
@@ -78,7 +76,6 @@ def test_catch_with_a_replay_memory(tmp_path, given):
   'given',
   [
     {'runtime': 'synchronous', 'threads': 2},
-    {'runtime': 'queues', 'agents': 2},
     {'runtime': 'queues', 'agents': 4, 'lag_correction': 'vtrace'},
   ],
 )

@@ -27,7 +27,11 @@ def run(command, *arguments, cwd):
   return finish(start_script(command, *arguments, cwd=cwd))
 
 
-@pytest.mark.parametrize('algo', registry.names())
+@pytest.mark.parametrize(
+  'algo',
+  # These three differ from dqn in what other tests compute.
+  sorted({*registry.names()} - {'double_dqn', 'prioritized_dqn', 'gorila'}),
+)
 def test_pong(tmp_path, algo):
   pytest.importorskip('ale_py')
   of_replay = settings.of_replay(algo)

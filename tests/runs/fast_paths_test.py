@@ -112,11 +112,9 @@ def assert_close(tree, expected):
 @pytest.mark.parametrize(
   ('algo', 'num_envs', 'norm'),  # 5 images are one piece, 15 are two.
   [
-    ('a3c', 3, 'none'),
     ('a3c', 3, 'layer'),
     ('lstm', 1, 'none'),
     ('gaussian', 1, 'none'),
-    ('nstep_q', 1, 'none'),
     ('nstep_q', 1, 'layer'),
     ('one_step_q', 3, 'none'),
     ('one_step_sarsa', 1, 'none'),

@@ -97,9 +97,7 @@ def test_images_that_never_change():
 @pytest.mark.parametrize(
   'given',
   [
-    {},
     {'algo': 'nstep_q', 'network': 'nature', 'threads': 2},
-    {'runtime': 'synchronous', 'threads': 2},
     {'runtime': 'queues'},
     {'algo': 'dqn', 'replay_start_frames': 20},
     # Policy and value have a torso each.

@@ -26,13 +26,16 @@ from a3c_jax.runs import checkpoints
 @pytest.mark.parametrize(
   'given',
   [
-    {'algo': 'a3c', 'lstm': True},
-    {'algo': 'one_step_sarsa', 'optimizer': 'momentum_sgd'},
     {'algo': 'nstep_q', 'optimizer': 'rmsprop', 'envs_per_thread': 3},
     {'algo': 'a3c', 't_max': 5, 'network': 'catch_runs:make_wide'},
     {'algo': 'a3c', 'lstm': True, 'runtime': 'synchronous', 'threads': 2},
     {'algo': 'one_step_q', 'runtime': 'synchronous', 'threads': 2},
-    {'algo': 'one_step_sarsa', 'acting': 'snapshot', 'envs_per_thread': 2},
+    {
+      'algo': 'one_step_sarsa',
+      'acting': 'snapshot',
+      'envs_per_thread': 2,
+      'optimizer': 'momentum_sgd',
+    },
   ],
 )
 def test_a_stopped_run_ends_in_the_same_bits(tmp_path, monkeypatch, given):
