@@ -249,7 +249,7 @@ _QUICK_VALUES: Defaults = {
   **QUICK,
   'norm': ('layer', 'as PQN, arXiv:2407.04811: values of Q stay small'),
   'exploration_anneal_frames': (1_000_000, 'as Dopamine'),
-  'exploration_ends': ((0.01,), 'as Dopamine'),
+  'exploration_ends': ((0.05,), 'that of evaluations'),
   'exploration_probabilities': ((1.0,), 'all environments have that end'),
 }
 
@@ -306,6 +306,10 @@ ALGORITHMS = (
     _nstep_q,
     NStepQ,
     {
+      'frames': (
+        14_000_000,
+        'half an hour on two cores; the last steps are small',
+      ),
       'learning_rate': (1e-3, 'learns sooner than with 3e-4'),
       'target_period_frames': (
         10_000,
