@@ -214,7 +214,10 @@ def read_arrays(
   if model_file.is_model(folder):
     model = model_file.read(folder)
     if which not in ('latest', str(model.frames)):
-      raise FileNotFoundError(f'this is a model of frame {model.frames}')
+      raise FileNotFoundError(
+        f'this is a model, which has the parameters of frame {model.frames} '
+        'alone'
+      )
     return model.arrays, model.frames, []
   newest, best = stores = [
     Store(folder / name, read_only=True) for name in ('checkpoints', 'best')
@@ -258,7 +261,20 @@ def _policy(
     if not isinstance(statistics, dict) or set(statistics) != fields:
       raise MismatchError('its statistics of observations have other names')
     statistics = types.RunningStatistics(**statistics)
-  return _fill(template, arrays.get('params'), 'parameters'), statistics
+    for name, array in statistics._asdict().items():
+      if not (isinstance(array, np.ndarray) and array.dtype.kind == 'f'):
+        raise MismatchError(f'its {name} of observations has no numbers')
+  params = _fill(template, arrays.get('params'), 'parameters')
+  kinds, expected = (
+    [leaf.dtype.name for leaf in jax.tree.leaves(tree)]
+    for tree in (params, template)
+  )
+  if kinds != expected:
+    raise MismatchError(
+      f'parameters of {", ".join(sorted({*kinds}))}, expected '
+      f'{", ".join(sorted({*expected}))}'
+    )
+  return params, statistics
 
 
 def _to_arrays(state: StoreState) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from a3c_jax.core import cpu, errors, fields, paths, threads
 from a3c_jax.envs import domain as domain_lib
 from a3c_jax.envs import reference_scores, replayable
 from a3c_jax.envs import spaces as spaces_lib
-from a3c_jax.runs import evaluation, evaluations_csv, loading
+from a3c_jax.runs import evaluation, evaluations_csv, loading, model_file
 from a3c_jax.runs import policy as policy_lib
 from a3c_jax.runs import video as video_lib
 from a3c_jax.settings import build
@@ -92,7 +92,8 @@ class Options:
     source='ours',
   )
   csv: str = fields.path(
-    'File that gets one more row; empty for evaluations.csv in the workdir.',
+    'File that gets one more row; empty for evaluations.csv in the workdir, or '
+    'for none if it is of a model.',
     optional=True,
     default='',
     source='ours',
@@ -120,7 +121,9 @@ class Options:
 
 
 def run(options: Options, config: Config) -> evaluation.Summary:
-  """Evaluates the policy of a run, logs the result and adds it to a CSV file.
+  """Evaluates a policy, logs the result and adds it to a CSV file.
+
+  Without `options.csv`, the scores that a model came with stay as they are.
 
   Args:
     options: valid by themselves.
@@ -145,11 +148,13 @@ def run(options: Options, config: Config) -> evaluation.Summary:
     exploration_epsilon=options.exploration_epsilon,
     trust=True,  # Checked above.
   )
-  # A workdir of somebody else must not choose what is written to.
-  file = evaluations_csv.EvaluationsFile(
-    pathlib.Path(options.csv or workdir / 'evaluations.csv'),
-    follow=bool(options.csv),
-  )
+  file = None
+  if options.csv or not model_file.is_model(workdir):
+    # A workdir of somebody else must not choose what is written to.
+    file = evaluations_csv.EvaluationsFile(
+      pathlib.Path(options.csv or workdir / 'evaluations.csv'),
+      follow=bool(options.csv),
+    )
   with contextlib.ExitStack() as stack:
     envs = _make_envs(options, config, protocol, stack)
     _check_policy(options, config.env_name, envs[0].single_action_space)
@@ -168,8 +173,9 @@ def run(options: Options, config: Config) -> evaluation.Summary:
     )
     row = _row(summary, options, config, protocol=protocol)
     _logger.info('%s', _describe(summary, row, options, config))
-    # Before environments are closed, which may take its time.
-    file.add(row | {'frames': loaded.frames})
+    if file:
+      # Before environments are closed, which may take its time.
+      file.add(row | {'frames': loaded.frames})
   return summary
 
 

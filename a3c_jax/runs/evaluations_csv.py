@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import csv
 import errno
 import io
@@ -29,6 +29,46 @@ _COLUMNS = (
 # Files of earlier versions keep their columns.
 _EARLIER = tuple(name for name in _COLUMNS if name != 'truncated_episodes')
 _logger = logging.getLogger(__name__)
+
+
+def rows_of(path: pathlib.Path, **values: str) -> list[dict[str, str]]:
+  """The rows of a file that have some values in their columns; [] without it.
+
+  A link is not followed: the folder may be somebody else's.
+
+  Raises:
+    UsageError: naming --workdir, if it cannot be read or has other columns.
+  """
+  try:
+    file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+      os.close(file)
+      raise ValueError('is no file')
+    with open(file, newline='', encoding='utf-8') as lines:
+      reader = csv.DictReader(lines)
+      if reader.fieldnames not in (None, [*_COLUMNS], [*_EARLIER]):
+        raise ValueError('has other columns')
+      rows = [row for row in reader if None not in {*row, *row.values()}]
+  except FileNotFoundError:
+    return []
+  except (OSError, ValueError, csv.Error) as error:
+    problem = errors.in_one_line(getattr(error, 'strerror', None) or error)
+    raise errors.UsageError(
+      f'--workdir={paths.as_given(path.parent)}: {path.name}: {problem}; '
+      'allowed: what evaluate.py wrote, or no such file'
+    ) from error
+  return [
+    row
+    for row in rows
+    if all(row[name] == value for name, value in values.items())
+  ]
+
+
+def as_text(rows: Sequence[Mapping[str, Any]]) -> str:
+  """The content of a file of rows, of which there is at least one."""
+  text = io.StringIO(newline='')
+  tables.write(text, rows)
+  return text.getvalue()
 
 
 class EvaluationsFile:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-import csv
 import dataclasses
 import json
 import logging
@@ -14,21 +13,28 @@ import shutil
 from typing import Any
 
 from a3c_jax.algorithms import registry
-from a3c_jax.core import errors, fields, files, paths, tables
-from a3c_jax.runs import checkpoint_store, checkpoints, loading, model_file
+from a3c_jax.core import errors, fields, files, paths
+from a3c_jax.runs import (
+  checkpoints,
+  evaluate_run,
+  evaluations_csv,
+  loading,
+  model_file,
+)
 from a3c_jax.settings import as_flags as as_flags_lib
+from a3c_jax.settings import config as config_lib
 from a3c_jax.settings import record as record_lib
-from a3c_jax.settings.common import Config
 
 _logger = logging.getLogger(__name__)
-_SHOWN = (  # Columns of evaluations.csv in the card.
-  'protocol',
-  'policy',
-  'episodes',
-  'mean_return',
-  'standard_error',
-  'human_normalized',
-)
+_SHOWN = {  # Columns of evaluations.csv in the card, and their headings.
+  'protocol': 'protocol',
+  'policy': 'actions',
+  'episodes': 'episodes',
+  'mean_return': 'mean return',
+  'standard_error': 'standard error',
+  'human_normalized': 'human-normalised, %',
+}
+Scores = Sequence[Mapping[str, str]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,15 +44,9 @@ class Options:
   workdir: str = fields.path(
     'Folder of the run.', default='', source='has to be given'
   )
-  checkpoint: str = fields.setting(
-    'latest, best (by the evaluations during training), or its frames.',
-    'latest, best, or a count of frames',
-    loading.is_checkpoint,
-    default='latest',
-    source='paper, section 5.1, evaluates the final weights',
-  )
+  checkpoint: str = fields.changed(evaluate_run.Options, 'checkpoint')
   out: str = fields.path(
-    'Folder of the model, new or empty.', default='', source='has to be given'
+    'Folder of the model, which is made.', default='', source='has to be given'
   )
   dtype: str = fields.one_of(
     'Data type of the weights in the file. float16 halves it. What normalises '
@@ -57,7 +57,7 @@ class Options:
   )
 
 
-def export(options: Options) -> pathlib.Path:
+def export(options: Options) -> None:
   """Writes a model: parameters, settings, scores, and a card that explains it.
 
   Imports nothing that the settings of the run name. Its folder has
@@ -67,137 +67,139 @@ def export(options: Options) -> pathlib.Path:
   Args:
     options: valid by themselves.
 
-  Returns:
-    The folder.
-
   Raises:
     UsageError: naming the flag, if there is no such run or checkpoint, the
-      folder cannot be made, or a weight is too large for `dtype`.
-    RunError: if the disk is full.
+      folder is there or cannot be made, or a weight is too large for `dtype`.
+    RunError: if the model cannot be written.
   """
   workdir, out = pathlib.Path(options.workdir), pathlib.Path(options.out)
+  if model_file.is_model(workdir):
+    raise errors.UsageError(
+      f'--workdir={paths.as_given(workdir)}: is a model already; allowed: the '
+      'folder of a run'
+    )
   record = record_lib.read(workdir)
-  arrays, frames, problems = _read(workdir, options.checkpoint)
+  with loading.checkpoint_errors(workdir, options.checkpoint):
+    arrays, frames, problems = checkpoints.read_arrays(
+      workdir, options.checkpoint
+    )
   for problem in problems:
     _logger.warning('%s', problem)
-  scores = _scores(workdir / 'evaluations.csv', frames)
   model = model_file.Model(
     {name: arrays.get(name) for name in ('params', 'statistics')},
     frames,
     options.dtype,
   )
-  _check_out(out)
-  unfinished = out.with_name(f'{out.name}{files.UNFINISHED}')
+  scores = evaluations_csv.rows_of(
+    workdir / 'evaluations.csv',
+    algo=record.config.algo,
+    env=record.config.env_name,
+    seed=str(record.config.seed),
+    frames=str(frames),
+  )
+  contents = {
+    'config.json': _settings(workdir, record.config, out.name),
+    'README.md': _card(record, model, scores, folder=out.name),
+  }
+  if scores:
+    contents['evaluations.csv'] = evaluations_csv.as_text(scores)
+  _write(options, model, contents)
+  _logger.info(
+    'parameters of frame %s in %s', f'{frames:,}', paths.as_given(out)
+  )
+
+
+def _write(
+  options: Options, model: model_file.Model, contents: Mapping[str, str]
+) -> None:
+  """Makes the folder, as a whole or not at all."""
+  out = pathlib.Path(options.out)
+  if os.path.lexists(out):
+    _refuse(out, 'is there already')
+  # Nothing else has this name, so that nothing else is removed at the end.
+  name = f'.{out.name[:100]}-{os.getpid()}{files.UNFINISHED}'
+  unfinished = out.with_name(name)
   try:
-    shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
+  except OSError as error:
+    _refuse(out, error.strerror)
+  try:
     model_file.write(unfinished, model)
-    _write_settings(unfinished, workdir, out.name)
-    if scores:
-      path = unfinished / 'evaluations.csv'
-      with path.open('w', newline='', encoding='utf-8') as file:
-        tables.write(file, scores)
-    card = _card(record.config, model, scores, folder=out.name)
-    (unfinished / 'README.md').write_text(card, encoding='utf-8')
-    unfinished.replace(out)
+    model_file.read(unfinished)
+    for name, text in contents.items():
+      content = text.encode('utf-8', 'backslashreplace')
+      files.replace(unfinished / name, content)
+    unfinished.rename(out)
+    files.sync_folder(out.parent)
   except OverflowError as error:
     raise errors.UsageError(
       f'--dtype={options.dtype}: {error}; allowed: float32'
     ) from error
+  except (TypeError, ValueError) as error:  # Arrays of no network.
+    raise errors.UsageError(
+      f'--checkpoint={options.checkpoint}: {errors.in_one_line(error)}; '
+      'allowed: one that this version of a3c_jax wrote'
+    ) from error
   except OSError as error:
-    if error.errno in files.NO_SPACE:
-      raise errors.RunError(
-        f'--out={paths.as_given(out)}: {error.strerror}; nothing was written'
-      ) from error
-    _refuse(out, error.strerror)
+    raise errors.RunError(
+      f'--out={paths.as_given(out)}: {error.strerror or error}; nothing was '
+      'written'
+    ) from error
   finally:
     shutil.rmtree(unfinished, ignore_errors=True)
-  _logger.info(
-    'parameters of frame %s in %s', f'{frames:,}', paths.as_given(out)
-  )
-  return out
-
-
-def _read(workdir, checkpoint):
-  try:
-    arrays, frames, problems = checkpoints.read_arrays(workdir, checkpoint)
-    if not isinstance(arrays.get('params'), dict):
-      raise checkpoint_store.CorruptError('it has no parameters')
-  except (checkpoint_store.CorruptError, FileNotFoundError) as error:
-    raise errors.UsageError(
-      f'--checkpoint={checkpoint}: {error}; allowed: latest, best, or the '
-      'frames of one that is there'
-    ) from error
-  return arrays, frames, problems
-
-
-def _scores(path: pathlib.Path, frames: int) -> list[dict[str, str]]:
-  """The rows of evaluations.csv that are of these parameters."""
-  if not path.is_file():  # Reading a pipe would block.
-    return []
-  try:
-    with path.open(newline='', encoding='utf-8') as file:
-      rows = [row for row in csv.DictReader(file) if None not in row.values()]
-  except (OSError, ValueError, csv.Error) as error:
-    raise errors.UsageError(
-      f'--workdir={paths.as_given(path.parent)}: evaluations.csv: '
-      f'{errors.in_one_line(error)}; allowed: a run without it, or one that '
-      'evaluate.py wrote'
-    ) from error
-  return [row for row in rows if row.get('frames') == str(frames)]
-
-
-def _check_out(out: pathlib.Path) -> None:
-  if os.path.lexists(out) and not (out.is_dir() and not out.is_symlink()):
-    _refuse(out, 'is no folder')
-  try:
-    if out.is_dir() and any(out.iterdir()):
-      _refuse(out, 'holds files')
-  except OSError as error:
-    _refuse(out, error.strerror)
 
 
 def _refuse(out, problem):
   raise errors.UsageError(
-    f'--out={paths.as_given(out)}: {problem}; allowed: a new or empty folder'
+    f'--out={paths.as_given(out)}: {problem}; allowed: a folder that can be '
+    'made'
   )
 
 
-def _write_settings(folder, workdir, name) -> None:
-  """Copies config.json; the folder of the run may name a machine or a user."""
+def _settings(workdir, config, name) -> str:
+  """The text of config.json, without paths: they may name a user."""
   record = json.loads((workdir / 'config.json').read_text())
-  record['config'] |= {'workdir': name}
-  text = json.dumps(record, indent=2) + '\n'
-  (folder / 'config.json').write_text(text, encoding='utf-8')
+  of_one_machine = dict.fromkeys(paths.absolute_paths(config), '')
+  record['config'] |= of_one_machine | {'workdir': name}
+  return json.dumps(record, indent=2) + '\n'
 
 
 def _card(
-  config: Config,
+  record: record_lib.Record,
   model: model_file.Model,
-  scores: Sequence[Mapping[str, Any]],
+  scores: Scores,
   *,
   folder: str,
 ) -> str:
   """A description in Markdown: what it is, how it was made, what it scores."""
+  config = record.config
   title = registry.get(config.algo).title
   if config.lstm:
     title += ' with LSTM'
-  flags = shlex.join(as_flags_lib.as_flags(config))
+  code = config_lib.code_named(config)
+  flags = as_flags_lib.as_flags(config)
+  path = f'path/to/{folder}'
+  trust = ' --trust_workdir' if code else ''
+  python = f'{path!r}, trust=True' if code else repr(path)
   lines = [
-    f'# {title} on {config.env_name}',
+    f'# {title} on {errors.in_one_line(config.env_name)}',
     '',
-    f'A policy of a3c_jax after {model.frames:,} emulator frames of training, '
-    f'with seed {config.seed}. Its weights are {model.dtype}.',
+    f'A policy of a3c_jax after {model.frames:,} of {config.frames:,} emulator '
+    f'frames of training with seed {config.seed}. Its weights are '
+    f'{model.dtype}. The settings of its training:',
     '',
     '```',
-    f'python -m a3c_jax {config.domain} {flags}',
+    errors.in_one_line(
+      f'python -m a3c_jax {config.domain} {shlex.join(flags)}'
+    ),
     '```',
     '',
+    *_change_lines(record.changes),
     *_score_lines(scores, model.dtype),
     'To play with it:',
     '',
     '```',
-    f'python experiments/evaluate.py --workdir={shlex.quote(folder)}',
+    f'python experiments/evaluate.py --workdir={shlex.quote(path)}{trust}',
     '```',
     '',
     'In Python:',
@@ -205,32 +207,39 @@ def _card(
     '```python',
     'import a3c_jax',
     '',
-    f'policy = a3c_jax.load({folder!r})',
+    f'policy = a3c_jax.load({python})',
     '```',
     '',
-    '`config.json` has all settings, the spaces of the environment and the '
-    'versions of packages.',
+    '`config.json` has all settings and the versions of packages. '
     '`model.safetensors` has the parameters.',
   ]
   return '\n'.join(lines) + '\n'
 
 
-def _score_lines(scores, dtype) -> list[str]:
+def _change_lines(changes: Sequence[Mapping[str, Any]]) -> list[str]:
+  if not changes:
+    return []
+  names = sorted({_cell(each.get('setting', '')) for each in changes})
+  return [
+    f'They are those of its end: {", ".join(names)} had other values before '
+    '(`changes` in `config.json`).',
+    '',
+  ]
+
+
+def _score_lines(scores: Scores, dtype: str) -> list[str]:
   if not scores:
-    return ['It was not evaluated when it was exported.', '']
-  rows = [[_rounded(row.get(name, '')) for name in _SHOWN] for row in scores]
+    return ['It was not evaluated before it was exported.', '']
+  table = [
+    _SHOWN.values(),
+    ['---'] * len(_SHOWN),
+    *([_cell(row.get(name, '')) for name in _SHOWN] for row in scores),
+  ]
   lines = [
     'Scores are raw returns of whole games with fixed parameters. All columns '
     'are in `evaluations.csv`.',
     '',
-    *(
-      f'| {" | ".join(row)} |'
-      for row in (
-        [name.replace('_', ' ') for name in _SHOWN],
-        ['---'] * len(_SHOWN),
-        *rows,
-      )
-    ),
+    *(f'| {" | ".join(row)} |' for row in table),
     '',
   ]
   if dtype != 'float32':
@@ -238,7 +247,9 @@ def _score_lines(scores, dtype) -> list[str]:
   return lines
 
 
-def _rounded(text: str) -> str:
+def _cell(text: Any) -> str:
+  """Text for a cell of a table; numbers with two decimals."""
+  text = errors.in_one_line(text).replace('|', r'\|')
   try:
     return f'{float(text):.2f}' if '.' in text else text
   except ValueError:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+import contextlib
 import functools
 import logging
 import os
@@ -17,7 +18,7 @@ from a3c_jax.core import errors, observations, paths, threads, types
 from a3c_jax.envs import domain as domain_lib
 from a3c_jax.envs import replayable
 from a3c_jax.envs import spaces as spaces_lib
-from a3c_jax.runs import checkpoint_store, checkpoints
+from a3c_jax.runs import checkpoint_store, checkpoints, model_file
 from a3c_jax.runs import policy as policy_lib
 from a3c_jax.settings import build
 from a3c_jax.settings import config as config_lib
@@ -201,22 +202,17 @@ def load(
   shape, dtype = _shape_and_dtype(spaces.observation)
   obs = observations.as_network_input(np.zeros((1, *shape), dtype))
   template = jax.eval_shape(learner.init, jax.random.PRNGKey(0), obs)
-  try:
+  with checkpoint_errors(path, checkpoint):
     params, statistics, frames, problems = checkpoints.read_params(
       path, checkpoint, template
     )
-    if config.normalize_obs and statistics is None:
-      raise checkpoints.MismatchError('it has no statistics of observations')
-  except checkpoints.MismatchError as error:
-    raise errors.UsageError(
-      f'--workdir={paths.as_given(path)}: its checkpoint does not fit, '
-      f"{error}; allowed: that of the run's own network"
-    ) from error
-  except (checkpoint_store.CorruptError, FileNotFoundError) as error:
-    raise errors.UsageError(
-      f'--checkpoint={checkpoint}: {error}; allowed: latest, best, or the '
-      'frames of one that is there'
-    ) from error
+    if config.normalize_obs:
+      if statistics is None:
+        raise checkpoints.MismatchError('it has no statistics of observations')
+      if {statistics.mean.shape, statistics.variance.shape} != {shape}:
+        raise checkpoints.MismatchError(
+          'its statistics are of other observations'
+        )
   for problem in problems:
     _logger.warning('%s', problem)
   how = {
@@ -228,6 +224,40 @@ def load(
     'exploration_epsilon': exploration_epsilon,
   }
   return LoadedPolicy(make_learner, spaces, how, learner)
+
+
+@contextlib.contextmanager
+def checkpoint_errors(path: pathlib.Path, checkpoint: str) -> Iterator[None]:
+  """Raises UsageError if a checkpoint or a model is damaged or does not fit.
+
+  Args:
+    path: folder of the run or the model.
+    checkpoint: which one was to be read.
+  """
+  workdir = f'--workdir={paths.as_given(path)}'
+  try:
+    yield
+  except checkpoints.MismatchError as error:
+    raise errors.UsageError(
+      f'{workdir}: its checkpoint does not fit, {error}; allowed: that of the '
+      "run's own network"
+    ) from error
+  except (checkpoint_store.CorruptError, OSError) as error:
+    if not model_file.is_model(path):
+      if not isinstance(error, (ValueError, FileNotFoundError)):
+        raise
+      raise errors.UsageError(
+        f'--checkpoint={checkpoint}: {error}; allowed: latest, best, or the '
+        'frames of one that is there'
+      ) from error
+    if isinstance(error, FileNotFoundError):
+      raise errors.UsageError(
+        f'--checkpoint={checkpoint}: {error}; allowed: latest'
+      ) from error
+    problem = getattr(error, 'strerror', None) or error
+    raise errors.UsageError(
+      f'{workdir}: {problem}; allowed: what export.py wrote, unchanged'
+    ) from error
 
 
 def _made_with(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+import hashlib
 import json
 import pathlib
 from typing import Any, NamedTuple
@@ -12,7 +14,6 @@ import safetensors
 import safetensors.numpy
 
 from a3c_jax.core import files
-from a3c_jax.networks import layers
 from a3c_jax.runs.verified_files import CorruptError
 
 NAME = 'model.safetensors'
@@ -20,6 +21,8 @@ DTYPES = ('float32', 'float16')
 _PROGRAM = 'a3c_jax'
 _FORMAT = 'model-1'
 _SEPARATOR = '/'
+# Of the arrays of a policy, the parameters of its network that are learnt.
+_WEIGHTS = 'params/params/'
 
 
 class Model(NamedTuple):
@@ -43,6 +46,7 @@ def write(folder: pathlib.Path, model: Model) -> None:
 
   Raises:
     OverflowError: naming the first weight that is too large for its new type.
+    ValueError, TypeError: if the format has no such arrays.
     OSError: if it cannot be written.
   """
   flat = traverse_util.flatten_dict(model.arrays, sep=_SEPARATOR)
@@ -52,14 +56,22 @@ def write(folder: pathlib.Path, model: Model) -> None:
     for name, array in flat.items()
     if array is not None
   }
-  header = {'format': _FORMAT, 'frames': model.frames, 'dtype': model.dtype}
-  # One entry: those of the library have no fixed order.
-  content = safetensors.numpy.save(stored, {_PROGRAM: json.dumps(header)})
+  header = {
+    'format': _FORMAT,
+    'frames': model.frames,
+    'dtype': model.dtype,
+    'sha256': _digest(stored),
+  }
+  try:
+    # One entry: those of the library have no fixed order.
+    content = safetensors.numpy.save(stored, {_PROGRAM: json.dumps(header)})
+  except (safetensors.SafetensorError, KeyError) as error:
+    raise ValueError(f'{NAME} cannot have such arrays: {error}') from error
   files.replace(folder / NAME, content, read_back=True)
 
 
 def _stored(name: str, array: np.ndarray, dtype: str) -> np.ndarray:
-  if not _is_weight(name) or array.dtype != np.float32:
+  if not name.startswith(_WEIGHTS) or array.dtype != np.float32:
     return array
   with np.errstate(over='ignore'):
     stored = array.astype(dtype)
@@ -68,9 +80,13 @@ def _stored(name: str, array: np.ndarray, dtype: str) -> np.ndarray:
   return stored
 
 
-def _is_weight(name: str) -> bool:
-  parts = name.split(_SEPARATOR)
-  return parts[0] == 'params' and layers.MOMENTS not in parts
+def _digest(flat: Mapping[str, np.ndarray]) -> str:
+  """A SHA-256 of names and bytes; the format has none of its own."""
+  found = hashlib.sha256()
+  for name in sorted(flat):
+    found.update(f'{name}\n'.encode())
+    found.update(flat[name].tobytes())
+  return found.hexdigest()
 
 
 def read(folder: pathlib.Path) -> Model:
@@ -87,16 +103,20 @@ def read(folder: pathlib.Path) -> Model:
       flat = {name: np.array(file.get_tensor(name)) for name in names}
     if header.get('format') != _FORMAT:
       raise CorruptError(f'another program or version wrote {NAME}')
-    dtype = np.dtype(header['dtype'])
+    if header['sha256'] != _digest(flat):
+      raise CorruptError(f'{NAME} differs from what was written')
+    frames, dtype = header['frames'], header['dtype']
+    if type(frames) is not int or not 0 <= frames < 2**63:
+      raise ValueError(f'{frames!r} frames')
+    if dtype not in DTYPES:
+      raise ValueError(f'weights of {dtype!r}')
     for name, array in flat.items():
-      if _is_weight(name) and array.dtype == dtype:
+      if name.startswith(_WEIGHTS) and array.dtype == np.float16:
         flat[name] = array.astype(np.float32)
     return Model(
-      traverse_util.unflatten_dict(flat, sep=_SEPARATOR),
-      int(header['frames']),
-      header['dtype'],
+      traverse_util.unflatten_dict(flat, sep=_SEPARATOR), frames, dtype
     )
-  except CorruptError:
+  except (CorruptError, OSError):
     raise
   # Whatever a made-up file makes the parsers raise.
   except Exception as error:

@@ -1,6 +1,7 @@
 """experiments/export.py: from a run to a model that is evaluated and loaded."""
 
 import shlex
+import shutil
 
 import jax
 import numpy as np
@@ -12,7 +13,7 @@ from walks import NUMBERS, train_catch, walk
 
 import a3c_jax
 from a3c_jax.core import errors
-from a3c_jax.runs import checkpoints
+from a3c_jax.runs import checkpoints, model_file
 
 EXPORT = 'export.py --workdir=r'
 
@@ -65,6 +66,13 @@ def test_it_scores_what_the_run_does(trained, tmp_path):
   assert rows[0] == rows[1]
 
 
+def test_playing_does_not_change_a_model(trained):
+  before = (trained / 'm/evaluations.csv').read_text()
+  out = succeeded(run('evaluate.py --workdir=m --episodes=1', cwd=trained))
+  assert 'row in' not in out
+  assert (trained / 'm/evaluations.csv').read_text() == before
+
+
 def test_the_card_has_the_command_and_the_scores(trained):
   card = (trained / 'm/README.md').read_text()
   lines = card.splitlines()
@@ -84,7 +92,8 @@ def test_the_card_has_the_command_and_the_scores(trained):
 
 
 def test_the_settings_do_not_tell_where_the_run_was(trained):
-  assert read_record(trained / 'm')['config']['workdir'] == 'm'
+  settings = read_record(trained / 'm')['config']
+  assert (settings['workdir'], settings['profile']) == ('m', '')
   assert str(trained) not in (trained / 'm/config.json').read_text()
 
 
@@ -102,10 +111,21 @@ def test_float16_rounds_the_weights(trained, tmp_path):
   assert 'measured before weights became float16' in card
 
 
-def test_a_model_of_a_model_is_the_same(trained, tmp_path):
-  succeeded(run(f'export.py --workdir=m --out={tmp_path}/m', cwd=trained))
-  for path in (trained / 'm').iterdir():
-    assert (tmp_path / 'm' / path.name).read_bytes() == path.read_bytes()
+def test_a_folder_beside_the_model_stays(trained, tmp_path):
+  (tmp_path / 'm.new').mkdir()
+  (tmp_path / 'm.new/run').touch()
+  succeeded(run(f'{EXPORT} --out={tmp_path}/m', cwd=trained))
+  assert sorted(path.name for path in tmp_path.iterdir()) == ['m', 'm.new']
+  assert (tmp_path / 'm.new/run').exists()
+
+
+def test_settings_that_changed_are_named(trained, tmp_path):
+  shutil.copytree(trained / 'r', tmp_path / 'r')
+  changes = [{'frames': 50, 'setting': 'gamma', 'was': 0.9, 'became': 0.99}]
+  change_record(tmp_path / 'r', changes=changes)
+  succeeded(run(f'{EXPORT} --out=m', cwd=tmp_path))
+  card = (tmp_path / 'm/README.md').read_text()
+  assert 'They are those of its end: gamma had other values before' in card
 
 
 def test_statistics_of_observations_are_in_the_model(tmp_path):
@@ -121,7 +141,7 @@ def test_statistics_of_observations_are_in_the_model(tmp_path):
 
 
 def test_code_that_the_settings_name_is_not_imported(trained, tmp_path):
-  succeeded(run(f'{EXPORT} --out={tmp_path}/r', cwd=trained))
+  shutil.copytree(trained / 'r', tmp_path / 'r')
   change_record(tmp_path / 'r', network='evil:make')
   (tmp_path / 'evil.py').write_text('raise SystemExit("imported")')
   succeeded(run(f'{EXPORT} --out=m', cwd=tmp_path))
@@ -144,12 +164,16 @@ def test_no_run_trains_in_a_model(trained):
     ('export.py --out=n', '--workdir=: allowed: a path'),
     (EXPORT, '--out=: allowed: a path'),
     ('export.py --workdir=nowhere --out=n', '--workdir=nowhere: config.json: '),
-    (f'{EXPORT} --out=r', '--out=r: holds files; allowed: a new or empty fol'),
-    (f'{EXPORT} --out=r/config.json', '--out=r/config.json: is no folder; al'),
+    ('export.py --workdir=m --out=n', '--workdir=m: is a model already; allo'),
+    (f'{EXPORT} --out=r', '--out=r: is there already; allowed: a folder that '),
+    (f'{EXPORT} --out=r/config.json', '--out=r/config.json: is there already'),
     (f'{EXPORT} --out=r/config.json/n', '--out=r/config.json/n: Not a direct'),
     (f'{EXPORT} --out=n --checkpoint=17', '--checkpoint=17: checkpoints exist'),
     (f'{EXPORT} --out=n --dtype=int8', '--dtype=int8: allowed: float32, float'),
-    ('evaluate.py --workdir=m --checkpoint=best', 'this is a model of frame'),
+    (
+      'evaluate.py --workdir=m --checkpoint=best',
+      '--checkpoint=best: this is a model, which has the parameters of frame ',
+    ),
   ],
 )
 def test_bad_input_is_refused_in_one_line(trained, command, hint):
@@ -172,15 +196,74 @@ def test_a_full_disk_leaves_nothing(trained, tmp_path):
 
 
 def test_a_damaged_model_is_refused_in_one_line(trained, tmp_path):
-  succeeded(run(f'{EXPORT} --out={tmp_path}/m', cwd=trained))
+  shutil.copytree(trained / 'm', tmp_path / 'm')
   path = tmp_path / 'm/model.safetensors'
   path.write_bytes(path.read_bytes()[:-1])
   line = refused(run('evaluate.py --workdir=m', cwd=tmp_path))
-  assert 'model.safetensors is damaged' in line
+  assert line.startswith('--workdir=m: model.safetensors is damaged: ')
 
 
-def test_damaged_scores_are_refused_in_one_line(trained, tmp_path):
-  succeeded(run(f'{EXPORT} --out={tmp_path}/r', cwd=trained))
-  (tmp_path / 'r/evaluations.csv').write_bytes(b'\xff\xfe\n\x80')
+@pytest.mark.parametrize(
+  ('change', 'problem'),
+  [
+    (
+      lambda flat: {'kernel': flat['kernel'].astype(np.complex64)},
+      'parameters of complex64, float32, expected float32',
+    ),
+    (lambda flat: {'kernel': flat['kernel'][:-1]}, 'has shape'),
+    (lambda flat: {'mean': flat['mean'][:1]}, 'are of other observations'),
+    (
+      lambda flat: {'mean': flat['mean'] > 0},
+      'mean of observations has no',
+    ),
+  ],
+)
+def test_arrays_that_do_not_fit_are_refused(tmp_path, change, problem):
+  """A model that somebody made up, of a run with statistics."""
+  train_catch(tmp_path / 'r', normalize_obs=True, eval_frames=0)
+  succeeded(run(f'{EXPORT} --out=m', cwd=tmp_path))
+  model = model_file.read(tmp_path / 'm')
+  (owner,) = (
+    layer
+    for name, layer in model.arrays['params']['params']['torso'].items()
+    if name == 'Linear_0'
+  )
+  places = {
+    'kernel': owner['Dense_0'],
+    'mean': model.arrays['statistics'],
+  }
+  ((name, array),) = change(
+    {name: place[name] for name, place in places.items()}
+  ).items()
+  places[name][name] = array
+  model_file.write(tmp_path / 'm', model)
+  line = refused(run('evaluate.py --workdir=m', cwd=tmp_path))
+  assert line.startswith('--workdir=m: its checkpoint does not fit, ')
+  assert problem in line
+
+
+@pytest.mark.parametrize('content', [b'\xff\xfe\n\x80', b'frames,password\n'])
+def test_other_scores_are_refused_in_one_line(trained, tmp_path, content):
+  shutil.copytree(trained / 'r', tmp_path / 'r')
+  (tmp_path / 'r/evaluations.csv').write_bytes(content)
   line = refused(run(f'{EXPORT} --out=m', cwd=tmp_path))
   assert line.startswith('--workdir=r: evaluations.csv: ')
+
+
+def test_scores_behind_a_link_are_refused(trained, tmp_path):
+  shutil.copytree(trained / 'r', tmp_path / 'r')
+  (tmp_path / 'r/evaluations.csv').rename(tmp_path / 'own.csv')
+  (tmp_path / 'r/evaluations.csv').symlink_to('../own.csv')
+  line = refused(run(f'{EXPORT} --out=m', cwd=tmp_path))
+  assert line.startswith('--workdir=r: evaluations.csv: ')
+
+
+def test_scores_of_another_run_are_left_out(trained, tmp_path):
+  shutil.copytree(trained / 'r', tmp_path / 'r')
+  path = tmp_path / 'r/evaluations.csv'
+  path.write_text(
+    path.read_text().replace('nstep_q,catch,7', 'nstep_q,catch,8')
+  )
+  succeeded(run(f'{EXPORT} --out=m', cwd=tmp_path))
+  assert not (tmp_path / 'm/evaluations.csv').exists()
+  assert 'It was not evaluated' in (tmp_path / 'm/README.md').read_text()

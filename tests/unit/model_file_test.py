@@ -1,7 +1,12 @@
 """The file of a model: arrays in, the same arrays out."""
 
+import json
+import pathlib
+import tempfile
+
 import numpy as np
 import pytest
+import safetensors
 import safetensors.numpy
 
 from a3c_jax.networks import layers
@@ -15,6 +20,7 @@ def model(dtype, **weights):
   arrays = {
     'params': {
       'params': {'Dense_0': {'kernel': KERNEL.T, **weights}},
+      'constants': {'c': KERNEL[1] * 1e6},
       layers.MOMENTS: {'mean': KERNEL[0], 'deviation': np.float32(1 / 3)},
     },
     'statistics': {'count': np.float64(3.0), 'mean': KERNEL[0]},
@@ -30,6 +36,8 @@ def test_what_is_read_is_what_was_written(tmp_path, dtype):
   kernel = found.arrays['params']['params']['Dense_0']['kernel']
   assert kernel.dtype == np.float32
   np.testing.assert_array_equal(kernel, KERNEL.T.astype(dtype))
+  constant = found.arrays['params']['constants']['c']
+  np.testing.assert_array_equal(constant, KERNEL[1] * np.float32(1e6))
   moments = found.arrays['params'][layers.MOMENTS]
   np.testing.assert_array_equal(moments['mean'], KERNEL[0])
   assert moments['deviation'].shape == ()
@@ -53,10 +61,15 @@ def test_a_weight_too_large_for_float16_is_named(tmp_path):
   assert not model_file.is_model(tmp_path)
 
 
-def of_header(text, **arrays):
-  return safetensors.numpy.save(
-    arrays or {'params/a': KERNEL}, {'a3c_jax': text}
-  )
+def of_header(**changes):
+  """The content of a file whose header was changed."""
+  with tempfile.TemporaryDirectory() as folder:
+    path = pathlib.Path(folder, model_file.NAME)
+    model_file.write(path.parent, model('float32'))
+    flat = safetensors.numpy.load_file(path)
+    with safetensors.safe_open(path, framework='np') as file:
+      header = json.loads(file.metadata()['a3c_jax'])
+  return safetensors.numpy.save(flat, {'a3c_jax': json.dumps(header | changes)})
 
 
 @pytest.mark.parametrize(
@@ -65,15 +78,15 @@ def of_header(text, **arrays):
     b'',
     b'no header',
     safetensors.numpy.save({'params/a': KERNEL}),
-    of_header('{"format": "model-2", "frames": 1, "dtype": "float32"}'),
-    of_header('{"format": "model-1"}'),
-    of_header('{"format": "model-1", "frames": "x", "dtype": "float32"}'),
-    of_header('{"format": "model-1", "frames": 1, "dtype": "float31"}'),
-    of_header('[' * 100_000),
-    of_header(
-      '{"format": "model-1", "frames": 1, "dtype": "float32"}',
-      **{'params/a': KERNEL, 'params/a/b': KERNEL},
-    ),
+    safetensors.numpy.save({'params/a': KERNEL}, {'a3c_jax': '[' * 100_000}),
+    of_header(format='model-2'),
+    of_header(frames='x'),
+    of_header(frames=True),
+    of_header(frames=-1),
+    of_header(frames=2**63),
+    of_header(dtype='float31'),
+    of_header(dtype=None),
+    of_header(sha256='0'),
   ],
 )
 def test_other_files_are_corrupt(tmp_path, content):
@@ -88,3 +101,19 @@ def test_a_file_that_lacks_its_end_is_corrupt(tmp_path):
   path.write_bytes(path.read_bytes()[:-1])
   with pytest.raises(CorruptError, match='model.safetensors is damaged'):
     model_file.read(tmp_path)
+
+
+def test_a_file_with_a_flipped_bit_is_corrupt(tmp_path):
+  model_file.write(tmp_path, model('float32'))
+  path = tmp_path / model_file.NAME
+  content = bytearray(path.read_bytes())
+  content[-1] ^= 1
+  path.write_bytes(content)
+  with pytest.raises(CorruptError, match='differs from what was written'):
+    model_file.read(tmp_path)
+
+
+@pytest.mark.parametrize('array', [np.ones(2, np.complex128), np.array(['x'])])
+def test_arrays_that_the_format_lacks_are_refused(tmp_path, array):
+  with pytest.raises((ValueError, TypeError)):
+    model_file.write(tmp_path, model('float32', bias=array))
