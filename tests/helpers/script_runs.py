@@ -8,7 +8,7 @@ import runpy
 import sys
 from unittest import mock
 
-from programs import ROOT, succeeded
+from programs import ROOT, refused, succeeded
 import pytest
 import script_flags
 
@@ -68,6 +68,20 @@ def run(command, *arguments, cwd):
       ):
         del sys.modules[name]
   return exit_.value.code or 0, out.getvalue(), err.getvalue()
+
+
+def refused_as_it_was(command, folder):
+  """What a script says that refuses its input, and changes nothing there."""
+
+  def state():
+    return sorted(
+      (str(path), path.stat().st_mtime_ns) for path in folder.rglob('*')
+    )
+
+  before = state()
+  line = refused(run(command, cwd=folder))
+  assert state() == before
+  return line
 
 
 @contextlib.contextmanager
