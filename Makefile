@@ -3,7 +3,8 @@
 # TORCS, which the others do without. All of them set up .venv first.
 PYTHON ?= python3
 FLAGS ?=
-PYTEST = .venv/bin/python -m pytest --numprocesses 2 --dist worksteal
+# More than two cores have: many tests wait for processes that they start.
+PYTEST = .venv/bin/python -m pytest --numprocesses 3 --dist worksteal
 
 .PHONY: train lint check test test-torcs wheel
 train: .venv/installed
