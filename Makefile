@@ -3,10 +3,9 @@
 # TORCS, which the others do without. All of them set up .venv first.
 PYTHON ?= python3
 FLAGS ?=
-# More than two cores have: many tests wait for processes that they start.
-PYTEST = .venv/bin/python -m pytest --numprocesses 3 --dist worksteal
+PYTEST = .venv/bin/python -m pytest --numprocesses 2 --dist worksteal
 
-.PHONY: train lint check test test-torcs wheel
+.PHONY: train lint check test test-long test-torcs wheel
 train: .venv/installed
 	.venv/bin/python experiments/atari.py --preset=quick --game=pong $(FLAGS)
 
@@ -21,10 +20,14 @@ lint: .venv/installed
 check: lint
 	$(PYTEST) a3c_jax tests/unit
 
-# All tests. Those of one folder: `.venv/bin/python -m pytest tests/runs`, or
-# `-m runs`.
+# All tests but those that take long. Those of one folder:
+# `.venv/bin/python -m pytest tests/runs`, or `-m runs`.
 test: lint
-	$(PYTEST)
+	$(PYTEST) -m 'not long'
+
+# The few that CI has no time for. Run them after a change of what they test.
+test-long: .venv/installed
+	$(PYTEST) -m long
 
 test-torcs: .venv/installed
 	.venv/bin/python -m a3c_jax.envs.torcs.build

@@ -90,11 +90,13 @@ def test_cartpole(tmp_path):
   assert learns('gym', 'CartPole-v1', tmp_path, 300, algo='a3c', **given)
 
 
+@pytest.mark.long
 def test_cartpole_with_dqn(tmp_path):
   given = {'threads': 1, 'frames': 50_000}
   assert learns('gym', 'CartPole-v1', tmp_path, 150, algo='dqn', **given)
 
 
+@pytest.mark.long
 def test_pendulum(tmp_path):
   # Random play scores about -1,200, the best player about -150.
   given = {

@@ -6,6 +6,7 @@ from results import read_rows
 from script_runs import run
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
   ('name', 'given', 'score'),
   [

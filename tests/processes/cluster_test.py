@@ -138,6 +138,7 @@ def test_a_run_that_is_stopped_resumes_in_the_bits_of_one_thread(
   assert 'starts empty' not in caplog.text
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
   ('kind', 'warning'),
   [
@@ -190,6 +191,7 @@ def waiting_at_step(number, path):
   return gym.make(Waits)
 
 
+@pytest.mark.long
 def test_a_machine_that_is_lost_is_replaced_by_another(
   run, cluster, tmp_path, caplog
 ):
@@ -212,6 +214,7 @@ def test_a_machine_that_is_lost_is_replaced_by_another(
   check_counts(tmp_path / 'run', result)
 
 
+@pytest.mark.long
 def test_a_node_that_finds_no_machine_waits_for_one(
   run, cluster, tmp_path, caplog, monkeypatch
 ):
@@ -413,6 +416,7 @@ def test_what_cannot_be_sent_is_refused(run, tmp_path):
   assert 'lock' in line
 
 
+@pytest.mark.long
 def test_two_nodes_learn_catch(run):
   goal = goals.Goal(0.9)
   run(
@@ -458,6 +462,7 @@ def newest_checkpoint(folder):
   return max([int(x.name) for x in paths if x.name.isdigit()], default=0)
 
 
+@pytest.mark.long
 def test_a_script_that_is_killed_or_stopped_leaves_nothing(tmp_path, start):
   first = start()
   processes.wait_until(lambda: newest_checkpoint(tmp_path) >= 300)

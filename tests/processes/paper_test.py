@@ -338,6 +338,7 @@ def test_a_plan_whose_flags_no_run_takes_is_given_up(tmp_path):
   )
 
 
+@pytest.mark.long
 def test_table_1_of_one_game(folder):
   pytest.importorskip('ale_py')
   out = succeeded(
