@@ -28,12 +28,11 @@ def as_flags(config: Config) -> list[str]:
   chosen = {'algo': config.algo, 'seed': config.seed}
   own = dataclasses.asdict(config.algorithm)
   values = own | {name: getattr(config, name) for name in common.settings()}
-  lstm = own.get('lstm')
-  known = _defaults(config, lstm=lstm, runtime=config.runtime)
+  known = _defaults(config, lstm=own.get('lstm'), runtime=config.runtime)
   # Of these two, the table above has what it was made for.
-  known |= {'lstm': _defaults(config).get('lstm')} if lstm is not None else {}
-  known['runtime'] = _defaults(config)['runtime']
-  known['anneal_frames'] = known.get('anneal_frames', config.frames)
+  plain = _defaults(config)
+  known |= {name: plain[name] for name in ('lstm', 'runtime') if name in plain}
+  known.setdefault('anneal_frames', config.frames)
   learning = _differing(
     {name: x for name, x in values.items() if name not in _OF_ONE_START}, known
   )
