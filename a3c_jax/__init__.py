@@ -22,6 +22,7 @@ if TYPE_CHECKING:
   from a3c_jax.parameters.locked import LockedStore as LockedStore
   from a3c_jax.runs import training as training
   from a3c_jax.runs.loading import load as load
+  from a3c_jax.runs.rerun import rerun as rerun
 
 _PUBLIC = {
   'Learner': 'a3c_jax.core.types:Learner',
@@ -32,6 +33,7 @@ _PUBLIC = {
   'losses': 'a3c_jax.losses',
   'networks': 'a3c_jax.networks',
   'policy_based': 'a3c_jax.algorithms.policy_based',
+  'rerun': 'a3c_jax.runs.rerun:rerun',
   'returns': 'a3c_jax.losses.returns',
   'schedules': 'a3c_jax.core.schedules',
   'training': 'a3c_jax.runs.training',

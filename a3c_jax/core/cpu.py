@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import math
 import os
 import pathlib
+import platform
 import sys
 
 import jax
@@ -53,6 +55,24 @@ def seconds() -> float:
       # Also of children that it has waited for.
       total += sum(process.cpu_times()[:4])
   return total
+
+
+def model(root: pathlib.Path = pathlib.Path('/')) -> str:
+  """Returns the name of the processor, and a digest of what it can do.
+
+  Args:
+    root: the folder that contains /proc.
+  """
+  known = {'model name': platform.machine(), 'flags': '', 'Features': ''}
+  with contextlib.suppress(OSError):
+    first, *_ = (root / 'proc/cpuinfo').read_text().split('\n\n')
+    for line in first.split('\n'):
+      name, _, value = line.partition(':')
+      if name.strip() in known:
+        known[name.strip()] = value.strip()
+  able = sorted([*known['flags'].split(), *known['Features'].split()])
+  digest = hashlib.sha256(' '.join(able).encode()).hexdigest()
+  return f'{known["model name"]}, {digest[:8]}'
 
 
 def cores(root: pathlib.Path = pathlib.Path('/')) -> int:

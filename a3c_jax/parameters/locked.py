@@ -127,6 +127,7 @@ class LockedStore:
         frames=old.frames + contribution.frames,
         updates=updates,
         statistics=statistics,
+        pushes=old.pushes + 1,
       )
       if self._target_period and self._target_period.ends(old, version):
         version = version._replace(target_params=params)
@@ -157,7 +158,14 @@ class LockedStore:
       learnt = contribution.grads is not None
       lags = updates - each.acted_versions[: None if learnt else 0]
       self._applied.append(
-        Applied(receipt, each.worker, lags, now, (*of_gradient, *each.events))
+        Applied(
+          receipt,
+          each.worker,
+          lags,
+          now,
+          (*of_gradient, *each.events),
+          contribution.trace,
+        )
       )
       of_gradient = ()
     late, outliers = self._dropped
@@ -260,7 +268,9 @@ class LockedStore:
       jnp.array,
       (version.params, version.target_params, state.optimizer_states),
     )
-    self._version = version._replace(params=params, target_params=target_params)
+    self._version = version._replace(
+      params=params, target_params=target_params, pushes=0
+    )
     for own, restored in (
       (self._optimizer_states, optimizer_states),
       (self._worker_states, state.worker_states),

@@ -33,6 +33,17 @@ class Replayed(NamedTuple):
   errors: np.ndarray  # [B] float32, |δ|
 
 
+class Trace(NamedTuple):
+  """What repeats a contribution of an asynchronous worker, and checks it."""
+
+  reads: tuple[int, ...]  # `Version.pushes` of the versions it read, in order
+  of_segment: int  # checksum of the actions, rewards and observations
+  of_gradient: int  # checksum of its scalars
+  new_seed: int | None = None  # of environments that replaced failing ones
+  minibatches_due: int = 0  # after it
+  memory_changes: int | None = None  # `Minibatch.changes`, if it is of one
+
+
 class Contribution(NamedTuple):
   """One gradient, and the segments or minibatches that it is of.
 
@@ -50,6 +61,7 @@ class Contribution(NamedTuple):
   rate_scale: float = 1.0  # factor of the learning rate
   replayed: tuple[Replayed, ...] = ()
   outliers: int = 0  # minibatches whose gradients a worker has discarded
+  trace: Trace | None = None  # if the run is recorded
 
 
 class LagBound(NamedTuple):
@@ -92,6 +104,7 @@ class Applied(NamedTuple):
   policy_lags: np.ndarray
   time: float  # `time.perf_counter()` when it was applied
   events: tuple[Event, ...]
+  trace: Trace | None = None  # of the contribution
 
 
 class StoreState(NamedTuple):

@@ -48,6 +48,7 @@ class _Group:
     self.chunks = chunks_lib.Chunks(self.ring, self.first_stream)
     self.tree = SumTree(self.ring.ready.size) if prioritized else None
     self.largest = 1.0  # priority so far
+    self.changes = 0  # since it was made or restored
 
   def records(self) -> dict[str, np.ndarray]:
     """Returns all arrays but the observations, worker first: views."""
@@ -174,6 +175,7 @@ class Memory:
     """
     group = self._group(worker)
     with group.lock:
+      group.changes += 1
       changes = group.ring.extend(worker - group.first_worker, transitions)
       if group.tree:
         values = np.zeros(len(changes.gone) + len(changes.fresh))
@@ -185,6 +187,13 @@ class Memory:
     group = self._group(worker)
     with group.lock:
       return group.ring.size
+
+  def changes(self, worker: int) -> int:
+    """Returns how often what a worker may draw has changed.
+
+    Counts from when the memory was made or restored.
+    """
+    return self._group(worker).changes
 
   @property
   def most(self) -> int:
@@ -211,6 +220,7 @@ class Memory:
       weight=np.zeros(batch_size, np.float32),
       where=np.zeros((batch_size, 2), np.int64),
       age=np.zeros(batch_size, np.int64),
+      changes=np.zeros((), np.int64),
     )
 
   def sample(
@@ -255,6 +265,7 @@ class Memory:
         weight=weight,
         where=np.stack([streams + group.first_stream, starts], axis=1),
         age=newest - starts,
+        changes=np.array(group.changes),
       )
 
   def reprioritize(
@@ -282,6 +293,7 @@ class Memory:
     where = np.asarray(where)
     streams, starts = where[:, 0] - group.first_stream, where[:, 1]
     with group.lock:
+      group.changes += 1
       group.largest = max(group.largest, float(values.max(initial=0)))
       kept = group.ring.is_ready(streams, starts)
       rows = group.ring.rows_of(streams[kept], starts[kept])
@@ -371,6 +383,7 @@ class Memory:
           group.tree.fill(parts['priorities'][number].reshape(-1))
           group.largest = float(parts['largest'][number][0])
         group.chunks.restore(by_key)
+        group.changes = 0
 
   def _group(self, worker: int) -> _Group:
     return self._groups[(worker - self._first_worker) // self._members]

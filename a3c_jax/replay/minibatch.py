@@ -29,6 +29,7 @@ class Minibatch(NamedTuple):
   )  # [B] float32, (N · P)^-β over the largest of the minibatch
   where: np.ndarray  # [B, 2] int64, stream and index, for `reprioritize`
   age: np.ndarray  # [B] int64, transitions that its stream added since
+  changes: np.ndarray  # [] int64, of the worker's memory before it was drawn
 
 
 def segment_of(minibatch: Minibatch, *, stack: int) -> types.Segment:

@@ -29,6 +29,10 @@ class Restored(NamedTuple):
   log_position: dict[str, Any]
   evaluated_frames: int  # emulator frames at the newest evaluation
   best: dict[str, Any] | None  # 'frames' and 'score'
+  trace_position: dict[str, int] | None  # None if the run was not recorded
+  # Workers whose environments do not repeat their unfinished episodes.
+  restarted: tuple[int, ...] = ()
+  lost_memory: bool = False  # whether the replay memory starts empty
 
 
 def read(
@@ -60,6 +64,7 @@ def read(
         log_position=record['log'],
         evaluated_frames=record['evaluated'],
         best=best if best and saved.has_best(best['frames']) else None,
+        trace_position=record.get('trace'),
       )
   except (checkpoints.MismatchError, KeyError) as error:
     raise errors.UsageError(

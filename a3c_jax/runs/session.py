@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 import contextlib
 import dataclasses
 import logging
@@ -19,7 +19,7 @@ from a3c_jax.core import errors, events, paths, threads, types
 from a3c_jax.envs import reference_scores
 from a3c_jax.parameters import store as store_lib
 from a3c_jax.replay.memory import Memory
-from a3c_jax.runs import assembly, evaluation, restoring, supervise
+from a3c_jax.runs import assembly, evaluation, restoring, supervise, trace_file
 from a3c_jax.runs import checkpoints as checkpoints_lib
 from a3c_jax.runs import log as log_lib
 from a3c_jax.runs import policy as policy_lib
@@ -43,6 +43,7 @@ class Session:
     checkpoints: of this run.
     incidents: that belong to no contribution.
     memory: the replay memory, if the run has one.
+    trace: writes what repeats the run, if it is recorded.
     began: `time.perf_counter()` when training began, less the seconds of
       earlier sessions.
     session_began: the same of this session alone.
@@ -58,6 +59,7 @@ class Session:
   checkpoints: checkpoints_lib.Checkpoints
   incidents: events.EventQueue
   memory: Memory | None
+  trace: trace_file.TraceWriter | None
   began: float
   session_began: float
   evaluated_frames: int = 0
@@ -81,10 +83,20 @@ class Session:
     Raises:
       RunError: if it cannot be written.
     """
+    version = self.store.read()
     with _naming_the_folder(self.path):
-      self.log.applied(self.store.drain())
+      self._applied(self.store.drain())
+      if self.trace:
+        self.trace.digest_if_due(version)
       for incident in self.incidents.drain():
         self.log.incident(incident)
+
+  def _applied(self, applied: Sequence[store_lib.Applied]) -> None:
+    self.log.applied(applied)
+    if self.trace:
+      for each in applied:
+        assert each.trace
+        self.trace.contribution(each.worker, each.trace)
 
   def write_row(self, now: supervise.Tick) -> None:
     """Writes a row of train.csv.
@@ -163,7 +175,9 @@ class Session:
       hung = ['the thread that holds the parameters']
       raise errors.HungError(threads.log_hung(hung, timeout)) from error
     with _naming_the_folder(self.path):
-      self.log.applied(applied)
+      self._applied(applied)
+      if self.trace:
+        self.trace.digest(state.version)
     frames = state.version.frames
     if not all(
       np.isfinite(leaf).all()
@@ -180,6 +194,9 @@ class Session:
       'evaluated': self.evaluated_frames,
       'best': self.best,
     }
+    if self.trace:
+      with _naming_the_folder(self.path):
+        record['trace'] = self.trace.position()
     with self._naming_the_checkpoint(frames):
       self.checkpoints.save(
         checkpoints_lib.RunState(state, record),
@@ -210,6 +227,7 @@ def opened(
   parts: assembly.Parts,
   path: pathlib.Path,
   restored: restoring.Restored | None,
+  changed: Sequence[str] = (),
 ) -> Iterator[Session]:
   """Opens the log of a session, and closes it at the end.
 
@@ -217,6 +235,7 @@ def opened(
     parts: of the run.
     path: the folder of its results.
     restored: the state it resumes from; None for a new run.
+    changed: settings that are others than those of the run that it resumes.
 
   Raises:
     RunError: if the results cannot be written.
@@ -241,7 +260,7 @@ def opened(
       began=began,
       position=restored.log_position if restored else None,
     )
-  with _closing(log, path):
+  with _closing(log, path), _traced(config, path, restored, changed) as trace:
     yield Session(
       config,
       path,
@@ -251,6 +270,7 @@ def opened(
       checkpoints=checkpoints,
       incidents=parts.job.incidents,
       memory=parts.job.replay and parts.job.replay.memory,
+      trace=trace,
       began=began,
       session_began=session_began,
       evaluated_frames=restored.evaluated_frames if restored else 0,
@@ -259,8 +279,36 @@ def opened(
 
 
 @contextlib.contextmanager
-def _closing(log: log_lib.RunLog, path: pathlib.Path) -> Iterator[None]:
-  """Closes the log after a block.
+def _traced(
+  config: Config,
+  path: pathlib.Path,
+  restored: restoring.Restored | None,
+  changed: Sequence[str],
+) -> Iterator[trace_file.TraceWriter | None]:
+  """Opens the trace of a session, if the run is recorded."""
+  if not config.arrangement.recorded:
+    yield None
+    return
+  with _naming_the_folder(path):
+    trace = trace_file.TraceWriter(path, restored and restored.trace_position)
+  with _closing(trace, path):
+    session = trace_file.Session(trace_file.platform_of(config))
+    if restored:
+      session = session._replace(
+        restarted=restored.restarted,
+        empty_memory=restored.lost_memory,
+        changes=tuple(changed),
+      )
+    with _naming_the_folder(path):
+      trace.session(session)
+    yield trace
+
+
+@contextlib.contextmanager
+def _closing(
+  log: log_lib.RunLog | trace_file.TraceWriter, path: pathlib.Path
+) -> Iterator[None]:
+  """Closes a log after a block.
 
   Closing writes what a file still buffers, so it fails again after a row has
   failed. That must not replace the first error.

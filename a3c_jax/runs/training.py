@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 import contextlib
 import logging
 import pathlib
@@ -225,6 +225,7 @@ def _run_once(
       threads,
       workdir.path,
       restored,
+      changed=workdir.changed,
       profile=profile,
       signals=signals,
       on_progress=on_progress,
@@ -316,7 +317,15 @@ def _restore(
   )
   if job.replay and memory:  # What was read is on the disk.
     job.replay.memory.saved([chunk.name for chunk in memory.chunks])
-  return restored
+  restarted = [
+    worker
+    for worker, (before, after) in enumerate(zip(saved, states, strict=False))
+    if after is not before
+  ]
+  return restored._replace(
+    restarted=tuple(restarted),
+    lost_memory=job.replay is not None and memory is None,
+  )
 
 
 def _memory_of(
@@ -343,6 +352,7 @@ def _train(
   path: pathlib.Path,
   restored: restoring.Restored | None,
   *,
+  changed: Sequence[str],
   profile: profiling.Profile,
   signals: signals_lib.Signals,
   on_progress: Callable[[log_lib.Progress], None],
@@ -352,7 +362,7 @@ def _train(
   config = parts.config
   signals.wake = threads.wake
   processor_time = services.ProcessorTime()
-  with session_lib.opened(parts, path, restored) as session:
+  with session_lib.opened(parts, path, restored, changed) as session:
     if restored is None:
       session.checkpoint(0.0)
     evaluations = services.PeriodicEvaluations(

@@ -43,6 +43,7 @@ class Workdir:
     path: the folder, absolute.
     shown: the same as the user wrote it.
     resumes: whether it holds a run, which this one resumes.
+    changed: settings that this one changes of the run that it resumes.
   """
 
   def __init__(self, config: Config):
@@ -57,6 +58,7 @@ class Workdir:
     self._config = config
     self._exit = contextlib.ExitStack()
     self._changes = []
+    self.changed: tuple[str, ...] = ()
     record_lib.check_override(config)
     try:
       self.resumes = self._check_folder()
@@ -159,10 +161,9 @@ class Workdir:
         f'holds a run of the domain {record.config.domain}, this one is of '
         f'{self._config.domain}'
       )
-    self._changes = [
-      *record.changes,
-      *record_lib.changes_of(self._config, record.config),
-    ]
+    changes = record_lib.changes_of(self._config, record.config)
+    self.changed = tuple(each['setting'] for each in changes)
+    self._changes = [*record.changes, *changes]
 
   def _refuse(self, problem):
     raise errors.UsageError(
@@ -206,12 +207,16 @@ def is_finished(path: pathlib.Path) -> bool:
     return False
 
 
-def _record(config) -> dict[str, Any]:
+def versions_of(config: Config) -> dict[str, str]:
+  """Returns the versions of Python and of the packages that a run uses."""
   names = sorted({*_PACKAGES, *domain_lib.get(config.domain).packages})
-  versions = {'python': platform.python_version()} | packages.versions(names)
+  return {'python': platform.python_version()} | packages.versions(names)
+
+
+def _record(config) -> dict[str, Any]:
   return {
     'config': record_lib.to_record(config),
-    'versions': versions,
+    'versions': versions_of(config),
     'platform': platform.platform(),
     'evaluation_protocol': (
       'training episodes: actions as explored, raw undiscounted return of '

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 import threading
 
 from a3c_jax.acting import actor as actor_lib
@@ -18,6 +19,8 @@ class Player:
 
   Attributes:
     frames: emulator frames of a segment.
+    new_seed: of environments that replaced failing ones in the newest segment;
+      None without.
     clock: the stopwatch of the worker.
   """
 
@@ -27,6 +30,8 @@ class Player:
     job: Job,
     actor: actor_lib.Actor,
     stop: threading.Event,
+    *,
+    on_attempt: Callable[[], None] = lambda: None,
   ):
     """Starts at the worker's state, with a new stopwatch.
 
@@ -36,6 +41,7 @@ class Player:
       actor: chooses actions.
       stop: ends a segment early when it is set. On the step-by-step path that
         discards the segment.
+      on_attempt: called before each attempt to play a segment.
     """
     self.clock = worker.stopwatch = stopwatch.Stopwatch()
     self.frames = job.spec.steps * worker.env.num_envs * job.action_repeat
@@ -46,7 +52,8 @@ class Player:
     self._restarts = 0
     self._carry: carry_lib.Carry | None = worker.state.carry
     self._key = worker.state.carry.key
-    self._seed = 0
+    self._on_attempt = on_attempt
+    self.new_seed: int | None = None
 
   def play(self) -> tuple[rollout.Rollout, Played]:
     """Returns the next segment, and what a store must know of it.
@@ -59,10 +66,13 @@ class Player:
       Exception: what the environment raised once too often, or the actor.
     """
     worker, job = self._worker, self._job
+    self.new_seed = None
     while True:
+      self._on_attempt()
       try:
         if self._carry is None:  # Of a new environment.
-          worker.start(job.learner, seed=self._seed, key=self._key)
+          assert self.new_seed is not None
+          worker.start(job.learner, seed=self.new_seed, key=self._key)
           self._carry = worker.state.carry
         self._key = self._carry.key
         segment = rollout.collect(
@@ -108,5 +118,5 @@ class Player:
         f'{self._restarts} of at most {job.max_env_restarts} times',
       )
     )
-    self._seed = worker.replace_env(job.make_env)
+    self.new_seed = worker.replace_env(job.make_env)
     self._carry = None

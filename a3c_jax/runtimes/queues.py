@@ -365,4 +365,7 @@ RUNTIME = runtime.Runtime(
   settings_type=Settings,
   arrange=Queues,
   description='agents play, predictors act for them, trainers learn (GA3C)',
+  without={
+    'record': 'in which chance decides which requests share a prediction',
+  },
 )

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from a3c_jax.acting import actor as actor_lib
 from a3c_jax.acting import normalization, rollout
 from a3c_jax.core import stopwatch, types
 from a3c_jax.parameters.store import Played, Replayed
@@ -33,6 +34,7 @@ class Learnt(NamedTuple):
   replayed: Replayed
   read_version: int  # `updates` of the version of the gradient
   outlier: bool  # whether the gradient is finite, but shall be discarded
+  minibatch: memory_lib.Minibatch  # that it is of
 
 
 def gradients_of(
@@ -71,6 +73,7 @@ class Replayer:
     job: Job,
     gradients: Gradients,
     *,
+    read: actor_lib.Read | None = None,
     together: Sequence[Worker] = (),
   ):
     """Starts at the worker's state.
@@ -79,6 +82,8 @@ class Replayer:
       worker: whose part of the memory is learnt from.
       job: shared by all workers; has a `replay`.
       gradients: of a minibatch.
+      read: gives the version that a minibatch is learnt at; by default the
+        newest of the store.
       together: workers that learn when this one does: the memory of each must
         have the start before the first minibatch. No memory changes while one
         of them calls `remember`.
@@ -87,7 +92,7 @@ class Replayer:
     self._replay = job.replay
     self._together = [each.index for each in together] or [worker.index]
     self._worker = worker
-    self._store = job.store
+    self._read = read or job.store.read
     self._gradients = gradients
     self._state = worker.state
 
@@ -99,11 +104,20 @@ class Replayer:
     """Leaves out the minibatches that are due."""
     self._state = self._state._replace(minibatches_due=0)
 
-  def remember(self, segment: rollout.Rollout, played: Played) -> Played:
-    """Returns what a store must know of a segment that the memory takes."""
+  def remember(
+    self, segment: rollout.Rollout, played: Played, *, due: int | None = None
+  ) -> Played:
+    """Returns what a store must know of a segment that the memory takes.
+
+    Args:
+      segment: to be added to the memory.
+      played: what the store must know of it without a memory.
+      due: minibatches after it; by default as many as the memory allows now.
+    """
     replay = self._replay
-    sizes = [replay.memory.size(each) for each in self._together]
-    due = replay.minibatches if min(sizes) >= replay.start else 0
+    if due is None:
+      sizes = [replay.memory.size(each) for each in self._together]
+      due = replay.minibatches if min(sizes) >= replay.start else 0
     self._state = played.worker_state._replace(
       minibatches_due=due, replay_errors=self._state.replay_errors
     )
@@ -114,7 +128,7 @@ class Replayer:
   def learn(self, clock: stopwatch.Stopwatch) -> Learnt:
     """Draws the next minibatch that is due, and computes its gradient."""
     replay, state, worker = self._replay, self._state, self._worker.index
-    version = self._store.read()
+    version = self._read()
     minibatch = replay.memory.sample(
       worker,
       replay.batch_size,
@@ -147,6 +161,7 @@ class Replayer:
       replayed=Replayed(worker, minibatch.where, errors),
       read_version=version.updates,
       outlier=outlier,
+      minibatch=minibatch,
     )
 
 
@@ -173,7 +188,7 @@ def example(job: Job) -> memory_lib.Minibatch:
 def _input_of(minibatch, normalize) -> memory_lib.Minibatch:
   """Returns the arrays that gradients need: JAX has no int64."""
   return minibatch._replace(
-    frames=normalize(minibatch.frames), where=(), age=()
+    frames=normalize(minibatch.frames), where=(), age=(), changes=()
   )
 
 

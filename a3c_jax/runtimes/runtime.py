@@ -205,6 +205,11 @@ class Settings:
     return None
 
   @property
+  def recorded(self) -> bool:
+    """Whether contributions have a trace, with which the run is repeated."""
+    return False
+
+  @property
   def max_losses(self) -> int:
     """How often a run resumes after it has lost a process that it needs."""
     return 0
@@ -338,6 +343,8 @@ class Runtime(NamedTuple):
       may have a state for each.
     replays: whether its workers may learn from a replay memory.
     defaults: of common settings, where it has others, with their sources.
+    without: by name, why it lacks a setting of another runtime, if that is not
+      plain; for the message that refuses it.
     open_elsewhere: `(settings, recipe)` gives a context of a Site, for workers
       in other processes. None if all are in this one.
   """
@@ -349,6 +356,7 @@ class Runtime(NamedTuple):
   updates_alone: bool = False
   replays: bool = False
   defaults: Mapping[str, tuple[Any, str]] = MappingProxyType({})
+  without: Mapping[str, str] = MappingProxyType({})
   open_elsewhere: (
     Callable[[Any, Recipe], contextlib.AbstractContextManager[Site]] | None
   ) = None

@@ -142,6 +142,8 @@ def _check_names(
       each for each in kinds.names() if name in kinds.get(each).settings
     ]
     why = f'not a setting of --{flag}={chosen}'
+    if flag == 'runtime' and name in runtime.without:
+      why += f', {runtime.without[name]}'
     if algorithm.on_policy and name in _OF_REPLAY:
       why = (
         f'--algo={algorithm.name} is on-policy, so it cannot learn from a '
@@ -224,6 +226,11 @@ def _check_together(config: Config) -> None:
     raise errors.UsageError(
       f'--device={config.device}: the other processes of --runtime='
       f'{config.runtime} compute on the CPU; allowed: cpu'
+    )
+  if config.arrangement.recorded and config.device != 'cpu':
+    raise errors.UsageError(
+      f'--record with --device={config.device}: only a CPU repeats the same '
+      'bits; allowed: --device=cpu'
     )
   if config.num_workers < 1:
     raise errors.UsageError(

@@ -134,7 +134,7 @@ def test_target_follows_every_so_many_updates(make):
 def test_target_starts_at_the_parameters(make):
   store = make(jnp.full((), 5.0), target_period=types.TargetPeriod(10))
   assert store.read().target_params == 5
-  assert store.read()[2:] == (0, 0, None)
+  assert store.read()[2:] == (0, 0, None, 0)
 
 
 def test_no_target_without_a_period(make):

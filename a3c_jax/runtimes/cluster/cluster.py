@@ -118,4 +118,5 @@ RUNTIME = runtime.Runtime(
   replays=True,
   defaults={'envs_per_thread': (8, 'ours: fewer messages for each frame')},
   open_elsewhere=opened,
+  without={'record': 'whose workers are in other processes'},
 )
