@@ -122,7 +122,7 @@ def rerun(
     Exception: what the environment or the learner raises.
   """
   path = pathlib.Path(paths.absolute(os.fspath(workdir)))
-  config = record_lib.read(path).config
+  config = record_lib.began_with(record_lib.read(path))
   recorded = _read(path)
   _check_platform(path, config, recorded)
   if not trust:
@@ -327,6 +327,7 @@ class _Repeater:
     )
     if self._check:
       self._compare(contribution, worker, trace, index)
+    contribution = contribution._replace(trace=trace)
     receipt = self._job.store.push(contribution)
     self._job.store.drain()
     self._team[worker].state = contribution.played[0].worker_state

@@ -221,7 +221,7 @@ class Recorded:
     """
     content = (workdir / NAME).read_bytes()
     if not content.startswith(_FIRST_LINE):
-      raise ValueError('is not a trace of this version of a3c_jax')
+      raise ValueError('is no trace of this version of a3c_jax')
     self.sessions: dict[int, Session] = {}
     self.digests: dict[int, bytes] = {}
     self._entries, self.damage = _joined(content, len(_FIRST_LINE))

@@ -19,6 +19,7 @@ from a3c_jax.settings import defaults as defaults_lib
 from a3c_jax.settings.common import Config
 
 _NO_RUN = 'its config.json is not that of a run'
+_NONE = '(none)'  # What a setting was that the run did not have.
 
 
 class Record(NamedTuple):
@@ -151,6 +152,34 @@ def _from_record(values: Mapping[str, Any], path: pathlib.Path) -> Config:
   return config
 
 
+def began_with(record: Record) -> Config:
+  """Returns the settings that a run had before it first resumed.
+
+  Raises:
+    UsageError: naming a setting that the algorithm or the runtime of today does
+      not have.
+  """
+  config = record.config
+  for change in reversed(record.changes):
+    name, was = change['setting'], change['was']
+    if was == _NONE or name in ('algo', 'runtime'):
+      raise errors.UsageError(
+        f'--{name}: the run in {paths.as_given(config.workdir)} has changed it '
+        'when it resumed; allowed: a run that has not'
+      )
+    config = _replaced(config, name, tuple(was) if type(was) is list else was)
+  return config
+
+
+def _replaced(config: Config, name: str, value: Any) -> Config:
+  for part in ('environment', 'arrangement', 'algorithm'):
+    owner = getattr(config, part)
+    if name in {field.name for field in dataclasses.fields(owner)}:
+      owner = dataclasses.replace(owner, **{name: value})
+      return dataclasses.replace(config, **{part: owner})
+  return dataclasses.replace(config, **{name: value})
+
+
 def of_run(workdir: str | None, domain: str) -> Config | None:
   """Returns the settings of the run to resume; None without one of the domain.
 
@@ -230,7 +259,7 @@ def changes_of(config: Config, run: Config) -> list[dict[str, Any]]:
   """
   began, changes = fixed_settings(run), []
   for name, value in fixed_settings(config).items():
-    was = began.get(name, '(none)')
+    was = began.get(name, _NONE)
     if value == was:
       continue
     # What the run lacks comes with `--algo` or `--runtime`, compared before.
