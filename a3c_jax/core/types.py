@@ -186,7 +186,7 @@ class Version(NamedTuple):
   frames: int  # emulator frames so far, of all workers
   updates: int  # gradients applied so far
   statistics: RunningStatistics | None = None  # that normalize observations
-  pushes: int = 0  # contributions since the store was made or restored
+  pushes: int = 0  # contributions since the run began or resumed
 
 
 class TargetPeriod(NamedTuple):

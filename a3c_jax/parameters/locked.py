@@ -268,9 +268,7 @@ class LockedStore:
       jnp.array,
       (version.params, version.target_params, state.optimizer_states),
     )
-    self._version = version._replace(
-      params=params, target_params=target_params, pushes=0
-    )
+    self._version = version._replace(params=params, target_params=target_params)
     for own, restored in (
       (self._optimizer_states, optimizer_states),
       (self._worker_states, state.worker_states),

@@ -37,7 +37,8 @@ def use(memory, segments, seed):
   for worker, segment in segments:
     memory.extend(worker, segment)
     if memory.size(worker):
-      drawn.append(memory.sample(worker, 8, rng, beta=0.4))
+      minibatch = memory.sample(worker, 8, rng, beta=0.4)
+      drawn.append(minibatch._replace(changes=0))  # Counted since a restart.
       memory.reprioritize(worker, drawn[-1].where, rng.random(8) * 3)
   return drawn
 
