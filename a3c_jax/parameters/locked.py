@@ -6,6 +6,7 @@ import collections
 from collections.abc import Callable, Sequence
 import threading
 import time
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ import numpy as np
 from a3c_jax.acting import normalization
 from a3c_jax.acting.worker_state import WorkerState
 from a3c_jax.core import types
-from a3c_jax.optim import factored
+from a3c_jax.optim import factored, staleness
 from a3c_jax.optim.rule import UpdateRule
 from a3c_jax.parameters.lag import Lags
 from a3c_jax.parameters.store import (
@@ -28,6 +29,7 @@ from a3c_jax.parameters.store import (
 from a3c_jax.replay import memory as memory_lib
 
 _POLL_SECONDS = 0.2  # Between two calls of `while_waiting`.
+_UNCORRECTED = staleness.Correction()
 
 
 class LockedStore:
@@ -51,6 +53,7 @@ class LockedStore:
     statistics: types.RunningStatistics | None = None,
     memory: memory_lib.Memory | None = None,
     lag_bound: LagBound | None = None,
+    correction: staleness.Correction = _UNCORRECTED,
   ):
     """Starts at frame 0; `MakeStore` explains the arguments."""
     self.factored_rows = factored.FEW_ROWS if rule.accepts_factored else 0
@@ -60,6 +63,7 @@ class LockedStore:
     self._pushed = threading.Condition(self._lock)  # Or a worker has left.
     self._lags = lag_bound and Lags(lag_bound, len(worker_states))
     self._dropped = Dropped()
+    self._correction = correction
     self._target_period = target_period
     target_params = None if target_period is None else params
     self._version = types.Version(
@@ -67,9 +71,12 @@ class LockedStore:
     )
     self._worker_states = list(worker_states)
     count = len(self._worker_states) if rule.per_worker else 1
-    init = jax.jit(rule.init)  # Else XLA compiles each shape apart.
-    self._optimizer_states = [init(params) for _ in range(count)]
+    self._optimizer_states = [self._initial_state(params) for _ in range(count)]
     self._applied: collections.deque[Applied] = collections.deque()
+
+  def _initial_state(self, params: types.Params) -> Any:
+    # Else XLA compiles each shape apart.
+    return jax.jit(self._rule.init)(params)
 
   def read(self) -> types.Version:
     """Returns the newest version, without a lock or a copy."""
@@ -92,14 +99,7 @@ class LockedStore:
       ValueError: if the replay memory refuses the transitions.
       Exception: what `while_waiting` raised; nothing is applied then.
     """
-    workers = len(self._worker_states)
-    for worker in (
-      *(each.worker for each in contribution.played),
-      contribution.optimizer,
-    ):
-      if not 0 <= worker < workers:
-        raise IndexError(f'worker {worker}: there are {workers} workers')
-    slot = contribution.optimizer if self._rule.per_worker else 0
+    self._check_workers(contribution)
     began = time.perf_counter()
     with self._lock:
       # Without a gradient there is no update, which nobody need delay.
@@ -107,39 +107,76 @@ class LockedStore:
         contribution = self._in_time(contribution, self._lags, while_waiting)
       waited = time.perf_counter() - began
       self._remember(contribution)
-      old, grads = self._version, contribution.grads
-      params, updates = old.params, old.updates
-      if grads is not None:
+      old, slot = self._version, self._slot(contribution)
+      params = old.params
+      if contribution.grads is not None:
+        grads, scale = self._corrected(contribution, params)
         params, self._optimizer_states[slot] = self._rule.apply(
-          params,
-          self._optimizer_states[slot],
-          grads,
-          old.frames,
-          contribution.rate_scale,
+          params, self._optimizer_states[slot], grads, old.frames, scale
         )
-        updates += 1
-      statistics = old.statistics
-      for each in contribution.played:
-        if statistics is not None and each.statistics is not None:
-          statistics = normalization.merged(statistics, each.statistics)
-      version = old._replace(
-        params=params,
-        frames=old.frames + contribution.frames,
-        updates=updates,
-        statistics=statistics,
-        pushes=old.pushes + 1,
-      )
-      if self._target_period and self._target_period.ends(old, version):
-        version = version._replace(target_params=params)
-      self._version = version
-      receipt = Receipt(
-        frames=version.frames,
-        version=updates,
-        lag=old.updates - contribution.read_version,
-        lock_wait_seconds=waited,
-      )
-      self._note(contribution, receipt, old.updates)
+      return self._commit(contribution, params, waited)
+
+  def _check_workers(self, contribution: Contribution) -> None:
+    """Raises IndexError if a contribution names a worker that is not there."""
+    workers = len(self._worker_states)
+    for worker in (
+      *(each.worker for each in contribution.played),
+      contribution.optimizer,
+    ):
+      if not 0 <= worker < workers:
+        raise IndexError(f'worker {worker}: there are {workers} workers')
+
+  def _slot(self, contribution: Contribution) -> int:
+    """Returns which optimizer state a contribution changes."""
+    return contribution.optimizer if self._rule.per_worker else 0
+
+  def _corrected(
+    self, contribution: Contribution, params: types.Params
+  ) -> tuple[types.Params, float]:
+    """Returns the gradient, and the factor of the learning rate."""
+    lag = self._version.updates - contribution.read_version
+    grads = self._correction.corrected(
+      contribution.grads, params, contribution.read_params
+    )
+    return grads, contribution.rate_scale * self._correction.factor(lag)
+
+  def _commit(
+    self, contribution: Contribution, params: types.Params, waited: float
+  ) -> Receipt:
+    """Makes the next version, and notes what led to it; the lock is held.
+
+    Args:
+      contribution: whose gradient is in the parameters.
+      params: of the next version.
+      waited: seconds for the lock.
+    """
+    old = self._version
+    statistics = old.statistics
+    for each in contribution.played:
+      if statistics is not None and each.statistics is not None:
+        statistics = normalization.merged(statistics, each.statistics)
+    version = old._replace(
+      params=params,
+      frames=old.frames + contribution.frames,
+      updates=old.updates + (contribution.grads is not None),
+      statistics=statistics,
+      pushes=old.pushes + 1,
+    )
+    if self._target_period and self._target_period.ends(old, version):
+      version = version._replace(target_params=self._target_of(version))
+    self._version = version
+    receipt = Receipt(
+      frames=version.frames,
+      version=version.updates,
+      lag=old.updates - contribution.read_version,
+      lock_wait_seconds=waited,
+    )
+    self._note(contribution, receipt, old.updates)
     return receipt
+
+  def _target_of(self, version: types.Version) -> types.Params:
+    """Returns the newest parameters, as target parameters of a version."""
+    return version.params
 
   def _note(
     self, contribution: Contribution, receipt: Receipt, updates: int
@@ -246,7 +283,7 @@ class LockedStore:
       # Copies: the next update donates the optimizer's arrays.
       optimizer_states = jax.tree.map(np.array, self._optimizer_states)
       state = StoreState(
-        self._version, optimizer_states, list(self._worker_states)
+        self.read(), optimizer_states, list(self._worker_states)
       )
       compressed = None if memory is None else memory.copied()
       applied = self.drain()

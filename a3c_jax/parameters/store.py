@@ -11,7 +11,10 @@ from a3c_jax.acting.worker_state import WorkerState
 from a3c_jax.core import types
 from a3c_jax.core.events import Event
 from a3c_jax.optim.rule import UpdateRule
+from a3c_jax.optim.staleness import Correction
 from a3c_jax.replay import memory as memory_lib
+
+_UNCORRECTED = Correction()
 
 
 class Played(NamedTuple):
@@ -62,6 +65,7 @@ class Contribution(NamedTuple):
   replayed: tuple[Replayed, ...] = ()
   outliers: int = 0  # minibatches whose gradients a worker has discarded
   trace: Trace | None = None  # if the run is recorded
+  read_params: types.Params | None = None  # for `staleness.Correction`
 
 
 class LagBound(NamedTuple):
@@ -212,6 +216,7 @@ class MakeStore(Protocol):
     statistics: types.RunningStatistics | None = None,
     memory: memory_lib.Memory | None = None,
     lag_bound: LagBound | None = None,
+    correction: Correction = _UNCORRECTED,
   ) -> ParameterStore:
     """Returns the store.
 
@@ -224,5 +229,6 @@ class MakeStore(Protocol):
       statistics: initial ones, if observations are normalized.
       memory: the replay memory, if the run has one. Only the store changes it.
       lag_bound: how old gradients may be; None for any age.
+      correction: of gradients that are not of the newest version.
     """
     ...

@@ -12,10 +12,14 @@ import optax
 from remotes import Remote
 
 from a3c_jax.optim import rule
+from a3c_jax.parameters.hogwild import HogwildStore
 from a3c_jax.parameters.locked import LockedStore
+from a3c_jax.parameters.per_leaf import PerLeafStore
 from a3c_jax.parameters.store import Contribution, Played
 
-STORES = [LockedStore, Remote]
+LOCKED = [LockedStore, Remote]  # One update at a time.
+EXACT = [*LOCKED, PerLeafStore]  # No number of an update is lost.
+STORES = [*EXACT, HogwildStore]
 WAIT_SECONDS = 60.0
 
 

@@ -15,7 +15,7 @@ from a3c_jax.parameters.lag import Lags
 from a3c_jax.parameters.store import Dropped, LagBound, Replayed
 
 
-@pytest.fixture(params=stores.STORES, ids=lambda store: store.__name__)
+@pytest.fixture(params=stores.LOCKED, ids=lambda store: store.__name__)
 def make(request):
   return stores.maker(request.param)
 

@@ -22,8 +22,8 @@ def played(worker, state, versions=(0,), **given):
 
 
 def test_all_segments_are_applied_in_one_update(make):
-  store = make(jnp.zeros(3, int), plain(lambda frames: 1), workers=3)
-  grads = jnp.array([1, 2, 3])
+  store = make(jnp.zeros(3), plain(lambda frames: 1), workers=3)
+  grads = jnp.array([1.0, 2.0, 3.0])
   for _ in range(2):
     store.push(Contribution(grads, 5, 0, ()))
   store.drain()
@@ -41,7 +41,7 @@ def test_all_segments_are_applied_in_one_update(make):
     )
   )
   version = store.read()
-  assert_same(version.params, -3 * np.array([1, 2, 3]))
+  assert_same(version.params, -3 * np.array([1.0, 2.0, 3.0]))
   assert (version.frames, version.updates) == (22, 3)
   assert receipt[:3] == (22, 3, 1)
   state, applied = store.capture()

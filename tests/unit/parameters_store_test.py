@@ -13,6 +13,7 @@ from stores import for_each, in_threads, plain, push
 from a3c_jax.acting import normalization
 from a3c_jax.core import types
 from a3c_jax.optim import momentum, rmsprop, rule
+from a3c_jax.parameters.hogwild import HogwildStore
 from a3c_jax.parameters.locked import LockedStore
 
 RULES = [
@@ -37,9 +38,9 @@ def test_collections_other_than_params_stay_whatever_their_gradient(make):
   np.testing.assert_array_equal(after['constants']['c'], [1, 1])
 
 
-def test_gradients_of_many_workers_add_up_exactly(make):
-  workers, updates = 8, 150
-  params = {'w': jnp.zeros((300, 300)), 'b': jnp.ones(3)}
+def after_many(make, *, workers=8, updates=150):
+  """The version after 1 + … + 8 = 36 of each round, subtracted at rate 1."""
+  params = {'w': jnp.zeros((300, 300)), 'b': jnp.zeros(3)}
   store = make(params, workers=workers)
   store.warm_up(params)
 
@@ -49,23 +50,39 @@ def test_gradients_of_many_workers_add_up_exactly(make):
       push(store, worker, grads, frames=worker + 1)
 
   for_each(workers, body)
-  # 1 + 2 + … + 8 = 36 from each round, all of it subtracted at rate 1.
-  total = updates * 36
   version = store.read()
-  np.testing.assert_array_equal(
-    version.params['w'], np.full((300, 300), -total)
-  )
-  np.testing.assert_array_equal(version.params['b'], np.full(3, 1 - total))
-  assert version.frames == total
+  assert version.frames == 36 * updates
   assert version.updates == updates * workers
+  return version
 
 
-def test_versions_are_whole_and_never_change(make):
+@pytest.mark.parametrize(
+  'store', stores.EXACT, ids=lambda store: store.__name__
+)
+def test_gradients_of_many_workers_add_up_exactly(store):
+  version = after_many(stores.maker(store))
+  for leaf in jax.tree.leaves(version.params):
+    np.testing.assert_array_equal(leaf, np.full(leaf.shape, -36 * 150))
+
+
+def test_without_locks_parts_of_updates_may_be_lost(record_property):
+  version = after_many(stores.maker(HogwildStore))
+  lost = 0
+  for leaf in map(np.asarray, jax.tree.leaves(version.params)):
+    # Whatever is lost, nothing is added twice.
+    assert (-36 * 150 <= leaf).all()
+    assert (leaf <= leaf.min() / 2).all()
+    lost += (leaf + 36 * 150).sum()
+  record_property('lost', float(lost))
+
+
+def while_others_write(make, check):
+  """Calls `check` with versions that are read while two threads push."""
   params = {'big': jnp.zeros(50_000), 'small': jnp.zeros(2)}
   store = make(params, workers=2, target_period=types.TargetPeriod(3))
   store.warm_up(params)
   ones = jax.tree.map(jnp.ones_like, params)
-  written, read_versions = [], []
+  written = []
 
   def write(worker):
     try:
@@ -77,18 +94,38 @@ def test_versions_are_whole_and_never_change(make):
   def read():
     count = 0
     while count < 20 or len(written) < 2:
-      version = store.read()
-      read_versions.append((version, np.array(version.params['big'])))
-      for leaf in jax.tree.leaves((version.params, version.target_params)):
-        # Each update takes 1 from every number; the target follows each time.
-        assert np.unique(leaf).tolist() == [-version.updates]
-      assert version.frames == 3 * version.updates
+      check(store.read())
       count += 1
 
   in_threads(lambda: write(0), lambda: write(1), read, read)
   assert store.read().updates == 300
-  for version, copy in read_versions:
-    np.testing.assert_array_equal(version.params['big'], copy)
+
+
+@pytest.mark.parametrize(
+  'store', stores.LOCKED, ids=lambda store: store.__name__
+)
+def test_versions_are_whole(store):
+  def check(version):
+    for leaf in jax.tree.leaves((version.params, version.target_params)):
+      # Each update takes 1 from every number; the target follows each time.
+      assert np.unique(leaf).tolist() == [-version.updates]
+    assert version.frames == 3 * version.updates
+
+  while_others_write(stores.maker(store), check)
+
+
+def test_versions_never_change(make):
+  versions = []
+
+  def check(version):
+    big = version.params['big']
+    # Of other numbers than of one update, if there is no lock around all.
+    assert np.unique(big).max() <= 0
+    versions.append((big, np.array(big)))
+
+  while_others_write(make, check)
+  for version, copy in versions:
+    np.testing.assert_array_equal(version, copy)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,65 @@
+"""A parameter store without locks, as in the paper."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from a3c_jax.core import types
+from a3c_jax.parameters.store import Contribution
+from a3c_jax.parameters.unlocked import UnlockedStore
+
+
+class HogwildStore(UnlockedStore):
+  """Adds each update to shared arrays, without a lock.
+
+  A worker computes its update from a copy of the parameters and of the
+  optimizer state, and adds the differences in place. If two workers add to the
+  same number at the same moment, one of the two may be lost. A version is a
+  copy, made while others write: it may have parts of an update.
+
+  Sources: Niu et al. 2011, arXiv:1106.5730; Mnih et al. 2016, arXiv:1602.01783,
+  section 4.
+  """
+
+  def _set_buffers(self) -> None:
+    trained = types.trained(self._version.params)
+    leaves, self._structure = jax.tree.flatten(trained)
+    self._leaves = [np.array(leaf) for leaf in leaves]
+    self._optimizer_states = jax.tree.map(np.array, self._optimizer_states)
+    self._newest = -1, self._version.params
+
+  def _snapshot(self) -> types.Params:
+    passed, params = self._newest
+    if self._gate.empty and self._gate.passed == passed:
+      return params  # Nobody has written since.
+    passed, quiet = self._gate.passed, self._gate.empty
+    trained = jax.tree.unflatten(
+      # Copies, which JAX may keep: it takes arrays for unchangeable.
+      self._structure,
+      [jnp.array(leaf) for leaf in self._leaves],
+    )
+    params = types.with_trained(self._version.params, trained)
+    if quiet and self._gate.empty and self._gate.passed == passed:
+      self._newest = passed, params
+    return params
+
+  def _update(self, contribution: Contribution) -> None:
+    params = self._snapshot()
+    slot = self._slot(contribution)
+    shared = self._optimizer_states[slot]
+    state = jax.tree.map(np.array, shared)
+    grads, scale = self._corrected(contribution, params)
+    # Copies of copies: the rule donates the state.
+    changed, new_state = self._rule.apply(
+      params, jax.tree.map(jnp.array, state), grads, self._version.frames, scale
+    )
+    for buffers, before, after in (
+      (self._leaves, types.trained(params), types.trained(changed)),
+      (jax.tree.leaves(shared), state, new_state),
+    ):
+      for buffer, old, new in zip(
+        buffers, jax.tree.leaves(before), jax.tree.leaves(after), strict=True
+      ):
+        np.add(buffer, np.asarray(new) - np.asarray(old), out=buffer)
