@@ -8,7 +8,7 @@ import dataclasses
 import logging
 import threading
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 import weakref
 
 import gymnasium
@@ -21,7 +21,7 @@ from a3c_jax.acting.worker_state import WorkerState
 from a3c_jax.core import errors, events, threads, types
 from a3c_jax.envs import domain as domain_lib
 from a3c_jax.envs import replayable
-from a3c_jax.optim import clipping, rule
+from a3c_jax.optim import clipping, rule, staleness
 from a3c_jax.parameters import store as store_lib
 from a3c_jax.runs import evaluation, restoring, supervise
 from a3c_jax.runs import evaluator as evaluator_lib
@@ -387,7 +387,10 @@ def _job(
   init_key, _ = jax.random.split(jax.random.PRNGKey(config.seed))
   obs = team[0].state.carry.obs
   replay = replay_lib.make(config, learner, team, site.place_memory)
-  of_replay = {'memory': replay.memory} if replay else {}
+  given: dict[str, Any] = {'memory': replay.memory} if replay else {}
+  correction = config.arrangement.correction
+  if correction != staleness.Correction():
+    given['correction'] = correction
   store = site.make_store(
     _scaled(learner.init(init_key, obs), config.init_gain),
     _update_rule(config),
@@ -397,7 +400,7 @@ def _job(
       normalization.initial(obs.shape[1:]) if config.normalize_obs else None
     ),
     lag_bound=config.arrangement.lag_bound,
-    **of_replay,
+    **given,
   )
   return runtime.Job(
     learner=learner,
@@ -423,6 +426,9 @@ def _job(
     max_bad_gradients=config.max_bad_gradients,
     replay=replay,
     lag_bound=config.arrangement.lag_bound,
+    traced=config.arrangement.recorded,
+    inject_lag=config.arrangement.held_gradients,
+    needs_read_params=correction.compensation > 0,
   )
 
 

@@ -67,6 +67,28 @@ class EventFile(contextlib.AbstractContextManager):
     if math.isfinite(value):
       self._write(frames, summary=summary.scalar(name, float(value)))
 
+  def histogram(
+    self, name: str, counts: Mapping[int, int], frames: int
+  ) -> None:
+    """Writes how often each whole number occurred; nothing if none did."""
+    if not counts:
+      return
+    values = sorted(counts)
+    how_often = [counts[value] for value in values]
+    self._write(
+      frames,
+      summary=summary.histogram_raw(
+        name,
+        min=values[0],
+        max=values[-1],
+        num=sum(how_often),
+        sum=sum(value * counts[value] for value in values),
+        sum_squares=sum(value**2 * counts[value] for value in values),
+        bucket_limits=[value + 0.5 for value in values],
+        bucket_counts=how_often,
+      ),
+    )
+
   def _write(self, frames, **content):
     self._writer.write_event(
       _proto.Event(wall_time=time.time(), step=frames, **content)

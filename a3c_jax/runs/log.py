@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import collections
 from collections.abc import Mapping, Sequence
 import contextlib
@@ -21,6 +22,19 @@ _logger = logging.getLogger(__name__)
 # Updates between the version that a step was acted on and the update that
 # learns from it: mean, 95th percentile and maximum over the steps.
 _POLICY_LAG = ('policy_lag', 'policy_lag_p95', 'policy_lag_max')
+# The largest lag of each column but the last: how many gradients had it.
+_LAG_LIMITS = (0, 1, 2, 4, 8, 16, 32, 64)
+_LAG_COUNTS = (
+  'lag_0',
+  'lag_1',
+  'lag_2',
+  'lag_3_4',
+  'lag_5_8',
+  'lag_9_16',
+  'lag_17_32',
+  'lag_33_64',
+  'lag_65_up',
+)
 
 
 class EpisodeRow(NamedTuple):
@@ -126,6 +140,7 @@ class RunLog(contextlib.AbstractContextManager):
       ),
       'updates': [0, 0],
       'policy_lags': [],
+      'lags': [],
       'episodes': 0,
       'incidents': dict.fromkeys(events_lib.INCIDENTS, 0),
       'returns': [],
@@ -147,6 +162,8 @@ class RunLog(contextlib.AbstractContextManager):
     self._updates = list(resumed['updates'])
     # How many steps had each lag.
     self._policy_lags = collections.Counter(dict(resumed['policy_lags']))
+    # How many gradients had each lag; earlier versions did not count them.
+    self._lags = collections.Counter(dict(resumed.get('lags', [])))
     self.episodes = resumed['episodes']
     self._incidents = dict(resumed['incidents'])
     self._returns = collections.deque(resumed['returns'], maxlen=100)
@@ -170,6 +187,7 @@ class RunLog(contextlib.AbstractContextManager):
       'sums': dict(self._sums),
       'updates': list(self._updates),
       'policy_lags': sorted(self._policy_lags.items()),
+      'lags': sorted(self._lags.items()),
       'episodes': self.episodes,
       'incidents': dict(self._incidents),
       'returns': list(self._returns),
@@ -186,6 +204,7 @@ class RunLog(contextlib.AbstractContextManager):
       *self._stat_names[False],
       *self._stat_names[True],
       'lag',
+      *_LAG_COUNTS,
       *_POLICY_LAG,
       'lock_wait_ms',
       'episodes',
@@ -220,6 +239,7 @@ class RunLog(contextlib.AbstractContextManager):
     for name, value in zip(names, values, strict=True):
       self._sums[name] += value
     self._sums['lag'] += receipt.lag
+    self._lags[receipt.lag] += 1
     self._sums['lock_wait'] += receipt.lock_wait_seconds
     self._updates[event.of_replay] += 1
 
@@ -294,6 +314,9 @@ class RunLog(contextlib.AbstractContextManager):
     if nothing or frames == self._row_began[0]:
       return
     means = self._means()
+    lag_counts = [0] * len(_LAG_COUNTS)
+    for lag, count in self._lags.items():
+      lag_counts[bisect.bisect_left(_LAG_LIMITS, lag)] += count
     progress = self.progress(frames, seconds)
     figures = {
       'frames': frames,
@@ -303,6 +326,7 @@ class RunLog(contextlib.AbstractContextManager):
       'learning_rate': learning_rate,
       **{name: means[name] for names in self._stat_names for name in names},
       'lag': means['lag'],
+      **dict(zip(_LAG_COUNTS, lag_counts, strict=True)),
       **_summary(self._policy_lags),
       'lock_wait_ms': 1e3 * means['lock_wait'],
       'episodes': self.episodes,
@@ -312,8 +336,9 @@ class RunLog(contextlib.AbstractContextManager):
     }
     self._train_rows.writerow(self._run | figures)
     self.seconds = max(self.seconds, seconds)
+    self._events.histogram('train/lag_histogram', self._lags, frames)
     for name, value in figures.items():
-      if name != 'frames':
+      if name not in ('frames', *_LAG_COUNTS):
         self._events.scalar(f'train/{name}', value, frames)
     self._events.flush()
     # A display leaves these out if its live line shows them.
@@ -322,6 +347,7 @@ class RunLog(contextlib.AbstractContextManager):
     self._sums = dict.fromkeys(self._sums, 0.0)
     self._updates = [0, 0]
     self._policy_lags.clear()
+    self._lags.clear()
 
   def _means(self) -> dict[str, float]:
     """Means over the updates that report each name."""

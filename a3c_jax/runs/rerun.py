@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 from a3c_jax.core import errors, fields, paths, threads, types
 from a3c_jax.envs import replayable
-from a3c_jax.parameters import locked
 from a3c_jax.parameters.store import Contribution, Receipt
 from a3c_jax.replay.memory import Memory, Minibatch
 from a3c_jax.runs import assembly, image_moments, loading, trace_file
@@ -266,7 +265,9 @@ class _Repeater:
       max_bad_gradients=2**62,
       arrangement=arrangement,
     )
-    recipe = assembly.Recipe(config, make_env, make_learner, locked.LockedStore)
+    recipe = assembly.Recipe(
+      config, make_env, make_learner, arrangement.make_store
+    )
     self._team, self._job = recipe.members(
       range(config.num_workers),
       runtime.Site(
@@ -309,7 +310,6 @@ class _Repeater:
       threading.Event(),
       self._reads.popleft,
       self._gradients,
-      recorded=True,
     )
 
   def step(self, index: int) -> Step:
@@ -350,21 +350,12 @@ class _Repeater:
   ) -> _Made:
     actor_learner = self._actor_learners[worker]
     if trace.new_seed is not None:
-      actor_learner = self._restart_env(worker, trace.new_seed)
+      actor_learner.restart(trace.new_seed)
     self._reads.clear()
     self._reads.extend(read)
     if trace.memory_changes is not None:
       return actor_learner.learn_minibatch()
     return actor_learner.play_segment(due=trace.minibatches_due)
-
-  def _restart_env(self, worker: int, seed: int) -> asynchronous.ActorLearner:
-    """Starts new episodes with a seed, as after the environment has failed."""
-    own = self._team[worker]
-    before = own.state
-    own.start(self._job.learner, seed=seed, key=before.carry.key)
-    own.state = own.state._replace(replay_errors=before.replay_errors)
-    self._actor_learners[worker] = self._started(own)
-    return self._actor_learners[worker]
 
   def _draw_early(self, index: int) -> None:
     """Draws minibatches whose memory is as it was when they were drawn.

@@ -14,7 +14,6 @@ from a3c_jax.core import errors, paths, types
 from a3c_jax.core import signals as signals_lib
 from a3c_jax.core import threads as threads_lib
 from a3c_jax.envs import spaces as spaces_lib
-from a3c_jax.parameters import locked
 from a3c_jax.parameters import store as store_lib
 from a3c_jax.replay.memory import MemoryState
 from a3c_jax.runs import (
@@ -68,7 +67,7 @@ def run(
   on_result: Callable[[Result], None] = lambda result: None,
   on_hung: Callable[[str], None] = lambda reason: None,
   signals: signals_lib.Signals | None = None,
-  make_store: store_lib.MakeStore = locked.LockedStore,
+  make_store: store_lib.MakeStore | None = None,
   period_seconds: float = 1.0,
 ) -> Result:
   """Trains until `config.frames`, and leaves the results in `config.workdir`.
@@ -101,7 +100,8 @@ def run(
       may end the process.
     signals: entered by the caller. A signal ends the run early and in good
       order, and the result is returned.
-    make_store: makes the store of the parameters, once.
+    make_store: makes the store of the parameters, once. By default it makes
+      that of `config`.
     period_seconds: between two ticks of the run's services, above 0.
 
   Returns:
@@ -122,7 +122,9 @@ def run(
   if not period_seconds > 0:  # Also for NaN.
     raise ValueError(f'period_seconds must be above 0, not {period_seconds}')
   signals = signals or signals_lib.Signals()  # That never receives one.
-  recipe = assembly.Recipe(config, make_env, make_learner, make_store)
+  recipe = assembly.Recipe(
+    config, make_env, make_learner, make_store or config.arrangement.make_store
+  )
   losses = 0
   while True:
     try:

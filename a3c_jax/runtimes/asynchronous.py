@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Sequence
 import dataclasses
 import threading
+from typing import Any
 import zlib
 
 import numpy as np
 
 from a3c_jax.acting import actor as actor_lib
-from a3c_jax.core import fields, threads, types
-from a3c_jax.optim import clipping
-from a3c_jax.parameters.store import Contribution, Trace
+from a3c_jax.core import errors, fields, threads, types
+from a3c_jax.optim import clipping, staleness
+from a3c_jax.parameters import hogwild, locked, per_leaf
+from a3c_jax.parameters.store import Contribution, MakeStore, Trace
 from a3c_jax.replay import memory as memory_lib
 from a3c_jax.runtimes import player as player_lib
 from a3c_jax.runtimes import replaying, runtime, warm_up
 from a3c_jax.runtimes.bad_gradients import BadGradients
 from a3c_jax.runtimes.runtime import Job, Worker
 
+_STORES: dict[str, MakeStore] = {
+  'locked': locked.LockedStore,
+  'per_leaf': per_leaf.PerLeafStore,
+  'hogwild': hogwild.HogwildStore,
+}
+# Fields of a contribution that are about its gradient.
+_OF_GRADIENT = (
+  'grads',
+  'read_version',
+  'read_params',
+  'events',
+  'rate_scale',
+)
 _NO_VALUES = np.empty(0, np.float32)
 
 
@@ -32,9 +48,74 @@ class Settings(runtime.BoundedLagSettings):
     may_override=False,
   )
 
+  consistency: str = fields.setting(
+    'How threads change the parameters. locked: one after another. per_leaf: '
+    'with a lock for each array. hogwild: without locks, as in the paper, by '
+    'adding to shared arrays; parts of updates may be lost. But for locked, a '
+    'version may have parts of an update.',
+    'locked, per_leaf, hogwild; a barrier is --runtime=synchronous, and a '
+    'bound of the lag --max_lag',
+    lambda value: value in _STORES,
+    default='locked',
+    source='ours: no update is lost',
+    may_override=False,
+  )
+  inject_lag: int = fields.count(
+    'Gradients that each thread holds back, in memory, before it applies the '
+    'oldest one: to study the effect of stale gradients. A run that resumes '
+    'has lost those that were held back.',
+    least=0,
+    most=10_000,
+    default=0,
+    source='ours',
+  )
+  staleness_rate: str = fields.one_of(
+    'Factor of the learning rate for a stale gradient. inverse: 1 / lag.',
+    staleness.RATES,
+    default='none',
+    source='paper: none. Zhang et al. 2016: inverse',
+  )
+  delay_compensation: float = fields.not_negative(
+    "λ of g + λ g² (θ - θ'), which takes the place of a gradient g of older "
+    "parameters θ'; 0 for none. g is that of a segment, after clipping.",
+    default=0.0,
+    source='paper: none. Zheng et al. 2017: 0.04 for a mean over examples',
+  )
+
   @property
   def recorded(self) -> bool:
     return self.record
+
+  @property
+  def make_store(self) -> MakeStore:
+    return _STORES[self.consistency]
+
+  @property
+  def correction(self) -> staleness.Correction:
+    rate = 'inverse' if self.staleness_rate == 'inverse' else 'none'
+    return staleness.Correction(rate, self.delay_compensation)
+
+  @property
+  def held_gradients(self) -> int:
+    return self.inject_lag
+
+  def check_together(self) -> None:
+    super().check_together()
+    if self.consistency != 'locked':
+      for name, given, why in (
+        ('record', self.record, 'parts of updates overlap by chance'),
+        ('max_lag', self.max_lag, 'nothing counts updates exactly'),
+      ):
+        if given:
+          raise errors.UsageError(
+            f'--{name} with --consistency={self.consistency}: {why}; allowed: '
+            '--consistency=locked'
+          )
+    if self.inject_lag and self.max_lag:
+      raise errors.UsageError(
+        f'--inject_lag={self.inject_lag} with --max_lag={self.max_lag}: '
+        'gradients held back would be late; allowed: one of both'
+      )
 
 
 class Asynchronous(runtime.Arrangement):
@@ -50,7 +131,7 @@ class Asynchronous(runtime.Arrangement):
     settings: runtime.BoundedLagSettings,
   ):
     super().__init__(team, job)
-    self._recorded = settings.recorded
+    del settings
     self._replay_gradients = replay_gradients_of(job)
 
   def warm_up(self) -> types.Segment:
@@ -76,7 +157,6 @@ class Asynchronous(runtime.Arrangement):
         self._job,
         stop,
         self._replay_gradients,
-        recorded=self._recorded,
       ),
       len(self._team),
       name='actor-learner',
@@ -88,8 +168,6 @@ def work(
   job: Job,
   stop: threading.Event,
   replay_gradients: replaying.Gradients | None = None,
-  *,
-  recorded: bool = False,
 ) -> None:
   """Acts and learns until all workers together have done `job.frames`.
 
@@ -102,7 +180,6 @@ def work(
     stop: ends the worker early when it is set. On the step-by-step path that
       discards the unfinished segment: the worker's state is that before it.
     replay_gradients: of minibatches, clipped, if the job has a replay memory.
-    recorded: whether contributions have a trace.
 
   Raises:
     Stopped: if `stop` was set within a segment, or before its gradient could be
@@ -111,7 +188,7 @@ def work(
     Exception: what the environment raised once too often, or the learner.
   """
   actor_learner = ActorLearner(
-    worker, job, stop, job.store.read, replay_gradients, recorded=recorded
+    worker, job, stop, job.store.read, replay_gradients
   )
   clock = actor_learner.clock
 
@@ -157,8 +234,6 @@ class ActorLearner:
     stop: threading.Event,
     read: actor_lib.Read,
     replay_gradients: replaying.Gradients | None = None,
-    *,
-    recorded: bool = False,
   ):
     """Starts at the worker's state.
 
@@ -168,12 +243,14 @@ class ActorLearner:
       stop: ends a segment early, as `work` says.
       read: gives the newest version.
       replay_gradients: of minibatches, clipped, if the job has a replay memory.
-      recorded: whether contributions have a trace.
     """
     self._worker = worker
+    # Fields of contributions, and the versions that were acted on.
+    self._held: collections.deque[tuple[dict[str, Any], np.ndarray]] = (
+      collections.deque()
+    )
     self._job = job
     self._read_newest = read
-    self._recorded = recorded
     self._reads: list[int] = []
     actor = actor_lib.in_training(job.learner, self._read)
     # What a failed attempt has read does not matter.
@@ -197,6 +274,10 @@ class ActorLearner:
   def minibatches_due(self) -> int:
     """Minibatches before the next segment."""
     return self._replayer.due if self._replayer else 0
+
+  def restart(self, seed: int) -> None:
+    """Starts new episodes with a seed, as if the environment had failed."""
+    self._player.restart(seed)
 
   def play_segment(
     self, *, due: int | None = None
@@ -225,7 +306,7 @@ class ActorLearner:
       grads, event = self._bad.checked(grads, values)
       events = (event,)
     trace = None
-    if self._recorded:
+    if self._job.traced:
       trace = Trace(
         reads=tuple(self._reads),
         of_segment=_checksum(
@@ -235,7 +316,7 @@ class ActorLearner:
         new_seed=player.new_seed,
         minibatches_due=self.minibatches_due,
       )
-    return Contribution(
+    contribution = Contribution(
       grads=grads,
       frames=player.frames,
       read_version=version.updates,
@@ -243,7 +324,11 @@ class ActorLearner:
       events=events,
       optimizer=self._worker.index,
       trace=trace,
-    ), segment.segment
+      read_params=version.params if self._job.needs_read_params else None,
+    )
+    if learner.learns_from_segments:
+      contribution = self._delayed(contribution)
+    return contribution, segment.segment
 
   def learn_minibatch(self) -> tuple[Contribution, memory_lib.Minibatch]:
     """Learns from the next minibatch.
@@ -260,7 +345,7 @@ class ActorLearner:
     if learnt.outlier:
       grads = None
     minibatch, trace = learnt.minibatch, None
-    if self._recorded:
+    if self._job.traced:
       trace = Trace(
         reads=tuple(self._reads),
         of_segment=_checksum(minibatch.where, minibatch.weight),
@@ -268,7 +353,7 @@ class ActorLearner:
         minibatches_due=self.minibatches_due,
         memory_changes=int(minibatch.changes),
       )
-    return Contribution(
+    contribution = Contribution(
       grads=grads,
       frames=0,
       read_version=learnt.read_version,
@@ -280,7 +365,25 @@ class ActorLearner:
       replayed=() if grads is None else (learnt.replayed,),
       outliers=int(learnt.outlier),
       trace=trace,
-    ), minibatch
+      read_params=(learnt.read_params if self._job.needs_read_params else None),
+    )
+    return self._delayed(contribution), minibatch
+
+  def _delayed(self, contribution: Contribution) -> Contribution:
+    """Returns a contribution with an older gradient, if those are held back.
+
+    All that does not belong to the gradient is contributed at once.
+    """
+    if not self._job.inject_lag:
+      return contribution
+    (played,) = contribution.played
+    of_gradient = {name: getattr(contribution, name) for name in _OF_GRADIENT}
+    self._held.append((of_gradient, played.acted_versions))
+    if len(self._held) <= self._job.inject_lag:
+      return contribution._replace(grads=None, events=(), read_params=None)
+    of_gradient, acted_versions = self._held.popleft()
+    played = played._replace(acted_versions=acted_versions)
+    return contribution._replace(played=(played,), **of_gradient)
 
 
 def _sampled(obs: np.ndarray) -> np.ndarray:

@@ -54,6 +54,13 @@ class Player:
     self._key = worker.state.carry.key
     self._on_attempt = on_attempt
     self.new_seed: int | None = None
+    self._next_seed: int | None = None
+
+  def restart(self, seed: int) -> None:
+    """Starts new episodes with a seed before the next segment."""
+    assert self._carry is not None
+    self._key = self._carry.key
+    self._carry, self._next_seed = None, seed
 
   def play(self) -> tuple[rollout.Rollout, Played]:
     """Returns the next segment, and what a store must know of it.
@@ -66,7 +73,7 @@ class Player:
       Exception: what the environment raised once too often, or the actor.
     """
     worker, job = self._worker, self._job
-    self.new_seed = None
+    self.new_seed, self._next_seed = self._next_seed, None
     while True:
       self._on_attempt()
       try:

@@ -35,6 +35,7 @@ class Learnt(NamedTuple):
   read_version: int  # `updates` of the version of the gradient
   outlier: bool  # whether the gradient is finite, but shall be discarded
   minibatch: memory_lib.Minibatch  # that it is of
+  read_params: types.Params  # that it is of
 
 
 def gradients_of(
@@ -162,6 +163,7 @@ class Replayer:
       read_version=version.updates,
       outlier=outlier,
       minibatch=minibatch,
+      read_params=version.params,
     )
 
 

@@ -19,7 +19,9 @@ from a3c_jax.acting import rollout
 from a3c_jax.core import cpu, errors, events, fields, stopwatch, types
 from a3c_jax.core import threads as threads_lib
 from a3c_jax.envs import replayable, spaces
+from a3c_jax.optim import staleness
 from a3c_jax.optim.rule import UpdateRule
+from a3c_jax.parameters import locked
 from a3c_jax.parameters.store import (
   LagBound,
   MakeStore,
@@ -110,6 +112,10 @@ class Job(NamedTuple):
   max_bad_gradients: int  # in a row
   replay: Replay | None = None
   lag_bound: LagBound | None = None  # of the store
+  traced: bool = False  # whether contributions have a trace
+  inject_lag: int = 0  # gradients that each worker holds back
+  # Whether contributions have the parameters that their gradients are of.
+  needs_read_params: bool = False
 
 
 class Arrangement(abc.ABC):
@@ -203,6 +209,21 @@ class Settings:
   def lag_bound(self) -> LagBound | None:
     """How old gradients may be; None for any age."""
     return None
+
+  @property
+  def make_store(self) -> MakeStore:
+    """Makes the store of the parameters."""
+    return locked.LockedStore
+
+  @property
+  def correction(self) -> staleness.Correction:
+    """What the store does with stale gradients."""
+    return staleness.Correction()
+
+  @property
+  def held_gradients(self) -> int:
+    """How many gradients each worker holds back before it applies one."""
+    return 0
 
   @property
   def recorded(self) -> bool:

@@ -247,10 +247,24 @@ def _check_together(config: Config) -> None:
       f'--algo={config.algo}: allowed with continuous actions: '
       f'{registry.continuous()}'
     )
+  _check_held(config)
   config.algorithm.check_together()
   config.arrangement.check_together()
   if config.replay:
     _check_replay(config, config.replay)
+
+
+def _check_held(config: Config) -> None:
+  """Checks that a run does not end before its first gradient is applied."""
+  held = config.arrangement.held_gradients * config.num_workers
+  steps = config.algorithm.segment_steps(config.t_max) * config.envs_per_thread
+  segments = config.frames / (steps * config.action_repeat)
+  if held and held >= segments:
+    raise errors.UsageError(
+      f'--inject_lag={config.arrangement.held_gradients}: {config.num_workers} '
+      f'threads hold back {held} gradients, and --frames={config.frames} give '
+      f'about {segments:.0f}, so nothing would be learnt; allowed: less'
+    )
 
 
 def _check_replay(config: Config, replay: Replaying) -> None:

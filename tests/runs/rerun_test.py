@@ -38,7 +38,7 @@ def same_end(steps, result):
   [
     {'algo': 'nstep_q', 'max_lag': 2, 'optimizer': 'rmsprop'},
     {'algo': 'one_step_q'},
-    {'algo': 'one_step_sarsa', 'envs_per_thread': 3},
+    {'algo': 'one_step_sarsa', 'envs_per_thread': 3, 'inject_lag': 2},
     {'algo': 'a3c', 'lstm': True, 'normalize_obs': True},
     {'algo': 'a3c', 'max_lag': 3, 'when_late': 'wait'},
     SMALL | {'algo': 'prioritized_dqn', 'replay_minibatches': 2},
@@ -133,7 +133,7 @@ def test_a_run_that_resumes_from_an_earlier_checkpoint_forgets_what_followed(
 @pytest.mark.parametrize('algo', ['a3c', 'one_step_sarsa'])
 def test_environments_that_were_replaced_are_repeated(tmp_path, algo):
   make_env, made = breaking(101, thread=2)
-  given = RECORDED | {'algo': algo, 'max_env_restarts': 1}
+  given = RECORDED | {'algo': algo, 'max_env_restarts': 1, 'inject_lag': 2}
   result = run(tmp_path, make_env, **given)
   assert len(made) == 5
   steps = rerun_all(tmp_path, make_env=gym.make(catch.Catch))

@@ -182,6 +182,23 @@ def test_statistics_are_of_the_raw_observations_of_the_segment():
   jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
+def test_gradients_that_are_held_back_keep_what_belongs_to_them():
+  count = itertools.count(1)
+
+  def gradients(params, target_params, segment):
+    number = next(count)
+    return np.float32(number), np.float32([0, number])
+
+  pushed = play(gradients, segments=5, inject_lag=2)
+  assert [each.grads for each in pushed] == [None, None, 1, 2, 3]
+  values = [[event.values[1] for event in each.events] for each in pushed]
+  assert values == [[], [], [1], [2], [3]]
+  # Frames and states are those of the newest segment.
+  assert [each.frames for each in pushed] == [T_MAX] * 5
+  for number, each in enumerate(pushed, start=1):
+    assert len(each.played[0].worker_state.action_log.actions) == T_MAX * number
+
+
 def bad_at(*calls):
   """Gradients of which some, counted from 1, are not finite."""
   count = itertools.count(1)

@@ -240,7 +240,8 @@ def test_every_flag_reaches_the_config(parse, algo):
     if name not in ('algo', 'preset', 'runtime')
   }
   given['max_lag'] = given['threads']  # Room for the others to wait.
-  given['record'] = False  # No device but the default repeats a run.
+  # These exclude others.
+  given |= {'record': False, 'consistency': 'locked', 'inject_lag': 0}
   texts = {
     name: ','.join(map(str, value)) if isinstance(value, tuple) else value
     for name, value in given.items()
@@ -254,6 +255,15 @@ def test_every_flag_reaches_the_config(parse, algo):
   assert found == given
   assert parsed.algo == algo
   assert isinstance(parsed.algorithm, registry.get(algo).hyperparameters)
+
+
+def test_flags_that_exclude_others_reach_the_config(parse):
+  for name, value in (
+    ('record', True),
+    ('consistency', 'hogwild'),
+    ('inject_lag', 3),
+  ):
+    assert getattr(parse(f'--{name}={value}').arrangement, name) == value
 
 
 def test_every_preset_reaches_the_config(parse):

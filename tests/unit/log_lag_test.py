@@ -78,6 +78,19 @@ def test_the_95th_percentile_is_a_lag_that_occurred(tmp_path, larger, expected):
   assert lags_of(tmp_path)[0][1] == expected
 
 
+def test_gradients_are_counted_by_their_lag(tmp_path):
+  limits = [0, 1, 2, 4, 8, 16, 32, 64]
+  with make_log(tmp_path) as log:
+    for lag in [0, *limits, *(limit + 1 for limit in limits), 1000]:
+      receipt = store.Receipt(100, 1, lag, 0.0)
+      log.applied([store.Applied(receipt, 0, np.array([0]), 1.0, [gradient()])])
+    write(log, 100)
+  (row,) = read_rows(tmp_path / 'train.csv')
+  counts = [int(x) for name, x in row.items() if name.startswith('lag_')]
+  # 0, 0 | 1, 1 | 2, 2 | 3, 4 | 5, 8 | 9, 16 | 17, 32 | 33, 64 | 65, 1000
+  assert counts == [2] * 9
+
+
 def test_lags_of_an_unfinished_row_are_resumed(tmp_path):
   with make_log(tmp_path) as log:
     log.applied([segment([1, 1, 5], gradient())])
@@ -86,6 +99,8 @@ def test_lags_of_an_unfinished_row_are_resumed(tmp_path):
     log.applied([segment([1, 9], gradient())])
     write(log, 100)
   assert lags_of(tmp_path) == [(17 / 5, 9, 9)]
+  (row,) = read_rows(tmp_path / 'train.csv')
+  assert row['lag_0'] == '2'
 
 
 def test_figures_of_the_runtime_are_the_last_columns(tmp_path):

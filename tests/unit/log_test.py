@@ -14,6 +14,17 @@ from a3c_jax.runs import display
 from a3c_jax.runs import log as log_lib
 
 RUN = {'algo': 'a3c', 'env': 'pong', 'seed': 3}
+LAG_COUNTS = [
+  'lag_0',
+  'lag_1',
+  'lag_2',
+  'lag_3_4',
+  'lag_5_8',
+  'lag_9_16',
+  'lag_17_32',
+  'lag_33_64',
+  'lag_65_up',
+]
 TRAIN_COLUMNS = [
   *RUN,
   'frames',
@@ -24,6 +35,7 @@ TRAIN_COLUMNS = [
   'loss',
   'entropy',
   'lag',
+  *LAG_COUNTS,
   'policy_lag',
   'policy_lag_p95',
   'policy_lag_max',
@@ -129,6 +141,7 @@ def test_rows_are_means_since_the_last_row(tmp_path):
       'loss': 2.5,
       'entropy': 0.5,
       'lag': 1.5,
+      **dict.fromkeys(LAG_COUNTS, 0) | {'lag_1': 1, 'lag_2': 1},
       'policy_lag': 1.25,  # (18 · 1 + 2 + 5) / 20
       'policy_lag_p95': 2,
       'policy_lag_max': 5,
@@ -148,6 +161,7 @@ def test_rows_are_means_since_the_last_row(tmp_path):
       'loss': -3,
       'entropy': 0,
       'lag': 0,
+      **dict.fromkeys(LAG_COUNTS, 0) | {'lag_0': 1},
       'policy_lag': 0,
       'policy_lag_p95': 0,
       'policy_lag_max': 0,
@@ -238,9 +252,26 @@ def test_tensorboard_gets_the_same_figures_but_no_nan(tmp_path):
   means = [scalar for scalar in scalars if scalar[0] == 'train/mean_return']
   assert means == [('train/mean_return', 20, 4.0)]
   names = {tag for tag, step, _ in scalars if step == 20}
-  assert names == {
-    f'train/{name}' for name in TRAIN_COLUMNS[3:] if name != 'frames'
-  }
+  # The counts of lags are one histogram.
+  shown = {*TRAIN_COLUMNS[4:], 'lag_histogram'} - {*LAG_COUNTS}
+  assert names == {f'train/{name}' for name in shown}
+
+
+def test_tensorboard_gets_a_histogram_of_lags(tmp_path):
+  with make_log(tmp_path) as log:
+    report(log, *[update(lag=lag) for lag in (0, 3, 3, 5)])
+    log.write_row(frames=10, seconds=1.0, updates=4, learning_rate=0.5)
+  (path,) = tmp_path.glob('events.out.tfevents.*')
+  (found,) = [
+    value.histo
+    for event in read_events(path)
+    for value in event.summary.value
+    if value.tag == 'train/lag_histogram'
+  ]
+  assert (found.min, found.max, found.num) == (0, 5, 4)
+  assert (found.sum, found.sum_squares) == (11, 43)
+  assert [*found.bucket_limit] == [0.5, 3.5, 5.5]
+  assert [*found.bucket] == [1, 2, 1]
 
 
 def test_files_are_closed_when_the_run_fails(tmp_path):
