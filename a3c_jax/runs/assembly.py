@@ -28,6 +28,7 @@ from a3c_jax.runs import evaluator as evaluator_lib
 from a3c_jax.runs import replay as replay_lib
 from a3c_jax.runtimes import registry as runtimes
 from a3c_jax.runtimes import replaying, runtime
+from a3c_jax.runtimes.staleness import Meter
 from a3c_jax.settings import build
 from a3c_jax.settings.common import Config
 
@@ -402,13 +403,13 @@ def _job(
     lag_bound=config.arrangement.lag_bound,
     **given,
   )
+  gradients = clipping.of_learner(
+    learner, config.max_grad_norm or None, factored_rows=store.factored_rows
+  )
+  every = config.arrangement.measured_gradients
   return runtime.Job(
     learner=learner,
-    gradients=clipping.of_learner(
-      learner,
-      config.max_grad_norm or None,
-      factored_rows=store.factored_rows,
-    ),
+    gradients=gradients,
     store=store,
     max_grad_norm=config.max_grad_norm or None,
     seed=config.seed,
@@ -429,6 +430,7 @@ def _job(
     traced=config.arrangement.recorded,
     inject_lag=config.arrangement.held_gradients,
     needs_read_params=correction.compensation > 0,
+    meter=Meter(learner, gradients, every) if every else None,
   )
 
 

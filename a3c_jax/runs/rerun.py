@@ -257,7 +257,9 @@ class _Repeater:
     arrangement = config.arrangement
     assert isinstance(arrangement, asynchronous.Settings)
     # In the recorded order nobody need wait.
-    arrangement = dataclasses.replace(arrangement, when_late='drop')
+    arrangement = dataclasses.replace(
+      arrangement, when_late='drop', measure_staleness=0
+    )
     config = dataclasses.replace(
       config,
       eval_frames=0,

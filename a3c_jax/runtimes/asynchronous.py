@@ -82,9 +82,22 @@ class Settings(runtime.BoundedLagSettings):
     source='paper: none. Zheng et al. 2017: 0.04 for a mean over examples',
   )
 
+  measure_staleness: int = fields.count(
+    'Gradients of each thread for one that is compared with the gradient of '
+    'the same segment at the newest parameters: the column staleness_cosine. 0 '
+    'for no comparison.',
+    least=0,
+    default=0,
+    source='ours',
+  )
+
   @property
   def recorded(self) -> bool:
     return self.record
+
+  @property
+  def measured_gradients(self) -> int:
+    return self.measure_staleness
 
   @property
   def make_store(self) -> MakeStore:
@@ -143,6 +156,9 @@ class Asynchronous(runtime.Arrangement):
       if job.learner.learns_from_segments:
         grads, _ = job.gradients(version.params, version.target_params, segment)
         job.store.warm_up(grads)
+        if job.meter:
+          job.meter.measure(grads, segment, version)
+          job.meter.mean()  # Of zeros.
       if self._replay_gradients:
         grads, *_ = self._replay_gradients(
           version.params, version.target_params, replaying.example(job)
@@ -245,10 +261,11 @@ class ActorLearner:
       replay_gradients: of minibatches, clipped, if the job has a replay memory.
     """
     self._worker = worker
-    # Fields of contributions, and the versions that were acted on.
-    self._held: collections.deque[tuple[dict[str, Any], np.ndarray]] = (
-      collections.deque()
-    )
+    self._gradients = 0  # of segments
+    # Fields of contributions, the versions acted on, and segments.
+    self._held: collections.deque[
+      tuple[dict[str, Any], np.ndarray, types.Segment | None]
+    ] = collections.deque()
     self._job = job
     self._read_newest = read
     self._reads: list[int] = []
@@ -327,7 +344,7 @@ class ActorLearner:
       read_params=version.params if self._job.needs_read_params else None,
     )
     if learner.learns_from_segments:
-      contribution = self._delayed(contribution)
+      contribution = self._delayed(contribution, segment.segment)
     return contribution, segment.segment
 
   def learn_minibatch(self) -> tuple[Contribution, memory_lib.Minibatch]:
@@ -369,21 +386,36 @@ class ActorLearner:
     )
     return self._delayed(contribution), minibatch
 
-  def _delayed(self, contribution: Contribution) -> Contribution:
+  def _delayed(
+    self, contribution: Contribution, segment: types.Segment | None = None
+  ) -> Contribution:
     """Returns a contribution with an older gradient, if those are held back.
 
     All that does not belong to the gradient is contributed at once.
     """
     if not self._job.inject_lag:
+      self._measure(contribution, segment)
       return contribution
     (played,) = contribution.played
     of_gradient = {name: getattr(contribution, name) for name in _OF_GRADIENT}
-    self._held.append((of_gradient, played.acted_versions))
+    self._held.append((of_gradient, played.acted_versions, segment))
     if len(self._held) <= self._job.inject_lag:
       return contribution._replace(grads=None, events=(), read_params=None)
-    of_gradient, acted_versions = self._held.popleft()
+    of_gradient, acted_versions, segment = self._held.popleft()
     played = played._replace(acted_versions=acted_versions)
-    return contribution._replace(played=(played,), **of_gradient)
+    contribution = contribution._replace(played=(played,), **of_gradient)
+    self._measure(contribution, segment)
+    return contribution
+
+  def _measure(
+    self, contribution: Contribution, segment: types.Segment | None
+  ) -> None:
+    """Measures the gradient of a segment, if it is its turn."""
+    meter = self._job.meter
+    if meter and segment and contribution.grads is not None:
+      self._gradients += 1
+      if self._gradients % meter.every == 0:
+        meter.measure(contribution.grads, segment, self._job.store.read())
 
 
 def _sampled(obs: np.ndarray) -> np.ndarray:

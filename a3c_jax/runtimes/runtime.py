@@ -29,6 +29,7 @@ from a3c_jax.parameters.store import (
   WorkerState,
 )
 from a3c_jax.replay import memory as memory_lib
+from a3c_jax.runtimes import staleness as staleness_meter
 
 MOST_THREADS = 1000
 _DEAD_IN = 64  # A unit that gives 0 in so many observations is dead.
@@ -116,6 +117,7 @@ class Job(NamedTuple):
   inject_lag: int = 0  # gradients that each worker holds back
   # Whether contributions have the parameters that their gradients are of.
   needs_read_params: bool = False
+  meter: staleness_meter.Meter | None = None  # if gradients are measured
 
 
 class Arrangement(abc.ABC):
@@ -162,6 +164,8 @@ class Arrangement(abc.ABC):
       figures['replay_size'] = job.replay.memory.size(0)
       if job.replay.outlier_deviations:
         figures['outlier_gradients'] = job.store.dropped().outliers
+    if job.meter:
+      figures['staleness_cosine'] = job.meter.mean()
     if job.lag_bound:
       figures['late_gradients'] = job.store.dropped().late
     return figures | self._dead_units()
@@ -223,6 +227,11 @@ class Settings:
   @property
   def held_gradients(self) -> int:
     """How many gradients each worker holds back before it applies one."""
+    return 0
+
+  @property
+  def measured_gradients(self) -> int:
+    """How many gradients of a worker for one that is measured; 0: none is."""
     return 0
 
   @property

@@ -70,6 +70,19 @@ def test_one_thread_has_exactly_the_lag_that_is_injected(tmp_path, algo):
   assert float(row['lag']) == pytest.approx((sum(range(7)) + 66 * 7) / 73)
 
 
+@pytest.mark.parametrize('algo', ['a3c', 'one_step_q'])
+def test_the_cosine_of_stale_gradients_is_below_1(tmp_path, algo):
+  given = SMALL_NET | {'algo': algo, 'frames': 400, 'measure_staleness': 2}
+  cosines = []
+  for lag in (0, 20):
+    run(tmp_path / f'{lag}', inject_lag=lag, **given)
+    (row,) = read_rows(tmp_path / f'{lag}/train.csv')
+    cosines.append(float(row['staleness_cosine']))
+  # One thread always learns at the newest parameters.
+  assert cosines[0] == pytest.approx(1, abs=1e-5)
+  assert -1 <= cosines[1] < 1 - 1e-5
+
+
 @pytest.mark.parametrize(
   'given', [{'staleness_rate': 'inverse'}, {'delay_compensation': 0.5}]
 )

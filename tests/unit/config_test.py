@@ -54,6 +54,7 @@ BAD = {
   'fetch_updates': [0, 1.5],
   'max_lag': [-1, 1.5],
   'consistency': ['bounded', 'synchronous', ''],
+  'measure_staleness': [-1, 0.5],
   'staleness_rate': ['linear', ''],
   'delay_compensation': [-0.1, NAN],
   'max_restarts': [-1, 1.5],

@@ -1,16 +1,19 @@
 """Corrections of stale gradients, by hand."""
 
 import jax.numpy as jnp
+from jobs import IDLE
 import numpy as np
 import pytest
 import stores
 from stores import push
 
+from a3c_jax.core import types
 from a3c_jax.optim import staleness
 from a3c_jax.optim.staleness import Correction
 from a3c_jax.parameters.hogwild import HogwildStore
 from a3c_jax.parameters.locked import LockedStore
 from a3c_jax.parameters.per_leaf import PerLeafStore
+from a3c_jax.runtimes import staleness as meter_lib
 
 
 @pytest.mark.parametrize(
@@ -66,3 +69,31 @@ def test_stores_correct_by_the_lag_at_the_update(store):
     both.push(contribution._replace(read_params=before))
   # 2; 2 + 0.25 · 4 · (-2) = 0; 2 + 0.25 · 4 · (-2) = 0, at half of the rate.
   np.testing.assert_allclose(both.read().params, [-2.0, -2.0])
+
+
+def test_a_cosine_by_hand():
+  one = {'a': jnp.array([3.0, 0.0]), 'b': jnp.array(4.0)}
+  other = {'a': jnp.array([0.0, 2.0]), 'b': jnp.array(1.0)}
+  assert float(meter_lib.cosine(one, other)) == pytest.approx(4 / 5 / 5**0.5)
+  assert float(meter_lib.cosine(one, one)) == pytest.approx(1)
+
+
+def test_a_meter_compares_with_the_gradient_at_the_newest_parameters():
+  segments = []
+
+  def gradients(params, target_params, segment):
+    segments.append(segment)
+    return {'w': params + target_params}, jnp.zeros(1)
+
+  segment = types.Segment(*[None] * 6, kept='activations')
+  newest = types.Version(jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0]), 0, 0)
+  for keeps, kept in ((True, ()), (False, 'activations')):
+    learner = IDLE._replace(keeps_activations=keeps)
+    meter = meter_lib.Meter(learner, gradients, every=1)
+    assert np.isnan(meter.mean())
+    meter.measure({'w': jnp.array([1.0, 0.0])}, segment, newest)
+    meter.measure({'w': jnp.array([-1.0, -1.0])}, segment, newest)
+    meter.measure({'w': jnp.zeros(2)}, segment, newest)  # It has no angle.
+    assert meter.mean() == pytest.approx((0.5**0.5 - 1) / 2)
+    assert np.isnan(meter.mean())
+    assert segments[-1].kept == kept
