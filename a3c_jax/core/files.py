@@ -48,6 +48,19 @@ def lock(file, *, folder: str) -> None:
     )
 
 
+def is_locked(path: pathlib.Path) -> bool:
+  """Returns whether another process holds the lock of a file."""
+  with path.open('rb') as file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+      return True
+    except OSError as error:
+      if error.errno not in _NOT_SUPPORTED:
+        raise
+  return False
+
+
 @functools.cache
 def _warn_once(line):
   _logger.warning(line)

@@ -15,9 +15,10 @@ class HogwildStore(UnlockedStore):
   """Adds each update to shared arrays, without a lock.
 
   A worker computes its update from a copy of the parameters and of the
-  optimizer state, and adds the differences in place. If two workers add to the
-  same number at the same moment, one of the two may be lost. A version is a
-  copy, made while others write: it may have parts of an update.
+  optimizer state. It adds the step to the parameters in place: if two workers
+  add to the same number at the same moment, one of the two may be lost. It
+  writes the optimizer state in place: of two that overlap, the last one stays.
+  A version is a copy, made while others write: it may have parts of an update.
 
   Sources: Niu et al. 2011, arXiv:1106.5730; Mnih et al. 2016, arXiv:1602.01783,
   section 4.
@@ -45,21 +46,24 @@ class HogwildStore(UnlockedStore):
       self._newest = passed, params
     return params
 
-  def _update(self, contribution: Contribution) -> None:
+  def _update(self, contribution: Contribution) -> float:
     params = self._snapshot()
     slot = self._slot(contribution)
     shared = self._optimizer_states[slot]
-    state = jax.tree.map(np.array, shared)
     grads, scale = self._corrected(contribution, params)
-    # Copies of copies: the rule donates the state.
+    # Copies: the rule donates the state.
+    state = jax.tree.map(jnp.array, shared)
     changed, new_state = self._rule.apply(
-      params, jax.tree.map(jnp.array, state), grads, self._version.frames, scale
+      params, state, grads, self._version.frames, scale
     )
-    for buffers, before, after in (
-      (self._leaves, types.trained(params), types.trained(changed)),
-      (jax.tree.leaves(shared), state, new_state),
+    before, after = (
+      jax.tree.leaves(types.trained(each)) for each in (params, changed)
+    )
+    for buffer, old, new in zip(self._leaves, before, after, strict=True):
+      np.add(buffer, np.asarray(new) - np.asarray(old), out=buffer)
+    # Differences of mean squares would add up to less than 0.
+    for buffer, new in zip(
+      jax.tree.leaves(shared), jax.tree.leaves(new_state), strict=True
     ):
-      for buffer, old, new in zip(
-        buffers, jax.tree.leaves(before), jax.tree.leaves(after), strict=True
-      ):
-        np.add(buffer, np.asarray(new) - np.asarray(old), out=buffer)
+      np.copyto(buffer, new)
+    return 0.0

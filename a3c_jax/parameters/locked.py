@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+import contextlib
 import threading
 import time
 from typing import Any
@@ -277,9 +278,7 @@ class LockedStore:
       memory = None
     else:
       memory.seal()  # Workers need not wait for what is compressed before.
-    if not self._lock.acquire(timeout=timeout):
-      raise TimeoutError(f'the lock of the parameters is held for {timeout} s')
-    try:
+    with self._whole(timeout):
       # Copies: the next update donates the optimizer's arrays.
       optimizer_states = jax.tree.map(np.array, self._optimizer_states)
       state = StoreState(
@@ -287,11 +286,23 @@ class LockedStore:
       )
       compressed = None if memory is None else memory.copied()
       applied = self.drain()
-    finally:
-      self._lock.release()
     if compressed:
       state = state._replace(memory=compressed())
     return state, applied
+
+  @contextlib.contextmanager
+  def _whole(self, timeout: float) -> Iterator[None]:
+    """Runs a block between two updates.
+
+    Raises:
+      TimeoutError: if another thread holds the lock for so long.
+    """
+    if not self._lock.acquire(timeout=timeout):
+      raise TimeoutError(f'the lock of the parameters is held for {timeout} s')
+    try:
+      yield
+    finally:
+      self._lock.release()
 
   def restore(self, state: StoreState) -> None:
     """Resumes from a captured state; no worker may run meanwhile.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any
 
 import jax
@@ -35,15 +36,19 @@ class PerLeafStore(UnlockedStore):
     trained = jax.tree.unflatten(self._structure, list(self._leaves))
     return types.with_trained(self._version.params, trained)
 
-  def _update(self, contribution: Contribution) -> None:
+  def _update(self, contribution: Contribution) -> float:
     frames = self._version.frames
     grads, scale = self._corrected(contribution, self._snapshot())
     states = self._optimizer_states[self._slot(contribution)]
+    waited = 0.0
     for index, grad in enumerate(jax.tree.leaves(types.trained(grads))):
+      began = time.perf_counter()
       with self._locks[index]:
+        waited += time.perf_counter() - began
         self._leaves[index], states[index] = self._rule.apply(
           self._leaves[index], states[index], grad, frames, scale
         )
+    return waited
 
   def warm_up(self, grads: types.Params) -> None:
     """Compiles the update for such gradients, and changes nothing."""

@@ -10,7 +10,7 @@ import time
 
 from a3c_jax.core import types
 from a3c_jax.parameters.locked import LockedStore
-from a3c_jax.parameters.store import Applied, Contribution, Receipt, StoreState
+from a3c_jax.parameters.store import Contribution, Receipt, StoreState
 
 
 class _Gate:
@@ -92,8 +92,12 @@ class UnlockedStore(LockedStore, abc.ABC):
     """Returns the newest parameters, which do not change any more."""
 
   @abc.abstractmethod
-  def _update(self, contribution: Contribution) -> None:
-    """Changes parameters and optimizer state by a gradient; others may too."""
+  def _update(self, contribution: Contribution) -> float:
+    """Changes parameters and optimizer state by a gradient; others may too.
+
+    Returns:
+      Seconds for which it waited.
+    """
 
   def read(self) -> types.Version:
     """Returns the newest parameters; some may lack an update that runs now."""
@@ -113,31 +117,26 @@ class UnlockedStore(LockedStore, abc.ABC):
     """
     del while_waiting  # Nobody waits for slower workers.
     self._check_workers(contribution)
+    began = time.perf_counter()
     with self._gate.open():
+      with self._lock:
+        waited = time.perf_counter() - began
+        self._remember(contribution)
       if contribution.grads is not None:
-        self._update(contribution)
+        waited += self._update(contribution)
       began = time.perf_counter()
       with self._lock:
-        self._remember(contribution)
-        return self._commit(
-          contribution, self._version.params, time.perf_counter() - began
-        )
+        waited += time.perf_counter() - began
+        return self._commit(contribution, self._version.params, waited)
 
   def _target_of(self, version: types.Version) -> types.Params:
     del version  # Its parameters are those of the beginning.
     return self._snapshot()
 
-  def capture(self, *, timeout: float = -1) -> tuple[StoreState, list[Applied]]:
-    """Returns the state between two updates, and drains what was applied.
-
-    Args:
-      timeout: seconds to wait for updates that run; -1 is no limit.
-
-    Raises:
-      TimeoutError: if they take longer.
-    """
-    with self._gate.closed(timeout):
-      return super().capture()
+  @contextlib.contextmanager
+  def _whole(self, timeout: float) -> Iterator[None]:
+    with self._gate.closed(timeout), super()._whole(timeout):
+      yield
 
   def restore(self, state: StoreState) -> None:
     super().restore(state)

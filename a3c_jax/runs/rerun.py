@@ -14,7 +14,7 @@ import threading
 import time
 from typing import NamedTuple
 
-from a3c_jax.core import errors, fields, paths, threads, types
+from a3c_jax.core import errors, fields, files, paths, threads, types
 from a3c_jax.envs import replayable
 from a3c_jax.parameters.store import Contribution, Receipt
 from a3c_jax.replay.memory import Memory, Minibatch
@@ -65,8 +65,11 @@ class Step(NamedTuple):
     worker: whose it is.
     learnt: the segment, or the minibatch of a replay memory.
     read: the versions that the worker read for it, in their order. The gradient
-      is of the one with `contribution.read_version` updates.
-    contribution: with the gradient, clipped; None if it was dropped.
+      is of the one with `contribution.read_version` updates, unless
+      `--inject_lag` holds gradients back: then it is of an earlier step.
+    contribution: its `grads` are the gradient, clipped; None if it was not
+      finite. One that was too late changes nothing: `after.updates` is
+      `before.updates`.
     before: the shared version before it.
     after: the shared version after it.
     receipt: with the lag.
@@ -101,7 +104,7 @@ def rerun(
   in the order of the updates. Everything has the same bits as in the run.
 
   Args:
-    workdir: of the run. It may not train meanwhile.
+    workdir: of the run.
     until: the update to end after; None repeats the whole run.
     check: whether to compare each contribution, and the parameters at each
       digest, with the recorded ones.
@@ -121,8 +124,15 @@ def rerun(
     Exception: what the environment or the learner raises.
   """
   path = pathlib.Path(paths.absolute(os.fspath(workdir)))
-  config = record_lib.began_with(record_lib.read(path))
+  config = record_lib.read(path).config
+  if files.is_locked(path / 'config.json'):
+    raise errors.UsageError(
+      f'--workdir={paths.as_given(path)}: another process is using it; '
+      'allowed: a run that does not train now'
+    )
   recorded = _read(path)
+  # Those of its first contribution: later ones may be in config.json.
+  config = record_lib.with_settings(config, recorded.sessions[0][-1].settings)
   _check_platform(path, config, recorded)
   if not trust:
     loading.refuse_code(
@@ -131,8 +141,10 @@ def rerun(
         config, environment=make_env is None, network=make_learner is None
       ),
     )
-  if until is not None and until < 1:
-    raise errors.UsageError(f'--until={until}: allowed: an update, from 1')
+  if until is not None and not 1 <= until <= max(1, len(recorded)):
+    raise errors.UsageError(
+      f'--until={until}: allowed: an update, from 1 to at most {len(recorded)}'
+    )
   return _steps(config, recorded, until, check, make_env, make_learner)
 
 
@@ -157,7 +169,9 @@ def run(options: Options) -> None:
   finally:  # Also what came before a difference.
     if step:
       _logger.info('%s', _described(step))
-  if step:
+  if step is None:
+    _logger.warning('the record has no contribution yet')
+  else:
     digest = trace_file.digest(step.after.params).hex()
     _logger.info('SHA-256 of the parameters: %s', digest)
 
@@ -179,11 +193,13 @@ def _read(path: pathlib.Path) -> trace_file.Recorded:
       f'{shown}: the run was not recorded; allowed: one that trained with '
       '--record'
     ) from error
-  except ValueError as error:
+  except (ValueError, OSError) as error:
+    problem = getattr(error, 'strerror', None) or error
     raise errors.UsageError(
-      f'{shown}: {trace_file.NAME} {error}; allowed: that of a run, unchanged'
+      f'{shown}: {trace_file.NAME}: {problem}; allowed: that of a run, '
+      'unchanged'
     ) from error
-  if not recorded.sessions:
+  if 0 not in recorded.sessions:
     raise errors.UsageError(
       f'{shown}: {trace_file.NAME}: {recorded.damage or "it is empty"}; '
       'allowed: that of a run, unchanged'
@@ -196,11 +212,12 @@ def _check_platform(
 ) -> None:
   """Raises UsageError if this process may compute other bits."""
   own = trace_file.platform_of(config)
-  problem = _difference(recorded.sessions[0].platform, own)
+  problem = _difference(recorded.sessions[0][-1].platform, own)
   if problem:
     raise errors.UsageError(
       f'--workdir={paths.as_given(path)}: was recorded with {problem}, with '
-      'which bits may differ; allowed: a run of the same versions and processor'
+      'which bits may differ; allowed: a run of the same versions, processor '
+      'and settings of JAX, which a3c_jax.core.cpu.set_up gives to scripts'
     )
 
 
@@ -254,6 +271,9 @@ class _Repeater:
   ):
     self._recorded = recorded
     self._check = check
+    # Only priorities depend on how long the run will be.
+    prioritized = config.replay and config.replay.prioritized
+    self._without_effect = () if prioritized else ('frames',)
     arrangement = config.arrangement
     assert isinstance(arrangement, asynchronous.Settings)
     # In the recorded order nobody need wait.
@@ -317,8 +337,8 @@ class _Repeater:
   def step(self, index: int) -> Step:
     """Repeats the contribution that so many others went before."""
     self._check_parameters(index)
-    if index and index in self._recorded.sessions:
-      self._resume(self._recorded.sessions[index], index)
+    for session in self._resumptions(index):
+      self._resume(session, index)
     self._draw_early(index)
     worker, trace = self._recorded[index]
     self._numbers[worker].popleft()
@@ -380,11 +400,23 @@ class _Repeater:
         read = tuple(self._kept[number] for number in trace.reads)
         self._drawn[worker] = self._made(worker, trace, read)
 
+  def _resumptions(self, index: int) -> list[trace_file.Session]:
+    """Returns the sessions that begin here, but for that of the beginning."""
+    found = self._recorded.sessions.get(index, [])
+    return found if index else found[1:]
+
   def _resume(self, session: trace_file.Session, index: int) -> None:
     """Does what a process does that resumes from a checkpoint."""
-    problem = _difference(self._recorded.sessions[0].platform, session.platform)
-    if session.changes:
-      problem = f'other settings: {", ".join(session.changes)}'
+    first = self._recorded.sessions[0][-1]
+    problem = _difference(first.platform, session.platform)
+    changed = [
+      name
+      for name in sorted({*first.settings, *session.settings})
+      if first.settings.get(name) != session.settings.get(name)
+      and name not in self._without_effect
+    ]
+    if changed and index:
+      problem = f'other settings: {", ".join(changed)}'
     if problem:
       raise errors.RunError(
         f'after contribution {index} the run has resumed with {problem}; it is '
@@ -468,7 +500,8 @@ def _uses(
   for index, (worker, trace) in enumerate(recorded):
     if worker >= workers or not all(0 <= x <= index for x in trace.reads):
       raise errors.RunError(
-        f'{trace_file.NAME}: contribution {index + 1} is damaged'
+        f'{trace_file.NAME}: contribution {index + 1} is not one of {workers} '
+        'threads, the number in config.json'
       )
     numbers[worker].append(index)
     for number in trace.reads:

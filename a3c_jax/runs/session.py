@@ -25,6 +25,7 @@ from a3c_jax.runs import log as log_lib
 from a3c_jax.runs import policy as policy_lib
 from a3c_jax.runtimes import runtime
 from a3c_jax.settings import build
+from a3c_jax.settings import record as record_lib
 from a3c_jax.settings.common import Config
 
 _logger = logging.getLogger(__name__)
@@ -105,6 +106,8 @@ class Session:
       RunError: if it cannot be written.
     """
     with _naming_the_folder(self.path):
+      if self.trace:
+        self.trace.flush()
       self.log.write_row(
         frames=now.version.frames,
         seconds=now.seconds,
@@ -227,7 +230,6 @@ def opened(
   parts: assembly.Parts,
   path: pathlib.Path,
   restored: restoring.Restored | None,
-  changed: Sequence[str] = (),
 ) -> Iterator[Session]:
   """Opens the log of a session, and closes it at the end.
 
@@ -235,7 +237,6 @@ def opened(
     parts: of the run.
     path: the folder of its results.
     restored: the state it resumes from; None for a new run.
-    changed: settings that are others than those of the run that it resumes.
 
   Raises:
     RunError: if the results cannot be written.
@@ -260,7 +261,7 @@ def opened(
       began=began,
       position=restored.log_position if restored else None,
     )
-  with _closing(log, path), _traced(config, path, restored, changed) as trace:
+  with _closing(log, path), _traced(config, path, restored) as trace:
     yield Session(
       config,
       path,
@@ -283,21 +284,33 @@ def _traced(
   config: Config,
   path: pathlib.Path,
   restored: restoring.Restored | None,
-  changed: Sequence[str],
 ) -> Iterator[trace_file.TraceWriter | None]:
   """Opens the trace of a session, if the run is recorded."""
   if not config.arrangement.recorded:
     yield None
     return
-  with _naming_the_folder(path):
+  if restored and restored.trace_position is None:
+    _logger.warning('the run is not recorded: a part of it is not')
+    yield None
+    return
+  try:
     trace = trace_file.TraceWriter(path, restored and restored.trace_position)
+  except OSError as error:
+    # Training is worth more than its record.
+    _logger.warning(
+      'the run is not recorded any more: %s: %s',
+      trace_file.NAME,
+      error.strerror or error,
+    )
+    yield None
+    return
   with _closing(trace, path):
-    session = trace_file.Session(trace_file.platform_of(config))
+    session = trace_file.Session(
+      trace_file.platform_of(config), settings=record_lib.fixed_settings(config)
+    )
     if restored:
       session = session._replace(
-        restarted=restored.restarted,
-        empty_memory=restored.lost_memory,
-        changes=tuple(changed),
+        restarted=restored.restarted, empty_memory=restored.lost_memory
       )
     with _naming_the_folder(path):
       trace.session(session)

@@ -10,12 +10,14 @@ from __future__ import annotations
 import array
 from collections.abc import Iterator, Mapping
 import contextlib
+import errno
 import hashlib
 import json
 import os
 import pathlib
 import struct
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 import zlib
 
 import jax
@@ -46,13 +48,13 @@ class Session(NamedTuple):
     restarted: workers whose environments did not repeat their unfinished
       episodes, and so started new ones.
     empty_memory: whether it resumes without the replay memory that it had.
-    changes: settings that `--override` has changed.
+    settings: those that a run keeps when it resumes, unless it overrides them.
   """
 
   platform: Mapping[str, str]
   restarted: tuple[int, ...] = ()
   empty_memory: bool = False
-  changes: tuple[str, ...] = ()
+  settings: Mapping[str, Any] = MappingProxyType({})
 
 
 class Digest(NamedTuple):
@@ -75,6 +77,9 @@ def platform_of(config: Config) -> dict[str, str]:
     **workdir_lib.versions_of(config),
     'device': config.device,
     'processor': cpu.model(),
+    'XLA_FLAGS': os.environ.get('XLA_FLAGS', 'none'),
+    'NPROC': os.environ.get('NPROC', 'none'),
+    'jax_default_prng_impl': str(jax.config.values['jax_default_prng_impl']),
   }
 
 
@@ -101,17 +106,13 @@ class TraceWriter(contextlib.AbstractContextManager):
       OSError: if it cannot be written, or is shorter than the position.
     """
     path = workdir / NAME
+    end = position['bytes'] if position else 0
+    if position and path.stat().st_size < end:
+      raise OSError(errno.EINVAL, 'is shorter than at the checkpoint')
     self._file = path.open('ab', buffering=0)
-    try:
-      end = position['bytes'] if position else 0
-      if end > os.fstat(self._file.fileno()).st_size:
-        raise OSError(f'{path} is shorter than at the checkpoint')
-      self._file.truncate(end)
-      if not end:
-        self._file.write(_FIRST_LINE)
-    except BaseException:
-      self._file.close()
-      raise
+    self._file.truncate(end)
+    if not end:
+      self._file.write(_FIRST_LINE)
     # Contributions of earlier sessions, and of all.
     self._before = self._contributions = (
       position['contributions'] if position else 0
@@ -121,7 +122,8 @@ class TraceWriter(contextlib.AbstractContextManager):
 
   def session(self, session: Session) -> None:
     """Begins a session."""
-    text = json.dumps(session._asdict()).encode()
+    record = session._asdict() | {'settings': dict(session.settings)}
+    text = json.dumps(record).encode()
     self._append(bytes([_SESSION]), _number(len(text)), text)
 
   def contribution(self, worker: int, trace: Trace) -> None:
@@ -165,15 +167,24 @@ class TraceWriter(contextlib.AbstractContextManager):
 
   def _write_block(self) -> None:
     data = zlib.compress(self._block)
-    self._block.clear()
     rest = memoryview(_BLOCK.pack(len(data), zlib.crc32(data)) + data)
-    while rest:
-      rest = rest[self._file.write(rest) :]
+    end = self._file.seek(0, os.SEEK_END)
+    try:
+      while rest:
+        rest = rest[self._file.write(rest) :]
+    except OSError:
+      self._file.truncate(end)  # Nothing after a part of a block can be read.
+      raise
+    self._block.clear()
+
+  def flush(self) -> None:
+    """Writes all entries to the file."""
+    if self._block:
+      self._write_block()
 
   def position(self) -> dict[str, int]:
     """Writes all to the disk, and returns where the file ends; fit for JSON."""
-    if self._block:
-      self._write_block()
+    self.flush()
     files.sync(self._file.fileno())
     return {
       'bytes': self._file.seek(0, os.SEEK_END),
@@ -187,8 +198,7 @@ class TraceWriter(contextlib.AbstractContextManager):
       OSError: if it cannot be written.
     """
     with self._file:
-      if self._block:
-        self._write_block()
+      self.flush()
 
   def __exit__(self, *exception):
     self.close()
@@ -222,7 +232,7 @@ class Recorded:
     content = (workdir / NAME).read_bytes()
     if not content.startswith(_FIRST_LINE):
       raise ValueError('is no trace of this version of a3c_jax')
-    self.sessions: dict[int, Session] = {}
+    self.sessions: dict[int, list[Session]] = {}
     self.digests: dict[int, bytes] = {}
     self._entries, self.damage = _joined(content, len(_FIRST_LINE))
     self._starts = array.array('Q')
@@ -249,8 +259,8 @@ class Recorded:
       end = start + number
       fields = json.loads(self._slice(start, end))
       fields['restarted'] = tuple(fields['restarted'])
-      fields['changes'] = tuple(fields['changes'])
-      self.sessions[len(self._starts)] = Session(**fields)
+      sessions = self.sessions.setdefault(len(self._starts), [])
+      sessions.append(Session(**fields))
     return end
 
   def __len__(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 import contextlib
 import logging
 import pathlib
@@ -227,7 +227,6 @@ def _run_once(
       threads,
       workdir.path,
       restored,
-      changed=workdir.changed,
       profile=profile,
       signals=signals,
       on_progress=on_progress,
@@ -354,7 +353,6 @@ def _train(
   path: pathlib.Path,
   restored: restoring.Restored | None,
   *,
-  changed: Sequence[str],
   profile: profiling.Profile,
   signals: signals_lib.Signals,
   on_progress: Callable[[log_lib.Progress], None],
@@ -364,7 +362,7 @@ def _train(
   config = parts.config
   signals.wake = threads.wake
   processor_time = services.ProcessorTime()
-  with session_lib.opened(parts, path, restored, changed) as session:
+  with session_lib.opened(parts, path, restored) as session:
     if restored is None:
       session.checkpoint(0.0)
     evaluations = services.PeriodicEvaluations(

@@ -43,7 +43,6 @@ class Workdir:
     path: the folder, absolute.
     shown: the same as the user wrote it.
     resumes: whether it holds a run, which this one resumes.
-    changed: settings that this one changes of the run that it resumes.
   """
 
   def __init__(self, config: Config):
@@ -58,7 +57,6 @@ class Workdir:
     self._config = config
     self._exit = contextlib.ExitStack()
     self._changes = []
-    self.changed: tuple[str, ...] = ()
     record_lib.check_override(config)
     try:
       self.resumes = self._check_folder()
@@ -161,9 +159,10 @@ class Workdir:
         f'holds a run of the domain {record.config.domain}, this one is of '
         f'{self._config.domain}'
       )
-    changes = record_lib.changes_of(self._config, record.config)
-    self.changed = tuple(each['setting'] for each in changes)
-    self._changes = [*record.changes, *changes]
+    self._changes = [
+      *record.changes,
+      *record_lib.changes_of(self._config, record.config),
+    ]
 
   def _refuse(self, problem):
     raise errors.UsageError(

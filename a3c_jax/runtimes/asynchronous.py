@@ -121,13 +121,13 @@ class Settings(runtime.BoundedLagSettings):
       ):
         if given:
           raise errors.UsageError(
-            f'--{name} with --consistency={self.consistency}: {why}; allowed: '
-            '--consistency=locked'
+            f'--{name}={given} with --consistency={self.consistency}: {why}; '
+            f'allowed: --consistency=locked, or --{name}={type(given)(0)}'
           )
     if self.inject_lag and self.max_lag:
       raise errors.UsageError(
         f'--inject_lag={self.inject_lag} with --max_lag={self.max_lag}: '
-        'gradients held back would be late; allowed: one of both'
+        'gradients held back would be late; allowed: --max_lag=0'
       )
 
 

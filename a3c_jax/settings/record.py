@@ -19,7 +19,6 @@ from a3c_jax.settings import defaults as defaults_lib
 from a3c_jax.settings.common import Config
 
 _NO_RUN = 'its config.json is not that of a run'
-_NONE = '(none)'  # What a setting was that the run did not have.
 
 
 class Record(NamedTuple):
@@ -152,32 +151,32 @@ def _from_record(values: Mapping[str, Any], path: pathlib.Path) -> Config:
   return config
 
 
-def began_with(record: Record) -> Config:
-  """Returns the settings that a run had before it first resumed.
+def with_settings(config: Config, values: Mapping[str, Any]) -> Config:
+  """Returns a config with other values of `fixed_settings`.
 
   Raises:
-    UsageError: naming a setting that the algorithm or the runtime of today does
-      not have.
+    UsageError: if they are of another algorithm or runtime, or damaged.
   """
-  config = record.config
-  for change in reversed(record.changes):
-    name, was = change['setting'], change['was']
-    if was == _NONE or name in ('algo', 'runtime'):
-      raise errors.UsageError(
-        f'--{name}: the run in {paths.as_given(config.workdir)} has changed it '
-        'when it resumed; allowed: a run that has not'
-      )
-    config = _replaced(config, name, tuple(was) if type(was) is list else was)
-  return config
-
-
-def _replaced(config: Config, name: str, value: Any) -> Config:
-  for part in ('environment', 'arrangement', 'algorithm'):
-    owner = getattr(config, part)
-    if name in {field.name for field in dataclasses.fields(owner)}:
-      owner = dataclasses.replace(owner, **{name: value})
-      return dataclasses.replace(config, **{part: owner})
-  return dataclasses.replace(config, **{name: value})
+  owned = {'environment', 'arrangement', 'algorithm'}
+  given = {
+    name: tuple(value) if isinstance(value, list) else value
+    for name, value in values.items()
+  }
+  try:
+    parts = {}
+    for part in owned:
+      owner = getattr(config, part)
+      names = {field.name for field in dataclasses.fields(owner)}
+      own = {name: given.pop(name) for name in names & given.keys()}
+      parts[part] = dataclasses.replace(owner, **own)
+    changed = dataclasses.replace(config, **given, **parts)
+    fields.check_settings(changed)
+  except TypeError as error:
+    raise errors.UsageError(
+      f'--workdir={paths.as_given(config.workdir)}: the run began with another '
+      'algorithm or runtime; allowed: a run that did not change it'
+    ) from error
+  return changed
 
 
 def of_run(workdir: str | None, domain: str) -> Config | None:
@@ -259,7 +258,7 @@ def changes_of(config: Config, run: Config) -> list[dict[str, Any]]:
   """
   began, changes = fixed_settings(run), []
   for name, value in fixed_settings(config).items():
-    was = began.get(name, _NONE)
+    was = began.get(name, '(none)')
     if value == was:
       continue
     # What the run lacks comes with `--algo` or `--runtime`, compared before.

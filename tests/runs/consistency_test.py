@@ -104,18 +104,18 @@ def test_corrections_change_what_stale_gradients_do(tmp_path, given):
     ),
     (
       {'consistency': 'hogwild', 'record': True},
-      '--record with --consistency=hogwild: parts of updates overlap by '
-      'chance; allowed: --consistency=locked',
+      '--record=True with --consistency=hogwild: parts of updates overlap by '
+      'chance; allowed: --consistency=locked, or --record=False',
     ),
     (
       {'consistency': 'per_leaf', 'max_lag': 3},
-      '--max_lag with --consistency=per_leaf: nothing counts updates exactly; '
-      'allowed: --consistency=locked',
+      '--max_lag=3 with --consistency=per_leaf: nothing counts updates '
+      'exactly; allowed: --consistency=locked, or --max_lag=0',
     ),
     (
       {'inject_lag': 2, 'max_lag': 3},
       '--inject_lag=2 with --max_lag=3: gradients held back would be late; '
-      'allowed: one of both',
+      'allowed: --max_lag=0',
     ),
     (
       {'inject_lag': 10, 'threads': 2, 'frames': 100},

@@ -1,6 +1,7 @@
 """Recorded runs of several threads, repeated by one thread."""
 
 import collections
+import fcntl
 import functools
 
 from catch_runs import Breaks, Failure, breaking, interrupted, run, vector
@@ -15,7 +16,7 @@ import a3c_jax
 from a3c_jax.core import errors
 from a3c_jax.envs import catch, gym
 from a3c_jax.optim import factored
-from a3c_jax.runs import rerun, trace_file
+from a3c_jax.runs import rerun, session, trace_file
 from a3c_jax.settings import build, config
 
 NETWORK = 'catch_runs:make_small'
@@ -89,13 +90,12 @@ def test_until_ends_after_that_update(tmp_path):
   # Wherever one ends, the parameters there are those of the whole rerun.
   for one, other in zip(steps, a3c_jax.rerun(tmp_path, trust=True)):  # noqa: B905
     assert digest(one.after.params) == digest(other.after.params)
-  with pytest.raises(errors.RunError) as error:
-    rerun_all(tmp_path, until=10**6)
-  assert str(error.value) == (
-    f'--until=1000000: the run has {result.updates} updates'
-  )
-  with pytest.raises(errors.UsageError, match='^--until=0: allowed: '):
-    rerun_all(tmp_path, until=0)
+  for until in (0, result.updates + 1):
+    with pytest.raises(errors.UsageError) as error:
+      rerun_all(tmp_path, until=until)
+    assert str(error.value) == (
+      f'--until={until}: allowed: an update, from 1 to at most {result.updates}'
+    )
 
 
 @pytest.mark.parametrize(
@@ -290,6 +290,10 @@ def test_what_others_recorded_is_refused(tmp_path, monkeypatch):
       rerun_all(tmp_path)
   assert 'was recorded with jaxlib ' in str(error.value)
   assert ', here it is 99.9, with which bits may differ' in str(error.value)
+  with monkeypatch.context() as patch:
+    patch.setenv('XLA_FLAGS', '')
+    with pytest.raises(errors.UsageError, match='XLA_FLAGS .*cpu.set_up'):
+      rerun_all(tmp_path)
   with pytest.raises(errors.UsageError, match='config.json names code'):
     a3c_jax.rerun(tmp_path)
 
@@ -311,6 +315,51 @@ def test_a_run_is_repeated_until_it_resumed_with_other_settings(
   assert len(steps) == first
 
 
+def test_a_run_that_resumes_for_more_frames_is_repeated_as_a_whole(tmp_path):
+  given = RECORDED | {'anneal_frames': 0}
+  run(tmp_path, **given | {'frames': 700})
+  result = run(tmp_path, **given, override=('frames',))
+  same_end(rerun_all(tmp_path), result)
+
+
+def test_settings_of_a_session_that_has_left_no_checkpoint(
+  tmp_path, monkeypatch
+):
+  interrupted(monkeypatch, tmp_path, 200, **RECORDED)
+  first = len(trace_file.Recorded(tmp_path))
+  with monkeypatch.context() as patch:
+    patch.setattr(session.Session, 'checkpoint', lambda *args, **given: None)
+    run(tmp_path, **RECORDED, gamma=0.5, override=('gamma',))
+  # Now 0.5 is the value in config.json.
+  run(tmp_path, **RECORDED, gamma=0.5)
+  with pytest.raises(
+    errors.RunError, match=f'after contribution {first} .* settings: gamma;'
+  ):
+    rerun_all(tmp_path)
+
+
+@pytest.mark.parametrize('how', ['removed', 'a folder'])
+def test_a_run_resumes_without_its_record(tmp_path, monkeypatch, caplog, how):
+  interrupted(monkeypatch, tmp_path, 200, **RECORDED)
+  path = tmp_path / trace_file.NAME
+  path.unlink()
+  if how == 'a folder':
+    path.mkdir()
+  assert run(tmp_path, **RECORDED).finished
+  assert 'the run is not recorded any more: trace.bin: ' in caplog.text
+  assert run(tmp_path, **RECORDED).finished
+  with pytest.raises(errors.UsageError, match='^--workdir='):
+    rerun_all(tmp_path)
+
+
+def test_a_run_that_trains_is_not_repeated(tmp_path):
+  run(tmp_path, **RECORDED)
+  with (tmp_path / 'config.json').open('r+') as file:
+    fcntl.flock(file, fcntl.LOCK_EX)
+    with pytest.raises(errors.UsageError, match='another process is using it'):
+      rerun_all(tmp_path)
+
+
 def test_environments_that_did_not_repeat_start_new_episodes(
   tmp_path, monkeypatch
 ):
@@ -324,7 +373,9 @@ def test_environments_that_did_not_repeat_start_new_episodes(
     return made[-1]
 
   result = run(tmp_path, make_env, **given)
-  assert trace_file.Recorded(tmp_path).sessions.popitem()[1].restarted == (0,)
+  assert trace_file.Recorded(tmp_path).sessions.popitem()[1][0].restarted == (
+    0,
+  )
   same_end(rerun_all(tmp_path, make_env=gym.make(catch.Catch)), result)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 import stores
-from stores import for_each, in_threads, plain, push
+from stores import WAIT_SECONDS, for_each, in_threads, plain, push
 
 from a3c_jax.acting import normalization
 from a3c_jax.core import types
@@ -99,6 +99,26 @@ def while_others_write(make, check):
 
   in_threads(lambda: write(0), lambda: write(1), read, read)
   assert store.read().updates == 300
+
+
+def test_mean_squares_of_updates_that_overlap_stay_above_0():
+  store = stores.maker(HogwildStore)(
+    jnp.ones(3),
+    rmsprop.shared_rmsprop(lambda frames: 0.1, decay=0.1, epsilon=0.1, start=1),
+    workers=2,
+  )
+  apply, entered = store._rule.apply, threading.Barrier(2)
+
+  def apply_at_once(*arguments):
+    entered.wait(WAIT_SECONDS)
+    return apply(*arguments)
+
+  store._rule = store._rule._replace(apply=apply_at_once)
+  for_each(2, lambda worker: push(store, worker, jnp.zeros(3), 1))
+  (state,), _ = store.capture()[0].optimizer_states, None
+  for leaf in jax.tree.leaves(state):
+    # 0.1 · 1, of whichever was the last.
+    np.testing.assert_allclose(leaf, 0.1, rtol=1e-6)
 
 
 @pytest.mark.parametrize(

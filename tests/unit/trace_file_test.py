@@ -50,7 +50,7 @@ def test_all_entries_come_back(tmp_path_factory, entries):
       )
   recorded = trace_file.Recorded(folder)
   assert [*recorded] == wanted
-  assert recorded.sessions == {0: PLAIN}
+  assert recorded.sessions == {0: [PLAIN]}
   assert recorded.damage == ''
 
 
@@ -74,7 +74,9 @@ def test_a_session_counts_from_where_it_resumes(tmp_path):
     writer.contribution(1, Trace((0, 1), 2, 2))
     position = writer.position()
     writer.contribution(0, Trace((0,), 3, 3))
-  resumed = Session({}, restarted=(1,), empty_memory=True, changes=('gamma',))
+  resumed = Session(
+    {}, restarted=(1,), empty_memory=True, settings={'gamma': 1}
+  )
   with trace_file.TraceWriter(tmp_path, position) as writer:
     writer.session(resumed)
     writer.digest(version(params, 0))
@@ -89,7 +91,7 @@ def test_a_session_counts_from_where_it_resumes(tmp_path):
     (1, (2,)),
     (0, (2, 3)),
   ]
-  assert recorded.sessions == {0: PLAIN, 2: resumed}
+  assert recorded.sessions == {0: [PLAIN], 2: [resumed]}
   sha256 = hashlib.sha256(np.float32([1, 2, 3]).tobytes()).digest()
   assert recorded.digests == {2: sha256, 4: sha256}
 
@@ -140,6 +142,32 @@ def test_a_file_that_is_no_trace_is_refused(tmp_path):
   (tmp_path / trace_file.NAME).write_bytes(b'a3c_jax trace 2\n')
   with pytest.raises(ValueError, match='no trace of this version'):
     trace_file.Recorded(tmp_path)
+
+
+def test_a_part_of_a_block_is_taken_back(tmp_path):
+  written(tmp_path, blocks=1)
+  whole = (tmp_path / trace_file.NAME).read_bytes()
+  with trace_file.TraceWriter(
+    tmp_path, {'bytes': len(whole), 'contributions': 5}
+  ) as writer:
+    writer.contribution(0, Trace((0,), 1, 1))
+    file = writer._file
+
+    class Full:
+      def write(self, data):
+        file.write(data[:3])
+        raise OSError(28, 'No space left on device')
+
+      def __getattr__(self, name):
+        return getattr(file, name)
+
+    writer._file = Full()
+    with pytest.raises(OSError, match='No space'):
+      writer.position()
+    assert (tmp_path / trace_file.NAME).read_bytes() == whole
+    writer._file = file
+  recorded = trace_file.Recorded(tmp_path)
+  assert (len(recorded), recorded.damage) == (6, '')
 
 
 def test_a_file_that_is_shorter_than_its_checkpoint_is_refused(tmp_path):
