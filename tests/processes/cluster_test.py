@@ -105,6 +105,7 @@ def test_one_node_ends_in_the_same_bits_as_one_thread(run, tmp_path, given):
   same_episodes(tmp_path / 'run', tmp_path / 'expected')
 
 
+@pytest.mark.long
 def test_three_parts_of_the_parameters_end_in_the_same_bits(run, tmp_path):
   given = {'algo': 'nstep_q', 'frames': 600, 'checkpoint_frames': 200}
   found = run(nodes=1, shards=3, **given)

@@ -40,6 +40,7 @@ run_small(pathlib.Path('killed'), **{GIVEN})
 """
 
 
+@pytest.mark.long
 def test_killed_again_and_again_a_run_ends_as_if_never_killed(tmp_path):
   # Within a minibatch, and between any two steps of writing a checkpoint.
   for owner, name, number in (

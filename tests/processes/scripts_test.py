@@ -29,8 +29,12 @@ def run(command, *arguments, cwd):
 
 @pytest.mark.parametrize(
   'algo',
-  # These three differ from dqn in what other tests compute.
-  sorted({*registry.names()} - {'double_dqn', 'prioritized_dqn', 'gorila'}),
+  [
+    pytest.param(name, marks=pytest.mark.long if 'dueling' in name else ())
+    for name in registry.names()
+    # These three differ from dqn in what other tests compute.
+    if name not in ('double_dqn', 'prioritized_dqn', 'gorila')
+  ],
 )
 def test_pong(tmp_path, algo):
   pytest.importorskip('ale_py')
@@ -350,6 +354,7 @@ def test_bad_input_ends_in_one_line(tmp_path, command, hint):
   assert hint in refused(script_runs.run(command, cwd=tmp_path))
 
 
+@pytest.mark.long
 def test_benchmark_of_a_replay_memory(tmp_path):
   pytest.importorskip('ale_py')
   command = (

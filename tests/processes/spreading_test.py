@@ -99,6 +99,7 @@ def nothing_else_is_here():
 
 
 @needs_ray
+@pytest.mark.long
 def test_runs_of_a_local_ray_are_those_of_local_processes(search):
   command = (CATCH, *QUICK, '--checkpoint_frames=200')
   out = succeeded(search('--runs=1', '--address=local', after=command))
