@@ -26,6 +26,7 @@ from a3c_jax.reproduce import (
   published,
   scores,
 )
+from a3c_jax.runs import log
 from a3c_jax.settings import flags as flags_lib
 
 _SUFFIXES = ('.pdf', '.png', '.svg')
@@ -39,6 +40,8 @@ _DIAGNOSTICS = {
   'replay_grad_norm': 'norm of the gradient of minibatches',
   'replay_age': 'age of replayed transitions',
   'policy_lag': 'policy lag, updates',
+  'staleness_cosine': 'cosine of stale and fresh gradients',
+  'lock_wait_ms': 'wait for the lock, ms per gradient',
   'frames_per_second': 'frames per second',
 }
 
@@ -161,6 +164,37 @@ def _draw_diagnostic(axes, groups, name, label, points) -> None:
   axes.set_ylabel(label)
 
 
+def _lag_shares(group: curves.Group) -> np.ndarray | None:
+  """Shares of a group's gradients by their lag; None if it counted none."""
+  counts = [
+    [np.nansum(run.train.get(name, 0)) for name in log.LAG_COUNTS]
+    for run in group.runs
+  ]
+  total = np.sum(counts, axis=0)
+  return total / total.sum() if total.sum() else None
+
+
+def _draw_lags(axes, groups) -> None:
+  """Draws bars: how many of all gradients of a run had which lag."""
+  places, width = np.arange(len(log.LAG_COUNTS)), 0.8 / len(groups)
+  for number, group in enumerate(groups):
+    shares = _lag_shares(group)
+    if shares is not None:
+      axes.bar(
+        places + (number + 0.5) * width - 0.4,
+        shares,
+        width,
+        color=f'C{number}',
+      )
+  labels = [
+    name.removeprefix('lag_').replace('_up', '+').replace('_', '-')
+    for name in log.LAG_COUNTS
+  ]
+  axes.set_xticks(places, labels)
+  axes.set_xlabel('lag of a gradient, updates')
+  axes.set_ylabel('share of all gradients')
+
+
 def _check_seeds(groups: Sequence[curves.Group], count: int) -> None:
   """Raises UsageError unless each group has so many runs and seeds."""
   for group in groups:
@@ -210,7 +244,8 @@ def draw(groups: Sequence[curves.Group], options: Options) -> Any:
     for name in labels
     if any(np.isfinite(run.train.get(name, ())).any() for run in runs)
   ]
-  rows = 1 + (len(names) + 1) // 2
+  has_lags = any(_lag_shares(group) is not None for group in groups)
+  rows = 1 + (len(names) + has_lags + 1) // 2
   figure, table = drawing.subplots(rows, 2, size=(11, 3.4 * rows))
   for axes, against in zip(table[0], scores.AXES, strict=True):
     _draw_scores(
@@ -219,7 +254,9 @@ def draw(groups: Sequence[curves.Group], options: Options) -> Any:
   panels = list(table[1:].flat)
   for axes, name in zip(panels, names, strict=False):
     _draw_diagnostic(axes, groups, name, labels[name], options.points)
-  for axes in panels[len(names) :]:
+  if has_lags:
+    _draw_lags(panels[len(names)], groups)
+  for axes in panels[len(names) + has_lags :]:
     axes.set_axis_off()
   for axes in table.flat:
     axes.grid(alpha=0.3)

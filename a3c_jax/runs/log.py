@@ -24,7 +24,7 @@ _logger = logging.getLogger(__name__)
 _POLICY_LAG = ('policy_lag', 'policy_lag_p95', 'policy_lag_max')
 # The largest lag of each column but the last: how many gradients had it.
 _LAG_LIMITS = (0, 1, 2, 4, 8, 16, 32, 64)
-_LAG_COUNTS = (
+LAG_COUNTS = (
   'lag_0',
   'lag_1',
   'lag_2',
@@ -204,7 +204,7 @@ class RunLog(contextlib.AbstractContextManager):
       *self._stat_names[False],
       *self._stat_names[True],
       'lag',
-      *_LAG_COUNTS,
+      *LAG_COUNTS,
       *_POLICY_LAG,
       'lock_wait_ms',
       'episodes',
@@ -314,7 +314,7 @@ class RunLog(contextlib.AbstractContextManager):
     if nothing or frames == self._row_began[0]:
       return
     means = self._means()
-    lag_counts = [0] * len(_LAG_COUNTS)
+    lag_counts = [0] * len(LAG_COUNTS)
     for lag, count in self._lags.items():
       lag_counts[bisect.bisect_left(_LAG_LIMITS, lag)] += count
     progress = self.progress(frames, seconds)
@@ -326,7 +326,7 @@ class RunLog(contextlib.AbstractContextManager):
       'learning_rate': learning_rate,
       **{name: means[name] for names in self._stat_names for name in names},
       'lag': means['lag'],
-      **dict(zip(_LAG_COUNTS, lag_counts, strict=True)),
+      **dict(zip(LAG_COUNTS, lag_counts, strict=True)),
       **_summary(self._policy_lags),
       'lock_wait_ms': 1e3 * means['lock_wait'],
       'episodes': self.episodes,
@@ -338,7 +338,7 @@ class RunLog(contextlib.AbstractContextManager):
     self.seconds = max(self.seconds, seconds)
     self._events.histogram('train/lag_histogram', self._lags, frames)
     for name, value in figures.items():
-      if name not in ('frames', *_LAG_COUNTS):
+      if name not in ('frames', *LAG_COUNTS):
         self._events.scalar(f'train/{name}', value, frames)
     self._events.flush()
     # A display leaves these out if its live line shows them.

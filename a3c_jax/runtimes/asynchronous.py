@@ -61,9 +61,7 @@ class Settings(runtime.BoundedLagSettings):
     may_override=False,
   )
   inject_lag: int = fields.count(
-    'Gradients that each thread holds back, in memory, before it applies the '
-    'oldest one: to study the effect of stale gradients. A run that resumes '
-    'has lost those that were held back.',
+    runtime.INJECT_LAG,
     least=0,
     most=10_000,
     default=0,

@@ -81,8 +81,7 @@ class Settings(runtime.Settings):
     source='ours: GA3C adjusts',
   )
   inject_lag: int = fields.count(
-    'Batches of segments that are held back, in memory, before one is learnt: '
-    'to study the effect of policy lag.',
+    runtime.INJECT_LAG,
     least=0,
     most=10_000,
     default=0,

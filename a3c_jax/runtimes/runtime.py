@@ -32,6 +32,12 @@ from a3c_jax.replay import memory as memory_lib
 from a3c_jax.runtimes import staleness as staleness_meter
 
 MOST_THREADS = 1000
+# The help of a setting that two runtimes have.
+INJECT_LAG = (
+  'What is held back, in memory, before the oldest is learnt, to study the '
+  'effect of lag: gradients of each thread, or with --runtime=queues batches '
+  'of segments of all agents. What is held back when a run ends is lost.'
+)
 _DEAD_IN = 64  # A unit that gives 0 in so many observations is dead.
 
 

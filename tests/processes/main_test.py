@@ -57,6 +57,8 @@ def test_help_lists_the_domains_or_the_flags_of_one(run):
   assert headings == [
     'runtime asynchronous, synchronous, cluster:',
     'runtime asynchronous, cluster:',
+    'runtime asynchronous:',
+    'runtime asynchronous, queues:',
     'runtime synchronous:',
     'runtime queues:',
     'runtime cluster:',

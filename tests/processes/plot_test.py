@@ -42,6 +42,8 @@ def test_plot_draws_several_runs(trained):
     'mean Q of the actions taken',
     'norm of the gradient',
     'policy lag, updates',
+    'wait for the lock, ms per gradient',
+    'share of all gradients',
     'frames per second',
     'means over 1/7 of the axis',
     'lowest to highest seed',
