@@ -40,6 +40,8 @@ _NO_VALUES = np.empty(0, np.float32)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings(runtime.BoundedLagSettings):
+  """How threads share parameters, and what is recorded and measured."""
+
   record: bool = fields.true_or_false(
     'Write to trace.bin in which order threads read and updated the '
     'parameters, so that experiments/rerun.py can repeat the run bit for bit.',
@@ -79,7 +81,6 @@ class Settings(runtime.BoundedLagSettings):
     default=0.0,
     source='paper: none. Zheng et al. 2017: 0.04 for a mean over examples',
   )
-
   measure_staleness: int = fields.count(
     'Gradients of each thread for one that is compared with the gradient of '
     'the same segment at the newest parameters: the column staleness_cosine. 0 '
