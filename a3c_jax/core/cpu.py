@@ -57,22 +57,36 @@ def seconds() -> float:
   return total
 
 
+def name(root: pathlib.Path = pathlib.Path('/')) -> str:
+  """Returns the model name of the processor.
+
+  Args:
+    root: the folder that contains /proc.
+  """
+  return _info(root).get('model name', platform.processor())
+
+
 def model(root: pathlib.Path = pathlib.Path('/')) -> str:
   """Returns the name of the processor, and a digest of what it can do.
 
   Args:
     root: the folder that contains /proc.
   """
-  known = {'model name': platform.machine(), 'flags': '', 'Features': ''}
-  with contextlib.suppress(OSError):
-    first, *_ = (root / 'proc/cpuinfo').read_text().split('\n\n')
-    for line in first.split('\n'):
-      name, _, value = line.partition(':')
-      if name.strip() in known:
-        known[name.strip()] = value.strip()
-  able = sorted([*known['flags'].split(), *known['Features'].split()])
+  info = _info(root)
+  able = sorted(f'{info.get("flags", "")} {info.get("Features", "")}'.split())
   digest = hashlib.sha256(' '.join(able).encode()).hexdigest()
-  return f'{known["model name"]}, {digest[:8]}'
+  return f'{info.get("model name", platform.machine())}, {digest[:8]}'
+
+
+def _info(root: pathlib.Path) -> dict[str, str]:
+  """Returns what Linux says of the first processor; {} on other systems."""
+  try:
+    first, *_ = (root / 'proc/cpuinfo').read_text().split('\n\n')
+  except OSError:
+    return {}
+  # Of several lines with one title, the first counts.
+  pairs = [line.partition(':') for line in reversed(first.splitlines())]
+  return {title.strip(): value.strip() for title, _, value in pairs}
 
 
 def cores(root: pathlib.Path = pathlib.Path('/')) -> int:

@@ -274,26 +274,13 @@ def record(
   return {
     'command': shlex.join(['python', SCRIPT.as_posix(), *arguments]),
     'date': now.isoformat(timespec='seconds'),
-    'processor': _processor(),
+    'processor': cpu.name(),
     'cores': cpu.cores(),
     'versions': {'python': platform.python_version()}
     | packages.versions(_PACKAGES),
     **ours,
     **({'against': others[0]} if others else {}),
   }
-
-
-def _processor(root: pathlib.Path = pathlib.Path('/')) -> str:
-  """Returns the model name of the processor."""
-  try:
-    text = (root / 'proc/cpuinfo').read_text()
-  except OSError:  # Not on Linux.
-    return platform.processor()
-  for line in text.splitlines():
-    name, _, value = line.partition(':')
-    if name.strip() == 'model name':
-      return value.strip()
-  return platform.processor()
 
 
 def without(arguments: Sequence[str], names: set[str]) -> list[str]:

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from a3c_jax.core import errors
+from a3c_jax.core import cpu, errors
 from a3c_jax.reproduce import speed
 
 
@@ -125,13 +125,13 @@ def test_a_record_says_where_and_when(tmp_path, monkeypatch):
 
 def test_the_processor_has_a_name(tmp_path, monkeypatch):
   monkeypatch.setattr('platform.processor', lambda: 'x86_64')
-  assert speed._processor(tmp_path) == 'x86_64'
+  assert cpu.name(tmp_path) == 'x86_64'
   (tmp_path / 'proc').mkdir()
   file = tmp_path / 'proc/cpuinfo'
   file.write_text('processor : 0\nmodel name\t: Some: CPU\nmodel name : b\n')
-  assert speed._processor(tmp_path) == 'Some: CPU'
+  assert cpu.name(tmp_path) == 'Some: CPU'
   file.write_text('processor : 0\n')
-  assert speed._processor(tmp_path) == 'x86_64'
+  assert cpu.name(tmp_path) == 'x86_64'
 
 
 def write(folder, name, flags, ratios, commit_date=None, **more):
