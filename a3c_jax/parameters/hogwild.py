@@ -25,9 +25,8 @@ class HogwildStore(UnlockedStore):
   """
 
   def _set_buffers(self) -> None:
-    trained = types.trained(self._version.params)
-    leaves, self._structure = jax.tree.flatten(trained)
-    self._leaves = [np.array(leaf) for leaf in leaves]
+    super()._set_buffers()
+    self._leaves = [np.array(leaf) for leaf in self._leaves]
     self._optimizer_states = jax.tree.map(np.array, self._optimizer_states)
     self._newest = -1, self._version.params
 
@@ -36,12 +35,8 @@ class HogwildStore(UnlockedStore):
     if self._gate.empty and self._gate.passed == passed:
       return params  # Nobody has written since.
     passed, quiet = self._gate.passed, self._gate.empty
-    trained = jax.tree.unflatten(
-      # Copies, which JAX may keep: it takes arrays for unchangeable.
-      self._structure,
-      [jnp.array(leaf) for leaf in self._leaves],
-    )
-    params = types.with_trained(self._version.params, trained)
+    # Copies, which JAX may keep: it takes arrays for unchangeable.
+    params = self._joined([jnp.array(leaf) for leaf in self._leaves])
     if quiet and self._gate.empty and self._gate.passed == passed:
       self._newest = passed, params
     return params

@@ -22,19 +22,15 @@ class PerLeafStore(UnlockedStore):
   """
 
   def _set_buffers(self) -> None:
-    leaves, self._structure = jax.tree.flatten(
-      types.trained(self._version.params)
-    )
-    self._leaves = leaves
-    self._locks = [threading.Lock() for _ in leaves]
+    super()._set_buffers()
+    self._locks = [threading.Lock() for _ in self._leaves]
 
   def _initial_state(self, params: types.Params) -> Any:
     init = jax.jit(self._rule.init)
     return [init(leaf) for leaf in jax.tree.leaves(types.trained(params))]
 
   def _snapshot(self) -> types.Params:
-    trained = jax.tree.unflatten(self._structure, list(self._leaves))
-    return types.with_trained(self._version.params, trained)
+    return self._joined(list(self._leaves))
 
   def _update(self, contribution: Contribution) -> float:
     frames = self._version.frames

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import threading
 import time
+
+import jax
 
 from a3c_jax.core import types
 from a3c_jax.parameters.locked import LockedStore
@@ -83,9 +85,16 @@ class UnlockedStore(LockedStore, abc.ABC):
     self._gate = _Gate()
     self._set_buffers()
 
-  @abc.abstractmethod
   def _set_buffers(self) -> None:
     """Takes over `_version.params` and `_optimizer_states`."""
+    self._leaves, self._structure = jax.tree.flatten(
+      types.trained(self._version.params)
+    )
+
+  def _joined(self, leaves: Sequence[jax.Array]) -> types.Params:
+    """Returns parameters with these arrays."""
+    trained = jax.tree.unflatten(self._structure, leaves)
+    return types.with_trained(self._version.params, trained)
 
   @abc.abstractmethod
   def _snapshot(self) -> types.Params:
