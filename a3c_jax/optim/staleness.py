@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import jax
 
@@ -56,7 +56,7 @@ _compensated = jax.jit(compensated)
 class Correction(NamedTuple):
   """What a store does with a gradient that is stale."""
 
-  rate: Literal['none', 'inverse'] = 'none'  # factor of the learning rate
+  rate: str = 'none'  # one of `RATES`, of the learning rate
   compensation: float = 0.0  # λ of `compensated`; 0 for none
 
   def factor(self, lag: int) -> float:
@@ -82,3 +82,6 @@ class Correction(NamedTuple):
     return _compensated(
       factored.dense(grads), params, read_params, self.compensation
     )
+
+
+UNCORRECTED = Correction()

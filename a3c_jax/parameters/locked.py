@@ -30,7 +30,6 @@ from a3c_jax.parameters.store import (
 from a3c_jax.replay import memory as memory_lib
 
 _POLL_SECONDS = 0.2  # Between two calls of `while_waiting`.
-_UNCORRECTED = staleness.Correction()
 
 
 class LockedStore:
@@ -54,7 +53,7 @@ class LockedStore:
     statistics: types.RunningStatistics | None = None,
     memory: memory_lib.Memory | None = None,
     lag_bound: LagBound | None = None,
-    correction: staleness.Correction = _UNCORRECTED,
+    correction: staleness.Correction = staleness.UNCORRECTED,
   ):
     """Starts at frame 0; `MakeStore` explains the arguments."""
     self.factored_rows = factored.FEW_ROWS if rule.accepts_factored else 0

@@ -11,10 +11,8 @@ from a3c_jax.acting.worker_state import WorkerState
 from a3c_jax.core import types
 from a3c_jax.core.events import Event
 from a3c_jax.optim.rule import UpdateRule
-from a3c_jax.optim.staleness import Correction
+from a3c_jax.optim.staleness import UNCORRECTED, Correction
 from a3c_jax.replay import memory as memory_lib
-
-_UNCORRECTED = Correction()
 
 
 class Played(NamedTuple):
@@ -216,7 +214,7 @@ class MakeStore(Protocol):
     statistics: types.RunningStatistics | None = None,
     memory: memory_lib.Memory | None = None,
     lag_bound: LagBound | None = None,
-    correction: Correction = _UNCORRECTED,
+    correction: Correction = UNCORRECTED,
   ) -> ParameterStore:
     """Returns the store.
 

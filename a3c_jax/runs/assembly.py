@@ -390,7 +390,7 @@ def _job(
   replay = replay_lib.make(config, learner, team, site.place_memory)
   given: dict[str, Any] = {'memory': replay.memory} if replay else {}
   correction = config.arrangement.correction
-  if correction != staleness.Correction():
+  if correction != staleness.UNCORRECTED:
     given['correction'] = correction
   store = site.make_store(
     _scaled(learner.init(init_key, obs), config.init_gain),

@@ -104,8 +104,7 @@ class Settings(runtime.BoundedLagSettings):
 
   @property
   def correction(self) -> staleness.Correction:
-    rate = 'inverse' if self.staleness_rate == 'inverse' else 'none'
-    return staleness.Correction(rate, self.delay_compensation)
+    return staleness.Correction(self.staleness_rate, self.delay_compensation)
 
   @property
   def held_gradients(self) -> int:

@@ -228,7 +228,7 @@ class Settings:
   @property
   def correction(self) -> staleness.Correction:
     """What the store does with stale gradients."""
-    return staleness.Correction()
+    return staleness.UNCORRECTED
 
   @property
   def held_gradients(self) -> int:

@@ -7,6 +7,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from a3c_jax.core import types
 from a3c_jax.optim import factored
@@ -18,12 +19,9 @@ def cosine(one: types.Params, other: types.Params) -> jax.Array:
 
   It is NaN if one of them is 0.
   """
-  return _dot(one, other) / jnp.sqrt(_dot(one, one) * _dot(other, other))
-
-
-def _dot(one: types.Params, other: types.Params) -> jax.Array:
-  products = jax.tree.map(jnp.vdot, one, other)
-  return sum(jax.tree.leaves(products), start=jnp.zeros(()))
+  dot = optax.tree.vdot
+  squares = dot(one, one) * dot(other, other)
+  return jnp.asarray(dot(one, other) / jnp.sqrt(squares))
 
 
 class Meter:
