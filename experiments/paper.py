@@ -29,14 +29,12 @@ import os
 import pathlib
 
 from a3c_jax import command_line
-from a3c_jax.core import errors, paths
+from a3c_jax.core import errors
 from a3c_jax.reproduce import (
-  console,
-  drawing,
+  campaign,
   headings,
   plan,
   plan_checks,
-  process_pool,
   progress,
   spreading,
 )
@@ -67,62 +65,29 @@ def main(arguments: Sequence[str]) -> None:
   title = headings.title(name, figure, options, extra=extra, runs=runs)
   workdir = pathlib.Path(options.workdir)
   plan_checks.check_started(runs, workdir)
-  shown = progress.Progress(runs, workdir / 'runs')
   if options.dry_run:
     print(title)
-    print(progress.describe_plan(runs, shown.finished))
-    return
-  drawing.check_can_draw()  # Before hours of training.
-  paths.make_folder(options.workdir, flag='workdir')
-  paths.make_folder(str(workdir / 'runs'), flag='workdir')
-  paths.check_links(workdir, flag='workdir', below=['runs'])
-  print(title)
-  with errors.naming(
-    f'--workdir={paths.as_given(workdir)}', '; the same command resumes'
-  ):
-    with spreading.opened(
-      where,
-      parallel=options.parallel,
-      environment=_ENVIRONMENT,
-      scripts={run.command[0] for run in runs},
-    ) as launcher:
-      pool = progress.run(
-        runs,
-        workdir / 'runs',
-        shown,
-        parallel=options.parallel,
-        launcher=launcher,
+    finished = progress.Progress(runs, workdir / 'runs').finished
+    print(
+      progress.describe_plan(
+        runs, finished, columns=('game', 'method', 'optimizer', 'threads')
       )
-    if len(shown.finished) < len(runs):
-      title += f'; {len(shown.finished)} of {len(runs)} runs finished'
-    trials = progress.read_trials(runs, workdir / 'runs')
-    if trials:
-      drawn = plan.draw(figure, options, trials, title)
-      _save(drawn, workdir / name)
-  left = len(runs) - len(shown.finished)
-  if left and not pool.refused:
-    print(console.unfinished(left, len(runs)))
-  if pool.failed:
-    _raise_failed(pool.failed, workdir / 'runs', of=len(runs))
-
-
-def _save(drawn, path) -> None:
-  if not drawn.rows:
-    print('nothing to draw yet: no episode has ended')
+    )
     return
-  for line in drawn.summary:
-    print(line)
-  drawing.save(drawn, path)
-  print(f'{paths.as_given(path)}.csv and .png')
 
+  def draw(folder, title):
+    trials = progress.read_trials(runs, folder)
+    return plan.draw(figure, options, trials, title) if trials else None
 
-def _raise_failed(failed, folder, *, of) -> None:
-  first = next(iter(failed))
-  last = process_pool.last_line(folder, first)
-  kind = errors.UsageError if {*failed.values()} == {2} else errors.RunError
-  raise kind(
-    f'{first} failed, exit code {failed[first]}, as {len(failed)} of {of}; its '
-    f'log ends with: {last}'
+  campaign.carry_out(
+    runs,
+    options.workdir,
+    title,
+    parallel=options.parallel,
+    where=where,
+    environment=_ENVIRONMENT,
+    draw=draw,
+    name=name,
   )
 
 

@@ -27,7 +27,7 @@ from a3c_jax.settings.defaults import defaults
 _EPOCHS = 49 * 4_000_000  # Frames of figures 3 and S9.
 _EVALUATIONS = 25  # Of a run whose learning curve they are.
 _DQN_SPEED = 400  # Of DQN with one thread: frames per CPU-second.
-_SMALL_SPEED = 3_000  # Frames per second of one core, on small games.
+SMALL_SPEED = 3_000  # Frames per second of one core, on small games.
 
 
 class Game(NamedTuple):
@@ -231,7 +231,8 @@ class Run(NamedTuple):
     )
 
 
-def _game(name) -> Game:
+def get_game(name: str) -> Game:
+  """A small game, or one of the paper, by its name."""
   return SMALL.get(name) or Game(
     name, 'atari.py', (f'--game={name}',), 'atari', in_paper=True
   )
@@ -266,7 +267,7 @@ def make_runs(
     extra: flags of all runs, after those of the plan.
     scripts: folder of the scripts that train.
   """
-  games = [_game(name) for name in options.games or figure.games]
+  games = [get_game(name) for name in options.games or figure.games]
   methods = options.methods or figure.methods
   choices = {
     (game, method): _choices(figure, options, figure.methods[method], game)
@@ -339,7 +340,7 @@ def _choices(
 
 
 def _speed(method: Method, game: Game) -> int:
-  return method.speed if game.in_paper else _SMALL_SPEED
+  return method.speed if game.in_paper else SMALL_SPEED
 
 
 def _settings(

@@ -8,7 +8,8 @@ import pathlib
 
 from a3c_jax.core import errors, paths
 from a3c_jax.reproduce import process_pool
-from a3c_jax.reproduce.plan import ATARI, SMALL, Figure, Options, Run
+from a3c_jax.reproduce.plan import ATARI, SMALL, Figure, Options
+from a3c_jax.reproduce.progress import Planned
 
 
 def check_options(name: str, figure: Figure, options: Options) -> None:
@@ -41,7 +42,9 @@ def check_options(name: str, figure: Figure, options: Options) -> None:
     refuse('reference_score', f'{options.reference_score:g}', 'table2 has one')
 
 
-def check_extra(name: str, extra: Sequence[str], runs: Sequence[Run]) -> None:
+def check_extra(
+  name: str, extra: Sequence[str], runs: Sequence[Planned]
+) -> None:
   """Checks that the flags of all runs are not flags that the plan sets.
 
   Args:
@@ -69,7 +72,7 @@ def check_extra(name: str, extra: Sequence[str], runs: Sequence[Run]) -> None:
     given.add(flag)
 
 
-def check_started(runs: Sequence[Run], workdir: pathlib.Path) -> None:
+def check_started(runs: Sequence[Planned], workdir: pathlib.Path) -> None:
   """Checks that runs in a folder started with the flags of the plan.
 
   Raises:

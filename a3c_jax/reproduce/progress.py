@@ -8,6 +8,7 @@ import math
 import os
 import pathlib
 import time
+from typing import Protocol
 
 from a3c_jax.reproduce import console, curves, process_pool
 from a3c_jax.reproduce.plan import Run
@@ -18,6 +19,30 @@ from a3c_jax.runs import workdir as workdir_lib
 _READ_SECONDS = 5.0
 _LOG_SECONDS = 60.0
 _logger = logging.getLogger(__name__)
+
+
+class Planned(Protocol):
+  """A run of a plan; hashable."""
+
+  @property
+  def name(self) -> str:
+    """The name of its folder, which no other run has."""
+    ...
+
+  @property
+  def frames(self) -> int:
+    """Emulator frames that it trains for."""
+    ...
+
+  @property
+  def command(self) -> tuple[str, ...]:
+    """A script and its flags, but for the workdir."""
+    ...
+
+  @property
+  def seconds(self) -> float:
+    """Seconds of one core that it takes, as estimated."""
+    ...
 
 
 def _frames(folder) -> int:
@@ -37,7 +62,7 @@ class Progress:
     finished: names of the runs that are finished.
   """
 
-  def __init__(self, runs: Sequence[Run], folder: pathlib.Path):
+  def __init__(self, runs: Sequence[Planned], folder: pathlib.Path):
     """Reads how far the runs are, and shows nothing yet.
 
     Args:
@@ -111,7 +136,7 @@ class Progress:
 
 
 def run(
-  runs: Sequence[Run],
+  runs: Sequence[Planned],
   folder: pathlib.Path,
   progress: Progress,
   *,
@@ -160,21 +185,25 @@ def run(
   return pool
 
 
-def describe_plan(runs: Sequence[Run], finished: set[str]) -> str:
+def describe_plan(
+  runs: Sequence[Planned], finished: set[str], *, columns: Sequence[str]
+) -> str:
   """A table of runs with their frames and estimated hours of one core.
 
   Args:
     runs: of the plan.
     finished: names of those that are finished.
+    columns: attributes of the runs. Those with the same values share a row.
   """
-  groups: dict[tuple[str, ...], list[Run]] = {}
+  groups: dict[tuple[str, ...], list[Planned]] = {}
   for run in runs:
-    key = (run.game, run.method, run.optimizer, str(run.threads))
+    key = tuple(str(getattr(run, column)) for column in columns)
     groups.setdefault(key, []).append(run)
   hours = lambda runs: f'{sum(run.seconds for run in runs) / 3600:,.2f}'
   frames = lambda runs: f'{sum(run.frames for run in runs):,}'
-  columns = ('game', 'method', 'optimizer', 'threads', 'runs', 'finished')
-  rows: list[Sequence[str]] = [(*columns, 'frames', 'core-hours')]
+  rows: list[Sequence[str]] = [
+    (*columns, 'runs', 'finished', 'frames', 'core-hours')
+  ]
   for key, group in groups.items():
     done = sum(run.name in finished for run in group)
     rows.append((*key, str(len(group)), str(done), frames(group), hours(group)))
