@@ -5,7 +5,7 @@ PYTHON ?= python3
 FLAGS ?=
 PYTEST = .venv/bin/python -m pytest --numprocesses 2 --dist worksteal
 
-.PHONY: train lint check test test-long test-torcs wheel
+.PHONY: train lint check test test-long test-torcs docs docs-serve wheel
 train: .venv/installed
 	.venv/bin/python experiments/atari.py --preset=quick --game=pong $(FLAGS)
 
@@ -33,9 +33,18 @@ test-torcs: .venv/installed
 	.venv/bin/python -m a3c_jax.envs.torcs.build
 	$(PYTEST) tests/*/*torcs*
 
+# The documentation site. Warnings are errors, and a link that leads nowhere in
+# the repository is a warning.
+docs: .venv/installed
+	.venv/bin/python -m sphinx -qW --keep-going -c docs/site . build/docs
+	@echo build/docs/index.html
+
+docs-serve: docs
+	.venv/bin/python -m http.server --directory build/docs --bind 127.0.0.1 8000
+
 # What was built before is not removed by itself, and would be in the wheel.
 wheel: .venv/installed
-	rm -rf build
+	rm -rf build/lib build/bdist.*
 	.venv/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 
 .venv/installed: pyproject.toml constraints.txt

@@ -26,7 +26,7 @@ from a3c_jax.algorithms.replaying import KINDS, SMALL, Replaying
 from a3c_jax.core import cpu, errors, fields, types
 
 _CELLS_EACH = 128  # Of the policy and of the value: the paper, section 9.
-# Of --preset=quick, all ours, from runs on Pong: see BUILD.md.
+# Of --preset=quick, all ours, from runs on Pong: see docs/presets.md.
 QUICK: Defaults = {
   'threads': (
     min(cpu.cores(), 16),

@@ -60,7 +60,7 @@ class Choices(NamedTuple):
   threads: Sequence[int]
 
 
-# Speeds are those of BUILD.md, "Benchmark": two threads on two cores.
+# Speeds are those of docs/speed.md: two threads on two cores.
 _METHODS = {
   'a3c': Method('a3c', (), _EPOCHS, 3_600),
   'nstep_q': Method('nstep_q', (), _EPOCHS, 3_500),

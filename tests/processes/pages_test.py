@@ -1,27 +1,56 @@
-"""The code in README.md runs as it is printed."""
+"""The code on the pages of the documentation runs as it is printed."""
 
+import pathlib
 import re
 import subprocess
 
 from catch_runs import run
+import numpy as np
 from programs import ROOT
 import pytest
 
 from a3c_jax.envs import domain, gym
 from a3c_jax.runs import workdir
 
-README = (ROOT / 'README.md').read_text()
-BLOCKS = re.findall(r'```python\n(.*?)```', README, re.DOTALL)
+RESUME = (ROOT / 'docs/guides/resume.md').read_text()
+PAGES = [*ROOT.glob('*.md'), *ROOT.glob('docs/**/*.md')]
+BLOCKS = {
+  path.relative_to(ROOT): re.findall(
+    r'```python\n(.*?)```', path.read_text(), re.DOTALL
+  )
+  for path in PAGES
+}
+for name in ('CONTRIBUTING.md', 'docs/replay.md'):  # They have own tests.
+  del BLOCKS[pathlib.Path(name)]
 
 
 def block_with(text):
   """The only block of Python that contains a text."""
-  (block,) = [block for block in BLOCKS if text in block]
+  (block,) = [
+    block for blocks in BLOCKS.values() for block in blocks if text in block
+  ]
   return block
 
 
 def test_every_block_is_run_here():
-  assert len(BLOCKS) == 4
+  here = {str(path): len(blocks) for path, blocks in BLOCKS.items() if blocks}
+  assert here == {
+    'docs/start.md': 1,
+    'docs/asynchrony.md': 1,
+    'docs/guides/environments.md': 1,
+    'docs/guides/evaluate.md': 2,
+    'docs/guides/ideas.md': 1,
+  }
+
+
+def test_the_gradient_of_a_loss_is_that_of_the_page(capsys):
+  exec(block_with('losses.nstep_q_loss'), {})
+  # R = 0.9² (1 + 0.9 · 3), 0.9 (1 + 0.9 · 3) and 1 + 0.9 · 3, less Q.
+  rows = [[0, 1 - 2.997], [0.5 - 3.33, 0], [1 - 3.7, 0]]
+  printed = capsys.readouterr().out.translate(str.maketrans('[]', '  '))
+  np.testing.assert_allclose(
+    np.fromstring(printed, sep=' '), np.ravel(rows), rtol=1e-5
+  )
 
 
 def test_a_domain_of_ones_own_trains_as_printed(tmp_path, monkeypatch):
@@ -50,6 +79,17 @@ def test_the_research_example_runs_as_printed(tmp_path, monkeypatch, capsys):
   exec(block.replace('frames=60_000', 'frames=600'), {})
   assert 'results in runs/catch-one_step_q-seed1-' in capsys.readouterr().out
   assert len(list(tmp_path.glob('runs/*/train.csv'))) == 1
+
+
+def test_a_recorded_run_is_repeated_as_printed(tmp_path, monkeypatch, capsys):
+  run(tmp_path / 'runs/recorded', algo='a3c', frames=100, record=True)
+  monkeypatch.chdir(tmp_path)
+  names = {}
+  block = block_with('a3c_jax.rerun')
+  assert block.count('until=1000') == 1
+  exec(block.replace('until=1000', 'until=10'), names)
+  assert capsys.readouterr().out.splitlines()[0] == '1 0 0'
+  assert names['step'].after.updates == 10
 
 
 def load_as_printed(text, folder):
@@ -88,7 +128,7 @@ def test_a_policy_in_an_environments_own_units_plays_as_printed(
 def test_a_job_of_slurm_requeues_itself_as_printed(
   tmp_path, training_code, warned, requeued
 ):
-  (script,) = re.findall(r'```bash\n(#!/bin/bash\n.*?)```', README, re.DOTALL)
+  (script,) = re.findall(r'```bash\n(#!/bin/bash\n.*?)```', RESUME, re.DOTALL)
   (tmp_path / 'job').write_text(script)
   wait = 'for _ in {1..2000}; do sleep 0.01; done'
   signal = f'kill -USR1 $PPID; {wait}' if warned else ':'
