@@ -22,11 +22,13 @@ if TYPE_CHECKING:
   from a3c_jax.parameters.locked import LockedStore as LockedStore
   from a3c_jax.runs import training as training
   from a3c_jax.runs.loading import load as load
+  from a3c_jax.runs.logger import Logger as Logger
   from a3c_jax.runs.rerun import rerun as rerun
 
 _PUBLIC = {
   'Learner': 'a3c_jax.core.types:Learner',
   'LockedStore': 'a3c_jax.parameters.locked:LockedStore',
+  'Logger': 'a3c_jax.runs.logger:Logger',
   'Segment': 'a3c_jax.core.types:Segment',
   'UsageError': 'a3c_jax.core.errors:UsageError',
   'load': 'a3c_jax.runs.loading:load',

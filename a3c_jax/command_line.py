@@ -78,7 +78,7 @@ def run_training(
       config,
       **makers,
       signals=handled,
-      on_progress=shown.progress,
+      loggers=[display.ProgressLine(shown)],
       on_result=on_result,
       on_hung=lambda reason: process.end_now(1),
     )

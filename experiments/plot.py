@@ -26,7 +26,7 @@ from a3c_jax.reproduce import (
   published,
   scores,
 )
-from a3c_jax.runs import log
+from a3c_jax.runs import logger
 from a3c_jax.settings import flags as flags_lib
 
 _SUFFIXES = ('.pdf', '.png', '.svg')
@@ -167,7 +167,7 @@ def _draw_diagnostic(axes, groups, name, label, points) -> None:
 def _lag_shares(group: curves.Group) -> np.ndarray | None:
   """Shares of a group's gradients by their lag; None if it counted none."""
   counts = [
-    [np.nansum(run.train.get(name, 0)) for name in log.LAG_COUNTS]
+    [np.nansum(run.train.get(name, 0)) for name in logger.LAG_COUNTS]
     for run in group.runs
   ]
   total = np.sum(counts, axis=0)
@@ -176,7 +176,7 @@ def _lag_shares(group: curves.Group) -> np.ndarray | None:
 
 def _draw_lags(axes, groups) -> None:
   """Draws bars: how many of all gradients of a run had which lag."""
-  places, width = np.arange(len(log.LAG_COUNTS)), 0.8 / len(groups)
+  places, width = np.arange(len(logger.LAG_COUNTS)), 0.8 / len(groups)
   for number, group in enumerate(groups):
     shares = _lag_shares(group)
     if shares is not None:
@@ -188,7 +188,7 @@ def _draw_lags(axes, groups) -> None:
       )
   labels = [
     name.removeprefix('lag_').replace('_up', '+').replace('_', '-')
-    for name in log.LAG_COUNTS
+    for name in logger.LAG_COUNTS
   ]
   axes.set_xticks(places, labels)
   axes.set_xlabel('lag of a gradient, updates')

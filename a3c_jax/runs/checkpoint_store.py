@@ -95,7 +95,8 @@ class Store:
     paths = [self.folder / name for name in names if _COUNT.fullmatch(name)]
     return sorted(int(path.name) for path in paths if path.exists())
 
-  def _path(self, frames: int) -> pathlib.Path:
+  def path(self, frames: int) -> pathlib.Path:
+    """Returns the path of a checkpoint."""
     return self.folder / str(frames)
 
   def _refuse(self, problem: str) -> NoReturn:
@@ -138,7 +139,7 @@ class Store:
       if attached:
         known, _ = self._named()
         header['attached'] = self._attached.write(attached, known)
-      self._replace(self._path(frames), _header_line(header) + content)
+      self._replace(self.path(frames), _header_line(header) + content)
     except OSError:
       with contextlib.suppress(OSError):
         self._remove_unnamed()
@@ -146,7 +147,7 @@ class Store:
     files.sync_folder(self.folder)
     if self._keep and forgets:
       for old in self.frames()[: -self._keep]:
-        attached_files.remove(self._path(old))
+        attached_files.remove(self.path(old))
     self._remove_unnamed()
 
   def _replace(self, path: pathlib.Path, content: bytes) -> None:
@@ -178,7 +179,7 @@ class Store:
     self._attached.remove_but(named if complete else None)
 
   def _header(self, frames: int) -> dict[str, Any]:
-    with verified_files.open_file(self._path(frames)) as file:
+    with verified_files.open_file(self.path(frames)) as file:
       return _read_header(file)
 
   def record(self, frames: int) -> Mapping[str, Any] | None:
@@ -190,7 +191,7 @@ class Store:
 
   def delete(self, frames: int) -> None:
     """Removes one checkpoint."""
-    attached_files.remove(self._path(frames))
+    attached_files.remove(self.path(frames))
     self._remove_unnamed()
 
   def read(self, frames: int, *, with_attached: bool = False) -> Saved:
@@ -206,7 +207,7 @@ class Store:
       FileNotFoundError: if there is no such file, or none any more.
       UsageError: if it cannot be read, or another version wrote it.
     """
-    path = self._path(frames)
+    path = self.path(frames)
     try:
       header, content = _read(path)
       digests = attached_files.digests_of(header) if with_attached else {}
@@ -286,7 +287,7 @@ class Store:
       aside = aside.with_name(f'{aside.name}-again')
     try:
       # Not `rename`: the folder may be a link to another file system.
-      shutil.move(self._path(frames), aside)
+      shutil.move(self.path(frames), aside)
       self._remove_unnamed()
     except OSError as error:
       self._refuse(f'{self.folder.name}/{frames}: {error.strerror}')

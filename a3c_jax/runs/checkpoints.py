@@ -55,12 +55,17 @@ class Checkpoints:
     self._store = Store(workdir / 'checkpoints', keep=keep)
     self._best = Store(workdir / 'best')
 
-  def save(self, state: RunState, *, best: int | None = None) -> None:
+  def save(
+    self, state: RunState, *, best: int | None = None
+  ) -> pathlib.Path | None:
     """Writes a state. Replaces one of the same count of frames.
 
     Args:
       state: what to write.
       best: the count of frames of the best parameters so far.
+
+    Returns:
+      The path of the file; None if the same was written before.
 
     Raises:
       WithoutMemoryError: if only its replay memory cannot be written. It takes
@@ -84,7 +89,7 @@ class Checkpoints:
       if old and _but_seconds(old) == _but_seconds(
         json.loads(json.dumps(record))
       ):
-        return
+        return None
     try:
       self._store.save(
         version.frames, _to_arrays(state.store), record, attached
@@ -96,6 +101,7 @@ class Checkpoints:
       self._save_without_memory(state.store, record)
       raise WithoutMemoryError(*error.args) from error
     self._forget()
+    return self._store.path(version.frames)
 
   def _save_without_memory(
     self, state: StoreState, record: Mapping[str, Any]

@@ -11,7 +11,8 @@ import os
 import pathlib
 from typing import Any
 
-from a3c_jax.core import files
+from a3c_jax.core import files, tables
+from a3c_jax.runs import logger
 
 _logger = logging.getLogger(__name__)
 
@@ -64,6 +65,60 @@ class CsvFiles(contextlib.ExitStack):
     for file in self._files.values():
       files.sync(file.fileno())
     return {name: file.tell() for name, file in self._files.items()}
+
+
+class CsvLogger(logger.Logger):
+  """Writes episodes.csv, train.csv and eval.csv."""
+
+  def __init__(
+    self,
+    workdir: pathlib.Path,
+    positions: Mapping[str, int],
+    *,
+    run: Mapping[str, Any],
+    train_columns: Sequence[str],
+  ):
+    """Opens the files.
+
+    Args:
+      workdir: existing folder.
+      positions: as for `CsvFiles`.
+      run: constant columns of every row, first.
+      train_columns: the others of train.csv.
+
+    Raises:
+      OSError: if a file cannot be written.
+    """
+    self._run = run
+    self._files = CsvFiles(workdir, positions)
+    self._episodes, self._rows, self._evaluations = (
+      self._files.open(f'{name}.csv', [*run, *columns])
+      for name, columns in (
+        ('episodes', logger.EpisodeRow._fields),
+        ('train', train_columns),
+        ('eval', logger.EvalRow._fields),
+      )
+    )
+
+  def positions(self) -> dict[str, int]:
+    """Writes each file to the disk, and returns where it ends."""
+    return self._files.positions()
+
+  def on_episode(self, row: logger.EpisodeRow) -> None:
+    self._write(self._episodes, row._asdict())
+
+  def on_row(self, row: logger.TrainRow) -> None:
+    self._rows.writerow({**self._run, **row.figures})
+
+  def on_evaluation(self, row: logger.EvalRow) -> None:
+    self._write(self._evaluations, tables.as_cells(row._asdict()))
+
+  def _write(self, rows: csv.DictWriter, row: Mapping[str, Any]) -> None:
+    seconds = {'seconds': f'{row["seconds"]:.3f}'}
+    rows.writerow({**self._run, **row, **seconds})
+
+  def close(self) -> None:
+    self._files.close()
 
 
 def _end_of_rows(path, position) -> int:

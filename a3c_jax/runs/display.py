@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 import contextlib
 import logging
+import math
 import sys
 
 import rich.console
 import rich.progress
 
-from a3c_jax.runs import log as log_lib
+from a3c_jax.runs import logger as logger_lib
 
 
 class LiveLine:
@@ -21,7 +22,7 @@ class LiveLine:
     self._live = self._task = None
     if self._console.is_terminal and not self._console.is_dumb_terminal:
       self._live = rich.progress.Progress(
-        rich.progress.BarColumn(bar_width=20),
+        rich.progress.BarColumn(bar_width=10),
         rich.progress.TaskProgressColumn(),
         rich.progress.TextColumn('{task.description}'),
         rich.progress.TimeRemainingColumn(compact=True),
@@ -65,11 +66,9 @@ class Display(logging.Handler):
     super().__init__()
     self._line = LiveLine()
 
-  def progress(self, progress: log_lib.Progress) -> None:
+  def update(self, text: str, *, done: float, total: float) -> None:
     """Updates the live line."""
-    self._line.update(
-      str(progress), done=progress.frames, total=progress.total_frames
-    )
+    self._line.update(text, done=done, total=total)
 
   def print_result(self, text: str) -> None:
     """Ends the live line, and prints the result of a run."""
@@ -90,6 +89,40 @@ class Display(logging.Handler):
   def close(self) -> None:
     self._line.close()
     super().close()
+
+
+class ProgressLine(logger_lib.Logger):
+  """Keeps the live line of a run: scores, lag, frames and speed."""
+
+  def __init__(self, display: Display):
+    """Shows nothing yet."""
+    self._display = display
+    self._lag = self._evaluation = ''
+
+  def on_row(self, row: logger_lib.TrainRow) -> None:
+    self._lag = f'  lag {row.figures["lag"]:.1f}'
+
+  def on_evaluation(self, row: logger_lib.EvalRow) -> None:
+    self._evaluation = f'  eval {_short(row.mean_return)}'
+
+  def on_progress(self, progress: logger_lib.Progress) -> None:
+    score = 'none yet'
+    if not math.isnan(progress.mean_return):
+      score = _short(progress.mean_return)
+    frames = f'{progress.frames:,} frames'
+    if progress.frames >= 1e6:
+      frames = f'{progress.frames / 1e6:.2f}M'
+    self._display.update(
+      f'return {score}{self._evaluation}{self._lag}  {frames}  '
+      f'{progress.frames_per_second:,.0f}/s',
+      done=progress.frames,
+      total=progress.total_frames,
+    )
+
+
+def _short(score: float) -> str:
+  """Returns a score in at most six characters, if it is below a million."""
+  return f'{score:.2f}' if abs(score) < 100 else f'{score:.0f}'
 
 
 @contextlib.contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-import contextlib
 import math
 import os
 import pathlib
@@ -15,13 +14,14 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto import event_pb2
 
 from a3c_jax.core import files
+from a3c_jax.runs import logger
 
 _proto: Any = event_pb2  # Protobuf makes its classes at import.
 _SUFFIX = '.a3c_jax'  # Other event files in the folder are not ours.
 
 
-class EventFile(contextlib.AbstractContextManager):
-  """Scalars for TensorBoard.
+class EventLogger(logger.Logger):
+  """Writes scalars and a histogram of lags for TensorBoard.
 
   All writing happens in the calling thread, so a full disk raises here. With
   `SummaryWriter` of tensorboardX, its queue would hang.
@@ -62,12 +62,29 @@ class EventFile(contextlib.AbstractContextManager):
       session_log=_proto.SessionLog(status=_proto.SessionLog.START),
     )
 
-  def scalar(self, name: str, value: float, frames: int) -> None:
+  def on_episode(self, row: logger.EpisodeRow) -> None:
+    self._scalar('episode/return', row.episode_return, row.frames)
+    self._scalar('episode/frames', row.episode_frames, row.frames)
+
+  def on_row(self, row: logger.TrainRow) -> None:
+    self._histogram('train/lag_histogram', row.lags, row.frames)
+    for name, value in row.scalars.items():
+      self._scalar(f'train/{name}', value, row.frames)
+    self.flush()
+
+  def on_evaluation(self, row: logger.EvalRow) -> None:
+    for name in ('mean_return', 'median_return', 'human_normalized'):
+      value = getattr(row, name)
+      if value is not None:
+        self._scalar(f'eval/{name}', value, row.frames)
+    self.flush()
+
+  def _scalar(self, name: str, value: float, frames: int) -> None:
     """Writes one number, unless it is not finite: tensorboardX would print."""
     if math.isfinite(value):
       self._write(frames, summary=summary.scalar(name, float(value)))
 
-  def histogram(
+  def _histogram(
     self, name: str, counts: Mapping[int, int], frames: int
   ) -> None:
     """Writes how often each whole number occurred; nothing if none did."""
@@ -98,7 +115,7 @@ class EventFile(contextlib.AbstractContextManager):
     """Writes all buffered events to the file."""
     self._writer.flush()
 
-  def __exit__(self, *exception):
+  def close(self) -> None:
     self._writer.close()
 
 

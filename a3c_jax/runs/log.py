@@ -1,4 +1,4 @@
-"""Writes episodes.csv, train.csv, eval.csv and TensorBoard events of a run."""
+"""Sums what workers report, and gives rows to the loggers of a run."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import contextlib
 import logging
 import pathlib
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from a3c_jax.core import events as events_lib
 from a3c_jax.core import tables
 from a3c_jax.parameters import store
-from a3c_jax.runs import csv_files, event_file
+from a3c_jax.runs import csv_files, event_file, logger
 
 _logger = logging.getLogger(__name__)
 # Updates between the version that a step was acted on and the update that
@@ -24,64 +24,6 @@ _logger = logging.getLogger(__name__)
 _POLICY_LAG = ('policy_lag', 'policy_lag_p95', 'policy_lag_max')
 # The largest lag of each column but the last: how many gradients had it.
 _LAG_LIMITS = (0, 1, 2, 4, 8, 16, 32, 64)
-LAG_COUNTS = (
-  'lag_0',
-  'lag_1',
-  'lag_2',
-  'lag_3_4',
-  'lag_5_8',
-  'lag_9_16',
-  'lag_17_32',
-  'lag_33_64',
-  'lag_65_up',
-)
-
-
-class EpisodeRow(NamedTuple):
-  """One row of episodes.csv."""
-
-  frames: int  # emulator frames of all threads when it ended
-  seconds: float  # since training began
-  thread: int
-  episode_return: float  # raw score
-  clipped_return: float
-  episode_frames: int
-
-
-class EvalRow(NamedTuple):
-  """One row of eval.csv."""
-
-  frames: int  # emulator frames at which these parameters were the run's
-  seconds: float  # since training began, at that frame
-  protocol: str  # how the episodes were played
-  policy: str  # how actions were chosen
-  episodes: int
-  mean_return: float  # raw score
-  median_return: float
-  standard_error: float  # of the mean; NaN for one episode
-  lowest_return: float
-  highest_return: float
-  mean_steps: float  # agent decisions
-  truncated_episodes: int  # at --max_eval_episode_frames
-  human_normalized: float | None  # percent; None without a reference
-  best: bool  # higher mean than all before
-
-
-class Progress(NamedTuple):
-  """The progress of a run."""
-
-  frames: int  # emulator frames of all threads
-  total_frames: int
-  frames_per_second: float  # since the last row of train.csv
-  mean_return: float  # raw, newest 100 episodes; NaN before the first
-
-  def __str__(self):
-    score = 'none yet'
-    if not np.isnan(self.mean_return):
-      score = f'{self.mean_return:.2f}'
-    return (
-      f'return {score}  {self.frames:,} frames  {self.frames_per_second:,.0f}/s'
-    )
 
 
 class RunLog(contextlib.AbstractContextManager):
@@ -104,6 +46,7 @@ class RunLog(contextlib.AbstractContextManager):
     action_repeat: int,
     began: float = 0.0,
     position: Mapping[str, Any] | None = None,
+    loggers: Sequence[logger.Logger] = (),
   ):
     """Opens the files.
 
@@ -118,6 +61,7 @@ class RunLog(contextlib.AbstractContextManager):
       began: `time.perf_counter()` when training began.
       position: from `position`, of the checkpoint to resume from. Rows after it
         are removed. None starts new files.
+      loggers: receive the same after the files. They are not closed here.
 
     Raises:
       OSError: if a file cannot be written.
@@ -147,17 +91,18 @@ class RunLog(contextlib.AbstractContextManager):
       'row_began': (0, 0.0),
     }
     self._exit = contextlib.ExitStack()
-    self._files = self._exit.enter_context(
-      csv_files.CsvFiles(workdir, resumed['positions'])
+    self._csv = csv_files.CsvLogger(
+      workdir,
+      resumed['positions'],
+      run=self._run,
+      train_columns=self._train_columns(),
     )
-    self._episode_rows = self._open('episodes.csv', EpisodeRow._fields)
-    self._train_rows = self._open('train.csv', self._train_columns())
-    self._eval_rows = self._open('eval.csv', EvalRow._fields)
-    self._events = self._exit.enter_context(
-      event_file.EventFile(workdir, resumed['events'])
-    )
+    self._exit.callback(self._csv.close)
+    self._events = event_file.EventLogger(workdir, resumed['events'])
+    self._exit.callback(self._events.close)
     if position:
       self._events.restart(resumed['frames'] + 1)
+    self._loggers = (self._csv, self._events, _Messages(), *loggers)
     self._sums = dict(resumed['sums'])
     self._updates = list(resumed['updates'])
     # How many steps had each lag.
@@ -181,7 +126,7 @@ class RunLog(contextlib.AbstractContextManager):
     """
     # They must be on the disk before the checkpoint is.
     return {
-      'positions': self._files.positions(),
+      'positions': self._csv.positions(),
       'events': self._events.sizes(),
       'frames': frames,
       'sums': dict(self._sums),
@@ -204,7 +149,7 @@ class RunLog(contextlib.AbstractContextManager):
       *self._stat_names[False],
       *self._stat_names[True],
       'lag',
-      *LAG_COUNTS,
+      *logger.LAG_COUNTS,
       *_POLICY_LAG,
       'lock_wait_ms',
       'episodes',
@@ -212,9 +157,6 @@ class RunLog(contextlib.AbstractContextManager):
       *events_lib.INCIDENTS,
       *self._gauge_names,
     ]
-
-  def _open(self, name, columns):
-    return self._files.open(name, [*self._run, *columns])
 
   @property
   def mean_return(self) -> float:
@@ -244,7 +186,7 @@ class RunLog(contextlib.AbstractContextManager):
     self._updates[event.of_replay] += 1
 
   def _write_episode(self, event, applied):
-    row = EpisodeRow(
+    row = logger.EpisodeRow(
       frames=applied.receipt.frames,
       seconds=applied.time - self._began,
       thread=applied.worker,
@@ -255,37 +197,36 @@ class RunLog(contextlib.AbstractContextManager):
     self.episodes += 1
     self.seconds = max(self.seconds, row.seconds)
     self._returns.append(row.episode_return)
-    self._episode_rows.writerow(
-      self._run | row._asdict() | {'seconds': f'{row.seconds:.3f}'}
-    )
-    self._events.scalar('episode/return', row.episode_return, row.frames)
-    self._events.scalar('episode/frames', row.episode_frames, row.frames)
+    for each in self._loggers:
+      each.on_episode(row)
 
   def incident(self, incident: events_lib.Incident) -> None:
     """Counts an incident, and warns of it."""
     self._incidents[incident.kind] += 1
     _logger.warning('%s', incident.text)
 
-  def evaluation(self, row: EvalRow) -> None:
-    """Writes the result of an evaluation, and logs it."""
+  def evaluation(self, row: logger.EvalRow) -> None:
+    """Gives the result of an evaluation to all loggers."""
     self.seconds = max(self.seconds, row.seconds)
-    self._eval_rows.writerow(
-      self._run
-      | tables.as_cells(row._asdict())
-      | {'seconds': f'{row.seconds:.3f}'}
-    )
-    for name in ('mean_return', 'median_return', 'human_normalized'):
-      value = getattr(row, name)
-      if value is not None:
-        self._events.scalar(f'eval/{name}', value, row.frames)
-    self._events.flush()
-    _logger.info('%s', _describe(row))
+    for each in self._loggers:
+      each.on_evaluation(row)
 
-  def progress(self, frames: int, seconds: float) -> Progress:
+  def report_progress(self, frames: int, seconds: float) -> None:
+    """Gives the progress to all loggers."""
+    progress = self.progress(frames, seconds)
+    for each in self._loggers:
+      each.on_progress(progress)
+
+  def checkpoint(self, path: pathlib.Path) -> None:
+    """Gives the path of a new checkpoint to all loggers."""
+    for each in self._loggers:
+      each.on_checkpoint(path)
+
+  def progress(self, frames: int, seconds: float) -> logger.Progress:
     """The progress of the run at a count of frames and seconds of training."""
     began_frames, began_seconds = self._row_began
     passed = max(seconds - began_seconds, 1e-9)
-    return Progress(
+    return logger.Progress(
       frames=frames,
       total_frames=self._total_frames,
       frames_per_second=(frames - began_frames) / passed,
@@ -301,7 +242,7 @@ class RunLog(contextlib.AbstractContextManager):
     learning_rate: float,
     gauges: Mapping[str, float] = MappingProxyType({}),
   ) -> None:
-    """Writes one row of train.csv: means since the last row, and gauges now.
+    """Writes a row of train.csv: means since the last row, and gauges now.
 
     Writes none without an update, unless a replay memory is filled before the
     first one. Writes none at the frame of the last row: a report may arrive
@@ -314,7 +255,7 @@ class RunLog(contextlib.AbstractContextManager):
     if nothing or frames == self._row_began[0]:
       return
     means = self._means()
-    lag_counts = [0] * len(LAG_COUNTS)
+    lag_counts = [0] * len(logger.LAG_COUNTS)
     for lag, count in self._lags.items():
       lag_counts[bisect.bisect_left(_LAG_LIMITS, lag)] += count
     progress = self.progress(frames, seconds)
@@ -326,7 +267,7 @@ class RunLog(contextlib.AbstractContextManager):
       'learning_rate': learning_rate,
       **{name: means[name] for names in self._stat_names for name in names},
       'lag': means['lag'],
-      **dict(zip(LAG_COUNTS, lag_counts, strict=True)),
+      **dict(zip(logger.LAG_COUNTS, lag_counts, strict=True)),
       **_summary(self._policy_lags),
       'lock_wait_ms': 1e3 * means['lock_wait'],
       'episodes': self.episodes,
@@ -334,13 +275,10 @@ class RunLog(contextlib.AbstractContextManager):
       **self._incidents,
       **gauges,
     }
-    self._train_rows.writerow(self._run | figures)
     self.seconds = max(self.seconds, seconds)
-    self._events.histogram('train/lag_histogram', self._lags, frames)
-    for name, value in figures.items():
-      if name not in ('frames', *LAG_COUNTS):
-        self._events.scalar(f'train/{name}', value, frames)
-    self._events.flush()
+    row = logger.TrainRow(frames, figures, dict(self._lags))
+    for each in self._loggers:
+      each.on_row(row)
     # A display leaves these out if its live line shows them.
     _logger.info('%s', progress, extra={'progress': progress})
     self._row_began = (frames, seconds)
@@ -371,6 +309,13 @@ class RunLog(contextlib.AbstractContextManager):
     self.close()
 
 
+class _Messages(logger.Logger):
+  """Logs evaluations in words."""
+
+  def on_evaluation(self, row: logger.EvalRow) -> None:
+    _logger.info('%s', _describe(row))
+
+
 def _check_apart(columns) -> None:
   """Raises ValueError if two columns of train.csv would have one name."""
   twice = {name for name in columns if columns.count(name) > 1}
@@ -395,7 +340,7 @@ def _summary(lags: collections.Counter[int]) -> dict[str, float]:
   return dict(zip(_POLICY_LAG, map(float, figures), strict=True))
 
 
-def _describe(row: EvalRow) -> str:
+def _describe(row: logger.EvalRow) -> str:
   error = scale = truncated = ''
   if not np.isnan(row.standard_error):
     error = f' ± {row.standard_error:.2f}'

@@ -7,7 +7,6 @@ import logging
 
 from a3c_jax.core import cpu, errors, signals, threads
 from a3c_jax.runs import evaluator as evaluator_lib
-from a3c_jax.runs import log as log_lib
 from a3c_jax.runs import session as session_lib
 from a3c_jax.runs import supervise
 from a3c_jax.runs.supervise import Outcome, Stop, Tick
@@ -35,19 +34,13 @@ class ProcessorTime(supervise.Service):
 class Rows(supervise.Service):
   """Writes all rows of episodes.csv and train.csv, and reports progress."""
 
-  def __init__(
-    self,
-    session: session_lib.Session,
-    on_progress: Callable[[log_lib.Progress], None],
-  ):
+  def __init__(self, session: session_lib.Session):
     """Starts the interval of the first row.
 
     Args:
       session: whose log is written.
-      on_progress: called at every tick.
     """
     self._session = session
-    self._on_progress = on_progress
     self._next_seconds = self._after(session.tick().seconds)
 
   def _after(self, seconds):
@@ -56,7 +49,7 @@ class Rows(supervise.Service):
   def tick(self, now: Tick) -> None:
     session = self._session
     session.drain()
-    self._on_progress(session.log.progress(now.version.frames, now.seconds))
+    session.log.report_progress(now.version.frames, now.seconds)
     if now.seconds >= self._next_seconds:
       session.write_row(now)
       self._next_seconds = self._after(now.seconds)

@@ -19,7 +19,14 @@ from a3c_jax.core import errors, events, paths, threads, types
 from a3c_jax.envs import reference_scores
 from a3c_jax.parameters import store as store_lib
 from a3c_jax.replay.memory import Memory
-from a3c_jax.runs import assembly, evaluation, restoring, supervise, trace_file
+from a3c_jax.runs import (
+  assembly,
+  evaluation,
+  logger,
+  restoring,
+  supervise,
+  trace_file,
+)
 from a3c_jax.runs import checkpoints as checkpoints_lib
 from a3c_jax.runs import log as log_lib
 from a3c_jax.runs import policy as policy_lib
@@ -133,7 +140,7 @@ class Session:
     best = bool(np.isfinite(score)) and (
       self.best is None or score > self.best['score']
     )
-    row = log_lib.EvalRow(
+    row = logger.EvalRow(
       frames=version.frames,
       seconds=seconds,
       protocol=config.eval_protocol,
@@ -201,10 +208,12 @@ class Session:
       with _naming_the_folder(self.path):
         record['trace'] = self.trace.position()
     with self._naming_the_checkpoint(frames):
-      self.checkpoints.save(
+      path = self.checkpoints.save(
         checkpoints_lib.RunState(state, record),
         best=None if self.best is None else self.best['frames'],
       )
+    if path is not None:
+      self.log.checkpoint(path)
     if self.memory and state.memory:
       self.memory.saved([chunk.name for chunk in state.memory.chunks])
 
@@ -230,6 +239,7 @@ def opened(
   parts: assembly.Parts,
   path: pathlib.Path,
   restored: restoring.Restored | None,
+  loggers: Sequence[logger.Logger],
 ) -> Iterator[Session]:
   """Opens the log of a session, and closes it at the end.
 
@@ -237,6 +247,7 @@ def opened(
     parts: of the run.
     path: the folder of its results.
     restored: the state it resumes from; None for a new run.
+    loggers: receive what the log receives. They are not closed here.
 
   Raises:
     RunError: if the results cannot be written.
@@ -260,6 +271,7 @@ def opened(
       action_repeat=config.action_repeat,
       began=began,
       position=restored.log_position if restored else None,
+      loggers=loggers,
     )
   with _closing(log, path), _traced(config, path, restored) as trace:
     yield Session(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 import contextlib
 import logging
 import pathlib
@@ -20,13 +20,14 @@ from a3c_jax.runs import (
   assembly,
   checkpoints,
   image_moments,
+  logger,
   profiling,
   restoring,
   services,
   setting_up,
   supervise,
+  tracking,
 )
-from a3c_jax.runs import log as log_lib
 from a3c_jax.runs import replay as replay_lib
 from a3c_jax.runs import session as session_lib
 from a3c_jax.runs import workdir as workdir_lib
@@ -63,7 +64,7 @@ def run(
   | None = None,
   make_eval_env: MakeEnv | None = None,
   *,
-  on_progress: Callable[[log_lib.Progress], None] = lambda progress: None,
+  loggers: Sequence[logger.Logger] = (),
   on_result: Callable[[Result], None] = lambda result: None,
   on_hung: Callable[[str], None] = lambda reason: None,
   signals: signals_lib.Signals | None = None,
@@ -92,7 +93,8 @@ def run(
       default it makes that of `config`.
     make_eval_env: makes the environments of evaluations, of which the first one
       counts. By default `make_env`, or that of `config`.
-    on_progress: called about once a second, in this thread.
+    loggers: receive rows, evaluations and checkpoints, in this thread. They are
+      closed at the end, also if training raises.
     on_result: called with the result before environments are closed, since
       closing may take long.
     on_hung: called in another thread if this one hangs before training, with
@@ -126,29 +128,36 @@ def run(
     config, make_env, make_learner, make_store or config.arrangement.make_store
   )
   losses = 0
-  while True:
-    try:
-      return _run_once(
-        config,
-        recipe,
-        make_eval_env,
-        on_progress=on_progress,
-        on_result=on_result,
-        on_hung=on_hung,
-        signals=signals,
-        period_seconds=period_seconds,
-      )
-    except errors.LostError as error:
-      if signals.received or losses == config.arrangement.max_losses:
-        raise
-      losses += 1
-      _logger.warning(
-        '%s; the run resumes from its newest checkpoint, %d of at most %d '
-        'times',
-        error,
-        losses,
-        config.arrangement.max_losses,
-      )
+  with contextlib.ExitStack() as closing:
+    for each in loggers:
+      closing.callback(each.close)
+    tracker = tracking.make(config)
+    if tracker is not None:
+      loggers = [*loggers, tracker]
+      closing.callback(tracker.close)
+    while True:
+      try:
+        return _run_once(
+          config,
+          recipe,
+          make_eval_env,
+          loggers=loggers,
+          on_result=on_result,
+          on_hung=on_hung,
+          signals=signals,
+          period_seconds=period_seconds,
+        )
+      except errors.LostError as error:
+        if signals.received or losses == config.arrangement.max_losses:
+          raise
+        losses += 1
+        _logger.warning(
+          '%s; the run resumes from its newest checkpoint, %d of at most %d '
+          'times',
+          error,
+          losses,
+          config.arrangement.max_losses,
+        )
 
 
 def _run_once(
@@ -156,7 +165,7 @@ def _run_once(
   recipe: assembly.Recipe,
   make_eval_env: MakeEnv | None,
   *,
-  on_progress: Callable[[log_lib.Progress], None],
+  loggers: Sequence[logger.Logger],
   on_result: Callable[[Result], None],
   on_hung: Callable[[str], None],
   signals: signals_lib.Signals,
@@ -229,7 +238,7 @@ def _run_once(
       restored,
       profile=profile,
       signals=signals,
-      on_progress=on_progress,
+      loggers=loggers,
       period_seconds=period_seconds,
     )
     on_result(result)
@@ -355,14 +364,14 @@ def _train(
   *,
   profile: profiling.Profile,
   signals: signals_lib.Signals,
-  on_progress: Callable[[log_lib.Progress], None],
+  loggers: Sequence[logger.Logger],
   period_seconds: float,
 ) -> Result:
   """Starts the workers, and returns after they have ended."""
   config = parts.config
   signals.wake = threads.wake
   processor_time = services.ProcessorTime()
-  with session_lib.opened(parts, path, restored) as session:
+  with session_lib.opened(parts, path, restored, loggers) as session:
     if restored is None:
       session.checkpoint(0.0)
     evaluations = services.PeriodicEvaluations(
@@ -375,7 +384,7 @@ def _train(
         profile,
         # Before rows: what it reports at the end belongs to the last one.
         evaluations,
-        services.Rows(session, on_progress),
+        services.Rows(session),
         services.Deadline(config.seconds),
         services.StopRequests(signals),
         services.HangWatchdog(

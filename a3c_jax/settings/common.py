@@ -28,6 +28,7 @@ OPTIMIZERS = (
 )
 DEVICES = ('cpu', 'gpu')
 MAX_EVAL_EPISODE_FRAMES = 108_000
+TRACKERS = ('none', 'wandb', 'mlflow')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -91,6 +92,12 @@ class Config:
     'Folder for a JAX profiler trace of 2 seconds of training, which starts '
     'after 5 seconds. Training almost stops while the trace is written.',
     optional=True,
+    may_change=True,
+  )
+  track: str = fields.one_of(
+    'Service that gets rows and evaluations too. wandb: Weights & Biases. '
+    'Environment variables of the service name its server and project.',
+    TRACKERS,
     may_change=True,
   )
 

@@ -43,8 +43,12 @@ def run(
   make_eval_env=None,
   **given,
 ):
-  """A short run: `given` are settings, and the `on_...` of training.run."""
-  hooks = {name: given.pop(name) for name in [*given] if name[:3] == 'on_'}
+  """A short run: `given` are settings, and the hooks of training.run."""
+  hooks = {
+    name: given.pop(name)
+    for name in [*given]
+    if name[:3] == 'on_' or name == 'loggers'
+  }
   settings = make_config(workdir, **given)
   return run_config(
     settings,

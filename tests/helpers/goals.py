@@ -2,12 +2,14 @@
 
 import signal
 
+from a3c_jax import Logger
+
 # Catch plays its first 100 episodes within so many frames, one thread of two.
 _FIRST_FRAMES = 2000
 
 
-class Goal:
-  """An `on_progress` that stops a run with a mean return of so much.
+class Goal(Logger):
+  """Stops a run with a mean return of so much.
 
   How many frames a run needs differs from time to time, where threads race. A
   run that learns ends soon; one that does not reaches its last frame.
@@ -20,7 +22,7 @@ class Goal:
     self._mean_return = mean_return
     self.reached = False
 
-  def __call__(self, progress):
+  def on_progress(self, progress):
     if (
       not self.reached
       and progress.frames >= _FIRST_FRAMES

@@ -21,7 +21,7 @@ def learns(domain, env, workdir, mean_return, **given):
     settings,
     gym.make(env, num_envs=settings.envs_per_thread),
     lambda env: build.make_learner(settings, env),
-    on_progress=goal,
+    loggers=[goal],
   )
   return goal.reached
 

@@ -18,6 +18,7 @@ import pytest
 import replay_runs
 from results import digest, read_rows, same_episodes
 
+from a3c_jax import Logger
 from a3c_jax.core import errors, packages
 from a3c_jax.envs import catch, gym
 from a3c_jax.runtimes.cluster import actors, engine
@@ -62,16 +63,17 @@ def run(cluster, tmp_path):
   return run
 
 
-def when(frames, act):
-  """An `on_progress` that acts once, when so many frames are done."""
-  done = []
+class When(Logger):
+  """Acts once, when so many frames are done."""
 
-  def on_progress(progress):
-    if not done and progress.frames >= frames:
-      done.append(True)
-      act()
+  def __init__(self, frames, act):
+    self._frames, self._act = frames, act
+    self._done = False
 
-  return on_progress
+  def on_progress(self, progress):
+    if not self._done and progress.frames >= self._frames:
+      self._done = True
+      self._act()
 
 
 def check_counts(workdir, result, *, workers=2):
@@ -124,8 +126,8 @@ def test_a_run_that_is_stopped_resumes_in_the_bits_of_one_thread(
     'target_period_frames': 70,
     **replay_runs.SMALL,
   }
-  stop = when(200, lambda: signal.raise_signal(signal.SIGTERM))
-  first = run(nodes=1, on_progress=stop, **given)
+  stop = When(200, lambda: signal.raise_signal(signal.SIGTERM))
+  first = run(nodes=1, loggers=[stop], **given)
   assert 200 <= first.frames < 600
   assert not first.finished
   last = run(nodes=1, **given)
@@ -159,7 +161,7 @@ def test_a_process_that_is_killed_changes_no_bit(
   result = run(
     nodes=1,
     max_restarts=2,
-    on_progress=when(400, lambda: clusters.kill_one(kind)),
+    loggers=[When(400, lambda: clusters.kill_one(kind))],
     **given,
   )
   assert result.finished
@@ -207,7 +209,7 @@ def test_a_machine_that_is_lost_is_replaced_by_another(
     tmp_path / 'run',
     waiting_at_step(300, go_on),
     frames=3000,
-    on_progress=when(300, lose),
+    loggers=[When(300, lose)],
   )
   assert result.finished
   (warning,) = [x for x in caplog.messages if 'starts again' in x]
@@ -226,18 +228,19 @@ def test_a_node_that_finds_no_machine_waits_for_one(
     cluster.add()
     go_on.touch()
 
-  def add_when_it_waits(progress):
-    lose(progress)
-    if 'waits for a machine with 1 free CPUs' in caplog.text:
-      add(progress)
+  class WhenItWaits(Logger):
+    def on_progress(self, progress):
+      lose.on_progress(progress)
+      if 'waits for a machine with 1 free CPUs' in caplog.text:
+        add.on_progress(progress)
 
-  lose = when(300, cluster.remove_one_at_work)
-  add = when(0, add_machine)
+  lose = When(300, cluster.remove_one_at_work)
+  add = When(0, add_machine)
   result = run(
     tmp_path / 'run',
     waiting_at_step(300, go_on),
     frames=3000,
-    on_progress=add_when_it_waits,
+    loggers=[WhenItWaits()],
   )
   assert result.finished
   check_counts(tmp_path / 'run', result)
@@ -248,7 +251,7 @@ def test_a_node_that_ends_once_too_often_ends_the_run(run, tmp_path):
     run(
       frames=10**6,
       max_restarts=0,
-      on_progress=when(300, lambda: clusters.kill_one('Node')),
+      loggers=[When(300, lambda: clusters.kill_one('Node'))],
     )
   line = str(caught.value)
   assert line.endswith('has ended 1 times; allowed: --max_restarts=0')
@@ -425,7 +428,7 @@ def test_two_nodes_learn_catch(run):
     frames=400_000,
     anneal_frames=1_000_000,
     envs_per_thread=8,
-    on_progress=goal,
+    loggers=[goal],
   )
   assert goal.reached
 

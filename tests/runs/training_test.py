@@ -316,7 +316,7 @@ def test_output_that_is_lost_costs_no_frames(tmp_path, monkeypatch):
       frames=100,
       eval_frames=50,
       log_seconds=0.001,
-      on_progress=shown.progress,
+      loggers=[display.ProgressLine(shown)],
     )
     shown.print_result(training.describe(result))
   assert (result.finished, result.frames) == (True, 100)

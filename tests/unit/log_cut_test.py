@@ -8,6 +8,7 @@ import pytest
 from a3c_jax.core import events
 from a3c_jax.parameters import store
 from a3c_jax.runs import log as log_lib
+from a3c_jax.runs import logger
 
 # A comma and quotes are cells' own.
 RUN = {'algo': 'a3c', 'env': 'my, "own"', 'seed': 3}
@@ -34,7 +35,7 @@ def write_one_row_of_each(log, frames):
   log.applied([store.Applied(receipt, 0, np.zeros(5, int), 1.5, happened)])
   log.write_row(frames=frames, seconds=1.5, updates=1, learning_rate=0.1)
   log.evaluation(
-    log_lib.EvalRow(
+    logger.EvalRow(
       frames=frames,
       seconds=1.5,
       protocol='plain',

@@ -10,7 +10,7 @@ from tensorboardX.proto import event_pb2
 
 from a3c_jax.core import events
 from a3c_jax.parameters import store
-from a3c_jax.runs import display
+from a3c_jax.runs import display, logger
 from a3c_jax.runs import log as log_lib
 
 RUN = {'algo': 'a3c', 'env': 'pong', 'seed': 3}
@@ -288,13 +288,51 @@ def test_files_are_closed_when_the_run_fails(tmp_path):
 
 def shown_run(workdir):
   """A run of two looks and one row between them, as a script shows it."""
-  with display.shown() as shown, make_log(workdir, total_frames=40_000) as log:
-    report(log, update(), episode(episode_return=2.0))
-    shown.progress(log.progress(12_000, 2.0))
-    yield
-    log.write_row(frames=20_000, seconds=4.0, updates=1, learning_rate=0.5)
-    log.incident(events.Incident('env_restarts', 'a game broke'))
-    yield
+  with display.shown() as shown:
+    line = display.ProgressLine(shown)
+    with make_log(workdir, total_frames=40_000, loggers=[line]) as log:
+      yield from steps(log)
+
+
+def steps(log):
+  report(log, update(), episode(episode_return=2.0))
+  log.report_progress(12_000, 2.0)
+  yield
+  log.write_row(frames=20_000, seconds=4.0, updates=1, learning_rate=0.5)
+  log.incident(events.Incident('env_restarts', 'a game broke'))
+  yield
+
+
+def test_a_live_line_has_scores_lag_frames_and_speed_in_80_columns():
+  shown = Shown()
+  line = display.ProgressLine(shown)
+  progress = logger.Progress(9_999, 10_000, 1.4, math.nan)
+  line.on_progress(progress)
+  line.on_row(logger.TrainRow(100, {'lag': 1.04}, {}))
+  line.on_evaluation(EVAL_ROW._replace(mean_return=-19.956))
+  line.on_progress(progress._replace(mean_return=-20.734))
+  line.on_row(logger.TrainRow(100, {'lag': 9.96}, {}))
+  line.on_evaluation(EVAL_ROW._replace(mean_return=123_456.7))
+  longest = progress._replace(
+    frames=123_456_789, mean_return=-123_456.7, frames_per_second=99_999
+  )
+  line.on_progress(longest)
+  assert shown.texts == [
+    'return none yet  9,999 frames  1/s',
+    'return -20.73  eval -19.96  lag 1.0  9,999 frames  1/s',
+    'return -123457  eval 123457  lag 10.0  123.46M  99,999/s',
+  ]
+
+
+class Shown:
+  """A display that keeps the texts of its live line."""
+
+  def __init__(self):
+    self.texts = []
+
+  def update(self, text, *, done, total):
+    del done, total
+    self.texts.append(text)
 
 
 def test_plain_lines_where_there_is_no_terminal(tmp_path, capsys, monkeypatch):
@@ -340,7 +378,7 @@ def write(log, frames):
   )
 
 
-EVAL_ROW = log_lib.EvalRow(
+EVAL_ROW = logger.EvalRow(
   frames=20,
   seconds=1.25,
   protocol='noop30',
@@ -366,7 +404,7 @@ def test_an_evaluation_is_written_and_logged(tmp_path, caplog):
     log.evaluation(EVAL_ROW._replace(mean_return=nan, standard_error=nan))
   with (tmp_path / 'eval.csv').open(newline='') as file:
     rows = [*csv.DictReader(file)]
-  assert [*rows[0]][-14:] == [*log_lib.EvalRow._fields]
+  assert [*rows[0]][-14:] == [*logger.EvalRow._fields]
   assert [row['human_normalized'] for row in rows] == ['50.125', '', '50.125']
   assert [row['best'] for row in rows] == ['True', 'False', 'True']
   assert rows[0]['protocol'] == 'noop30'

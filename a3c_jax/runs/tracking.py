@@ -1,0 +1,224 @@
+"""Sends what a run reports to Weights & Biases or to MLflow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+import dataclasses
+import json
+import logging
+import math
+import os
+import pathlib
+import re
+import secrets
+import time
+from types import MappingProxyType
+from typing import Any, Protocol
+
+from a3c_jax.core import errors, files, packages
+from a3c_jax.runs import logger
+from a3c_jax.settings.common import Config
+
+_PROJECT = 'a3c_jax'  # Unless an environment variable names another.
+_FILE = 'tracking.json'  # In the workdir: names of the run at each service.
+_ID = re.compile(r'[\w-]{1,128}', re.ASCII)
+_logger = logging.getLogger(__name__)
+
+
+class Service(Protocol):
+  """A run at a tracking service."""
+
+  def send(self, scalars: Mapping[str, float], frames: int) -> None:
+    """Sends finite numbers at a count of emulator frames."""
+    ...
+
+  def finish(self) -> None:
+    """Sends the rest, and closes the run."""
+    ...
+
+
+class Tracker(logger.Logger):
+  """Sends rows and evaluations. Its failures never end a run.
+
+  It opens the run at the service with the first row. A run that resumes goes on
+  with the same one.
+  """
+
+  def __init__(self, name: str, connect: Callable[[], Service]):
+    """Opens nothing yet.
+
+    Args:
+      name: of the service, for messages.
+      connect: opens the run there.
+    """
+    self._name = name
+    self._connect = connect
+    self._service: Service | None = None
+    self._failed = False
+
+  def on_row(self, row: logger.TrainRow) -> None:
+    self._send('train', row.scalars, row.frames)
+
+  def on_evaluation(self, row: logger.EvalRow) -> None:
+    figures = {
+      name: value
+      for name, value in row._asdict().items()
+      if isinstance(value, int | float) and name not in ('frames', 'seconds')
+    }
+    self._send('eval', figures, row.frames)
+
+  def close(self) -> None:
+    if self._service is not None:
+      self._safely(self._service.finish)
+
+  def _send(self, group, figures, frames) -> None:
+    scalars = {
+      f'{group}/{name}': float(value)
+      for name, value in figures.items()
+      if math.isfinite(value)
+    }
+
+    def send():
+      if self._service is None:
+        self._service = self._connect()
+      self._service.send(scalars, frames)
+
+    self._safely(send)
+
+  def _safely(self, call: Callable[[], None]) -> None:
+    if self._failed:
+      return
+    try:
+      call()
+    except Exception as error:
+      self._failed = True  # Training is worth more than its record.
+      _logger.warning(
+        'the run is not tracked any more: %s: %s',
+        self._name,
+        errors.in_one_line(str(error) or repr(error))[:200],
+      )
+
+
+def make(config: Config) -> Tracker | None:
+  """Returns the tracker of `--track`; None for none.
+
+  Raises:
+    UsageError: if its package is not installed, or nobody is logged in.
+  """
+  if config.track == 'none':
+    return None
+  check, connect = _SERVICES[config.track]
+  check()
+  path = pathlib.Path(config.workdir)
+  return Tracker(config.track, lambda: connect(config, path))
+
+
+def _settings(config: Config) -> dict[str, Any]:
+  """All settings, by name, in one level."""
+  values = dataclasses.asdict(config)
+  for part in ('environment', 'algorithm', 'arrangement'):
+    values |= values.pop(part)
+  return values
+
+
+def _known(path: pathlib.Path) -> dict[str, str]:
+  """The names of the run at each service, as far as the workdir knows."""
+  try:
+    found = json.loads((path / _FILE).read_bytes())
+    return {
+      service: name
+      for service, name in found.items()
+      if isinstance(name, str) and _ID.fullmatch(name)
+    }
+  except (OSError, ValueError, AttributeError):
+    return {}
+
+
+def _remember(path: pathlib.Path, service: str, name: str) -> None:
+  text = json.dumps(_known(path) | {service: name}) + '\n'
+  files.replace(path / _FILE, text.encode())
+
+
+def _check_wandb() -> None:
+  packages.check_installed('--track=wandb', 'wandb', extra='wandb')
+  import wandb
+
+  offline = os.environ.get('WANDB_MODE') in ('offline', 'disabled')
+  if not offline and not wandb.login(prompt=False, verify=False):
+    raise errors.UsageError(
+      '--track=wandb: nobody is logged in; allowed: after `wandb login`, with '
+      'WANDB_API_KEY, or with WANDB_MODE=offline'
+    )
+
+
+class _Wandb:
+  """A run of Weights & Biases."""
+
+  def __init__(self, config: Config, path: pathlib.Path):
+    import wandb
+
+    name = _known(path).get('wandb') or secrets.token_hex(8)
+    self._run = wandb.init(
+      project=os.environ.get('WANDB_PROJECT') or _PROJECT,
+      id=name,
+      resume='allow',
+      name=path.name,
+      dir=str(path),
+      config=_settings(config),
+      # The screen is the run's own.
+      settings=wandb.Settings(console='off', silent=True),
+    )
+    self._run.define_metric('*', step_metric='frames')
+    _remember(path, 'wandb', name)
+
+  def send(self, scalars: Mapping[str, float], frames: int) -> None:
+    self._run.log({'frames': frames, **scalars})
+
+  def finish(self) -> None:
+    self._run.finish()
+
+
+def _check_mlflow() -> None:
+  packages.check_installed('--track=mlflow', 'mlflow', extra='mlflow')
+
+
+class _MLflow:
+  """A run of MLflow."""
+
+  def __init__(self, config: Config, path: pathlib.Path):
+    import mlflow
+
+    self._client = mlflow.MlflowClient()
+    known = _known(path).get('mlflow')
+    if known is not None:
+      self._run: str = known
+      self._client.update_run(known, status='RUNNING')
+      return
+    title = os.environ.get('MLFLOW_EXPERIMENT_NAME') or _PROJECT
+    experiment = self._client.get_experiment_by_name(title)
+    self._run = self._client.create_run(
+      experiment.experiment_id
+      if experiment
+      else self._client.create_experiment(title),
+      run_name=path.name,
+    ).info.run_id
+    for name, value in _settings(config).items():
+      self._client.log_param(self._run, name, value)
+    _remember(path, 'mlflow', self._run)
+
+  def send(self, scalars: Mapping[str, float], frames: int) -> None:
+    from mlflow.entities import Metric
+
+    now = int(time.time() * 1000)
+    metrics = [
+      Metric(name, value, now, frames) for name, value in scalars.items()
+    ]
+    self._client.log_batch(self._run, metrics=metrics)
+
+  def finish(self) -> None:
+    self._client.set_terminated(self._run)
+
+
+_SERVICES: Mapping[str, Any] = MappingProxyType(
+  {'wandb': (_check_wandb, _Wandb), 'mlflow': (_check_mlflow, _MLflow)}
+)

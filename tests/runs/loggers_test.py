@@ -1,0 +1,213 @@
+"""What loggers receive of a run, and what their errors do."""
+
+import json
+import logging
+import math
+
+from catch_runs import run
+import pytest
+from results import read_rows
+
+from a3c_jax import Logger
+from a3c_jax.core import errors
+from a3c_jax.runs import tracking, workdir
+from a3c_jax.settings import config
+
+
+class Recorder(Logger):
+  """Keeps all that it receives."""
+
+  def __init__(self):
+    self.rows, self.evaluations, self.episodes = [], [], []
+    self.checkpoints, self.progress = [], []
+    self.closed = 0
+
+  def on_row(self, row):
+    self.rows.append(row)
+
+  def on_evaluation(self, row):
+    self.evaluations.append(row)
+
+  def on_episode(self, row):
+    self.episodes.append(row)
+
+  def on_checkpoint(self, path):
+    assert path.is_file()
+    self.checkpoints.append(int(path.name))
+
+  def on_progress(self, progress):
+    self.progress.append(progress)
+
+  def close(self):
+    self.closed += 1
+
+
+def test_a_logger_receives_what_the_files_have(tmp_path):
+  heard = Recorder()
+  run(
+    tmp_path,
+    frames=400,
+    eval_frames=200,
+    checkpoint_frames=100,
+    keep=100,
+    loggers=[heard],
+  )
+  of_file = lambda name: read_rows(tmp_path / name)
+  rows = of_file('train.csv')
+  assert [row.frames for row in heard.rows] == [int(x['frames']) for x in rows]
+  assert heard.rows[-1].figures['mean_return'] == pytest.approx(
+    float(rows[-1]['mean_return'])
+  )
+  assert sum(heard.rows[0].lags.values()) == heard.rows[0].figures['updates']
+  assert 'lag_0' not in heard.rows[0].scalars
+  episodes = of_file('episodes.csv')
+  assert [(x.frames, x.episode_return) for x in heard.episodes] == [
+    (int(x['frames']), float(x['episode_return'])) for x in episodes
+  ]
+  evaluations = of_file('eval.csv')
+  assert [x.mean_return for x in heard.evaluations] == [
+    float(x['mean_return']) for x in evaluations
+  ]
+  saved = sorted(int(x.name) for x in (tmp_path / 'checkpoints').iterdir())
+  assert sorted({*heard.checkpoints}) == saved
+  assert heard.checkpoints[-1] == 400
+  assert heard.progress[-1].total_frames == 400
+  assert heard.closed == 1
+
+
+def test_what_a_logger_raises_ends_the_run_with_a_checkpoint(tmp_path):
+  class Stop(Exception):
+    pass
+
+  class Pruning(Recorder):
+    def on_row(self, row):
+      if row.frames >= 100:
+        raise Stop('enough')
+
+  logger = Pruning()
+  with pytest.raises(Stop, match='enough'):
+    run(tmp_path, frames=10**6, log_seconds=0.01, loggers=[logger])
+  assert logger.closed == 1
+  newest = max(int(x.name) for x in (tmp_path / 'checkpoints').iterdir())
+  assert newest >= 100
+  # It resumes there.
+  result = run(tmp_path, frames=10**6, seconds=0.01)
+  assert result.frames >= newest
+
+
+class Service:
+  """A tracking service in memory."""
+
+  def __init__(self, fails=()):
+    self.sent, self.finished, self._fails = [], False, fails
+
+  def send(self, scalars, frames):
+    if len(self.sent) in self._fails:
+      raise OSError('no network')
+    self.sent.append((frames, scalars))
+
+  def finish(self):
+    self.finished = True
+
+
+def test_a_tracker_sends_finite_numbers(tmp_path):
+  service = Service()
+  tracker = tracking.Tracker('mine', lambda: service)
+  run(tmp_path, frames=200, eval_frames=100, eval_episodes=1, loggers=[tracker])
+  assert service.finished
+  frames, scalars = service.sent[-1]
+  assert {frames for frames, _ in service.sent} <= {*range(201)}
+  names = {name for _, scalars in service.sent for name in scalars}
+  assert {'train/loss', 'train/lag', 'eval/mean_return'} <= names
+  # NaN for a single episode, text and the axis are not sent.
+  assert not {'eval/standard_error', 'eval/policy', 'train/frames'} & names
+  assert all(
+    math.isfinite(value)
+    for _, scalars in service.sent
+    for value in scalars.values()
+  )
+
+
+@pytest.mark.parametrize('connects', [False, True])
+def test_a_run_outlives_its_tracker(tmp_path, caplog, connects):
+  def connect():
+    if not connects:
+      raise OSError('no network')
+    return Service(fails=(0,))
+
+  result = run(
+    tmp_path, frames=200, loggers=[tracking.Tracker('mine', connect)]
+  )
+  assert result.finished
+  assert [
+    record.message
+    for record in caplog.records
+    if record.levelno == logging.WARNING
+  ] == ['the run is not tracked any more: mine: no network']
+
+
+def test_a_service_without_its_package_is_refused(tmp_path, monkeypatch):
+  monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
+  for track in ('wandb', 'mlflow'):
+    with pytest.raises(
+      errors.UsageError, match=f'^--track={track}: {track} is'
+    ):
+      run(tmp_path / 'run', frames=20, track=track)
+  assert not (tmp_path / 'run').exists()
+
+
+def test_wandb_without_a_login_is_refused(tmp_path, monkeypatch):
+  pytest.importorskip('wandb')
+  monkeypatch.setenv('HOME', str(tmp_path))
+  monkeypatch.setenv('NETRC', str(tmp_path / 'netrc'))
+  monkeypatch.delenv('WANDB_API_KEY', raising=False)
+  monkeypatch.delenv('WANDB_MODE', raising=False)
+  monkeypatch.setattr('wandb.login', lambda **given: False)
+  with pytest.raises(errors.UsageError, match='^--track=wandb: nobody is log'):
+    run(tmp_path / 'run', frames=20, track='wandb')
+  assert not (tmp_path / 'run').exists()
+
+
+def test_wandb_offline_has_one_run_for_all_sessions(tmp_path, monkeypatch):
+  pytest.importorskip('wandb')
+  monkeypatch.setenv('WANDB_MODE', 'offline')
+  path = tmp_path / 'mine'
+  run(path, frames=200, seconds=0.001, track='wandb')
+  (name,) = json.loads((path / 'tracking.json').read_text()).values()
+  run(path, frames=200)  # The run remembers that it is tracked.
+  assert workdir.read_config(path).track == 'wandb'
+  assert json.loads((path / 'tracking.json').read_text()) == {'wandb': name}
+  written = sorted(path.glob('wandb/offline-run-*/run-*.wandb'))
+  assert {file.name for file in written} == {f'run-{name}.wandb'}
+  assert b'train/lag' in b''.join(file.read_bytes() for file in written)
+
+
+@pytest.mark.filterwarnings('ignore')
+def test_mlflow_has_one_run_for_all_sessions(tmp_path, monkeypatch):
+  mlflow = pytest.importorskip('mlflow')
+  pytest.importorskip('sqlalchemy')
+  uri = f'sqlite:///{tmp_path}/mlflow.db'
+  monkeypatch.setenv('MLFLOW_TRACKING_URI', uri)
+  monkeypatch.setenv('MLFLOW_EXPERIMENT_NAME', 'catch')
+  path = tmp_path / 'mine'
+  run(path, frames=100, track='mlflow')
+  run(path, frames=200, override=('frames',), track='mlflow')
+  client = mlflow.MlflowClient(uri)
+  experiment = client.get_experiment_by_name('catch')
+  (found,) = client.search_runs([experiment.experiment_id])
+  assert found.info.status == 'FINISHED'
+  assert found.data.params['algo'] == 'a3c'
+  history = client.get_metric_history(found.info.run_id, 'train/mean_return')
+  assert [point.step for point in history][-1] == 200
+  assert len(history) >= 2
+
+
+def test_a_stranger_may_not_name_the_run(tmp_path):
+  for text in ('{"wandb": "../x"}', '{"wandb": 3}', '[]', 'x', '{"wandb": ""}'):
+    (tmp_path / 'tracking.json').write_text(text)
+    assert tracking._known(tmp_path) == {}
+
+
+def test_allowed_trackers():
+  with pytest.raises(errors.UsageError, match='^--track=x: allowed: none, wan'):
+    config.make('catch', track='x')
