@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 import contextlib
 import difflib
 import faulthandler
+import importlib.util
 import os
 import re
 import signal
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
   from a3c_jax.runs import training
 
 _LEAVING_SECONDS = 10.0  # From the end of the script to its process's exit.
+_PICTURE_SECONDS = 10.0  # Shorter runs have hardly a curve.
 _LONGEST = 500  # Characters of a word in a message.
 _FOR_ABSL = ('flagfile', 'undefok')  # It obeys them while it parses.
 HELP = ('--help', '-help', '-h', '-?', '--helpshort')
@@ -51,7 +53,7 @@ def run_training(
   shows_result: bool = True,
   **makers: Any,
 ) -> training.Result:
-  """Trains as a script does: shows progress and handles signals.
+  """Trains as a script does: shows progress, handles signals, draws.
 
   SIGINT, SIGTERM, SIGHUP and SIGUSR1 stop the run early, with a checkpoint. A
   second SIGINT or SIGTERM ends the process at once. If an environment hangs
@@ -74,13 +76,28 @@ def run_training(
       shown.print_result(training.describe(result))
 
   with display.shown() as shown, signals or signals_lib.Signals() as handled:
-    return training.run(
+    result = training.run(
       config,
       **makers,
       signals=handled,
       loggers=[display.ProgressLine(shown)],
       on_result=on_result,
       on_hung=lambda reason: process.end_now(1),
+    )
+  if result.seconds >= _PICTURE_SECONDS:
+    _draw(result.workdir)
+  return result
+
+
+def _draw(workdir: str) -> None:
+  """Draws a run into its workdir, if matplotlib is installed."""
+  if importlib.util.find_spec('matplotlib') is None:
+    return
+  from a3c_jax.reproduce import curves, run_pictures
+
+  with contextlib.suppress(errors.UsageError, OSError):
+    run_pictures.draw(curves.group([curves.read(workdir)])).savefig(
+      os.path.join(workdir, 'curve.png'), dpi=100
     )
 
 

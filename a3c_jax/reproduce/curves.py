@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from a3c_jax.algorithms import registry
 from a3c_jax.core import errors, paths
 from a3c_jax.runs import workdir as workdir_lib
 from a3c_jax.settings.common import Config
@@ -36,7 +37,7 @@ class Run(NamedTuple):
 class Group(NamedTuple):
   """Runs that differ in nothing but their seeds."""
 
-  label: str  # algorithm, and settings that distinguish it from other groups
+  label: str  # algorithm, and settings that tell it from other groups, in words
   runs: list[Run]
 
 
@@ -142,8 +143,9 @@ def _label(kind, kinds) -> str:
     kinds: all of them.
   """
   env_name, settings = kind
+  title = registry.get(settings['algo']).title
   several = len({name for name, _ in kinds}) > 1
-  parts = [env_name, settings['algo']] if several else [settings['algo']]
+  parts = [f'{title} on {env_name}' if several else title]
   alike = [
     other
     for name, other in kinds
@@ -152,9 +154,17 @@ def _label(kind, kinds) -> str:
   for name, value in settings.items():
     # What another runtime does not have is implied by the runtime.
     if any(other.get(name, value) != value for other in alike):
-      text = ','.join(map(str, value)) if isinstance(value, list) else value
-      parts.append(f'{name}={text}')
-  return ' '.join(parts)
+      parts.append(_in_words(name, value))
+  return ', '.join(parts)
+
+
+def _in_words(name: str, value: Any) -> str:
+  """Returns a setting as 'lstm', 'no lstm' or 'learning rate 0.001'."""
+  words = name.replace('_', ' ')
+  if isinstance(value, bool):
+    return words if value else f'no {words}'
+  text = ' '.join(map(str, value)) if isinstance(value, list) else value
+  return f'{words} {text}'
 
 
 def binned(

@@ -173,9 +173,18 @@ def draw_entries(
       score = paper.score
       rows += _points(about, curves.Curve(paper.x, score, score, score))
   axes.set_xlim(0.0, right)
-  axes.set_xlabel(LABELS[against])
+  label_x(axes, against)
   axes.set_ylabel('score')
   return rows
+
+
+def label_x(axes: Any, against: str) -> None:
+  """Labels the x-axis; frames are counted in thousands (k) and millions (M)."""
+  from matplotlib import ticker
+
+  axes.set_xlabel(LABELS[against])
+  if against == 'frames':
+    axes.xaxis.set_major_formatter(ticker.EngFormatter(sep=''))
 
 
 def _about(game, entry, against) -> dict[str, Any]:

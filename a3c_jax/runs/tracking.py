@@ -100,17 +100,17 @@ class Tracker(logger.Logger):
 
 
 def make(config: Config) -> Tracker | None:
-  """Returns the tracker of `--track`; None for none.
+  """Returns the tracker of `--tracker`; None for none.
 
   Raises:
     UsageError: if its package is not installed, or nobody is logged in.
   """
-  if config.track == 'none':
+  if config.tracker == 'none':
     return None
-  check, connect = _SERVICES[config.track]
+  check, connect = _SERVICES[config.tracker]
   check()
   path = pathlib.Path(config.workdir)
-  return Tracker(config.track, lambda: connect(config, path))
+  return Tracker(config.tracker, lambda: connect(config, path))
 
 
 def _settings(config: Config) -> dict[str, Any]:
@@ -140,14 +140,14 @@ def _remember(path: pathlib.Path, service: str, name: str) -> None:
 
 
 def _check_wandb() -> None:
-  packages.check_installed('--track=wandb', 'wandb', extra='wandb')
+  packages.check_installed('--tracker=wandb', 'wandb', extra='wandb')
   import wandb
 
   offline = os.environ.get('WANDB_MODE') in ('offline', 'disabled')
   if not offline and not wandb.login(prompt=False, verify=False):
     raise errors.UsageError(
-      '--track=wandb: nobody is logged in; allowed: after `wandb login`, with '
-      'WANDB_API_KEY, or with WANDB_MODE=offline'
+      '--tracker=wandb: nobody is logged in; allowed: after `wandb login`, '
+      'with WANDB_API_KEY, or with WANDB_MODE=offline'
     )
 
 
@@ -179,7 +179,7 @@ class _Wandb:
 
 
 def _check_mlflow() -> None:
-  packages.check_installed('--track=mlflow', 'mlflow', extra='mlflow')
+  packages.check_installed('--tracker=mlflow', 'mlflow', extra='mlflow')
 
 
 class _MLflow:

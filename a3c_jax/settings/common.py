@@ -94,7 +94,7 @@ class Config:
     optional=True,
     may_change=True,
   )
-  track: str = fields.one_of(
+  tracker: str = fields.one_of(
     'Service that gets rows and evaluations too. wandb: Weights & Biases. '
     'Environment variables of the service name its server and project.',
     TRACKERS,

@@ -33,7 +33,7 @@ _COMMON: Mapping[str, tuple[Any, str]] = {
   'override': ((), 'ours'),
   'log_seconds': (10.0, 'ours'),
   'profile': ('', 'ours'),
-  'track': ('none', 'ours'),
+  'tracker': ('none', 'ours'),
   't_max': (5, 'paper, section 8'),
   'gamma': (0.99, 'paper, section 8'),
   'reward_clip': (1.0, 'authors'),

@@ -23,19 +23,19 @@ def test_plot_draws_several_runs(trained):
   assert (code, err) == (0, '')
   assert re.fullmatch(
     r' +line  frames +score \[95% interval\]\n'
-    r' +a3c +[\d,]+ +-?\d\.\d\d\n'
-    r'nstep_q +1,0\d\d +-?\d\.\d\d \[-?\d\.\d\d, -?\d\.\d\d\] of 2 runs\n'
+    r' +A3C +[\d,]+ +-?\d\.\d\d\n'
+    r'n-step Q +1,0\d\d +-?\d\.\d\d \[-?\d\.\d\d, -?\d\.\d\d\] of 2 runs\n'
     r'picture in curves\.svg\n',
     out,
   )
   succeeded(run('plot.py --workdir=q1 q2 --seeds=2 --out=2.png', cwd=trained))
   line = refused(run('plot.py --workdir=q1 q2 --seeds=3', cwd=trained))
-  assert '--seeds=3: nstep_q has runs with seeds 1, 2; allowed: 3 dif' in line
+  assert '--seeds=3: n-step Q has runs with seeds 1, 2; allowed: 3 di' in line
   picture = (trained / 'curves.svg').read_text()
   # Matplotlib writes the text that it draws as a comment beside it.
   for text in (
-    'a3c',
-    'nstep_q, 2 seeds',
+    'A3C',
+    'n-step Q, 2 seeds',
     'frames',
     'hours of training',
     'entropy of the policy, nats',

@@ -148,11 +148,11 @@ def test_a_run_outlives_its_tracker(tmp_path, caplog, connects):
 
 def test_a_service_without_its_package_is_refused(tmp_path, monkeypatch):
   monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
-  for track in ('wandb', 'mlflow'):
+  for name in ('wandb', 'mlflow'):
     with pytest.raises(
-      errors.UsageError, match=f'^--track={track}: {track} is'
+      errors.UsageError, match=f'^--tracker={name}: {name} is'
     ):
-      run(tmp_path / 'run', frames=20, track=track)
+      run(tmp_path / 'run', frames=20, tracker=name)
   assert not (tmp_path / 'run').exists()
 
 
@@ -163,8 +163,8 @@ def test_wandb_without_a_login_is_refused(tmp_path, monkeypatch):
   monkeypatch.delenv('WANDB_API_KEY', raising=False)
   monkeypatch.delenv('WANDB_MODE', raising=False)
   monkeypatch.setattr('wandb.login', lambda **given: False)
-  with pytest.raises(errors.UsageError, match='^--track=wandb: nobody is log'):
-    run(tmp_path / 'run', frames=20, track='wandb')
+  with pytest.raises(errors.UsageError, match='wandb: nobody is logged in'):
+    run(tmp_path / 'run', frames=20, tracker='wandb')
   assert not (tmp_path / 'run').exists()
 
 
@@ -172,10 +172,10 @@ def test_wandb_offline_has_one_run_for_all_sessions(tmp_path, monkeypatch):
   pytest.importorskip('wandb')
   monkeypatch.setenv('WANDB_MODE', 'offline')
   path = tmp_path / 'mine'
-  run(path, frames=200, seconds=0.001, track='wandb')
+  run(path, frames=200, seconds=0.001, tracker='wandb')
   (name,) = json.loads((path / 'tracking.json').read_text()).values()
   run(path, frames=200)  # The run remembers that it is tracked.
-  assert workdir.read_config(path).track == 'wandb'
+  assert workdir.read_config(path).tracker == 'wandb'
   assert json.loads((path / 'tracking.json').read_text()) == {'wandb': name}
   written = sorted(path.glob('wandb/offline-run-*/run-*.wandb'))
   assert {file.name for file in written} == {f'run-{name}.wandb'}
@@ -190,8 +190,8 @@ def test_mlflow_has_one_run_for_all_sessions(tmp_path, monkeypatch):
   monkeypatch.setenv('MLFLOW_TRACKING_URI', uri)
   monkeypatch.setenv('MLFLOW_EXPERIMENT_NAME', 'catch')
   path = tmp_path / 'mine'
-  run(path, frames=100, track='mlflow')
-  run(path, frames=200, override=('frames',), track='mlflow')
+  run(path, frames=100, tracker='mlflow')
+  run(path, frames=200, override=('frames',), tracker='mlflow')
   client = mlflow.MlflowClient(uri)
   experiment = client.get_experiment_by_name('catch')
   (found,) = client.search_runs([experiment.experiment_id])
@@ -209,5 +209,5 @@ def test_a_stranger_may_not_name_the_run(tmp_path):
 
 
 def test_allowed_trackers():
-  with pytest.raises(errors.UsageError, match='^--track=x: allowed: none, wan'):
-    config.make('catch', track='x')
+  with pytest.raises(errors.UsageError, match='^--tracker=x: allowed: none'):
+    config.make('catch', tracker='x')

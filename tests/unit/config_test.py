@@ -97,6 +97,7 @@ BAD = {
   'init_gain': TOO_SMALL,
   'log_seconds': TOO_SMALL,
   'envs_per_thread': [0, 1001, 1.5],
+  'tracker': ['', 'x', 3],
   'checkpoint_frames': [0, 1.5],
   'keep': [0, -1],
   'watchdog_seconds': TOO_SMALL,

@@ -84,9 +84,9 @@ def test_seeds_are_one_group_and_settings_tell_groups_apart(tmp_path):
   ]
   groups = curves.group(runs)
   assert [group.label for group in groups] == [
-    'a3c gamma=0.99 entropy_cost=0.01',
-    'a3c gamma=0.5 entropy_cost=0.25',
-    'nstep_q',
+    'A3C, gamma 0.99, entropy cost 0.01',
+    'A3C, gamma 0.5, entropy cost 0.25',
+    'n-step Q',
   ]
   assert [group.runs for group in groups] == [runs[:2], [runs[2]], [runs[3]]]
 
@@ -98,7 +98,7 @@ def test_games_are_named_where_there_are_several(tmp_path):
   record['config'] |= {'domain': 'gym', 'environment': {'env': 'other'}}
   path.write_text(json.dumps(record))
   groups = curves.group([runs[0], curves.read(tmp_path / 'b')])
-  assert [group.label for group in groups] == ['catch a3c', 'other a3c']
+  assert [group.label for group in groups] == ['A3C on catch', 'A3C on other']
 
 
 def test_means_of_bins_by_hand():
