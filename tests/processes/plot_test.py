@@ -6,6 +6,8 @@ from programs import ROOT, refused, succeeded
 import pytest
 from script_runs import run
 
+from a3c_jax import command_line
+
 
 def test_plot_draws_several_runs(trained):
   pytest.importorskip('matplotlib')
@@ -121,3 +123,16 @@ def test_plot_beside_the_paper(tmp_path):
   picture = (tmp_path / 'curves.svg').read_text()
   assert 'paper, 1-step SARSA, 2 threads (Fig. S9)' in picture
   assert 'paper, 1-step SARSA, 2 threads (Fig. S10)' in picture
+
+
+def test_a_script_draws_its_run(tmp_path, monkeypatch):
+  pytest.importorskip('matplotlib')
+  command = 'catch.py --frames=200 --eval_frames=0 --workdir=results'
+  succeeded(run(command, cwd=tmp_path))
+  # A run of less than some seconds has hardly a curve.
+  assert not (tmp_path / 'results/curve.png').exists()
+  monkeypatch.setattr(command_line, '_PICTURE_SECONDS', 0.0)
+  again = succeeded(run(command, cwd=tmp_path))
+  assert 'results in results' in again
+  png = (tmp_path / 'results/curve.png').read_bytes()
+  assert png.startswith(b'\x89PNG')
