@@ -3,22 +3,10 @@
 python experiments/export.py --workdir=runs/pong-a3c-... --out=models/pong
 """
 
-from __future__ import annotations
-
 import ctrl_c as ctrl_c  # Before all that takes its time.
 
 # isort: split
-from a3c_jax import command_line
-from a3c_jax.runs import display, export
-from a3c_jax.settings import flags as flags_lib
-
-_options = flags_lib.define_options(export.Options)
-
-
-@display.shown()
-def main() -> None:
-  export.export(_options())
-
+from a3c_jax import commands
 
 if __name__ == '__main__':
-  command_line.run(main)
+  commands.export()

@@ -189,9 +189,7 @@ def _card(
     f'{model.dtype}. The settings of its training:',
     '',
     '```',
-    errors.in_one_line(
-      f'python -m a3c_jax {config.domain} {shlex.join(flags)}'
-    ),
+    errors.in_one_line(f'a3c-jax train {config.domain} {shlex.join(flags)}'),
     '```',
     '',
     *_change_lines(record.changes),

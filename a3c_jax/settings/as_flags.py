@@ -11,7 +11,7 @@ from a3c_jax.settings import common
 from a3c_jax.settings.common import Config
 from a3c_jax.settings.defaults import defaults
 
-_OF_ONE_START = {'workdir', 'seconds', 'profile', 'override'}
+_OF_ONE_START = {'workdir', 'seconds', 'profile', 'override', 'tracker'}
 
 
 def as_flags(config: Config) -> list[str]:

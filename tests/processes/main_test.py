@@ -1,4 +1,4 @@
-"""`python -m a3c_jax`, and modules that `--import` names."""
+"""The program `a3c-jax`, and modules that `--import` names."""
 
 import json
 
@@ -20,7 +20,7 @@ pathlib.Path('imported').touch()
 domain.register(domain.get('catch')._replace(name='own_catch'))
 registry.register(registry.get('a3c')._replace(name='own_a3c'))
 """
-MAIN = ('-m', 'a3c_jax')
+MAIN = ('-m', 'a3c_jax', 'train')
 EVALUATE = ('evaluate.py', '--workdir=r')
 PLOT = ('plot.py', '--workdir=r')
 
@@ -44,6 +44,30 @@ def test_without_scripts_a_domain_is_trained(tmp_path):
   assert record['domain'] == 'catch'
   assert record['environment']['rows'] == 4
   assert read_rows(tmp_path / 'r/train.csv')[-1]['frames'] == '90'
+
+
+def test_the_other_commands_are_those_of_the_scripts(run):
+  program = ('-m', 'a3c_jax')
+  out = succeeded(run(*program, '--help'))
+  for command in ('train', 'evaluate', 'export', 'rerun'):
+    assert f'a3c-jax {command} ' in out
+  flags = ('--threads=1', '--frames=90', '--workdir=r', '--record')
+  succeeded(run(*MAIN, 'catch', *flags))
+  out = succeeded(run(*program, 'evaluate', '--workdir=r', '--episodes=2'))
+  assert '2 episodes, plain' in out
+  out = succeeded(run(*program, 'export', '--workdir=r', '--out=m'))
+  assert '2 episodes' in succeeded(
+    run(*program, 'evaluate', '--workdir=m', '--episodes=2')
+  )
+  assert 'update 18' in succeeded(run(*program, 'rerun', '--workdir=r'))
+  out = succeeded(run(*program, 'evaluate', '--help'))
+  assert out.startswith('Evaluates the trained policy') and '--episodes' in out
+
+
+@pytest.mark.parametrize('arguments', [[], ['catch'], ['--workdir=r']])
+def test_an_unknown_command_names_the_others(run, arguments):
+  line = refused(run('-m', 'a3c_jax', *arguments))
+  assert line.endswith(': allowed: train, evaluate, export, rerun, first')
 
 
 def test_help_lists_the_domains_or_the_flags_of_one(run):

@@ -72,6 +72,6 @@ def test_killed_again_and_again_a_run_ends_as_if_never_killed(tmp_path):
 )
 def test_settings_of_replay_are_refused_in_one_line(tmp_path, flags, named):
   line = programs.refused(
-    script_runs.run('-m a3c_jax catch', *flags, cwd=tmp_path)
+    script_runs.run('-m a3c_jax train catch', *flags, cwd=tmp_path)
   )
   assert line.startswith(named)

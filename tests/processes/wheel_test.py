@@ -52,7 +52,7 @@ def test_the_wheel_is_complete_and_trains(tmp_path):
   assert files[unpacked] == files[source]
 
   out = run(
-    *(sys.executable, '-m', 'a3c_jax', 'catch', '--frames=200'),
+    *(sys.executable, '-m', 'a3c_jax', 'train', 'catch', '--frames=200'),
     *('--threads=1', '--eval_frames=0', '--workdir=results'),
     cwd=tmp_path,
     PYTHONPATH=str(unpacked),
