@@ -5,7 +5,7 @@ PYTHON ?= python3
 FLAGS ?=
 PYTEST = .venv/bin/python -m pytest --numprocesses 2 --dist worksteal
 
-.PHONY: train lint check test test-long test-torcs docs docs-serve wheel
+.PHONY: train lint check test test-long test-torcs docs docs-serve dist
 train: .venv/installed
 	.venv/bin/python experiments/atari.py --preset=quick --game=pong $(FLAGS)
 
@@ -42,10 +42,14 @@ docs: .venv/installed
 docs-serve: docs
 	.venv/bin/python -m http.server --directory build/docs --bind 127.0.0.1 8000
 
-# What was built before is not removed by itself, and would be in the wheel.
-wheel: .venv/installed
-	rm -rf build/lib build/bdist.*
-	.venv/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+# What is released. What was built before is not removed by itself, and would be
+# in the wheel.
+dist: .venv/installed
+	rm -rf build/lib build/bdist.* dist
+	.venv/bin/pip install --quiet --constraint constraints.txt \
+	  --editable '.[release]'
+	.venv/bin/python -m build --no-isolation --outdir dist
+	.venv/bin/twine check --strict dist/*
 
 .venv/installed: pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || \

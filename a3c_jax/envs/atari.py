@@ -196,7 +196,7 @@ def _ale_py() -> Any:
     import ale_py.vector_env
   except ImportError as error:
     raise errors.UsageError(
-      '--game: needs ale-py; pip install ale-py'
+      "--game: needs ale-py; pip install 'a3c_jax[atari]'"
     ) from error
   return ale_py
 

@@ -8,12 +8,13 @@ import json
 import logging
 import os
 import pathlib
+import re
 import shlex
 import shutil
 from typing import Any
 
 from a3c_jax.algorithms import registry
-from a3c_jax.core import errors, fields, files, paths
+from a3c_jax.core import errors, fields, files, packages, paths
 from a3c_jax.runs import (
   checkpoints,
   evaluate_run,
@@ -26,6 +27,7 @@ from a3c_jax.settings import config as config_lib
 from a3c_jax.settings import record as record_lib
 
 _logger = logging.getLogger(__name__)
+_REPOSITORY = re.compile(r'[\w.-]{1,96}/[\w.-]{1,96}', re.ASCII)
 _SHOWN = {  # Columns of evaluations.csv in the card, and their headings.
   'protocol': 'protocol',
   'policy': 'actions',
@@ -55,6 +57,14 @@ class Options:
     default='float32',
     source='ours: the weights as they were learnt',
   )
+  push_to_hub: str = fields.setting(
+    'Model repository of the Hugging Face Hub that gets the folder too. It is '
+    'made if there is none.',
+    'OWNER/NAME',
+    lambda value: not value or _REPOSITORY.fullmatch(value),
+    default='',
+    source='ours: none',
+  )
 
 
 def export(options: Options) -> None:
@@ -70,8 +80,11 @@ def export(options: Options) -> None:
   Raises:
     UsageError: naming the flag, if there is no such run or checkpoint, the
       folder is there or cannot be made, or a weight is too large for `dtype`.
-    RunError: if the model cannot be written.
+    RunError: if the model cannot be written, or not be uploaded; it is written
+      then.
   """
+  if options.push_to_hub:
+    _check_hub(options.push_to_hub)
   workdir, out = pathlib.Path(options.workdir), pathlib.Path(options.out)
   if model_file.is_model(workdir):
     raise errors.UsageError(
@@ -107,6 +120,45 @@ def export(options: Options) -> None:
   _logger.info(
     'parameters of frame %s in %s', f'{frames:,}', paths.as_given(out)
   )
+  if options.push_to_hub:
+    _push(out, options.push_to_hub, title=contents['README.md'].split('\n')[0])
+
+
+def _check_hub(repository: str) -> None:
+  """Raises UsageError unless somebody is logged in at the hub."""
+  flag = f'--push_to_hub={repository}'
+  packages.check_installed(flag, 'huggingface_hub', extra='hub')
+  import huggingface_hub
+
+  if huggingface_hub.get_token() is None:
+    raise errors.UsageError(
+      f'{flag}: nobody is logged in; allowed: after `hf auth login`, or with '
+      'HF_TOKEN'
+    )
+
+
+def _push(folder: pathlib.Path, repository: str, *, title: str) -> None:
+  """Uploads a model.
+
+  Raises:
+    RunError: if it cannot be uploaded.
+  """
+  import huggingface_hub
+
+  try:
+    huggingface_hub.create_repo(repository, exist_ok=True)
+    place = huggingface_hub.upload_folder(
+      repo_id=repository,
+      folder_path=folder,
+      commit_message=title.removeprefix('# '),
+    )
+  except Exception as error:  # Whatever the network and the hub raise.
+    raise errors.RunError(
+      f'--push_to_hub={repository}: '
+      f'{errors.in_one_line(str(error) or repr(error))[:200]}; the model is in '
+      f'{paths.as_given(folder)}'
+    ) from error
+  _logger.info('uploaded: %s', place)
 
 
 def _write(

@@ -1,7 +1,10 @@
 """experiments/export.py: from a run to a model that is evaluated and loaded."""
 
+import importlib.machinery
 import shlex
 import shutil
+import sys
+import types
 
 import jax
 import numpy as np
@@ -169,6 +172,7 @@ def test_no_run_trains_in_a_model(trained):
     (f'{EXPORT} --out=r/config.json', '--out=r/config.json: is there already'),
     (f'{EXPORT} --out=r/config.json/n', '--out=r/config.json/n: Not a direct'),
     (f'{EXPORT} --out=n --checkpoint=17', '--checkpoint=17: checkpoints exist'),
+    (f'{EXPORT} --out=n --push_to_hub=me', '--push_to_hub=me: allowed: OWNER'),
     (f'{EXPORT} --out=n --dtype=int8', '--dtype=int8: allowed: float32, float'),
     (
       'evaluate.py --workdir=m --checkpoint=best',
@@ -260,3 +264,69 @@ def test_scores_of_another_run_are_left_out(trained, tmp_path):
   succeeded(run(f'{EXPORT} --out=m', cwd=tmp_path))
   assert not (tmp_path / 'm/evaluations.csv').exists()
   assert 'It was not evaluated' in (tmp_path / 'm/README.md').read_text()
+
+
+class Hub(types.ModuleType):
+  """huggingface_hub, with a folder in place of the hub."""
+
+  def __init__(self, folder, token='secret', fails=False):
+    super().__init__('huggingface_hub')
+    self.__spec__ = importlib.machinery.ModuleSpec('huggingface_hub', None)
+    self._folder, self._token, self._fails = folder, token, fails
+
+  def get_token(self):
+    return self._token
+
+  def create_repo(self, repo_id, *, exist_ok):
+    (self._folder / repo_id).mkdir(parents=True, exist_ok=exist_ok)
+
+  def upload_folder(self, *, repo_id, folder_path, commit_message):
+    if self._fails:
+      raise OSError('no network\nat all')
+    assert commit_message == 'n-step Q on catch'
+    shutil.copytree(folder_path, self._folder / repo_id, dirs_exist_ok=True)
+    return f'https://hub/{repo_id}'
+
+
+def test_a_model_is_uploaded_as_it_is_written(trained, tmp_path, monkeypatch):
+  command = f'--workdir={trained}/r --out={tmp_path}/m --push_to_hub=me/catch'
+  monkeypatch.setitem(sys.modules, 'huggingface_hub', Hub(tmp_path / 'hub'))
+  out = succeeded(run(f'export.py {command}', cwd=tmp_path))
+  assert out.endswith('uploaded: https://hub/me/catch\n')
+  uploaded = a3c_jax.load(tmp_path / 'hub/me/catch')
+  written = a3c_jax.load(tmp_path / 'm')
+  jax.tree.map(np.testing.assert_array_equal, uploaded.params, written.params)
+
+
+@pytest.mark.parametrize(
+  ('hub', 'message'),
+  [
+    ({'token': None}, '--push_to_hub=me/catch: nobody is logged in; allowed'),
+    (None, '--push_to_hub=me/catch: huggingface_hub is not installed; pip'),
+  ],
+)
+def test_without_a_login_nothing_is_written(
+  trained, tmp_path, monkeypatch, hub, message
+):
+  monkeypatch.setitem(
+    sys.modules, 'huggingface_hub', hub and Hub(tmp_path / 'hub', **hub)
+  )
+  command = f'--workdir={trained}/r --out=m --push_to_hub=me/catch'
+  if hub is None:
+    monkeypatch.delitem(sys.modules, 'huggingface_hub')
+    monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
+  line = refused(run(f'export.py {command}', cwd=tmp_path))
+  assert line.startswith(message)
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_a_hub_that_cannot_be_reached(trained, tmp_path, monkeypatch):
+  hub = Hub(tmp_path / 'hub', fails=True)
+  monkeypatch.setitem(sys.modules, 'huggingface_hub', hub)
+  command = f'--workdir={trained}/r --out=m --push_to_hub=me/catch'
+  code, _, err = run(f'export.py {command}', cwd=tmp_path)
+  assert (code, err) == (
+    1,
+    'error: --push_to_hub=me/catch: no network at all; the model is in m\n',
+  )
+  assert a3c_jax.load(tmp_path / 'm').frames > 0

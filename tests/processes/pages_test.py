@@ -35,11 +35,12 @@ def block_with(text):
 def test_every_block_is_run_here():
   here = {str(path): len(blocks) for path, blocks in BLOCKS.items() if blocks}
   assert here == {
-    'docs/start.md': 1,
+    'docs/start.md': 2,
     'docs/asynchrony.md': 1,
     'docs/guides/environments.md': 1,
     'docs/guides/evaluate.md': 2,
     'docs/guides/ideas.md': 1,
+    'docs/guides/train.md': 1,
   }
 
 
@@ -79,6 +80,24 @@ def test_the_research_example_runs_as_printed(tmp_path, monkeypatch, capsys):
   exec(block.replace('frames=60_000', 'frames=600'), {})
   assert 'results in runs/catch-one_step_q-seed1-' in capsys.readouterr().out
   assert len(list(tmp_path.glob('runs/*/train.csv'))) == 1
+
+
+def test_a_notebook_shows_progress_and_ends(tmp_path, monkeypatch, capsys):
+  block = block_with('ProgressLine')
+  assert block.count('frames=20_000') == 1
+  monkeypatch.chdir(tmp_path)
+  names = {}
+  exec(block.replace('frames=20_000', 'frames=600'), names)
+  assert names['result'].finished
+  assert ' frames ' in capsys.readouterr().out
+
+
+def test_a_logger_ends_a_run_as_printed(tmp_path, monkeypatch, capsys):
+  monkeypatch.chdir(tmp_path)
+  exec(block_with('class StopEarly'), {})
+  out = capsys.readouterr().out.splitlines()
+  assert out[-1] == 'good enough'
+  assert len(out) > 1
 
 
 def test_a_recorded_run_is_repeated_as_printed(tmp_path, monkeypatch, capsys):
