@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 import contextlib
 import difflib
 import faulthandler
-import importlib.util
 import os
 import re
 import signal
@@ -91,10 +90,10 @@ def run_training(
 
 def _draw(workdir: str) -> None:
   """Draws a run into its workdir, if matplotlib is installed."""
-  if importlib.util.find_spec('matplotlib') is None:
-    return
-  from a3c_jax.reproduce import curves, run_pictures
+  from a3c_jax.reproduce import curves, drawing, run_pictures
 
+  if not drawing.can_draw():
+    return
   with contextlib.suppress(errors.UsageError, OSError):
     run_pictures.draw(curves.group([curves.read(workdir)])).savefig(
       os.path.join(workdir, 'curve.png'), dpi=100

@@ -1,4 +1,4 @@
-r"""Searches hyperparameters at random: many runs of a script, some at once.
+r"""Searches hyperparameters: many runs of a script, some at once.
 
 python experiments/sweep.py --folder=runs/search --runs=20 --parallel=2 \
   --log_uniform=learning_rate:1e-4:1e-2 -- \
@@ -6,10 +6,13 @@ python experiments/sweep.py --folder=runs/search --runs=20 --parallel=2 \
 
 Run 7 is `python SCRIPT ITS_FLAGS --NAME=VALUE ... --seed=1
 --workdir=FOLDER/run-007` and prints into FOLDER/run-007.log; with seed 2 it is
-run-007-seed2. Its values depend on --sweep_seed and the 7 alone, so --runs and
---seeds may be raised later. results.csv gets a row when a run ends; the last
-row of a run counts. In the end the best runs are printed, and with several
-seeds the mean of each setting with its 95% interval.
+run-007-seed2. Optuna draws its values: with --sampler=random they depend on
+--sweep_seed and the 7 alone, with --sampler=tpe also on earlier scores. --runs
+and --seeds may be raised later. --prune stops runs that are worse than most.
+results.csv gets a row when a run ends; the last row of a run counts. In the end
+the best runs are printed, with several seeds the mean of each setting with its
+95% interval, and with several flags how much each one matters. results.png
+shows all runs. study.log is Optuna's journal.
 
 The same command resumes a search. It leaves finished runs alone, resumes
 stopped ones from their checkpoints, and tries failed ones again, last. It waits
@@ -34,8 +37,9 @@ from absl import flags
 
 from a3c_jax import command_line
 from a3c_jax.core import errors, paths
-from a3c_jax.reproduce import console, process_pool, spreading
+from a3c_jax.reproduce import console, drawing, process_pool, spreading
 from a3c_jax.reproduce import search as search_lib
+from a3c_jax.reproduce import study as study_lib
 from a3c_jax.runs import display
 from a3c_jax.settings import flags as flags_lib
 
@@ -61,7 +65,6 @@ def main(command: Sequence[str]) -> None:
   search_lib.check_command(command, ranges)
   folder = paths.make_folder(options.folder, flag='folder')
   paths.check_links(folder, flag='folder')
-  runs = search_lib.draw_runs(options, ranges)
   with (
     spreading.opened(
       where,
@@ -76,15 +79,21 @@ def main(command: Sequence[str]) -> None:
     search_lib.claim(folder, options, ranges, command),
   ):
     results = search_lib.Results(folder / 'results.csv', [*ranges])
-    pool = search_lib.search(
-      options, command, runs, results=results, launcher=launcher
+    study = study_lib.Study(
+      folder, ranges, sampler=options.sampler, seed=options.sweep_seed
     )
-  print(results.describe())
-  finished = results.finished()
-  left = len([run for run in runs if run.name not in finished])
+    pool = search_lib.search(
+      options, command, study, results=results, launcher=launcher
+    )
+    importances = study.importances()
+    if drawing.can_draw() and results.finished():
+      results.draw(importances).savefig(folder / 'results.png', dpi=110)
+  print(results.describe(importances))
+  runs = search_lib.make_runs(options)
+  left = len([run for run in runs if not results.is_done(run.name)])
   if left and not pool.refused:
     print(console.unfinished(left, len(runs)))
-  if pool.failed and not finished:
+  if pool.failed and not results.finished():
     name = next(iter(pool.failed))
     last = process_pool.last_line(folder, name)
     kind = errors.UsageError if pool.refused else errors.RunError

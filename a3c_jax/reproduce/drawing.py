@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
+import importlib.util
 import math
 import pathlib
 import textwrap
@@ -43,6 +44,11 @@ class Panel(NamedTuple):
   method: str
   trials: list[scores.Trial]
   axes: Any  # matplotlib's
+
+
+def can_draw() -> bool:
+  """Whether matplotlib is installed."""
+  return importlib.util.find_spec('matplotlib') is not None
 
 
 def check_can_draw() -> None:

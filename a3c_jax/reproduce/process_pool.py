@@ -108,6 +108,7 @@ class ProcessPool:
   Attributes:
     refused: whether the pool stopped because every job so far had refused its
       flags: its script seems to refuse those of any job.
+    stopped: names of the jobs that `to_stop` stopped.
   """
 
   def __init__(
@@ -119,6 +120,8 @@ class ProcessPool:
     launcher: Launcher,
     on_exit: Callable[[Job, int], None],
     tick: Callable[[], None] = lambda: None,
+    prepare: Callable[[Job], Job] = lambda job: job,
+    to_stop: Callable[[Sequence[str]], Sequence[str]] = lambda running: (),
     is_done: Callable[[Job], bool] = lambda job: False,
     refusals: int | None = REFUSALS,
   ):
@@ -132,6 +135,10 @@ class ProcessPool:
       on_exit: called with a job and its exit code. Not called once the pool
         was told to stop: such a job might not have failed otherwise.
       tick: called about every tenth of a second.
+      prepare: called with a job that is about to start; returns it with its
+        command and text.
+      to_stop: called likewise with the names of jobs that run; returns those
+        that are to stop early.
       is_done: asked before a job starts, since another pool may have run it.
       refusals: stop when the first so many jobs have refused their flags; None
         never stops.
@@ -142,6 +149,9 @@ class ProcessPool:
     self._launcher = launcher
     self._on_exit = on_exit
     self._tick = tick
+    self._prepare = prepare
+    self._to_stop = to_stop
+    self.stopped: set[str] = set()
     self._is_done = is_done
     self._refusals = math.inf if refusals is None else min(refusals, len(jobs))
     self._running: dict[Process, Job] = {}
@@ -170,6 +180,7 @@ class ProcessPool:
           self._start()
           time.sleep(_POLL_SECONDS)
           self._tick()
+          self._stop_some()
           if signals.received and not signalled:
             signalled = True
             _logger.info('stopping %d runs', len(self._running))
@@ -204,6 +215,7 @@ class ProcessPool:
         if self._is_done(job):
           self._push(job, 0)
           continue
+        job = self._prepare(job)
         self._running[self._process(job, log)] = job
       _logger.info('%s starts: %s', job.name, job.text)
 
@@ -214,6 +226,17 @@ class ProcessPool:
     )
     workdir = self._folder / job.name
     return self._launcher.start(job.command, workdir, log)
+
+  def _stop_some(self) -> None:
+    """Stops jobs that need not go on."""
+    running = {
+      job.name: process
+      for process, job in self._running.items()
+      if job.name not in self.stopped
+    }
+    for name in self._to_stop([*running]):
+      self.stopped.add(name)
+      running[name].send_signal(signal.SIGTERM)
 
   def _stop(self, number) -> None:
     self._stopping = True

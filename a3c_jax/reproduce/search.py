@@ -1,4 +1,4 @@
-"""A random search over hyperparameters: what is drawn, run and recorded."""
+"""A search over hyperparameters: what is run and recorded."""
 
 from __future__ import annotations
 
@@ -12,17 +12,20 @@ import math
 import pathlib
 import re
 import shlex
+import time
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from a3c_jax.core import errors, fields, files, paths, tables
-from a3c_jax.reproduce import console, intervals, process_pool
+from a3c_jax.reproduce import console, drawing, intervals, process_pool
+from a3c_jax.reproduce import study as study_lib
 from a3c_jax.runs import workdir as workdir_lib
 
 Ranges = Mapping[str, tuple[float, float]]  # (LOW, HIGH) by the name of a flag.
 
 _BEST = 10  # Rows of the printed table.
+_LOOK_SECONDS = 5.0  # Between two looks for runs to prune.
 _FIGURES = ('frames', 'mean_return', 'eval_mean_return', 'seconds')
 _RESERVED = ('run', 'seed', *_FIGURES, 'status', 'exit_code', 'workdir')
 _logger = logging.getLogger(__name__)
@@ -49,13 +52,32 @@ class Options:
   sweep_seed: int = fields.count(
     'Seed of the draws.', least=0, default=1, source='ours'
   )
+  sampler: str = fields.one_of(
+    "Optuna's sampler. tpe draws near what has scored best so far.",
+    study_lib.SAMPLERS,
+    default='random',
+    source='paper',
+  )
+  prune: bool = fields.setting(
+    'Stop a run whose mean return is below the median of earlier runs after '
+    'the same frames.',
+    default=False,
+    source='paper',
+  )
+
+  def __post_init__(self):
+    """Raises UsageError if what is pruned has several seeds."""
+    if self.prune and self.seeds > 1:
+      raise errors.UsageError(
+        f'--prune with --seeds={self.seeds}: allowed: --seeds=1'
+      )
 
 
 class Run(NamedTuple):
   """One run of a search."""
 
   name: str
-  values: dict[str, float]  # by the name of the flag
+  number: int  # of its setting
   seed: int
 
 
@@ -89,21 +111,13 @@ def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
   return min(max(float(f'{exact:.4g}'), low), high)
 
 
-def draw(ranges: Ranges, *, sweep_seed: int, number: int) -> dict[str, float]:
-  """The values of one setting, by name, to 4 digits."""
-  rng = np.random.default_rng([sweep_seed, number])
-  return {name: log_uniform(rng, *limits) for name, limits in ranges.items()}
-
-
-def draw_runs(options: Options, ranges: Ranges) -> list[Run]:
+def make_runs(options: Options) -> list[Run]:
   """All runs of a search, in their order."""
-  runs = []
-  for number in range(options.runs):
-    values = draw(ranges, sweep_seed=options.sweep_seed, number=number)
-    for seed in range(1, options.seeds + 1):
-      name = f'run-{number:03}' + f'-seed{seed}' * (seed > 1)
-      runs.append(Run(name, values, seed))
-  return runs
+  return [
+    Run(f'run-{number:03}' + f'-seed{seed}' * (seed > 1), number, seed)
+    for number in range(options.runs)
+    for seed in range(1, options.seeds + 1)
+  ]
 
 
 def check_command(command: Sequence[str], ranges: Ranges) -> None:
@@ -149,6 +163,7 @@ def claim(
     'script': shlex.join(command),
     'log_uniform': ','.join(limits),
     'sweep_seed': options.sweep_seed,
+    'sampler': options.sampler,
   }
 
   def refuse(problem):
@@ -189,7 +204,8 @@ def _write_plan(folder, plan, stack, refuse) -> None:
     if any(entry.is_dir() for entry in folder.iterdir()):
       name = next(name for name in plan if before[name] != plan[name])
       refuse(f'its {name} is {before[name]}, not {plan[name]}')
-    (folder / 'results.csv').unlink(missing_ok=True)
+    for name in ('results.csv', study_lib.NAME):
+      (folder / name).unlink(missing_ok=True)
   file.truncate(0)
   try:
     files.write_all(file, (json.dumps(plan, indent=2) + '\n').encode())
@@ -234,6 +250,10 @@ class Results:
       row['run']: row for row in table if _is_whole(row)
     }
 
+  def is_done(self, name: str) -> bool:
+    """Whether a run is finished, or was pruned."""
+    return self.rows.get(name, {}).get('status') in ('finished', 'pruned')
+
   def finished(self) -> dict[str, dict[str, str]]:
     """The rows of finished runs by name, the best first."""
     scores = {
@@ -253,10 +273,14 @@ class Results:
       rows.writerow(tables.as_cells(row))
     self.rows[row['run']] = {name: str(value) for name, value in row.items()}
 
-  def describe(self) -> str:
+  def describe(self, importances: Mapping[str, float]) -> str:
     """Tables of the best finished runs and settings, and the path of all.
 
     The second has the settings of which several seeds are finished.
+
+    Args:
+      importances: the share of the scores' variance that each value explains;
+        empty if it is not known.
     """
     lines = []
     finished = list(self.finished().values())
@@ -272,7 +296,32 @@ class Results:
         for values, scores in [*settings.items()][:_BEST]
       ]
       lines.append(console.table([titles, *cells]))
+    if importances:
+      parts = [f'{name} {share:.0%}' for name, share in importances.items()]
+      lines.append(f'importance: {", ".join(parts)}')
     return '\n'.join([*lines, f'results in {paths.as_given(self._path)}'])
+
+  def draw(self, importances: Mapping[str, float]) -> Any:
+    """Returns a picture: a panel for each value, with all finished runs."""
+    finished = [row for row in self.finished().values() if row['mean_return']]
+    count = len(self._names)
+    figure, (panels,) = drawing.subplots(
+      1, count, size=(3.6 * count + 0.4, 3.2)
+    )
+    for axes, name in zip(panels, self._names, strict=True):
+      axes.plot(
+        [float(row[name]) for row in finished],
+        [float(row['mean_return']) for row in finished],
+        'o',
+        markersize=4,
+      )
+      axes.set_xscale('log')
+      axes.set_xlabel(name.replace('_', ' '))
+      axes.set_ylabel('mean return')
+      axes.grid(alpha=0.3)
+      if name in importances:
+        axes.set_title(f'importance {importances[name]:.0%}')
+    return figure
 
   def _settings(self) -> dict[tuple[str, ...], list[float]]:
     """The mean returns of all seeds by their settings, the best mean first.
@@ -327,10 +376,112 @@ def _figures(workdir) -> dict[str, str]:
   return {name: _as_number(text) for name, text in figures.items()}
 
 
+def _curve(workdir) -> list[tuple[float, float]]:
+  """The mean returns of a run by frames; nothing of damaged rows."""
+  found = []
+  with (
+    contextlib.suppress(OSError, csv.Error),
+    (workdir / 'train.csv').open(newline='', errors='replace') as file,
+  ):
+    for row in csv.DictReader(file):
+      with contextlib.suppress(KeyError, TypeError, ValueError):
+        point = float(row['frames']), float(row['mean_return'])
+        if not any(map(math.isnan, point)):
+          found.append(point)
+  return found
+
+
+class _Search:
+  """The runs of a search, from a setting to a row."""
+
+  def __init__(self, options, command, study, results):
+    self._folder = pathlib.Path(options.folder)
+    self._command = command
+    self._study: study_lib.Study = study
+    self._results: Results = results
+    self._prunes = options.prune
+    self._looked = time.monotonic()
+    self._runs = {run.name: run for run in make_runs(options)}
+    self._seeds = options.seeds
+    for number in range(options.runs):  # What a killed search had not told.
+      self._tell(number)
+
+  def todo(self) -> list[process_pool.Job]:
+    """Jobs of all that is not finished; their values are drawn later."""
+    names = [name for name in self._runs if not self._results.is_done(name)]
+    # Failed ones last, lest they fail again before any other is tried.
+    names.sort(key=lambda name: name in self._results.rows)
+    return [process_pool.Job(name, (), '') for name in names]
+
+  def prepare(self, job: process_pool.Job) -> process_pool.Job:
+    """Draws the values of a job that is about to start."""
+    run = self._runs[job.name]
+    drawn = self._study.values(run.number)
+    values = [f'--{name}={value!r}' for name, value in drawn.items()]
+    values.append(f'--seed={run.seed}')
+    return process_pool.Job(
+      run.name, (*self._command, *values), ' '.join(values)
+    )
+
+  def to_prune(self, running: Sequence[str]) -> list[str]:
+    """The names of runs that are worse than others; looks now and then."""
+    if not self._prunes or time.monotonic() - self._looked < _LOOK_SECONDS:
+      return []
+    self._looked = time.monotonic()
+    for name in running:
+      self._report(name)
+    return [
+      name for name in running if self._study.is_worse(self._runs[name].number)
+    ]
+
+  def _report(self, name: str) -> None:
+    workdir = self._folder / name
+    frames = workdir_lib.planned_frames(workdir)
+    if frames:
+      curve = [(x / frames, score) for x, score in _curve(workdir)]
+      self._study.report(self._runs[name].number, curve)
+
+  def record(self, name: str, code: int, *, pruned: bool) -> None:
+    """Adds the row of a run that has ended, and tells the study its score."""
+    run, workdir = self._runs[name], self._folder / name
+    if self._prunes:
+      self._report(name)
+    row = {'run': name, **self._study.values(run.number), 'seed': run.seed}
+    row |= _figures(workdir)
+    status = 'failed' if code else 'pruned' if pruned else 'finished'
+    row |= {'status': status, 'exit_code': code}
+    if status == 'finished' and not workdir_lib.is_finished(workdir):
+      text = 'ended before all its frames were done'
+    else:
+      self._results.add(row)
+      text = f'{status}, mean return {row["mean_return"] or "unknown"}'
+    if code:
+      text = f'failed, exit code {code}: see {paths.as_given(workdir)}.log'
+    _logger.info('%s %s', name, text)
+    self._tell(run.number)
+
+  def _tell(self, number: int) -> None:
+    """Tells the mean of a setting once all its seeds are finished."""
+    rows = [
+      self._results.rows[run.name]
+      for run in self._runs.values()
+      if run.number == number and self._results.is_done(run.name)
+    ]
+    if len(rows) < self._seeds:
+      return
+    self._study.values(number)
+    if any(row['status'] == 'pruned' for row in rows):
+      self._study.prune(number)
+      return
+    scores = [float(row['mean_return'] or 'nan') for row in rows]
+    if not any(map(math.isnan, scores)):
+      self._study.tell(number, float(np.mean(scores)))
+
+
 def search(
   options: Options,
   command: Sequence[str],
-  runs: Sequence[Run],
+  study: study_lib.Study,
   results: Results,
   *,
   launcher: process_pool.Launcher,
@@ -340,7 +491,7 @@ def search(
   Args:
     options: of the search.
     command: the script and its flags.
-    runs: from `draw_runs`.
+    study: draws settings, and is told their scores.
     results: gets a row when a run ends.
     launcher: starts their processes.
 
@@ -350,41 +501,21 @@ def search(
   Raises:
     OSError: if a file cannot be written or a run cannot start.
   """
-  folder = pathlib.Path(options.folder)
-  finished = results.finished()
-  todo = [run for run in runs if run.name not in finished]
-  # Failed ones last, lest they fail again before any other is tried.
-  todo.sort(key=lambda run: run.name in results.rows)
-  by_name = {run.name: run for run in todo}
+  runs = _Search(options, command, study, results)
+  todo = runs.todo()
   pool = process_pool.ProcessPool(
-    folder,
-    [_job(run, command) for run in todo],
+    pathlib.Path(options.folder),
+    todo,
     parallel=options.parallel,
     launcher=launcher,
-    on_exit=lambda job, code: _record(by_name[job.name], code, folder, results),
-    refusals=None if finished else process_pool.REFUSALS * options.seeds,
+    prepare=runs.prepare,
+    to_stop=runs.to_prune,
+    on_exit=lambda job, code: runs.record(
+      job.name, code, pruned=job.name in pool.stopped
+    ),
+    refusals=None
+    if results.finished()
+    else process_pool.REFUSALS * options.seeds,
   )
   pool.run()
   return pool
-
-
-def _job(run, command) -> process_pool.Job:
-  values = [f'--{name}={value!r}' for name, value in run.values.items()]
-  values.append(f'--seed={run.seed}')
-  return process_pool.Job(run.name, (*command, *values), ' '.join(values))
-
-
-def _record(run, code, folder, results) -> None:
-  """Adds the row of a run that has ended."""
-  workdir = folder / run.name
-  row = {'run': run.name, **run.values, 'seed': run.seed}
-  row |= _figures(workdir)
-  row |= {'status': 'failed' if code else 'finished', 'exit_code': code}
-  if not code and not workdir_lib.is_finished(workdir):
-    text = 'ended before all its frames were done'
-  else:
-    results.add(row)
-    text = f'finished, mean return {row["mean_return"] or "unknown"}'
-  if code:
-    text = f'failed, exit code {code}: see {paths.as_given(workdir)}.log'
-  _logger.info('%s %s', run.name, text)

@@ -61,7 +61,7 @@ class Options:
     'Model repository of the Hugging Face Hub that gets the folder too. It is '
     'made if there is none.',
     'OWNER/NAME',
-    lambda value: not value or _REPOSITORY.fullmatch(value),
+    lambda value: not value or bool(_REPOSITORY.fullmatch(value)),
     default='',
     source='ours: none',
   )

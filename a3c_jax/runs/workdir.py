@@ -206,6 +206,16 @@ def is_finished(path: pathlib.Path) -> bool:
     return False
 
 
+def planned_frames(path: pathlib.Path) -> int:
+  """Returns the emulator frames that a run is to train for; 0 if unknown."""
+  try:
+    return int(
+      json.loads((path / 'config.json').read_text())['config']['frames']
+    )
+  except Exception:  # Damaged files may raise anything.
+    return 0
+
+
 def versions_of(config: Config) -> dict[str, str]:
   """Returns the versions of Python and of the packages that a run uses."""
   names = sorted({*_PACKAGES, *domain_lib.get(config.domain).packages})

@@ -82,6 +82,9 @@ def refusal(path, *arguments):
   ('arguments', 'after', 'hint'),
   [
     (['--sweep_seed=2'], [], 'its sweep_seed is 1, not 2'),
+    (['--sampler=tpe'], [], 'its sampler is random, not tpe'),
+    (['--sampler=x'], [], '--sampler=x: allowed: random, tpe'),
+    (['--prune', '--seeds=2'], [], '--prune with --seeds=2: allowed: --seeds'),
     (
       ['--log_uniform=gamma:0.5:1'],
       [],

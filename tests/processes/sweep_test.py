@@ -1,10 +1,12 @@
 """The search over hyperparameters, mostly of tiny scripts that mimic a run."""
 
 import contextlib
+import importlib.util
 import json
 import math
 import os
 import pathlib
+import re
 import signal
 import time
 from unittest import mock
@@ -19,40 +21,89 @@ from searches import rows, started, statuses
 
 from a3c_jax.core import signals
 from a3c_jax.reproduce import search as search_lib
+from a3c_jax.reproduce import study as study_lib
 
 
-def test_a_draw_depends_on_seed_and_number_alone():
-  draw = search_lib.draw
-  rng = np.random.default_rng([5, 3])
-  one, two = rng.uniform(math.log(1e-4), math.log(1e-2)), rng.uniform(0, 1)
-  ranges = {'a': (1e-4, 1e-2), 'b': (1.0, math.e)}
-  values = draw(ranges, sweep_seed=5, number=3)
-  assert values == {
-    'a': float(f'{math.exp(one):.3e}'),
-    'b': float(f'{math.exp(two):.3e}'),
-  }
-  assert values == draw(ranges, sweep_seed=5, number=3)
-  for seed, number in ((5, 4), (6, 3)):
-    assert draw(ranges, sweep_seed=seed, number=number) != values
+def open_study(folder, ranges, *, sampler='random', seed=1):
+  return study_lib.Study(folder, ranges, sampler=sampler, seed=seed)
 
 
-def test_logarithms_of_draws_are_uniform():
-  draws = [
-    search_lib.draw({'x': (1e-4, 1e-2)}, sweep_seed=1, number=number)['x']
-    for number in range(1000)
-  ]
+RANGES = {'a': (1e-4, 1e-2), 'b': (1.0, math.e)}
+
+
+def test_a_draw_depends_on_seed_and_number_alone(tmp_path):
+  for name in 'xyz':
+    (tmp_path / name).mkdir()
+  study = open_study(tmp_path / 'x', RANGES, seed=5)
+  values = [study.values(number) for number in range(4)]
+  assert len({tuple(each.values()) for each in values}) == 4
+  # Scores do not matter, nor whether the study was closed.
+  other = open_study(tmp_path / 'y', RANGES, seed=5)
+  assert other.values(1) == values[1]
+  other.tell(0, 1.0)
+  again = open_study(tmp_path / 'y', RANGES, seed=5)
+  assert again.values(3) == values[3]
+  assert again.values(0) == values[0]
+  another = open_study(tmp_path / 'z', RANGES, seed=6)
+  assert another.values(0) != values[0]
+
+
+def test_logarithms_of_draws_are_uniform(tmp_path):
+  study = open_study(tmp_path, {'x': (1e-4, 1e-2)})
+  draws = [study.values(number)['x'] for number in range(250)]
   assert min(draws) >= 1e-4 and max(draws) <= 1e-2
-  # A fifth of them in each fifth; the deviation of a count is below 13.
+  # A fifth of them in each fifth; the deviation of a count is 6.3.
   counts, _ = np.histogram(np.log10(draws), 5, (-4, -2))
-  assert np.abs(counts - 200).max() < 40
+  assert np.abs(counts - 50).max() < 20
 
 
-def test_rounding_stays_in_the_range():
+def test_values_have_4_digits_and_stay_in_the_range(tmp_path):
+  (tmp_path / 'narrow').mkdir()
+  study = open_study(tmp_path, RANGES)
+  for number in range(10):
+    value = study.values(number)['a']
+    assert value == float(f'{value:.3e}')
+  narrow = open_study(tmp_path / 'narrow', {'x': (1.00004, 1.00006)})
   for number in range(20):
-    value = search_lib.draw(
-      {'x': (1.00004, 1.00006)}, sweep_seed=1, number=number
-    )
-    assert 1.00004 <= value['x'] <= 1.00006
+    assert 1.00004 <= narrow.values(number)['x'] <= 1.00006
+
+
+def test_tpe_draws_near_what_scores_best(tmp_path):
+  ranges = {'x': (1e-4, 1e-2)}
+  study = open_study(tmp_path, ranges, sampler='tpe')
+  for number in range(40):
+    value = study.values(number)['x']
+    study.tell(number, -((math.log10(value) + 3) ** 2))
+  far = [abs(math.log10(study.values(n)['x']) + 3) for n in range(40)]
+  assert np.mean(far[20:]) < 0.6 * np.mean(far[:10])
+
+
+def test_a_setting_below_the_median_is_worse(tmp_path):
+  study = open_study(tmp_path, RANGES)
+  for number in range(6):  # Of the first five none is pruned.
+    study.values(number)
+    study.report(number, [(0.1, float(number)), (0.5, float(number))])
+    assert not study.is_worse(number)
+    study.tell(number, float(number))
+  study.values(7)
+  study.report(6, [(0.1, -9.0), (0.5, 3.0)])  # The median of 0 to 5 is 2.5.
+  assert not study.is_worse(6)
+  study.report(6, [(0.1, -9.0), (0.5, -9.0)])  # Each step is reported once.
+  assert not study.is_worse(6)
+  study.report(7, [(0.52, 2.0)])
+  assert study.is_worse(7)
+  study.prune(7)
+  assert not study.is_worse(7)  # It has ended.
+
+
+def test_importances_are_shares_of_what_matters(tmp_path):
+  study = open_study(tmp_path, {'a': (1e-4, 1e-2), 'b': (1e-4, 1e-2)})
+  assert study.importances() == {}
+  for number in range(60):
+    study.tell(number, math.log10(study.values(number)['a']))
+  shares = study.importances()
+  assert sum(shares.values()) == pytest.approx(1)
+  assert shares['a'] > 0.8
 
 
 def test_every_run_gets_its_flags_and_a_row(search):
@@ -72,8 +123,9 @@ def test_every_run_gets_its_flags_and_a_row(search):
     ['learning_rate:1e-4:1e-2', 'entropy_cost:1e-5:1e-2', 'value_cost:0.1:1']
   )
   assert tuple(ranges) == names
+  study = open_study(pathlib.Path('s'), ranges)
   for name, row in table.items():
-    drawn = search_lib.draw(ranges, sweep_seed=1, number=int(name[4:7]))
+    drawn = study.values(int(name[4:7]))
     assert {name: float(row[name]) for name in names} == drawn
     seed = '2' if name.endswith('seed2') else '1'
     given = [
@@ -348,6 +400,58 @@ def test_runs_have_the_environment_of_the_user(search, monkeypatch):
   body += "assert os.environ['XLA_FLAGS'] == '--mine'\nleave(100)"
   succeeded(search(body=body))
   assert statuses() == ['finished'] * 2
+
+
+PRUNED = """
+score = number if number < 6 else -5.0
+leave(50, score)
+if number == 6:
+  stop_at_signal()
+with (workdir / 'train.csv').open('a') as file:
+  file.write(f'100,9.0,{score}\\n')
+"""
+
+
+def test_a_run_that_is_worse_is_pruned_and_stays_so(search, monkeypatch):
+  monkeypatch.setattr(search_lib, '_LOOK_SECONDS', 0.0)
+  out = succeeded(search('--runs=7', '--prune', body=PRUNED))
+  assert 'run-006 pruned, mean return ' in out
+  assert statuses() == ['finished'] * 6 + ['pruned']
+  assert started(succeeded(search('--runs=7', '--prune', body=PRUNED))) == []
+
+
+def test_the_importance_of_each_flag_is_printed_and_drawn(search):
+  pytest.importorskip('matplotlib')
+  out = succeeded(
+    search(
+      '--runs=12',
+      '--parallel=6',
+      '--log_uniform=gamma:0.5:1',
+      body="leave(100, float(given['gamma']))",
+    )
+  )
+  line = next(x for x in out.splitlines() if x.startswith('importance: '))
+  assert sorted(re.findall(r'(\w+) \d+%', line)) == ['gamma', 'learning_rate']
+  assert pathlib.Path('s/results.png').read_bytes().startswith(b'\x89PNG')
+
+
+def test_a_search_by_tpe_resumes(search):
+  flags = ('--sampler=tpe', '--runs=3')
+  succeeded(search(*flags))
+  before = rows()
+  succeeded(search(*flags, '--runs=5'))
+  assert before.items() <= rows().items()
+  assert len(rows()) == 5
+
+
+def test_a_search_without_optuna_is_refused(search, monkeypatch):
+  find = importlib.util.find_spec
+  monkeypatch.setattr(
+    'importlib.util.find_spec',
+    lambda name: None if name == 'optuna' else find(name),
+  )
+  line = programs.refused(search())
+  assert line.startswith('a search: optuna is not installed; pip install')
 
 
 def test_a_search_of_real_runs(search):
