@@ -47,10 +47,11 @@ class Study:
     """
     packages.check_installed('a search', 'optuna', extra='search')
     import optuna
+    from optuna.storages import journal
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     self._optuna = optuna
-    backend = optuna.storages.journal.JournalFileBackend(str(folder / NAME))
+    backend = journal.JournalFileBackend(str(folder / NAME))
     self._study = optuna.create_study(
       storage=optuna.storages.JournalStorage(backend),
       study_name='search',

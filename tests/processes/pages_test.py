@@ -41,6 +41,7 @@ def test_every_block_is_run_here():
     'docs/guides/evaluate.md': 2,
     'docs/guides/ideas.md': 1,
     'docs/guides/train.md': 1,
+    'docs/guides/search.md': 1,
   }
 
 
@@ -90,6 +91,23 @@ def test_a_notebook_shows_progress_and_ends(tmp_path, monkeypatch, capsys):
   exec(block.replace('frames=20_000', 'frames=600'), names)
   assert names['result'].finished
   assert ' frames ' in capsys.readouterr().out
+
+
+def test_a_logger_prunes_trials_as_printed(tmp_path, monkeypatch):
+  optuna = pytest.importorskip('optuna')
+  monkeypatch.chdir(tmp_path)
+  block = block_with('class Pruner')
+  for number in ('frames=20_000', 'n_trials=8'):
+    assert block.count(number) == 1
+  small = block.replace('frames=20_000', 'frames=600')
+  names = {}
+  exec(small.replace('n_trials=8', 'n_trials=2'), names)
+  assert [trial.state for trial in names['study'].trials] == [
+    optuna.trial.TrialState.COMPLETE
+  ] * 2
+  monkeypatch.setattr(optuna.Trial, 'should_prune', lambda trial: True)
+  names['study'].optimize(names['objective'], n_trials=1)
+  assert names['study'].trials[-1].state == optuna.trial.TrialState.PRUNED
 
 
 def test_a_logger_ends_a_run_as_printed(tmp_path, monkeypatch, capsys):
