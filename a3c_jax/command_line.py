@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator
 import contextlib
 import difflib
 import faulthandler
+import io
 import os
+import pathlib
 import re
 import signal
 import sys
@@ -15,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 from absl import command_name, flags, logging
 import jax
 
+from a3c_jax import ctrl_c
 from a3c_jax.algorithms import registry
-from a3c_jax.core import compiled, cpu, errors, output, packages
+from a3c_jax.core import compiled, cpu, errors, files, output, packages
 from a3c_jax.core import signals as signals_lib
 from a3c_jax.runs import process
 from a3c_jax.settings import flags as settings_flags
@@ -83,8 +86,9 @@ def run_training(
       on_result=on_result,
       on_hung=lambda reason: process.end_now(1),
     )
-  if result.seconds >= _PICTURE_SECONDS:
-    _draw(result.workdir)
+    # Whoever stops a run does not wait for a picture.
+    if result.seconds >= _PICTURE_SECONDS and not handled.received:
+      _draw(result.workdir)
   return result
 
 
@@ -94,10 +98,16 @@ def _draw(workdir: str) -> None:
 
   if not drawing.can_draw():
     return
-  with contextlib.suppress(errors.UsageError, OSError):
-    run_pictures.draw(curves.group([curves.read(workdir)])).savefig(
-      os.path.join(workdir, 'curve.png'), dpi=100
-    )
+  try:
+    picture = io.BytesIO()
+    groups = curves.group([curves.read(workdir)])
+    run_pictures.draw(groups).savefig(picture, dpi=100, format='png')
+    files.replace(pathlib.Path(workdir, 'curve.png'), picture.getvalue())
+  except (
+    Exception
+  ) as error:  # The run has ended well, whatever matplotlib does.
+    text = errors.in_one_line(str(error) or repr(error))[:200]
+    print(f'warning: no picture of the run: {text}', file=sys.stderr)
 
 
 def _value_of(name) -> str:
@@ -193,8 +203,7 @@ def run(
   def checked_main(argv):
     try:
       # That handler was for the imports of the script.
-      handler = signal.getsignal(signal.SIGINT)
-      if getattr(handler, '__module__', None) == 'ctrl_c':
+      if signal.getsignal(signal.SIGINT) is ctrl_c.stop:
         signal.signal(signal.SIGINT, signal.default_int_handler)
       _set_up_jax(_value_of('device'))
       import_modules()

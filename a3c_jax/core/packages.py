@@ -38,7 +38,7 @@ def check_installed(
     if importlib.util.find_spec(module) is None:
       raise errors.UsageError(
         f'{what}: {module} is not installed; '
-        f"pip install -e '.[{extra}]'{needs and f', {needs}'}"
+        f"pip install 'a3c_jax[{extra}]'{needs and f', {needs}'}"
       )
 
 

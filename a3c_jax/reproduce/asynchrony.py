@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from a3c_jax.algorithms import registry
 from a3c_jax.core import errors, fields
 from a3c_jax.reproduce import (
   console,
@@ -306,14 +307,14 @@ def _settings(game: plan.Game, method: str, options: Options) -> dict[str, Any]:
     'eval_episodes': 10 if game.in_paper else 100,
     'log_seconds': 1,
   }
-  if method == 'a3c':
+  if registry.get(method).is_policy:
     settings['eval_frames'] = frames  # Training episodes show the policy.
   else:
     settings['eval_frames'] = -(-frames // _EVALUATIONS)
   if game.in_paper:
     # The rate falls as in a whole run, of which this is the beginning.
     settings['anneal_frames'] = table['frames'][0]
-  elif method != 'a3c':
+  elif not registry.get(method).is_policy:
     settings['exploration_anneal_frames'] = max(1, frames // 4)
   return settings
 
@@ -429,7 +430,7 @@ def draw(
         _draw_line(
           axes, own, score, settings if study.scale is None else None, color
         )
-    axes.set_title(method)
+    axes.set_title(registry.get(method).title)
     axes.set_ylabel(_SCORES[score])
     axes.set_xlabel(study.axis)
     if study.scale is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+import logging
 import pathlib
 
 from a3c_jax.core import errors, paths
@@ -13,6 +14,8 @@ from a3c_jax.reproduce import (
   progress,
   spreading,
 )
+
+_logger = logging.getLogger(__name__)
 
 
 def carry_out(
@@ -48,7 +51,7 @@ def carry_out(
   folder = paths.make_folder(str(path / 'runs'), flag='workdir')
   paths.check_links(path, flag='workdir', below=['runs'])
   shown = progress.Progress(runs, folder)
-  print(title)
+  _logger.info('%s', title)
   with errors.naming(
     f'--workdir={paths.as_given(path)}', '; the same command resumes'
   ):
@@ -68,19 +71,19 @@ def carry_out(
       _save(drawn, path / name)
   left = len(runs) - len(shown.finished)
   if left and not pool.refused:
-    print(console.unfinished(left, len(runs)))
+    _logger.info('%s', console.unfinished(left, len(runs)))
   if pool.failed:
     _raise_failed(pool.failed, folder, of=len(runs))
 
 
 def _save(drawn, path) -> None:
   if not drawn.rows:
-    print('nothing to draw yet: no episode has ended')
+    _logger.info('%s', 'nothing to draw yet: no episode has ended')
     return
   for line in drawn.summary:
-    print(line)
+    _logger.info('%s', line)
   drawing.save(drawn, path)
-  print(f'{paths.as_given(path)}.csv and .png')
+  _logger.info('%s', f'{paths.as_given(path)}.csv and .png')
 
 
 def _raise_failed(failed, folder, *, of) -> None:

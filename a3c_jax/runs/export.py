@@ -249,7 +249,7 @@ def _card(
     'To play with it:',
     '',
     '```',
-    f'python experiments/evaluate.py --workdir={shlex.quote(path)}{trust}',
+    f'a3c-jax evaluate --workdir={shlex.quote(path)}{trust}',
     '```',
     '',
     'In Python:',

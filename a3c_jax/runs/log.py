@@ -102,7 +102,9 @@ class RunLog(contextlib.AbstractContextManager):
     self._exit.callback(self._events.close)
     if position:
       self._events.restart(resumed['frames'] + 1)
-    self._loggers = (self._csv, self._events, _Messages(), *loggers)
+    self._files = (self._csv, self._events, _Messages())
+    self._loggers = tuple(loggers)
+    self._untold: list[tuple[str, Any]] = []  # Of methods of loggers.
     self._sums = dict(resumed['sums'])
     self._updates = list(resumed['updates'])
     # How many steps had each lag.
@@ -197,8 +199,7 @@ class RunLog(contextlib.AbstractContextManager):
     self.episodes += 1
     self.seconds = max(self.seconds, row.seconds)
     self._returns.append(row.episode_return)
-    for each in self._loggers:
-      each.on_episode(row)
+    self._write('on_episode', row)
 
   def incident(self, incident: events_lib.Incident) -> None:
     """Counts an incident, and warns of it."""
@@ -206,21 +207,43 @@ class RunLog(contextlib.AbstractContextManager):
     _logger.warning('%s', incident.text)
 
   def evaluation(self, row: logger.EvalRow) -> None:
-    """Gives the result of an evaluation to all loggers."""
+    """Writes the result of an evaluation."""
     self.seconds = max(self.seconds, row.seconds)
-    for each in self._loggers:
-      each.on_evaluation(row)
+    self._write('on_evaluation', row)
 
   def report_progress(self, frames: int, seconds: float) -> None:
-    """Gives the progress to all loggers."""
-    progress = self.progress(frames, seconds)
-    for each in self._loggers:
-      each.on_progress(progress)
+    """Notes the progress for the loggers."""
+    self._write('on_progress', self.progress(frames, seconds))
 
   def checkpoint(self, path: pathlib.Path) -> None:
-    """Gives the path of a new checkpoint to all loggers."""
-    for each in self._loggers:
-      each.on_checkpoint(path)
+    """Notes the path of a new checkpoint for the loggers."""
+    self._write('on_checkpoint', path)
+
+  def _write(self, method: str, report: Any) -> None:
+    """Writes what is reported; loggers are told later."""
+    for file in self._files:
+      getattr(file, method)(report)
+    if self._loggers:
+      self._untold.append((method, report))
+
+  def tell_loggers(self) -> None:
+    """Gives the loggers all that was written since the last call.
+
+    It is called when nothing of the run is half done: a logger may raise.
+
+    Raises:
+      BaseException: what a logger raised first, after all loggers were told.
+    """
+    untold, self._untold = self._untold, []
+    failure = None
+    for method, report in untold:
+      for each in self._loggers:
+        try:
+          getattr(each, method)(report)
+        except BaseException as error:
+          failure = failure or error
+    if failure is not None:
+      raise failure
 
   def progress(self, frames: int, seconds: float) -> logger.Progress:
     """The progress of the run at a count of frames and seconds of training."""
@@ -276,9 +299,7 @@ class RunLog(contextlib.AbstractContextManager):
       **gauges,
     }
     self.seconds = max(self.seconds, seconds)
-    row = logger.TrainRow(frames, figures, dict(self._lags))
-    for each in self._loggers:
-      each.on_row(row)
+    self._write('on_row', logger.TrainRow(frames, figures, dict(self._lags)))
     # A display leaves these out if its live line shows them.
     _logger.info('%s', progress, extra={'progress': progress})
     self._row_began = (frames, seconds)

@@ -89,9 +89,11 @@ class EvalRow(NamedTuple):
 class Logger:
   """Receives what a run reports. Override what you need.
 
-  All methods are called in the main thread of the run, which workers do not
-  wait for. What one raises ends the run in good order, with a checkpoint, and
-  `training.run` raises it.
+  All methods are called in the main thread of the run. Workers do not wait for
+  it, but checkpoints, signals and the watchdog do: a method that takes long
+  should use a thread of its own. What one raises ends the run in good order,
+  with a checkpoint, and `training.run` raises it; everything was written
+  before. In a run that resumes, what comes after its checkpoint comes again.
   """
 
   def on_progress(self, progress: Progress) -> None:
@@ -110,4 +112,7 @@ class Logger:
     """Receives the path of a checkpoint that was written."""
 
   def close(self) -> None:
-    """Receives nothing more: the run has ended, or it has failed."""
+    """Receives nothing more: the run has ended, or it has failed.
+
+    What it raises becomes a note of the run's error, or a warning.
+    """

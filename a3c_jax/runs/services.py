@@ -53,11 +53,15 @@ class Rows(supervise.Service):
     if now.seconds >= self._next_seconds:
       session.write_row(now)
       self._next_seconds = self._after(now.seconds)
+    session.log.tell_loggers()
 
   def finish(self, now: Tick, outcome: Outcome) -> None:
     del outcome
-    self._session.drain()
-    self._session.write_row(now)
+    session = self._session
+    session.drain()
+    session.log.report_progress(now.version.frames, now.seconds)
+    session.write_row(now)
+    session.log.tell_loggers()
 
 
 class PeriodicCheckpoints(supervise.Service):

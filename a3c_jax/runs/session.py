@@ -160,6 +160,7 @@ class Session:
       self.best = {'frames': version.frames, 'score': score}
       with self._naming_the_checkpoint(version.frames):
         self.checkpoints.save_best(version, row._asdict())
+    self.log.tell_loggers()
 
   def checkpoint(self, seconds: float, *, timeout: float | None = None) -> None:
     """Saves the state of the run, so that a later process can resume here.
@@ -212,10 +213,11 @@ class Session:
         checkpoints_lib.RunState(state, record),
         best=None if self.best is None else self.best['frames'],
       )
-    if path is not None:
-      self.log.checkpoint(path)
     if self.memory and state.memory:
       self.memory.saved([chunk.name for chunk in state.memory.chunks])
+    if path is not None:
+      self.log.checkpoint(path)
+    self.log.tell_loggers()
 
   @contextlib.contextmanager
   def _naming_the_checkpoint(self, frames: int) -> Iterator[None]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+import contextlib
 import dataclasses
 import json
 import logging
 import math
 import os
 import pathlib
+import queue
 import re
 import secrets
+import threading
 import time
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -21,6 +24,8 @@ from a3c_jax.settings.common import Config
 
 _PROJECT = 'a3c_jax'  # Unless an environment variable names another.
 _FILE = 'tracking.json'  # In the workdir: names of the run at each service.
+_MOST_WAITING = 1_000  # Reports; a row comes every ten seconds.
+_CLOSE_SECONDS = 20.0  # For what still waits at the end of a run.
 _ID = re.compile(r'[\w-]{1,128}', re.ASCII)
 _logger = logging.getLogger(__name__)
 
@@ -32,16 +37,20 @@ class Service(Protocol):
     """Sends finite numbers at a count of emulator frames."""
     ...
 
-  def finish(self) -> None:
-    """Sends the rest, and closes the run."""
+  def finish(self, *, done: bool) -> None:
+    """Sends the rest, and closes the run.
+
+    Args:
+      done: whether the run has done all its frames.
+    """
     ...
 
 
 class Tracker(logger.Logger):
-  """Sends rows and evaluations. Its failures never end a run.
+  """Sends rows and evaluations in a thread of its own; never ends a run.
 
-  It opens the run at the service with the first row. A run that resumes goes on
-  with the same one.
+  The thread opens the run at the service with the first row. A run that resumes
+  goes on with the same one.
   """
 
   def __init__(self, name: str, connect: Callable[[], Service]):
@@ -53,11 +62,15 @@ class Tracker(logger.Logger):
     """
     self._name = name
     self._connect = connect
-    self._service: Service | None = None
-    self._failed = False
+    self._reports: queue.Queue[tuple[dict[str, float], int] | None] = (
+      queue.Queue(_MOST_WAITING)
+    )
+    self._thread: threading.Thread | None = None
+    self._failed = threading.Event()
+    self._done = False
 
   def on_row(self, row: logger.TrainRow) -> None:
-    self._send('train', row.scalars, row.frames)
+    self._put('train', row.scalars, row.frames)
 
   def on_evaluation(self, row: logger.EvalRow) -> None:
     figures = {
@@ -65,37 +78,54 @@ class Tracker(logger.Logger):
       for name, value in row._asdict().items()
       if isinstance(value, int | float) and name not in ('frames', 'seconds')
     }
-    self._send('eval', figures, row.frames)
+    self._put('eval', figures, row.frames)
+
+  def on_progress(self, progress: logger.Progress) -> None:
+    self._done = progress.frames >= progress.total_frames
 
   def close(self) -> None:
-    if self._service is not None:
-      self._safely(self._service.finish)
+    if self._thread is None:
+      return
+    with contextlib.suppress(queue.Full):
+      self._reports.put(None, timeout=_CLOSE_SECONDS)
+    self._thread.join(_CLOSE_SECONDS)
+    if self._thread.is_alive():
+      self._give_up('it did not take the rest in time')
 
-  def _send(self, group, figures, frames) -> None:
+  def _put(self, group, figures, frames) -> None:
     scalars = {
       f'{group}/{name}': float(value)
       for name, value in figures.items()
       if math.isfinite(value)
     }
-
-    def send():
-      if self._service is None:
-        self._service = self._connect()
-      self._service.send(scalars, frames)
-
-    self._safely(send)
-
-  def _safely(self, call: Callable[[], None]) -> None:
-    if self._failed:
+    if self._failed.is_set():
       return
+    if self._thread is None:
+      self._thread = threading.Thread(
+        target=self._send_all, name=f'tracker-{self._name}', daemon=True
+      )
+      self._thread.start()
     try:
-      call()
+      self._reports.put_nowait((scalars, frames))
+    except queue.Full:
+      self._give_up('it takes too long')
+
+  def _send_all(self) -> None:
+    try:
+      service = self._connect()
+      while (report := self._reports.get()) is not None:
+        if self._failed.is_set():
+          return
+        service.send(*report)
+      service.finish(done=self._done)
     except Exception as error:
-      self._failed = True  # Training is worth more than its record.
+      self._give_up(errors.in_one_line(str(error) or repr(error))[:200])
+
+  def _give_up(self, problem: str) -> None:
+    if not self._failed.is_set():
+      self._failed.set()  # Training is worth more than its record.
       _logger.warning(
-        'the run is not tracked any more: %s: %s',
-        self._name,
-        errors.in_one_line(str(error) or repr(error))[:200],
+        'the run is not tracked any more: %s: %s', self._name, problem
       )
 
 
@@ -147,7 +177,7 @@ def _check_wandb() -> None:
   if not offline and not wandb.login(prompt=False, verify=False):
     raise errors.UsageError(
       '--tracker=wandb: nobody is logged in; allowed: after `wandb login`, '
-      'with WANDB_API_KEY, or with WANDB_MODE=offline'
+      'with WANDB_API_KEY or WANDB_MODE=offline, or --tracker=none'
     )
 
 
@@ -174,8 +204,8 @@ class _Wandb:
   def send(self, scalars: Mapping[str, float], frames: int) -> None:
     self._run.log({'frames': frames, **scalars})
 
-  def finish(self) -> None:
-    self._run.finish()
+  def finish(self, *, done: bool) -> None:
+    self._run.finish(exit_code=0 if done else 1)
 
 
 def _check_mlflow() -> None:
@@ -186,14 +216,18 @@ class _MLflow:
   """A run of MLflow."""
 
   def __init__(self, config: Config, path: pathlib.Path):
+    # Its default of seven retries takes minutes.
+    os.environ.setdefault('MLFLOW_HTTP_REQUEST_MAX_RETRIES', '1')
     import mlflow
+    from mlflow.entities import Param
 
     self._client = mlflow.MlflowClient()
     known = _known(path).get('mlflow')
     if known is not None:
-      self._run: str = known
-      self._client.update_run(known, status='RUNNING')
-      return
+      with contextlib.suppress(mlflow.MlflowException):  # It was deleted.
+        self._client.update_run(known, status='RUNNING')
+        self._run: str = known
+        return
     title = os.environ.get('MLFLOW_EXPERIMENT_NAME') or _PROJECT
     experiment = self._client.get_experiment_by_name(title)
     self._run = self._client.create_run(
@@ -202,9 +236,11 @@ class _MLflow:
       else self._client.create_experiment(title),
       run_name=path.name,
     ).info.run_id
-    for name, value in _settings(config).items():
-      self._client.log_param(self._run, name, value)
     _remember(path, 'mlflow', self._run)
+    settings = _settings(config).items()
+    self._client.log_batch(
+      self._run, params=[Param(name, str(value)) for name, value in settings]
+    )
 
   def send(self, scalars: Mapping[str, float], frames: int) -> None:
     from mlflow.entities import Metric
@@ -215,8 +251,8 @@ class _MLflow:
     ]
     self._client.log_batch(self._run, metrics=metrics)
 
-  def finish(self) -> None:
-    self._client.set_terminated(self._run)
+  def finish(self, *, done: bool) -> None:
+    self._client.set_terminated(self._run, 'FINISHED' if done else 'KILLED')
 
 
 _SERVICES: Mapping[str, Any] = MappingProxyType(

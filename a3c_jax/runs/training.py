@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import contextlib
 import logging
 import pathlib
@@ -128,13 +128,10 @@ def run(
     config, make_env, make_learner, make_store or config.arrangement.make_store
   )
   losses = 0
-  with contextlib.ExitStack() as closing:
-    for each in loggers:
-      closing.callback(each.close)
-    tracker = tracking.make(config)
-    if tracker is not None:
-      loggers = [*loggers, tracker]
-      closing.callback(tracker.close)
+  tracker = tracking.make(config)
+  if tracker is not None:
+    loggers = [*loggers, tracker]
+  with _closing(loggers):
     while True:
       try:
         return _run_once(
@@ -158,6 +155,27 @@ def run(
           losses,
           config.arrangement.max_losses,
         )
+
+
+@contextlib.contextmanager
+def _closing(loggers: Sequence[logger.Logger]) -> Iterator[None]:
+  """Closes loggers after a block, whatever one of them raises."""
+  failure = None
+  try:
+    yield
+  except BaseException as error:
+    failure = error
+    raise
+  finally:
+    for each in loggers:
+      try:
+        each.close()
+      except Exception as error:
+        text = f'closing a logger failed: {error!r}'
+        if failure is None:
+          _logger.warning('%s', text)
+        else:
+          failure.add_note(text)
 
 
 def _run_once(

@@ -277,7 +277,7 @@ def test_a_missing_package_is_named(monkeypatch, missing):
     lambda name: None if name == missing else find(name),
   )
   message = (
-    f"Labyrinth: {missing} is not installed; pip install -e '.[labyrinth]'"
+    f"Labyrinth: {missing} is not installed; pip install 'a3c_jax[labyrinth]'"
   )
   with pytest.raises(errors.UsageError, match=re.escape(message)):
     foraging.Labyrinth()

@@ -83,7 +83,7 @@ def test_the_card_has_the_command_and_the_scores(trained):
   assert lines[2].startswith(
     f'A policy of a3c_jax after {frames_of(trained):,}'
   )
-  (command,) = (line for line in lines if line.startswith('a3c-jax '))
+  (command,) = (line for line in lines if line.startswith('a3c-jax train'))
   program, of_run = shlex.split(command)[:3], read_record(trained / 'r')
   assert program == ['a3c-jax', 'train', 'catch']
   assert '--algo=nstep_q --seed=7' in command

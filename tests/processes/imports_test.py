@@ -19,7 +19,8 @@ MODULES = {
 }
 # They own their process: its streams, signals and exit code.
 PROGRAMS = {
-  '__main__.py',
+  'commands.py',
+  'ctrl_c.py',
   'command_line.py',
   'core/signals.py',  # A program enters it.
   'envs/labyrinth/supervisor.py',  # The first process of each VizDoom.

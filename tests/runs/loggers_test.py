@@ -3,14 +3,17 @@
 import json
 import logging
 import math
+import threading
 
 from catch_runs import run
 import pytest
 from results import read_rows
 
+import a3c_jax
 from a3c_jax import Logger
 from a3c_jax.core import errors
 from a3c_jax.runs import tracking, workdir
+from a3c_jax.runs.logger import TrainRow
 from a3c_jax.settings import config
 
 
@@ -75,24 +78,108 @@ def test_a_logger_receives_what_the_files_have(tmp_path):
   assert heard.closed == 1
 
 
-def test_what_a_logger_raises_ends_the_run_with_a_checkpoint(tmp_path):
-  class Stop(Exception):
-    pass
+class Stop(Exception):
+  pass
 
-  class Pruning(Recorder):
-    def on_row(self, row):
-      if row.frames >= 100:
-        raise Stop('enough')
 
-  logger = Pruning()
-  with pytest.raises(Stop, match='enough'):
-    run(tmp_path, frames=10**6, log_seconds=0.01, loggers=[logger])
-  assert logger.closed == 1
+class Raising(Recorder):
+  """Raises once, at the first report of a kind after some frames."""
+
+  def __init__(self, method, error):
+    super().__init__()
+    self._method, self._error = method, error
+
+  def __getattribute__(self, name):
+    value = super().__getattribute__(name)
+    if name.startswith('on_') and name == self._method and self.rows:
+      self._method = None
+      return self._raise
+    return value
+
+  def _raise(self, report):
+    raise self._error
+
+
+@pytest.mark.parametrize(
+  'method',
+  ['on_row', 'on_episode', 'on_evaluation', 'on_checkpoint', 'on_progress'],
+)
+def test_what_a_logger_raises_ends_the_run_and_nothing_is_lost(
+  tmp_path, method
+):
+  raising, other = Raising(method, Stop('enough')), Recorder()
+  with pytest.raises(Stop, match='^enough$') as caught:
+    run(
+      tmp_path,
+      frames=10**6,
+      log_seconds=0.02,
+      eval_frames=200,
+      eval_episodes=1,
+      checkpoint_frames=200,
+      keep=1000,
+      record=True,
+      loggers=[raising, other],
+    )
+  assert not getattr(caught.value, '__notes__', [])
+  assert (raising.closed, other.closed) == (1, 1)
+  # The files have all that happened, and so has the other logger.
   newest = max(int(x.name) for x in (tmp_path / 'checkpoints').iterdir())
-  assert newest >= 100
-  # It resumes there.
-  result = run(tmp_path, frames=10**6, seconds=0.01)
+  assert newest == other.checkpoints[-1]
+  episodes = read_rows(tmp_path / 'episodes.csv')
+  assert len(episodes) == len(other.episodes)
+  assert {int(row['episode_frames']) for row in episodes} == {9}
+  assert newest - 9 < 9 * len(episodes) <= newest
+  rows = read_rows(tmp_path / 'train.csv')
+  assert len(rows) == len(other.rows)
+  counted = sum(
+    int(row[name]) for row in rows for name in row if name[:4] == 'lag_'
+  )
+  assert counted == int(rows[-1]['updates'])
+  best = [
+    row for row in read_rows(tmp_path / 'eval.csv') if row['best'] == 'True'
+  ]
+  kept = {int(path.name) for path in (tmp_path / 'best').iterdir()}
+  assert {int(row['frames']) for row in best} <= kept
+  # It resumes there, and the record is whole.
+  result = run(tmp_path, frames=10**6, seconds=0.01, record=True)
   assert result.frames >= newest
+  *_, last = a3c_jax.rerun(tmp_path, trust=True)
+  assert last.after.frames == result.frames
+
+
+def test_an_error_of_a_loggers_server_is_not_one_of_the_disk(tmp_path):
+  error = ConnectionRefusedError(111, 'my server is down')
+  with pytest.raises(ConnectionRefusedError, match='my server is down'):
+    run(
+      tmp_path,
+      frames=10**6,
+      log_seconds=0.02,
+      loggers=[Raising('on_row', error)],
+    )
+
+
+class BadEnd(Recorder):
+  def close(self):
+    super().close()
+    raise ValueError('no end')
+
+
+def test_a_logger_that_cannot_be_closed_costs_no_result(tmp_path, caplog):
+  one, two = BadEnd(), BadEnd()
+  result = run(tmp_path / 'a', frames=100, loggers=[one, two])
+  assert result.finished
+  assert (one.closed, two.closed) == (1, 1)
+  assert caplog.text.count("closing a logger failed: ValueError('no end')") == 2
+  with pytest.raises(Stop) as caught:
+    run(
+      tmp_path / 'b',
+      frames=10**6,
+      log_seconds=0.02,
+      loggers=[Raising('on_row', Stop()), one],
+    )
+  assert caught.value.__notes__ == [
+    "closing a logger failed: ValueError('no end')"
+  ]
 
 
 class Service:
@@ -106,8 +193,8 @@ class Service:
       raise OSError('no network')
     self.sent.append((frames, scalars))
 
-  def finish(self):
-    self.finished = True
+  def finish(self, *, done):
+    self.finished = done
 
 
 def test_a_tracker_sends_finite_numbers(tmp_path):
@@ -116,7 +203,9 @@ def test_a_tracker_sends_finite_numbers(tmp_path):
   run(tmp_path, frames=200, eval_frames=100, eval_episodes=1, loggers=[tracker])
   assert service.finished
   frames, scalars = service.sent[-1]
-  assert {frames for frames, _ in service.sent} <= {*range(201)}
+  sent = [frames for frames, scalars in service.sent if 'train/lag' in scalars]
+  rows = read_rows(tmp_path / 'train.csv')
+  assert sent == [int(row['frames']) for row in rows]
   names = {name for _, scalars in service.sent for name in scalars}
   assert {'train/loss', 'train/lag', 'eval/mean_return'} <= names
   # NaN for a single episode, text and the axis are not sent.
@@ -144,6 +233,35 @@ def test_a_run_outlives_its_tracker(tmp_path, caplog, connects):
     for record in caplog.records
     if record.levelno == logging.WARNING
   ] == ['the run is not tracked any more: mine: no network']
+
+
+def test_a_service_that_hangs_is_given_up(tmp_path, caplog, monkeypatch):
+  monkeypatch.setattr(tracking, '_CLOSE_SECONDS', 0.01)
+  free = threading.Event()
+
+  def connect():
+    free.wait()
+    return Service()
+
+  result = run(
+    tmp_path, frames=200, loggers=[tracking.Tracker('mine', connect)]
+  )
+  assert result.finished
+  assert 'not tracked any more: mine: it did not take the rest' in caplog.text
+  free.set()
+
+
+def test_a_slow_service_does_not_fill_the_memory(monkeypatch, caplog):
+  monkeypatch.setattr(tracking, '_MOST_WAITING', 2)
+  free = threading.Event()
+  service = Service()
+  tracker = tracking.Tracker('mine', lambda: free.wait() and service)
+  for frames in range(9):
+    tracker.on_row(TrainRow(frames, {'lag': 1.0}, {}))
+  assert caplog.text.count('not tracked any more: mine: it takes too long') == 1
+  free.set()
+  tracker.close()
+  assert service.sent == []
 
 
 def test_a_service_without_its_package_is_refused(tmp_path, monkeypatch):

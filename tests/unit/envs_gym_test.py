@@ -279,7 +279,8 @@ def test_mujoco_is_missing(monkeypatch):
     with pytest.raises(errors.UsageError) as error:
       gym.make(name)
     assert one_line(error) == (
-      f"--env={name}: mujoco is not installed; pip install -e '.[mujoco]'{more}"
+      f'--env={name}: mujoco is not installed; '
+      f"pip install 'a3c_jax[mujoco]'{more}"
     )
 
 

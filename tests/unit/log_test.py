@@ -297,6 +297,7 @@ def shown_run(workdir):
 def steps(log):
   report(log, update(), episode(episode_return=2.0))
   log.report_progress(12_000, 2.0)
+  log.tell_loggers()
   yield
   log.write_row(frames=20_000, seconds=4.0, updates=1, learning_rate=0.5)
   log.incident(events.Incident('env_restarts', 'a game broke'))
