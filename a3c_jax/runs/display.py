@@ -100,7 +100,9 @@ class ProgressLine(logger_lib.Logger):
     self._lag = self._evaluation = ''
 
   def on_row(self, row: logger_lib.TrainRow) -> None:
-    self._lag = f'  lag {row.figures["lag"]:.1f}'
+    lag = row.figures['lag']
+    if not math.isnan(lag):  # As while a replay memory is filled.
+      self._lag = f'  lag {lag:.1f}'
 
   def on_evaluation(self, row: logger_lib.EvalRow) -> None:
     self._evaluation = f'  eval {_short(row.mean_return)}'

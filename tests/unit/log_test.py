@@ -313,6 +313,7 @@ def test_a_live_line_has_scores_lag_frames_and_speed_in_80_columns():
   line.on_evaluation(EVAL_ROW._replace(mean_return=-19.956))
   line.on_progress(progress._replace(mean_return=-20.734))
   line.on_row(logger.TrainRow(100, {'lag': 9.96}, {}))
+  line.on_row(logger.TrainRow(100, {'lag': math.nan}, {}))
   line.on_evaluation(EVAL_ROW._replace(mean_return=123_456.7))
   longest = progress._replace(
     frames=123_456_789, mean_return=-123_456.7, frames_per_second=99_999
