@@ -19,8 +19,8 @@ training.run(
     'catch',
     algo='nstep_q',
     threads=2,
-    frames=30_000,
-    exploration_anneal_frames=10_000,
+    frames=20_000,
+    exploration_anneal_frames=5_000,
     workdir='runs/to-film',
   )
 )

@@ -19,9 +19,9 @@ settings = config.make(
   'catch',
   algo='a3c',
   threads=2,
-  frames=30_000,
+  frames=20_000,
   log_seconds=2.0,
-  eval_frames=15_000,
+  eval_frames=10_000,
   workdir='runs/example',
 )
 with (

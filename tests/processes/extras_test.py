@@ -88,9 +88,10 @@ def reset(name, **options):
 
 
 VIDEO = """
-from a3c_jax.envs import atari, domain
+from a3c_jax.envs import catch, domain
 from a3c_jax.runs import video
-env = atari.make(atari.Options(), domain.EnvRequest(render=True))()
+request = domain.EnvRequest(render=True)
+env = catch.DOMAIN.make(catch.Options(), request)()
 recorder = video.VideoRecorder(
   env, 'videos', episodes=1, label='name', temporary='.'
 )
@@ -99,10 +100,19 @@ recorder.on_episode(0)
 """
 
 
+STUDY = """
+import pathlib
+from a3c_jax.reproduce import study
+drawn = study.Study(pathlib.Path(), {'x': (1.0, 2.0)}, sampler='tpe', seed=1)
+assert 1 <= drawn.values(0)['x'] <= 2
+"""
+
+
 @pytest.mark.parametrize(
   ('extra', 'code'),
   [
-    ('', reset('atari') + 'import a3c_jax.runs.training'),
+    ('', reset('catch') + 'import a3c_jax.runs.training'),
+    ('atari', reset('atari')),
     ('', reset('control', env='Pendulum-v1')),
     ('mujoco', reset('control', env='HalfCheetah-v5')),
     pytest.param(
@@ -118,6 +128,7 @@ recorder.on_episode(0)
       'figure.savefig("picture.png")',
     ),
     ('video', VIDEO),
+    ('search', STUDY),
   ],
 )
 def test_an_extra_is_enough(extra, code, tmp_path):
@@ -127,7 +138,13 @@ def test_an_extra_is_enough(extra, code, tmp_path):
 
 @pytest.mark.parametrize(
   ('module', 'extra'),
-  [('matplotlib', 'plot'), ('moviepy', 'video'), ('mujoco', 'mujoco')],
+  [
+    ('ale_py', 'atari'),
+    ('matplotlib', 'plot'),
+    ('moviepy', 'video'),
+    ('mujoco', 'mujoco'),
+    ('optuna', 'search'),
+  ],
 )
 def test_what_no_extra_installs_is_absent(module, extra, tmp_path):
   code = f'import {module}'

@@ -42,7 +42,7 @@ def test_without_ray_it_says_how_to_install_it(monkeypatch, address):
   monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
   line = refused(address)
   assert 'ray is not installed' in line
-  assert "'.[cluster]'" in line
+  assert "'a3c_jax[cluster]'" in line
 
 
 @pytest.fixture
