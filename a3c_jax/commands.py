@@ -22,18 +22,16 @@ def train() -> None:
   a3c-jax train my_domain --import=my_module
   """
   name = sys.argv[1] if len(sys.argv) > 1 else ''
-  if not name or (name.startswith('-') and name not in command_line.HELP):
+  if not name or name.startswith('-'):
     with command_line.refused_in_one_line():
       command_line.import_modules()
+      domains = ', '.join(domain_lib.names())
+      if name in command_line.HELP:
+        print(f'{_about(train)}\nDomains: {domains}.')
+        sys.exit()
       raise errors.UsageError(
-        'the argument after train must be a domain; allowed: '
-        f'{", ".join(domain_lib.names())}'
+        f'the argument after train must be a domain; allowed: {domains}'
       )
-  if name in command_line.HELP:
-    with command_line.refused_in_one_line():
-      command_line.import_modules()
-    print(f'{_about(train)}\nDomains: {", ".join(domain_lib.names())}.')
-    sys.exit()
   del sys.argv[1]
   command_line.train(name)
 

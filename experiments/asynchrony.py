@@ -33,7 +33,6 @@ from a3c_jax.reproduce import (
   asynchrony,
   campaign,
   plan_checks,
-  progress,
   spreading,
 )
 from a3c_jax.runs import display
@@ -60,11 +59,8 @@ def main(arguments: Sequence[str]) -> None:
   plan_checks.check_started(runs, pathlib.Path(options.workdir))
   title = asynchrony.title(name, options, runs, extra)
   if options.dry_run:
-    print(title)
-    folder = pathlib.Path(options.workdir, 'runs')
-    finished = progress.Progress(runs, folder).finished
     columns = ('game', 'method', 'setting')
-    print(progress.describe_plan(runs, finished, columns=columns))
+    print(campaign.describe(runs, options.workdir, title, columns=columns))
     return
   campaign.carry_out(
     runs,

@@ -63,16 +63,10 @@ def main(arguments: Sequence[str]) -> None:
   runs = plan.make_runs(figure, options, extra, scripts=scripts)
   plan_checks.check_extra(name, extra, runs)
   title = headings.title(name, figure, options, extra=extra, runs=runs)
-  workdir = pathlib.Path(options.workdir)
-  plan_checks.check_started(runs, workdir)
+  plan_checks.check_started(runs, pathlib.Path(options.workdir))
   if options.dry_run:
-    print(title)
-    finished = progress.Progress(runs, workdir / 'runs').finished
-    print(
-      progress.describe_plan(
-        runs, finished, columns=('game', 'method', 'optimizer', 'threads')
-      )
-    )
+    columns = ('game', 'method', 'optimizer', 'threads')
+    print(campaign.describe(runs, options.workdir, title, columns=columns))
     return
 
   def draw(folder, title):

@@ -105,11 +105,7 @@ class Options:
   parallel: int = fields.count(
     'Runs at once, each with its own threads.', default=1, source='ours'
   )
-  dry_run: bool = fields.setting(
-    'Print the plan and its cost, and run nothing.',
-    default=False,
-    source='ours',
-  )
+  dry_run: bool = fields.changed(plan.Options, 'dry_run')
 
 
 def _are_apart(values) -> bool:
@@ -257,10 +253,11 @@ def make_runs(
   """
   game = plan.get_game(options.game)
   made = {}
+  speed = _ATARI_SPEED if game.in_paper else plan.SMALL_SPEED
+  common = {name: _settings(game, name, options) for name in options.methods}
   for method, arm in itertools.product(options.methods, study.arms(options)):
-    settings = _settings(game, method, options)
+    settings = common[method]
     frames = int(settings['frames'])
-    speed = _ATARI_SPEED if game.in_paper else plan.SMALL_SPEED
     rates = options.learning_rates or (settings['learning_rate'],)
     made[method, arm] = [
       Run(

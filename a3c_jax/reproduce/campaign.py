@@ -18,6 +18,25 @@ from a3c_jax.reproduce import (
 _logger = logging.getLogger(__name__)
 
 
+def describe(
+  runs: Sequence[progress.Planned],
+  workdir: str,
+  title: str,
+  *,
+  columns: Sequence[str],
+) -> str:
+  """A heading and a table of runs with their cost; changes nothing.
+
+  Args:
+    runs: of the plan.
+    workdir: of the results.
+    title: the heading.
+    columns: as for `progress.describe_plan`.
+  """
+  finished = progress.Progress(runs, pathlib.Path(workdir, 'runs')).finished
+  return f'{title}\n{progress.describe_plan(runs, finished, columns=columns)}'
+
+
 def carry_out(
   runs: Sequence[progress.Planned],
   workdir: str,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 import contextlib
-import dataclasses
 import json
 import logging
 import math
@@ -20,6 +19,7 @@ from typing import Any, Protocol
 
 from a3c_jax.core import errors, files, packages
 from a3c_jax.runs import logger
+from a3c_jax.settings import record as record_lib
 from a3c_jax.settings.common import Config
 
 _PROJECT = 'a3c_jax'  # Unless an environment variable names another.
@@ -143,14 +143,6 @@ def make(config: Config) -> Tracker | None:
   return Tracker(config.tracker, lambda: connect(config, path))
 
 
-def _settings(config: Config) -> dict[str, Any]:
-  """All settings, by name, in one level."""
-  values = dataclasses.asdict(config)
-  for part in ('environment', 'algorithm', 'arrangement'):
-    values |= values.pop(part)
-  return values
-
-
 def _known(path: pathlib.Path) -> dict[str, str]:
   """The names of the run at each service, as far as the workdir knows."""
   try:
@@ -194,7 +186,7 @@ class _Wandb:
       resume='allow',
       name=path.name,
       dir=str(path),
-      config=_settings(config),
+      config=record_lib.all_settings(config),
       # The screen is the run's own.
       settings=wandb.Settings(console='off', silent=True),
     )
@@ -237,7 +229,7 @@ class _MLflow:
       run_name=path.name,
     ).info.run_id
     _remember(path, 'mlflow', self._run)
-    settings = _settings(config).items()
+    settings = record_lib.all_settings(config).items()
     self._client.log_batch(
       self._run, params=[Param(name, str(value)) for name, value in settings]
     )

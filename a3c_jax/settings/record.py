@@ -194,12 +194,20 @@ def of_run(workdir: str | None, domain: str) -> Config | None:
   return config if config.domain == domain else None
 
 
-def fixed_settings(config: Config) -> dict[str, Any]:
-  """Returns the settings that must not change when a run resumes, by flag."""
+def all_settings(config: Config) -> dict[str, Any]:
+  """Returns all settings by flag, as JSON has them; the environment's first."""
   record = json.loads(json.dumps(dataclasses.asdict(config)))
-  # Those of the environment first: an error names the first that differs.
   values = record.pop('environment') | record
   values |= values.pop('arrangement') | values.pop('algorithm')
+  return values
+
+
+def fixed_settings(config: Config) -> dict[str, Any]:
+  """Returns the settings that must not change when a run resumes, by flag.
+
+  Those of the environment are first: an error names the first that differs.
+  """
+  values = all_settings(config)
   for name, field in _fields(config).items():
     if field.metadata['may_change']:
       del values[name]

@@ -10,7 +10,6 @@ import sys
 import textwrap
 
 from docutils import nodes
-from docutils.parsers.rst import directives
 from latex2mathml import converter
 from sphinx.util.docutils import SphinxDirective
 
@@ -83,14 +82,13 @@ class Settings(SphinxDirective):
   """A table of an algorithm's hyperparameters, from its record."""
 
   required_arguments = 1
-  option_spec = {'domain': directives.unchanged}
 
   def run(self):
     from a3c_jax.algorithms import registry
     from a3c_jax.settings.defaults import defaults
 
     (algo,) = self.arguments
-    domain = self.options.get('domain', 'atari')
+    domain = 'atari'
     algorithm = registry.get(algo)
     own = [*algorithm.settings, *_COMMON]
     columns = {'paper': defaults(domain, algo)}
