@@ -49,6 +49,39 @@ def of_mean(values: Sequence[float]) -> Interval:
   return of_resampled(np.mean(np.asarray(values)[resamples(len(values))], 1))
 
 
+def of_games(
+  runs: Sequence[Sequence[float]],
+) -> tuple[float, Interval]:
+  """Returns the interquartile mean over games, and its 95% interval.
+
+  The mean of the middle half of all runs of all games. Runs are drawn again
+  within each game. NaN for the interval if no game has two runs. Source:
+  Agarwal et al. 2021, arXiv:2108.13264, section 4.3.
+
+  >>> of_games([[0.0], [1.0], [3.0], [100.0]])
+  (2.0, (nan, nan))
+
+  Args:
+    runs: for each game, the normalised score of each of its runs, all finite.
+  """
+  value = float(_middle(np.concatenate(runs)))
+  if max(map(len, runs)) < 2:
+    return value, NONE
+  # Games have streams of their own, lest their runs be paired.
+  drawn = [
+    np.asarray(each)[resamples(len(each), stream=stream)]
+    for stream, each in enumerate(runs)
+  ]
+  return value, of_resampled(_middle(np.concatenate(drawn, axis=1)))
+
+
+def _middle(values: np.ndarray) -> np.ndarray:
+  """Means of [..., N] without a quarter of the values at either end."""
+  count = values.shape[-1]
+  cut = count // 4
+  return np.sort(values)[..., cut : count - cut].mean(axis=-1)
+
+
 def of_resampled(values: np.ndarray) -> Interval:
   """Returns the 95% interval of a statistic from its resampled values.
 

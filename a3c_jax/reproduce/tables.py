@@ -53,6 +53,7 @@ def table1(trials: Sequence[Trial], title: str) -> Drawn:
   runs follow, for the same games.
 
   Of several runs of a game and method the mean counts, with its 95% interval.
+  Over several games the lines to print have the interquartile mean too.
 
   Args:
     trials: of each game and method.
@@ -63,7 +64,7 @@ def table1(trials: Sequence[Trial], title: str) -> Drawn:
   picture.set_size_inches(6 * len(methods), 2.5 + 0.28 * len(games))
   rows, summary = [], []
   for axes, method in zip(table[0], methods, strict=True):
-    percents = {}
+    percents, runs = {}, []
     of_method = [trial for trial in trials if trial.method == method]
     for game, group in scores.groups(of_method, lambda t: t.game).items():
       evaluated = [trial for trial in group if trial.run.evaluations]
@@ -71,9 +72,10 @@ def table1(trials: Sequence[Trial], title: str) -> Drawn:
         row = _table1_row(evaluated)
         percents[game] = row['human_normalized']
         rows.append(row | {'human_normalized': round(percents[game], 1)})
+        runs.append([_percent(trial) for trial in evaluated])
     _draw_table1(axes, method, percents)
     if percents:
-      summary.append(_describe_table1(method, percents))
+      summary.append(_describe_table1(method, percents, runs))
   with_ours = dict.fromkeys(row['game'] for row in rows)
   for method in _WITHOUT_OURS if with_ours else ():
     rows += [_row_without_ours(game, method) for game in with_ours]
@@ -114,6 +116,12 @@ def _table1_row(trials) -> dict[str, Any]:
   }
 
 
+def _percent(trial) -> Any:
+  """The newest score of a run in percent of human play."""
+  newest = trial.run.evaluations['mean_return'][-1]
+  return reference_scores.normalized(trial.game, 'noop30', float(newest))
+
+
 def _row_without_ours(game, method) -> dict[str, Any]:
   return {
     'game': game,
@@ -152,10 +160,13 @@ def _draw_table1(axes, method, percents) -> None:
   axes.set_title(method)
 
 
-def _describe_table1(method, percents) -> str:
+def _describe_table1(method, percents, runs) -> str:
   ours = published.summarize(percents)
+  middle, (low, high) = intervals.of_games(runs)
+  interval = '' if math.isnan(low) else f' [{low:.1f}, {high:.1f}]'
   return (
-    f'{method}: mean {ours.mean:.1f}%, median {ours.median:.1f}% of '
+    f'{method}: mean {ours.mean:.1f}%, median {ours.median:.1f}%, '
+    f'interquartile mean {middle:.1f}%{interval} of '
     f'{ours.games} games, after no-ops; '
     + _describe_paper(_TABLE1[method], percents)
   )

@@ -400,7 +400,9 @@ def test_table_1_is_of_the_newest_evaluations():
   assert gorila[0]['paper_score'] == 16.7 and gorila[0]['PFRL'] == ''
   line, of_gorila = drawn.summary
   assert of_gorila.endswith('on all 49 215.2%, 71.3%, from human starts')
-  assert line.startswith('a3c_1_day: mean 75.0%, median 75.0% of 2 games')
+  assert line.startswith(
+    'a3c_1_day: mean 75.0%, median 75.0%, interquartile mean 75.0% of 2 games'
+  )
   assert line.endswith('on all 57 344.1%, 68.2%, from human starts')
 
 
@@ -427,12 +429,25 @@ def test_table_1_of_several_runs_has_their_mean_and_interval():
     make_trial([], [score], game='pong', method='a3c_1_day')
     for score in (-3.0, 0.0, 12.0)
   ] + [make_trial([], [30.5], game='breakout', method='a3c_1_day')]
-  pong, breakout, *gorila = tables.table1(trials, 'title').rows
+  drawn = tables.table1(trials, 'title')
+  pong, breakout, *gorila = drawn.rows
   assert (pong['runs'], pong['score'], pong['standard_error']) == (3, 3.0, '')
   assert (pong['low'], pong['high']) == (-3.0, 12.0)
   assert (breakout['runs'], breakout['standard_error']) == (1, 0.5)
   assert (breakout['low'], breakout['high']) == ('', '')
   assert gorila[0]['runs'] == ''
+  # Of 50.1, 58.6, 92.6 and 100% the middle two.
+  assert 'interquartile mean 75.6% [50.1, 92.6] of 2' in drawn.summary[0]
+
+
+def test_interquartile_mean():
+  stats = pytest.importorskip('scipy.stats')
+  runs = [[3.0, 50.0, 7.0], [-4.0, 1.0, 900.0], [2.0], [8.0, 9.0]]
+  value, (low, high) = intervals.of_games(runs)
+  assert value == pytest.approx(stats.trim_mean(np.concatenate(runs), 0.25))
+  assert low < value < high
+  # Runs are drawn within their game: where those are equal, nothing varies.
+  assert intervals.of_games([[1.0, 1.0], [5.0, 5.0]]) == (3.0, (3.0, 3.0))
 
 
 def test_table_2_of_several_runs_has_intervals():
