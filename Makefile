@@ -5,7 +5,7 @@ PYTHON ?= python3
 FLAGS ?=
 PYTEST = .venv/bin/python -m pytest --numprocesses 2 --dist worksteal
 
-.PHONY: train lint check test test-long test-torcs docs docs-serve dist
+.PHONY: train lint check test test-long test-torcs docs docs-serve dist release
 train: .venv/installed
 	.venv/bin/python experiments/atari.py --preset=quick --game=pong $(FLAGS)
 
@@ -50,6 +50,19 @@ dist: .venv/installed
 	  --editable '.[release]'
 	.venv/bin/python -m build --no-isolation --outdir dist
 	.venv/bin/twine check --strict dist/*
+
+# Builds a version that is tagged: v0.2.0 is that of version 0.2.0.
+release: VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+release:
+	@test -z "$$(git status --porcelain)" || \
+	  { echo "error: some files are not committed" >&2; exit 2; }
+	@git tag --points-at HEAD | grep -qxF 'v$(VERSION)' || \
+	  { echo "error: this commit has no tag v$(VERSION)," \
+	    "the version of pyproject.toml" >&2; exit 2; }
+	@grep -qF '## [$(VERSION)]' CHANGELOG.md || \
+	  { echo "error: CHANGELOG.md: no section [$(VERSION)]" >&2; exit 2; }
+	$(MAKE) dist
+	@echo 'to upload: .venv/bin/twine upload dist/*'
 
 .venv/installed: pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || \
