@@ -93,7 +93,7 @@ def run_training(
 
 
 def _draw(workdir: str) -> None:
-  """Draws a run into its workdir, if matplotlib is installed."""
+  """Draws a run into its workdir, if the extra plot is installed."""
   from a3c_jax.reproduce import curves, drawing, run_pictures
 
   if not drawing.can_draw():

@@ -1,9 +1,12 @@
-"""Reads the CSV files of runs, and averages learning curves over seeds."""
+"""Reads the CSV files of runs, and averages learning curves over seeds.
+
+Needs pandas, which is imported where it is used.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-import csv
+import io
 import math
 import pathlib
 from typing import Any, NamedTuple
@@ -79,39 +82,42 @@ def frames(run: Run) -> float:
 
 
 def _columns(path, needed) -> dict[str, np.ndarray]:
-  """Columns of numbers, without incomplete rows."""
+  """Columns of numbers, without damaged rows."""
+  import pandas as pd
+
   problem = 'is not that of a run'
   try:
-    # Only rows with damaged characters are left out.
-    with path.open(newline='', errors='replace') as file:
-      table = csv.DictReader(file)
-      names = [name for name in table.fieldnames or () if name not in _TEXT]
-      if {*needed} <= {*names}:
-        rows = [row for row in map(_numbers, table) if row]
-        return {
-          name: np.array([row[name] for row in rows]) for name in names if rows
-        }
+    text = path.read_bytes().decode(errors='replace')
+    # The last row may not be whole yet.
+    rows = io.StringIO(text[: text.rfind('\n') + 1])
+    table = pd.read_csv(rows, index_col=False, on_bad_lines='skip')
   except OSError as error:
     problem = error.strerror
-  except csv.Error:
+  except ValueError:  # those of pandas too
     pass
+  else:
+    if {*needed} <= {*table}:
+      numbers = _numbers(table.drop(columns=[*_TEXT], errors='ignore'))
+      return {
+        str(name): column.to_numpy(float)
+        for name, column in numbers.items()
+        if len(numbers)
+      }
   raise errors.UsageError(
     f'--workdir={paths.as_given(path.parent)}: {path.name}: {problem}; '
     'allowed: the folder of a run'
   )
 
 
-def _numbers(row) -> dict[str, float] | None:
-  try:
-    numbers = {
-      name: float('nan' if value == '' else value)
-      for name, value in row.items()
-      if name not in _TEXT
-    }
-  except (TypeError, ValueError):
-    return None
-  positions = [numbers[x] for x in ('frames', 'seconds') if x in numbers]
-  return numbers if all(0 <= x < math.inf for x in positions) else None
+def _numbers(table) -> Any:
+  """The rows whose cells are numbers or empty, and whose place is known."""
+  import pandas as pd
+
+  numbers = table.apply(pd.to_numeric, errors='coerce')
+  damaged = numbers.isna() & table.notna()
+  places = numbers.reindex(columns=['frames', 'seconds'], fill_value=0)
+  known = (places >= 0) & (places < math.inf)
+  return numbers[known.all(axis=1) & ~damaged.any(axis=1)]
 
 
 def group(runs: Sequence[Run]) -> list[Group]:
@@ -203,6 +209,8 @@ def lines(
   Returns:
     The middle of each bin, and its values. None if there are no values.
   """
+  import pandas as pd
+
   runs = [
     (x[np.isfinite(y)], y[np.isfinite(y)])
     for x, y in runs
@@ -211,20 +219,10 @@ def lines(
   if not runs:
     return None
   edges = np.linspace(0, max(x.max() for x, _ in runs), points + 1)
-  centres = (edges[1:] + edges[:-1]) / 2
-  table = []
+  middles = []
   for x, y in runs:
     bins = np.clip(np.searchsorted(edges, x, side='left') - 1, 0, points - 1)
-    counts = np.bincount(bins, minlength=points)
-    sums = np.bincount(bins, weights=y, minlength=points)
-    filled = counts > 0
-    table.append(
-      np.interp(
-        centres,
-        centres[filled],
-        sums[filled] / counts[filled],
-        left=np.nan,
-        right=np.nan,
-      )
-    )
-  return Lines(centres, np.array(table))
+    by_bin: Any = pd.Series(y).groupby(bins)
+    means = by_bin.mean().reindex(range(points))
+    middles.append(means.interpolate(limit_area='inside').to_numpy())
+  return Lines((edges[1:] + edges[:-1]) / 2, np.array(middles))

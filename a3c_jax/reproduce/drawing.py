@@ -1,4 +1,4 @@
-"""Pictures of curves, in panels with one legend; needs matplotlib."""
+"""Pictures of curves, in panels with one legend; needs the extra plot."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from a3c_jax.reproduce import curves, published, scores
 
 LABELS = {'frames': 'frames', 'hours': 'hours of training'}  # Of the x-axis.
 _PANEL = (3.6, 2.9)  # Inches.
+_PACKAGES = ('matplotlib', 'pandas')
 
 
 class Drawn(NamedTuple):
@@ -47,13 +48,13 @@ class Panel(NamedTuple):
 
 
 def can_draw() -> bool:
-  """Whether matplotlib is installed."""
-  return importlib.util.find_spec('matplotlib') is not None
+  """Whether the packages that it takes are installed."""
+  return all(map(importlib.util.find_spec, _PACKAGES))
 
 
 def check_can_draw() -> None:
-  """Raises UsageError if matplotlib is not installed."""
-  packages.check_installed('pictures', 'matplotlib', extra='plot')
+  """Raises UsageError if one of them is not installed."""
+  packages.check_installed('pictures', *_PACKAGES, extra='plot')
 
 
 def subplots(
@@ -72,7 +73,7 @@ def subplots(
     The matplotlib Figure, and an array [rows, columns] of its axes.
 
   Raises:
-    UsageError: if matplotlib is not installed.
+    UsageError: if a package that it takes is not installed.
   """
   check_can_draw()
   from matplotlib.figure import Figure

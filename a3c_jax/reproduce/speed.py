@@ -355,7 +355,7 @@ def draw(lines: Mapping[str, Sequence[Point]]) -> Any:
   """Returns a matplotlib Figure: a line of ratios by date for all flags.
 
   Raises:
-    UsageError: if matplotlib is not installed.
+    UsageError: if a package that it takes is not installed.
   """
   picture, [[axes]] = drawing.subplots(1, 1, size=(8, 4.5))
   for label, points in lines.items():

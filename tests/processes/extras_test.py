@@ -125,7 +125,10 @@ assert 1 <= drawn.values(0)['x'] <= 2
       'plot',
       'from a3c_jax.reproduce import drawing\n'
       'figure, _ = drawing.subplots(1, 1, size=(2, 2))\n'
-      'figure.savefig("picture.png")',
+      'figure.savefig("picture.png")\n'
+      'import numpy as np\n'
+      'from a3c_jax.reproduce import curves\n'
+      'assert curves.binned([(np.ones(2), np.ones(2))], 2).mean == [1]',
     ),
     ('video', VIDEO),
     ('search', STUDY),
@@ -144,6 +147,7 @@ def test_an_extra_is_enough(extra, code, tmp_path):
     ('moviepy', 'video'),
     ('mujoco', 'mujoco'),
     ('optuna', 'search'),
+    ('pandas', 'plot'),
   ],
 )
 def test_what_no_extra_installs_is_absent(module, extra, tmp_path):
