@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import textwrap
 from typing import Any
 
@@ -28,12 +28,15 @@ _DIAGNOSTICS = {
 }
 
 
+_Colored = Mapping[str, curves.Group]  # by colour
+
+
 def _paper_curves(
-  groups: Sequence[curves.Group], against: str
+  groups: _Colored, against: str
 ) -> dict[str, tuple[str, published.PaperCurve]]:
   """Curves of the paper, with the colour of the first line that has each."""
   found = {}
-  for number, group in enumerate(groups):
+  for color, group in groups.items():
     config = group.runs[0].config
     curve = published.paper_curve(
       config.env_name,
@@ -42,13 +45,13 @@ def _paper_curves(
       against=against,
     )
     if curve is not None and not config.lstm:
-      found.setdefault(curve.label, (f'C{number}', curve))
+      found.setdefault(curve.label, (color, curve))
   return found
 
 
 def _draw_scores(axes, groups, against, *, points, papers) -> None:
   column, unit = scores.AXES[against]
-  for number, group in enumerate(groups):
+  for color, group in groups.items():
     seeds = {run.config.seed for run in group.runs}
     many = ''
     if len(group.runs) > 1:
@@ -63,14 +66,14 @@ def _draw_scores(axes, groups, against, *, points, papers) -> None:
       points,
     )
     label = textwrap.fill(group.label + many, 60)
-    drawing.draw_line(axes, curve, color=f'C{number}', label=label)
+    drawing.draw_line(axes, curve, color=color, label=label)
     for run in group.runs:
       if run.evaluations:
         axes.errorbar(
           run.evaluations[column] / unit,
           run.evaluations['mean_return'],
           run.evaluations['standard_error'],
-          color=f'C{number}',
+          color=color,
           fmt='o',
           markersize=4,
           alpha=0.7,
@@ -93,14 +96,14 @@ def _diagnostics(runs: Sequence[curves.Run]) -> dict[str, str]:
 
 
 def _draw_diagnostic(axes, groups, name, label, points) -> None:
-  for number, group in enumerate(groups):
+  for color, group in groups.items():
     lines = [
       (run.train['frames'], run.train[name])
       for run in group.runs
       if name in run.train
     ]
     curve = curves.binned(lines, points)
-    drawing.draw_line(axes, curve, color=f'C{number}')
+    drawing.draw_line(axes, curve, color=color)
   drawing.label_x(axes, 'frames')
   axes.set_ylabel(label)
 
@@ -118,14 +121,14 @@ def _lag_shares(group: curves.Group) -> np.ndarray | None:
 def _draw_lags(axes, groups) -> None:
   """Draws bars: how many of all gradients of a run had which lag."""
   places, width = np.arange(len(logger.LAG_COUNTS)), 0.8 / len(groups)
-  for number, group in enumerate(groups):
+  for number, (color, group) in enumerate(groups.items()):
     shares = _lag_shares(group)
     if shares is not None:
       axes.bar(
         places + (number + 0.5) * width - 0.4,
         shares,
         width,
-        color=f'C{number}',
+        color=color,
       )
   labels = [
     name.removeprefix('lag_').replace('_up', '+').replace('_', '-')
@@ -145,6 +148,8 @@ def draw(
 ) -> Any:
   """The figure: scores by frames and by hours, then diagnostics by frames.
 
+  Each game has scores of its own.
+
   Args:
     groups: a line each.
     points: of a line. Each is the mean over an equal part of the axis.
@@ -160,8 +165,14 @@ def draw(
       '--workdir: no episode of these runs has ended yet; allowed: runs with '
       'episodes'
     )
+  colored = {f'C{number}': group for number, group in enumerate(groups)}
+  by_game: dict[str, dict[str, curves.Group]] = {}
+  for color, group in colored.items():
+    game = by_game.setdefault(group.runs[0].config.env_name, {})
+    game[color] = group
   papers = {
-    against: _paper_curves(groups, against) if paper else {}
+    (game, against): _paper_curves(own, against) if paper else {}
+    for game, own in by_game.items()
     for against in scores.AXES
   }
   if paper and not any(papers.values()):
@@ -180,22 +191,27 @@ def draw(
   has_lags = diagnostics and any(
     _lag_shares(group) is not None for group in groups
   )
-  rows = 1 + (len(names) + has_lags + 1) // 2
+  rows = len(by_game) + (len(names) + has_lags + 1) // 2
   figure, table = drawing.subplots(rows, 2, size=(11, 3.4 * rows + 1))
-  for axes, against in zip(table[0], scores.AXES, strict=True):
-    _draw_scores(axes, groups, against, points=points, papers=papers[against])
-  panels = list(table[1:].flat)
+  for axes, key in zip(table.flat, papers, strict=False):
+    game, against = key
+    _draw_scores(
+      axes, by_game[game], against, points=points, papers=papers[key]
+    )
+    if len(by_game) > 1:
+      axes.set_title(game)
+  panels = list(table[len(by_game) :].flat)
   for axes, name in zip(panels, names, strict=False):
-    _draw_diagnostic(axes, groups, name, labels[name], points)
+    _draw_diagnostic(axes, colored, name, labels[name], points)
   if has_lags:
-    _draw_lags(panels[len(names)], groups)
+    _draw_lags(panels[len(names)], colored)
   for axes in panels[len(names) + has_lags :]:
     axes.set_axis_off()
   for axes in table.flat:
     axes.grid(alpha=0.3)
     axes.ticklabel_format(axis='y', useOffset=False)
   drawing.add_legend(figure)
-  games = ', '.join(sorted({run.config.env_name for run in runs}))
+  games = ', '.join(sorted(by_game))
   figure.suptitle(
     f'{games}: lines are means over 1/{points} of the axis of all '
     'training episodes, and over seeds\n(band: lowest to highest seed); dots '
