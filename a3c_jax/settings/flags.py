@@ -18,17 +18,15 @@ from a3c_jax.settings import config as config_lib
 from a3c_jax.settings.common import Config
 from a3c_jax.settings.defaults import ALGORITHM, RUNTIME, defaults
 
+_OPTIONS = 'options'
 _ENVIRONMENT = 'environment'
 _ALGORITHM = 'algorithm '  # The names of those with the settings follow.
 _RUNTIME = 'runtime '  # Likewise.
-_HEADINGS = {_ENVIRONMENT, *common.sections()}
+_HEADINGS = {_OPTIONS, _ENVIRONMENT, *common.sections()}
 _ALLOWED = 'Allowed: '  # Begins the line of the help that gives the values.
 _SOURCES = """\
 After each default is its source. paper: Mnih et al. 2016, arXiv:1602.01783.
 authors: their advice to reimplementers. ours: our choice or experiments."""
-
-# Flags belong to the script that has them defined, and to its --help.
-flags.disclaim_key_flags()
 
 
 class _Parser(flags.ArgumentParser):
@@ -156,7 +154,7 @@ def define_options(options: type, *, check: bool = True) -> Callable[[], Any]:
   return make_options
 
 
-def _define_options(options, *, heading=None) -> list[str]:
+def _define_options(options, *, heading=_OPTIONS) -> list[str]:
   for field in dataclasses.fields(options):
     known = 'none' if field.default is None else _shown(field.default)
     text = _help_text(field, f'{known} ({field.metadata["source"]})')

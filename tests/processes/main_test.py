@@ -60,8 +60,22 @@ def test_the_other_commands_are_those_of_the_scripts(run):
     run(*program, 'evaluate', '--workdir=m', '--episodes=2')
   )
   assert 'update 18' in succeeded(run(*program, 'rerun', '--workdir=r'))
-  out = succeeded(run(*program, 'evaluate', '--help'))
-  assert out.startswith('Evaluates the trained policy') and '--episodes' in out
+
+
+@pytest.mark.parametrize(
+  ('command', 'first', 'flag'),
+  [
+    ('evaluate', 'Evaluates the trained policy', 'episodes'),
+    ('export', 'Writes the trained policy', 'out'),
+    ('rerun', 'Repeats a recorded', 'until'),
+  ],
+)
+def test_help_lists_the_flags_of_a_command(run, command, first, flag):
+  ours = succeeded(run('-m', 'a3c_jax', command, '--help'))
+  script = succeeded(run(f'{command}.py', '--help'))
+  for out in (ours, script):
+    assert out.startswith(first)
+    assert f'\n  --{flag}: ' in out and '\n  --workdir: ' in out
 
 
 @pytest.mark.parametrize('arguments', [[], ['catch'], ['--workdir=r']])
