@@ -86,9 +86,10 @@ class Tracker(logger.Logger):
   def close(self) -> None:
     if self._thread is None:
       return
+    end = time.monotonic() + _CLOSE_SECONDS
     with contextlib.suppress(queue.Full):
       self._reports.put(None, timeout=_CLOSE_SECONDS)
-    self._thread.join(_CLOSE_SECONDS)
+    self._thread.join(max(0.0, end - time.monotonic()))
     if self._thread.is_alive():
       self._give_up('it did not take the rest in time')
 

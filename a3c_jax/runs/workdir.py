@@ -70,6 +70,13 @@ class Workdir:
         except OSError as error:
           self._refuse(f'config.json: {error.strerror}')
         self._compare(record_lib.read(self.path))
+        if 'frames' in config.override and config.frames > config.anneal_frames:
+          _logger.warning(
+            '--frames=%d: the learning rate is 0 from frame %d on; to change '
+            'that, --anneal_frames with --override=anneal_frames',
+            config.frames,
+            config.anneal_frames,
+          )
       elif config.override:
         _logger.warning(
           '--override=%s: without effect; there is no run in %s to resume',

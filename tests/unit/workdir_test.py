@@ -687,7 +687,7 @@ def resume(path, **given):
   )
 
 
-def test_what_is_not_given_comes_from_the_run(tmp_path, monkeypatch):
+def test_what_is_not_given_comes_from_the_run(tmp_path, monkeypatch, caplog):
   began = {
     'threads': 7,
     'envs_per_thread': 3,
@@ -720,6 +720,10 @@ def test_what_is_not_given_comes_from_the_run(tmp_path, monkeypatch):
     folder.claim(5)
   (change,) = record(tmp_path / 'run')['changes']
   assert change['setting'] == 'frames'
+  assert (
+    '--frames=2000: the learning rate is 0 from frame 999 on; to change that, '
+    '--anneal_frames with --override=anneal_frames'
+  ) in caplog.text
 
 
 def test_defaults_of_a_script_give_way_to_the_run(tmp_path):
