@@ -6,9 +6,10 @@ python experiments/asynchrony.py threads --learning_rates=1e-3,3e-3,1e-2
 python experiments/asynchrony.py lag --game=pong --methods=a3c --lags=0,4,16
 
 The studies are lag (gradients that one thread holds back, with and without
-corrections), consistency (how several threads share the parameters) and threads
-(their number, at the same number of frames). Flags after -- are given to all
-runs.
+corrections), consistency (how several threads share the parameters), threads
+(their number, at the same number of frames) and policy_lag (segments that the
+trainer of --runtime=queues holds back, with the corrections of A3C). Flags
+after -- are given to all runs.
 
 Each writes STUDY.csv and STUDY.png in --workdir, in the place of earlier ones.
 Its runs are in --workdir/runs, which studies of one game share. The same

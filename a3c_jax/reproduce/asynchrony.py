@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from a3c_jax import losses
 from a3c_jax.algorithms import registry
 from a3c_jax.core import errors, fields
 from a3c_jax.reproduce import (
@@ -27,7 +28,8 @@ from a3c_jax.reproduce import (
 from a3c_jax.settings.defaults import defaults
 
 METHODS = ('a3c', 'nstep_q', 'one_step_q', 'one_step_sarsa')
-CORRECTIONS = ('none', 'inverse', 'compensation')
+CORRECTIONS = ('none', 'inverse', 'compensation')  # of the lag of gradients
+_ALL_CORRECTIONS = tuple(dict.fromkeys(CORRECTIONS + losses.CORRECTIONS))
 _EVALUATIONS = 10  # Of a run whose learning curve they are.
 _SMALL_FRAMES = 40_000
 _ATARI_FRAMES = 1_500_000
@@ -55,23 +57,25 @@ class Options:
     'Algorithms.',
     f'{", ".join(METHODS)}, each once, separated by commas',
     lambda value: _are_some(value, METHODS),
-    default=METHODS,
-    source='paper',
+    default=(),
+    source='all four, or A3C (policy_lag)',
   )
   lags: tuple[int, ...] = fields.setting(
-    'Updates by which the thread holds gradients back (lag).',
+    'Updates by which the thread holds gradients back (lag), or the trainer '
+    'segments (policy_lag).',
     'whole numbers from 0 to 10000, each once, separated by commas',
     lambda value: _are_apart(value) and all(0 <= x <= 10_000 for x in value),
     default=(0, 1, 2, 4, 8, 16, 32),
     source='ours',
   )
   corrections: tuple[str, ...] = fields.setting(
-    'Corrections of the lag (lag). inverse: --staleness_rate=inverse. '
-    'compensation: --delay_compensation of --compensation.',
-    f'{", ".join(CORRECTIONS)}, each once, separated by commas',
-    lambda value: _are_some(value, CORRECTIONS),
-    default=CORRECTIONS,
-    source='ours',
+    'Corrections. inverse: --staleness_rate=inverse; compensation: '
+    '--delay_compensation of --compensation (lag). epsilon, vtrace: '
+    '--lag_correction (policy_lag).',
+    f'{", ".join(_ALL_CORRECTIONS)}, each once, separated by commas',
+    lambda value: _are_some(value, _ALL_CORRECTIONS),
+    default=(),
+    source="the study's",
   )
   compensation: float = fields.positive(
     'λ of --delay_compensation (lag).',
@@ -113,7 +117,7 @@ def _are_apart(values) -> bool:
 
 
 def _are_some(values, allowed) -> bool:
-  return bool(values) and _are_apart(values) and {*values} <= {*allowed}
+  return _are_apart(values) and {*values} <= {*allowed}
 
 
 class Arm(NamedTuple):
@@ -130,6 +134,10 @@ class Study(NamedTuple):
   arms: Callable[[Options], list[Arm]]
   axis: str  # the label of the x-axis
   scale: dict[str, Any] | None  # of a numeric x-axis, as matplotlib's
+  takes: frozenset[str]  # options that not all studies have
+  lag: str = 'lag'  # the column of train.csv that it reports
+  methods: tuple[str, ...] = METHODS
+  corrections: tuple[str, ...] = ()
 
 
 class Run(NamedTuple):
@@ -162,7 +170,9 @@ class Run(NamedTuple):
 def _lag_arms(options: Options) -> list[Arm]:
   """One thread with lags that are exact, with each correction."""
   arms = []
-  for lag, correction in itertools.product(options.lags, options.corrections):
+  for lag, correction in itertools.product(
+    options.lags, options.corrections or CORRECTIONS
+  ):
     flags: list[tuple[str, Any]] = [('threads', 1)]
     if lag:
       flags.append(('inject_lag', lag))
@@ -196,13 +206,50 @@ def _thread_arms(options: Options) -> list[Arm]:
   ]
 
 
+def _policy_lag_arms(options: Options) -> list[Arm]:
+  """Queues with one trainer, to which segments come late."""
+  arms = []
+  for lag, correction in itertools.product(
+    options.lags, options.corrections or losses.CORRECTIONS
+  ):
+    flags: list[tuple[str, Any]] = [
+      ('runtime', 'queues'),
+      ('agents', 4),
+      ('envs_per_thread', 4),
+      ('inject_lag', lag),
+      ('lag_correction', correction),
+    ]
+    arms.append(Arm(str(lag), correction, tuple(flags)))
+  return arms
+
+
+_BY_LAG = {'value': 'symlog', 'linthresh': 1, 'base': 2}
 STUDIES = {
   'lag': Study(
-    _lag_arms, 'lag, updates', {'value': 'symlog', 'linthresh': 1, 'base': 2}
+    _lag_arms,
+    'lag, updates',
+    _BY_LAG,
+    frozenset({'lags', 'corrections', 'compensation'}),
+    corrections=CORRECTIONS,
   ),
-  'consistency': Study(_consistency_arms, '', None),
-  'threads': Study(_thread_arms, 'threads', {'value': 'log', 'base': 2}),
+  'consistency': Study(_consistency_arms, '', None, frozenset({'threads'})),
+  'threads': Study(
+    _thread_arms,
+    'threads',
+    {'value': 'log', 'base': 2},
+    frozenset({'threads'}),
+  ),
+  'policy_lag': Study(
+    _policy_lag_arms,
+    'injected lag, updates',
+    _BY_LAG,
+    frozenset({'lags', 'corrections'}),
+    lag='policy_lag',
+    methods=('a3c',),
+    corrections=losses.CORRECTIONS,
+  ),
 }
+_SPECIAL = frozenset().union(*(study.takes for study in STUDIES.values()))
 
 
 def check(name: str, options: Options) -> Study:
@@ -216,24 +263,26 @@ def check(name: str, options: Options) -> Study:
       f'{name or "no study"}: allowed: {", ".join(STUDIES)}, first'
     )
   fields.check_settings(options)
-  given = {
-    field.name
-    for field in dataclasses.fields(options)
-    if getattr(options, field.name) != field.default
-  }
-  only_lag = {'lags', 'corrections', 'compensation'}
-  for flag in sorted(
-    given & only_lag if name != 'lag' else given & {'threads'}
-  ):
-    value = errors.as_text(getattr(options, flag))
-    raise errors.UsageError(
-      f'--{flag}={value}: allowed for {name}: no --{flag}'
-    )
+  study = STUDIES[name]
+  for field in dataclasses.fields(options):
+    value = getattr(options, field.name)
+    if field.name in _SPECIAL - study.takes and value != field.default:
+      raise errors.UsageError(
+        f'--{field.name}={errors.as_text(value)}: allowed for {name}: no '
+        f'--{field.name}'
+      )
+  for flag in ('methods', 'corrections'):
+    value, allowed = getattr(options, flag), getattr(study, flag)
+    if not {*value} <= {*allowed}:
+      raise errors.UsageError(
+        f'--{flag}={errors.as_text(value)}: allowed for {name}: '
+        f'{", ".join(allowed)}'
+      )
   if name == 'consistency' and len(options.threads) > 1:
     raise errors.UsageError(
       f'--threads={errors.as_text(options.threads)}: allowed for {name}: one'
     )
-  return STUDIES[name]
+  return study
 
 
 def make_runs(
@@ -254,8 +303,9 @@ def make_runs(
   game = plan.get_game(options.game)
   made = {}
   speed = _ATARI_SPEED if game.in_paper else plan.SMALL_SPEED
-  common = {name: _settings(game, name, options) for name in options.methods}
-  for method, arm in itertools.product(options.methods, study.arms(options)):
+  methods = options.methods or study.methods
+  common = {name: _settings(game, name, options) for name in methods}
+  for method, arm in itertools.product(methods, study.arms(options)):
     settings = common[method]
     frames = int(settings['frames'])
     rates = options.learning_rates or (settings['learning_rate'],)
@@ -321,13 +371,18 @@ class Result(NamedTuple):
 
   run: Run
   updates: int
-  lag: float  # of all its gradients, the mean
+  lag: float  # the mean over its updates, see `Study.lag`
   final_score: float  # see `scores.score_of`
   mean_score: float  # of its learning curve, over all frames
 
 
-def read(run: Run, folder: pathlib.Path) -> Result | None:
+def read(run: Run, folder: pathlib.Path, lag: str) -> Result | None:
   """Reads the result of a run; None if it has none yet.
+
+  Args:
+    run: of a study.
+    folder: with a folder of each run.
+    lag: see `Study.lag`.
 
   Raises:
     UsageError: if its files are not those of a run.
@@ -338,7 +393,7 @@ def read(run: Run, folder: pathlib.Path) -> Result | None:
   trial = scores.Trial(
     run.game,
     run.method,
-    dict(run.flags)['threads'],
+    found.config.num_workers,
     found.config.optimizer,
     run.learning_rate,
     found,
@@ -350,7 +405,7 @@ def read(run: Run, folder: pathlib.Path) -> Result | None:
   return Result(
     run,
     int(updates[-1]),
-    float(np.average(found.train['lag'], weights=np.diff(updates, prepend=0))),
+    float(np.average(found.train[lag], weights=np.diff(updates, prepend=0))),
     scores.score_of(found),
     float(np.mean(curve.mean)),
   )
@@ -410,7 +465,7 @@ def draw(
   """
   results = {}
   for run in in_order(made):
-    if (result := read(run, folder)) is not None:
+    if (result := read(run, folder, study.lag)) is not None:
       results[run] = result
   found = [*points(made, results)]
   methods = list(dict.fromkeys(method for method, _ in made))

@@ -72,6 +72,20 @@ def test_studies_of_several_threads():
   assert [flags(run)['threads'] for run in shared] == ['4', '4']
 
 
+def test_the_study_of_policy_lag():
+  made = make_runs('policy_lag', lags=(0, 30), seeds=1)
+  given = [flags(run) for run in asynchrony.in_order(made)]
+  assert [(x['inject_lag'], x['lag_correction']) for x in given] == [
+    (lag, correction)
+    for lag in ('0', '30')
+    for correction in ('none', 'epsilon', 'vtrace')
+  ]
+  for each in given:
+    assert (each['algo'], each['runtime'], each['agents']) == (
+      *('a3c', 'queues', '4'),
+    )
+
+
 def test_a_game_of_the_paper_has_the_quick_preset_and_its_schedules():
   made = make_runs('lag', game='pong', methods=('a3c', 'nstep_q'), lags=(2,))
   for run in asynchrony.in_order(made):
@@ -114,13 +128,18 @@ def test_the_best_learning_rate_of_each_point_counts():
 @pytest.mark.parametrize(
   ('arguments', 'message'),
   [
-    ([], 'no study: allowed: lag, consistency, threads, first'),
-    (['lags'], 'lags: allowed: lag, consistency, threads, first'),
+    ([], 'no study: allowed: lag, consistency, threads, policy_lag, first'),
+    (['lags'], 'lags: allowed: lag, consistency, threads, policy_lag, first'),
     (['lag', '--game=pnog'], '--game=pnog: allowed: catch, cartpole, alien'),
     (['lag', '--methods=dqn'], '--methods=dqn: allowed: a3c, nstep_q'),
     (['lag', '--lags=1,1'], '--lags=1,1: allowed: whole numbers'),
     (['lag', '--lags=-1'], '--lags=-1: allowed: whole numbers'),
     (['lag', '--corrections=no'], '--corrections=no: allowed: none, inverse'),
+    (['lag', '--corrections=vtrace'], '--corrections=vtrace: allowed for lag'),
+    (
+      ['policy_lag', '--methods=nstep_q'],
+      '--methods=nstep_q: allowed for policy_lag: a3c',
+    ),
     (['lag', '--threads=2'], '--threads=2: allowed for lag: no --threads'),
     (['threads', '--lags=2'], '--lags=2: allowed for threads: no --lags'),
     (['threads', '--compensation=1'], '--compensation=1.0: allowed for thre'),
