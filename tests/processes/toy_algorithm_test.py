@@ -102,7 +102,8 @@ def test_it_trains_is_evaluated_and_resumes(run, tmp_path):
   assert line.startswith('--baseline_cost=0.5: the run in results has ')
   line = refused(run(*COMMON, '--algo=a3c'))
   assert line.startswith('--algo=a3c: the run in results has reinforce')
-  succeeded(run(*COMMON, '--frames=3000', '--override=frames'))
+  more = '--frames=3000', '--anneal_frames=3000'
+  succeeded(run(*COMMON, *more, '--override=frames,anneal_frames'))
   record = read_record(tmp_path / 'results')['config']
   assert record['algorithm'] == {'baseline_cost': 0.25}
   assert read_rows(tmp_path / 'results/train.csv')[-1]['frames'] == '3006'

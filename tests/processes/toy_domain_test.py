@@ -116,7 +116,8 @@ def test_a_domain_of_a_script_is_trained_resumed_and_loaded(
   ]
 
   # Other options come from the run.
-  succeeded(run('--workdir=r', '--frames=144', '--override=frames'))
+  more = '--frames=144', '--anneal_frames=144'
+  succeeded(run('--workdir=r', *more, '--override=frames,anneal_frames'))
   *_, row = read_rows(tmp_path / 'r/train.csv')
   assert (row['frames'], row['updates']) == ('144', '18')
   rows = read_rows(tmp_path / 'r/episodes.csv')
