@@ -170,9 +170,7 @@ class Run(NamedTuple):
 def _lag_arms(options: Options) -> list[Arm]:
   """One thread with lags that are exact, with each correction."""
   arms = []
-  for lag, correction in itertools.product(
-    options.lags, options.corrections or CORRECTIONS
-  ):
+  for lag, correction in itertools.product(options.lags, options.corrections):
     flags: list[tuple[str, Any]] = [('threads', 1)]
     if lag:
       flags.append(('inject_lag', lag))
@@ -208,19 +206,15 @@ def _thread_arms(options: Options) -> list[Arm]:
 
 def _policy_lag_arms(options: Options) -> list[Arm]:
   """Queues with one trainer, to which segments come late."""
-  arms = []
-  for lag, correction in itertools.product(
-    options.lags, options.corrections or losses.CORRECTIONS
-  ):
-    flags: list[tuple[str, Any]] = [
-      ('runtime', 'queues'),
-      ('agents', 4),
-      ('envs_per_thread', 4),
-      ('inject_lag', lag),
-      ('lag_correction', correction),
-    ]
-    arms.append(Arm(str(lag), correction, tuple(flags)))
-  return arms
+  start = ('runtime', 'queues'), ('agents', 4), ('envs_per_thread', 4)
+  return [
+    Arm(
+      str(lag),
+      correction,
+      (*start, ('inject_lag', lag), ('lag_correction', correction)),
+    )
+    for lag, correction in itertools.product(options.lags, options.corrections)
+  ]
 
 
 _BY_LAG = {'value': 'symlog', 'linthresh': 1, 'base': 2}
@@ -303,9 +297,13 @@ def make_runs(
   game = plan.get_game(options.game)
   made = {}
   speed = _ATARI_SPEED if game.in_paper else plan.SMALL_SPEED
-  methods = options.methods or study.methods
-  common = {name: _settings(game, name, options) for name in methods}
-  for method, arm in itertools.product(methods, study.arms(options)):
+  options = dataclasses.replace(
+    options,
+    methods=options.methods or study.methods,
+    corrections=options.corrections or study.corrections,
+  )
+  common = {name: _settings(game, name, options) for name in options.methods}
+  for method, arm in itertools.product(options.methods, study.arms(options)):
     settings = common[method]
     frames = int(settings['frames'])
     rates = options.learning_rates or (settings['learning_rate'],)

@@ -90,7 +90,9 @@ def _columns(path, needed) -> dict[str, np.ndarray]:
     text = path.read_bytes().decode(errors='replace')
     # The last row may not be whole yet.
     rows = io.StringIO(text[: text.rfind('\n') + 1])
-    table = pd.read_csv(rows, index_col=False, on_bad_lines='skip')
+    table = pd.read_csv(
+      rows, index_col=False, on_bad_lines='skip', low_memory=False
+    )
   except OSError as error:
     problem = error.strerror
   except ValueError:  # those of pandas too
