@@ -164,22 +164,19 @@ def test_a_study_from_its_runs_to_its_picture(tmp_path):
   pytest.importorskip('matplotlib')
   arguments = (
     *('asynchrony.py', 'lag', '--methods=one_step_q', '--lags=0,3'),
-    *('--corrections=none,inverse', '--seeds=2', '--frames=900'),
+    *('--corrections=none,inverse', '--seeds=1', '--frames=900'),
     *('--parallel=2', '--workdir=results', '--', '--gamma=0.9'),
   )
   out = succeeded(run_script(*arguments, cwd=tmp_path))
   assert out.startswith(
-    'lag on catch, 0.0009 million frames per run, 2 seeds, --gamma=0.9\n'
+    'lag on catch, 0.0009 million frames per run, 1 seed, --gamma=0.9\n'
   )
   assert out.endswith('results/lag.csv and .png\n')
-  assert out.count('starts') == 3 * 2
+  assert out.count('starts') == 3
   rows = read_rows(tmp_path / 'results/lag.csv')
   cells = [(row['setting'], row['series'], row['seed']) for row in rows]
   assert cells == [
-    (lag, correction, seed)
-    for lag in '03'
-    for correction in ('none', 'inverse')
-    for seed in '12'
+    (lag, correction, '1') for lag in '03' for correction in ('none', 'inverse')
   ]
   for row in rows:
     # The first gradients have a smaller lag, as none is held before them.
@@ -189,7 +186,7 @@ def test_a_study_from_its_runs_to_its_picture(tmp_path):
     lag = (full * (updates - full) + sum_of_first) / updates
     assert float(row['lag']) == pytest.approx(lag, abs=0.04)
     assert -1 <= float(row['mean_score']) <= 1
-  assert rows[0]['final_score'] == rows[2]['final_score']  # The same run.
+  assert rows[0]['final_score'] == rows[1]['final_score']  # The same run.
   png = tmp_path / 'results/lag.png'
   assert png.read_bytes().startswith(b'\x89PNG')
   # All is there now: no run starts.
