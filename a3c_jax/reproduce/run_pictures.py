@@ -166,10 +166,10 @@ def draw(
       'episodes'
     )
   colored = {f'C{number}': group for number, group in enumerate(groups)}
-  by_game: dict[str, dict[str, curves.Group]] = {}
-  for color, group in colored.items():
-    game = by_game.setdefault(group.runs[0].config.env_name, {})
-    game[color] = group
+  of_games = scores.groups(
+    colored.items(), lambda item: item[1].runs[0].config.env_name
+  )
+  by_game = {game: dict(own) for game, own in of_games.items()}
   papers = {
     (game, against): _paper_curves(own, against) if paper else {}
     for game, own in by_game.items()
@@ -193,11 +193,11 @@ def draw(
   )
   rows = len(by_game) + (len(names) + has_lags + 1) // 2
   figure, table = drawing.subplots(rows, 2, size=(11, 3.4 * rows + 1))
-  for axes, key in zip(table.flat, papers, strict=False):
-    game, against = key
-    _draw_scores(
-      axes, by_game[game], against, points=points, papers=papers[key]
-    )
+  # The first panels; others follow.
+  for axes, ((game, against), theirs) in zip(
+    table.flat, papers.items(), strict=False
+  ):
+    _draw_scores(axes, by_game[game], against, points=points, papers=theirs)
     if len(by_game) > 1:
       axes.set_title(game)
   panels = list(table[len(by_game) :].flat)

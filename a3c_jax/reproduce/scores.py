@@ -18,6 +18,7 @@ _LAST_EPISODES = 100  # The score of a policy is the mean of these.
 _REFERENCE_SHARE = 0.75  # From the first score to one that all curves reach.
 
 Key = TypeVar('Key')
+Item = TypeVar('Item')
 
 
 class Trial(NamedTuple):
@@ -166,12 +167,12 @@ def speedups(method: str, *, over: int) -> dict[int, float]:
 
 
 def groups(
-  trials: Iterable[Trial], key: Callable[[Trial], Key]
-) -> dict[Key, list[Trial]]:
-  """Trials by key, in the order in which the keys first occur."""
-  found: dict[Key, list[Trial]] = {}
-  for trial in trials:
-    found.setdefault(key(trial), []).append(trial)
+  items: Iterable[Item], key: Callable[[Item], Key]
+) -> dict[Key, list[Item]]:
+  """Items by key, in the order in which the keys first occur."""
+  found: dict[Key, list[Item]] = {}
+  for item in items:
+    found.setdefault(key(item), []).append(item)
   return found
 
 
